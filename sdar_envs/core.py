@@ -1,0 +1,437 @@
+"""The contract that all environments share: `Task`, `TaskSource`, `TextEnv`, `Unicode`.
+
+An environment takes and gives text. Which task it plays is data (`Task`), where tasks come
+from is a `TaskSource`, and everything that is the same for all environments (seeding, choosing
+the task, the step limit, the info dictionary, refusing to step a finished episode, snapshots)
+is written here once. A new environment implements the four hooks at the end of `TextEnv`.
+"""
+
+from __future__ import annotations
+
+import numbers
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector.utils import create_empty_array
+
+from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
+
+__all__ = [
+    "INFO_TYPES",
+    "Outcome",
+    "Snapshot",
+    "Task",
+    "TaskSource",
+    "TextEnv",
+    "Unicode",
+    "index_from_id",
+]
+
+INFO_TYPES: Mapping[str, type] = MappingProxyType(
+    {
+        "task_id": str,
+        "task_type": str,
+        "instruction": str,
+        "split": str,
+        "is_success": bool,
+        "won": bool,
+        "score": float,
+        "is_action_valid": bool,
+        "admissible_commands": list,
+        "step": int,
+    }
+)
+"""The keys that `info` has at reset and at every step, in every environment, with their types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to do in one environment: data only.
+
+    Attributes:
+        id: `<suite>/<split>/<rest>`, for example `alfworld/valid_unseen/0017`. Stable for ever.
+        env: the environment that plays it, for example `sdar/ALFWorld-v0`.
+        split: `train`, `valid_seen`, ...
+        task_type: the kind of task, for example `pick_heat_then_place_in_recep`; keys the skills.
+        instruction: the goal in words, as the player reads it.
+        data: what only the environment needs; JSON values.
+    """
+
+    id: str
+    env: str
+    split: str
+    task_type: str
+    instruction: str
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the task as a dictionary of JSON values."""
+        return {
+            "id": self.id,
+            "env": self.env,
+            "split": self.split,
+            "task_type": self.task_type,
+            "instruction": self.instruction,
+            "data": dict(self.data),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Task:
+        """Rebuild a task from `to_json`'s dictionary."""
+        return cls(**fields)
+
+
+class TaskSource(Protocol):
+    """Where an environment's tasks come from: a generator or files. Shared by environments."""
+
+    @property
+    def splits(self) -> Mapping[str, int | None]:
+        """Size of each split; None for a stream without end."""
+        ...
+
+    def task(self, split: str, index: int) -> Task:
+        """Return task `index` of `split`, in the split's fixed order."""
+        ...
+
+    def find(self, task_id: str) -> Task:
+        """Return the task with that id; raise `UnknownName` with the closest id if there is none."""
+        ...
+
+
+class Unicode(gym.Space[str]):
+    """All strings. Gymnasium's `Text` wants a fixed alphabet, and full Unicode takes it 1.5 s and 47 MB.
+
+    `sample` draws short lines from a fixed alphabet that includes accents, CJK and an emoji.
+    """
+
+    _ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"[]<>/-éñß漢字🙂"
+
+    def __init__(self, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(shape=None, dtype=None, seed=seed)
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        """Return a random line of 1 to 40 characters."""
+        if mask is not None or probability is not None:
+            raise InvalidOption(
+                "Unicode.sample got a mask or probability; text has neither: call it without arguments."
+            )
+        length = int(self.np_random.integers(1, 41))
+        return "".join(self._ALPHABET[i] for i in self.np_random.integers(len(self._ALPHABET), size=length))
+
+    def contains(self, x: Any) -> bool:
+        """Return whether `x` is a string."""
+        return isinstance(x, str)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """Text has no flat array form."""
+        return False
+
+    def __repr__(self) -> str:
+        return "Unicode()"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unicode)
+
+    def __hash__(self) -> int:
+        return hash(Unicode)
+
+
+@create_empty_array.register(Unicode)
+def _create_empty_text(space: Unicode, n: int = 1, fn: Any = np.zeros) -> tuple[str, ...]:
+    # Without this, wrappers that stack observations cannot allocate for a custom space.
+    return ("",) * n
+
+
+class Outcome(NamedTuple):
+    """What an action did: returned by an environment's `_act`."""
+
+    observation: str
+    score: float
+    terminated: bool
+    is_success: bool
+    is_action_valid: bool
+
+
+StateT = TypeVar("StateT")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[StateT]):
+    """An episode at one moment. Restore it as often as you like, in any environment of the same kind."""
+
+    task: Task
+    step: int
+    over: bool
+    observation: str
+    outcome: Outcome
+    state: StateT
+
+
+class TextEnv(gym.Env[str, str], Generic[StateT]):
+    """A multi-turn text environment: observation and action are text, a bare command is the action.
+
+    `reset(seed=s)` maps `s` to the same task and the same episode on every machine; a later
+    `reset()` goes on with the next task of that stream. `reset(options={"task_id": ...})` plays one
+    task. `terminated` means that the task's end was reached, `truncated` that `max_steps` ran out.
+
+    Args:
+        source: where tasks come from.
+        split: the split that `reset` draws from.
+        max_steps: actions in an episode, counting useless ones.
+        reward_scale: factor on the reward (the reward is 0 or 1 by default).
+        render_mode: None, "ansi" (`render` returns the last exchange) or "human" (prints it).
+
+    Raises:
+        UnknownName: `split` is not one of the source's splits.
+        InvalidOption: another argument is out of range.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        source: TaskSource,
+        *,
+        split: str,
+        max_steps: int,
+        reward_scale: float = 1.0,
+        render_mode: str | None = None,
+    ) -> None:
+        if split not in source.splits:
+            raise UnknownName(
+                f"no split {split!r} here; the splits are {', '.join(source.splits)}."
+                f"{did_you_mean(split, source.splits)}"
+            )
+        if isinstance(max_steps, bool) or not isinstance(max_steps, numbers.Integral) or max_steps < 1:
+            raise InvalidOption(f"max_steps is {max_steps!r}; wanted an integer of at least 1.")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise InvalidOption(
+                f"render_mode is {render_mode!r}; wanted None or one of {self.metadata['render_modes']}."
+            )
+        self.observation_space = Unicode()
+        self.action_space = Unicode()
+        self.render_mode = render_mode
+        self.source = source
+        self.split = split
+        self.max_steps = int(max_steps)
+        self.reward_scale = float(reward_scale)
+        self._task: Task | None = None
+        self._step_count = 0
+        self._over = True
+        self._observation = ""
+        self._action: str | None = None
+        self._outcome = Outcome("", 0.0, False, False, True)
+
+    # -- the contract -----------------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """The task being played.
+
+        Raises:
+            EpisodeOver: nothing was reset yet.
+        """
+        if self._task is None:
+            raise EpisodeOver("there is no task before the first reset(): call reset() first.")
+        return self._task
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: maps to a task of the split; None goes on with the stream of the last seed.
+            options: `{"task_id": id}` plays that task, whatever split it belongs to.
+
+        Returns:
+            The first observation, and `info` (see `INFO_TYPES`).
+
+        Raises:
+            UnknownName: there is no such option or task.
+        """
+        super().reset(seed=seed)
+        self._task = self._choose_task(options)
+        self._step_count = 0
+        self._over = False
+        self._action = None
+        self._observation = self._begin(self._task)
+        self._outcome = Outcome(self._observation, 0.0, False, False, True)
+        if self.render_mode == "human":
+            print(self._frame())
+        return self._observation, self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Give one command.
+
+        Any text is allowed: what the environment cannot use changes nothing and is answered in words.
+
+        Raises:
+            InvalidAction: the action is not a string.
+            EpisodeOver: the episode has ended, or none was started.
+        """
+        if not isinstance(action, str):
+            raise InvalidAction(
+                f"the action is {action!r} ({type(action).__name__}); wanted a command as str, such as 'look'."
+            )
+        if self._over:
+            raise EpisodeOver(
+                "step() was called, but the episode is over: call reset() first."
+                if self._task is not None
+                else "step() was called before reset(): call reset() first."
+            )
+        outcome = self._act(action)
+        self._outcome = outcome
+        self._observation = outcome.observation
+        self._action = action
+        self._step_count += 1
+        truncated = not outcome.terminated and self._step_count >= self.max_steps
+        self._over = outcome.terminated or truncated
+        if self.render_mode == "human":
+            print(self._frame())
+        reward = self._reward(outcome) * self.reward_scale
+        return outcome.observation, reward, outcome.terminated, truncated, self._info()
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """Return the last exchange as text ("ansi"); "human" prints while playing and returns None."""
+        return self._frame() if self.render_mode == "ansi" else None
+
+    def snapshot(self) -> Snapshot[StateT]:
+        """Return the episode's state, for search and for rollouts that branch. Cheap: no deep copy.
+
+        Raises:
+            EpisodeOver: nothing was reset yet.
+        """
+        task = self.task
+        return Snapshot(task, self._step_count, self._over, self._observation, self._outcome, self._save())
+
+    def restore(self, snapshot: Snapshot[StateT]) -> tuple[str, dict[str, Any]]:
+        """Go back to a snapshot, taken here or in another environment of the same kind.
+
+        Returns:
+            The observation and info of the moment when the snapshot was taken.
+        """
+        if snapshot.task.env != self._env_id():
+            raise InvalidOption(
+                f"the snapshot is of {snapshot.task.env!r}, this environment is {self._env_id()!r}: "
+                "restore it in an environment of its own kind."
+            )
+        self._task = snapshot.task
+        self._step_count = snapshot.step
+        self._over = snapshot.over
+        self._observation = snapshot.observation
+        self._outcome = snapshot.outcome
+        self._action = None
+        self._load(snapshot.task, snapshot.state)
+        return self._observation, self._info()
+
+    def oracle_plan(self) -> tuple[str, ...]:
+        """Return commands that finish the task from here, by full knowledge of the hidden state.
+
+        Raises:
+            UnsolvableGame: no command sequence does.
+            EpisodeOver: the episode has ended, or none was started.
+        """
+        raise UnknownName(f"{self._env_id()} has no oracle.")
+
+    # -- what an environment implements -----------------------------------------------------
+
+    @abstractmethod
+    def _begin(self, task: Task) -> str:
+        """Set the initial state of `task` and return the first observation."""
+
+    @abstractmethod
+    def _act(self, action: str) -> Outcome:
+        """Change the state and say what happened."""
+
+    @abstractmethod
+    def _commands(self) -> list[str]:
+        """Return a fresh sorted list of the commands that do something now."""
+
+    @abstractmethod
+    def _save(self) -> StateT:
+        """Return the state, detached from further steps."""
+
+    @abstractmethod
+    def _load(self, task: Task, state: StateT) -> None:
+        """Take over a state that `_save` returned; it must stay usable for the next `_load`."""
+
+    @abstractmethod
+    def _env_id(self) -> str:
+        """Return the id under which the environment is registered."""
+
+    def _reward(self, outcome: Outcome) -> float:
+        """Return the unscaled reward: 1 for success, else 0."""
+        return 1.0 if outcome.is_success else 0.0
+
+    def _extra_info(self) -> dict[str, Any]:
+        """Return keys of this environment alone, of stable types."""
+        return {}
+
+    # -- shared -----------------------------------------------------------------------------
+
+    def _choose_task(self, options: dict[str, Any] | None) -> Task:
+        options = options or {}
+        for key in options:
+            if key != "task_id":
+                raise UnknownName(
+                    f"no reset option {key!r}; the only one is 'task_id'.{did_you_mean(key, ['task_id'])}"
+                )
+        if "task_id" in options:
+            task_id = options["task_id"]
+            if not isinstance(task_id, str):
+                raise InvalidOption(
+                    f"options['task_id'] is {task_id!r}; wanted a task id as str: sdar_envs.tasks() lists them."
+                )
+            return self.source.find(task_id)
+        size = self.source.splits[self.split]
+        index = int(self.np_random.integers(2**31 if size is None else size))
+        return self.source.task(self.split, index)
+
+    def _info(self) -> dict[str, Any]:
+        task = self.task
+        outcome = self._outcome
+        return {
+            "task_id": task.id,
+            "task_type": task.task_type,
+            "instruction": task.instruction,
+            "split": task.split,
+            "is_success": outcome.is_success,
+            "won": outcome.is_success,
+            "score": outcome.score,
+            "is_action_valid": outcome.is_action_valid,
+            "admissible_commands": self._commands(),
+            "step": self._step_count,
+            **self._extra_info(),
+        }
+
+    def _frame(self) -> str:
+        command = "" if self._action is None else f"> {self._action}\n"
+        return f"{command}{self._observation}"
+
+
+def index_from_id(task_id: str, prefix: str, size: int | None, known: Sequence[str]) -> int:
+    """Return the number at the end of a task id such as `alfworld/train/0017`.
+
+    Args:
+        task_id: the id; `prefix` is what precedes the number.
+        size: tasks in the split, None for a stream without end.
+        known: ids to suggest from.
+
+    Raises:
+        UnknownName: the rest of the id is not the number of a task.
+    """
+    rest = task_id.removeprefix(prefix)
+    # Only the canonical spelling is an id: 17, +17 and 00017 would give one task several names.
+    if rest.isascii() and rest.isdigit() and rest == f"{int(rest[:12]):04d}" and (size is None or int(rest) < size):
+        return int(rest)
+    wanted = "a number of at least four digits" if size is None else f"0000 to {size - 1:04d}"
+    raise UnknownName(
+        f"no task {task_id[:200]!r}; ids of this split are {prefix!r} and {wanted}.{did_you_mean(task_id, known)}"
+    )
