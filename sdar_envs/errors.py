@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "ContractViolation",
     "CorruptData",
     "EpisodeOver",
     "InvalidAction",
@@ -53,6 +54,10 @@ class UnsupportedGame(SdarError, ValueError):
 
 class UnsolvableGame(SdarError, ValueError):
     """No plan reaches the goal from the current state."""
+
+
+class ContractViolation(SdarError, AssertionError):
+    """An environment breaks the contract that `check_env` checks."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -1,0 +1,1 @@
+"""ALFWorld's text games: engine, official and embedded games, experts."""

@@ -83,11 +83,15 @@ _DOMAINS: dict[str, frozenset[str]] = {
     "2bb2c5c7591ba445": _ANY_SINK,  # release 2.1.1
     "54e29bce2933d7dc": _ANY_SINK,  # release 2.1.1 brought to 2.1.2 by alfworld's own patch script
     "da18d44ab1bcf831": _SINK_BASIN,  # alfworld 0.4 and later
+    "205381eb246743e7": _ANY_SINK,  # ours (logic.py), "put"
+    "fb6b7ffaba257d66": _SINK_BASIN,  # ours, "move"
 }
 _GRAMMARS: dict[str, Wording] = {
     "49b373425005f369": "put",  # release 2.1.1
     "0799a5c634545513": "move",  # release 2.1.1 brought to 2.1.2 by alfworld's own patch script
     "9f506a0ed041c9d6": "move",  # alfworld 0.4 and later
+    "bfc57928dc5a18d2": "put",  # ours (logic.py)
+    "176f01b55e5e5bbf": "move",  # ours
 }
 
 _TASK = re.compile(r'("task"\s*:\s*\[\s*\{\s*"rhs"\s*:\s*)("(?:[^"\\]|\\.)*")')

@@ -288,9 +288,6 @@ class Game:
         state.held = -1
         state.opened = state.clean = state.hot = state.sliced = state.toggled = 0
         state.cool = masks["cool"]
-        # A thing that is cold from the start and can never be hot stays cold: for the original's
-        # planner cooling it changes nothing, and it drops commands that change nothing.
-        self.coolable &= ~(state.cool & ~self.heatable)
         state.contents = tuple(tuple(sorted(contents.get(i, ()))) for i in range(len(receptacle_ids)))
         state.places = tuple(frozenset(places.get(i, ())) for i in range(len(object_ids)))
         state.removed = frozenset()

@@ -1,0 +1,69 @@
+"""Embedded ALFWorld games as tasks: made by the generator when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from sdar_envs.alfworld.generator import SPLITS, generate
+from sdar_envs.alfworld.wording import DIALECTS, Wording
+from sdar_envs.alfworld.world import Game
+from sdar_envs.core import Task, index_from_id
+from sdar_envs.errors import UnknownName, did_you_mean
+
+__all__ = ["EmbeddedGames"]
+
+
+class EmbeddedGames:
+    """The embedded games as a `TaskSource`: fixed panels for evaluation, an endless train split.
+
+    Args:
+        wording: `move` (default, as in current releases) or `put`.
+    """
+
+    def __init__(self, wording: Wording | None = None) -> None:
+        self.wording: Wording = wording or "move"
+
+    @property
+    def splits(self) -> Mapping[str, int | None]:
+        """Games in each split; None: without end."""
+        return SPLITS
+
+    def task(self, split: str, index: int) -> Task:
+        """Return game `index` of the split."""
+        if split not in SPLITS:
+            raise UnknownName(f"no split {split!r}.{did_you_mean(split, SPLITS)}")
+        return _make(split, index, self.wording)[0]
+
+    def find(self, task_id: str) -> Task:
+        """Return the game with that id, `alfworld/<split>/<number>`."""
+        split = next((name for name in SPLITS if task_id.startswith(f"alfworld/{name}/")), None)
+        if split is None:
+            examples = [f"alfworld/{name}/0000" for name in SPLITS]
+            raise UnknownName(
+                f"no task {task_id[:200]!r}; embedded tasks look like {examples[-1]!r}."
+                f"{did_you_mean(task_id, examples)}"
+            )
+        size = SPLITS[split]
+        known = [f"alfworld/{split}/{i:04d}" for i in range(size or 1000)]
+        return self.task(split, index_from_id(task_id, f"alfworld/{split}/", size, known))
+
+    def game(self, task: Task) -> Game:
+        """Return the compiled game."""
+        return _make(task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[1]
+
+
+# Games are shared between environments; 512 of them take about 50 MB.
+@lru_cache(maxsize=512)
+def _make(split: str, index: int, wording: Wording) -> tuple[Task, Game]:
+    made = generate(split, index)
+    game = Game(made.problem, made.task_sentence, DIALECTS[wording])
+    task = Task(
+        id=f"alfworld/{split}/{index:04d}",
+        env="sdar/ALFWorld-v0",
+        split=split,
+        task_type=game.goal.task_type,
+        instruction=game.instruction,
+        data={"layout": made.layout, "gamefile": ""},
+    )
+    return task, game

@@ -1,0 +1,135 @@
+"""`sdar/ALFWorld-v0`: household tasks in text, equal to ALFWorld on TextWorld in every character."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from sdar_envs.alfworld.embedded import EmbeddedGames
+from sdar_envs.alfworld.official import OfficialGames, data_folder
+from sdar_envs.alfworld.oracle import plan
+from sdar_envs.alfworld.world import Action, Game, State
+from sdar_envs.core import Outcome, Task, TextEnv
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean
+
+__all__ = ["ALFWorldEnv"]
+
+
+class ALFWorldEnv(TextEnv[State]):
+    """Find things in a room, heat, cool or wash them, put them where they belong.
+
+    **Observation**: the text that ALFWorld prints, to the character. The first one lists the
+    receptacles and states the task.
+
+    **Action**: one command, such as `go to desk 1`, `open drawer 2`, `take mug 1 from desk 1`,
+    `move mug 1 to shelf 2` (release 2.1.1: `put mug 1 in/on shelf 2`), `heat mug 1 with microwave 1`,
+    `use desklamp 1`, `examine mug 1`, `inventory`, `look`. Blanks around it are ignored; anything that
+    is not in `info["admissible_commands"]` is answered with "Nothing happens." and counts as a step.
+
+    **Reward**: 1 when the goal is reached, else 0, times `reward_scale`.
+
+    **Episode end**: `terminated` when the goal is reached; `truncated` after `max_steps` commands.
+
+    **Info**: the common keys (`sdar_envs.INFO_TYPES`) and `gamefile`, the path of an official game (empty
+    for an embedded one).
+
+    **Departures from the original**: games come in sorted order, not in the order of the file system;
+    an episode ends when it is won (TextWorld goes on and may un-win it); numbers of objects are never
+    shuffled (`domain_randomization`); unknown domains, grammars and goals are refused.
+
+    Args:
+        data: `embedded` (made by us, no download) or `official` (from `data_dir`).
+        split: `train`, `valid_seen` or `valid_unseen`; official data may have more.
+        data_dir: folder of the official data; None for `$ALFWORLD_DATA`, else `~/.cache/alfworld`.
+        wording: `move`, `put`, or `auto`: what the game file says, `move` for embedded games.
+        max_steps: step limit.
+        reward_scale: factor on the reward; verl-agent and SDAR use 10.
+        render_mode: None, `ansi` or `human`.
+    """
+
+    def __init__(
+        self,
+        data: Literal["embedded", "official"] = "embedded",
+        split: str = "train",
+        data_dir: str | None = None,
+        wording: Literal["auto", "move", "put"] = "auto",
+        max_steps: int = 50,
+        reward_scale: float = 1.0,
+        render_mode: str | None = None,
+    ) -> None:
+        for name, value, allowed in (
+            ("data", data, ("embedded", "official")),
+            ("wording", wording, ("auto", "move", "put")),
+        ):
+            if value not in allowed:
+                raise InvalidOption(
+                    f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
+                )
+        if data == "embedded" and data_dir is not None:
+            raise InvalidOption(f"data_dir is {data_dir!r}, but embedded games need none: pass data='official' too.")
+        super().__init__(
+            _source(data_folder(data_dir) if data == "official" else None, wording),
+            split=split,
+            max_steps=max_steps,
+            reward_scale=reward_scale,
+            render_mode=render_mode,
+        )
+        self.source: EmbeddedGames | OfficialGames
+        self._game: Game
+        self._state: State
+        self._local: dict[str, Action]
+
+    @property
+    def game(self) -> Game:
+        """The compiled game being played; immutable, shared with other environments."""
+        if self._task is None:
+            raise EpisodeOver("there is no game before the first reset(): call reset() first.")
+        return self._game
+
+    def oracle_plan(self) -> tuple[str, ...]:
+        """Return a shortest list of commands that wins from here; none if the game is won."""
+        found = plan(self.game, self._state)
+        if found is None:
+            raise UnsolvableGame(f"{self.task.id} cannot be won from here.")
+        return found
+
+    def _begin(self, task: Task) -> str:
+        self._game = self.source.game(task)
+        self._state = self._game.initial.copy()
+        self._local = self._game.local_actions(self._state)
+        return self._game.first_observation
+
+    def _act(self, action: str) -> Outcome:
+        game, state = self._game, self._state
+        understood = game.parse(state, action.strip(), self._local)
+        if understood is None:
+            observation = "Nothing happens."
+        else:
+            observation = game.apply(state, understood)
+            self._local = game.local_actions(state)
+        return Outcome(observation, float(state.won), state.won, state.won, understood is not None)
+
+    def _commands(self) -> list[str]:
+        return self._game.commands(self._state, self._local)
+
+    def _save(self) -> State:
+        return self._state.copy()
+
+    def _load(self, task: Task, state: State) -> None:
+        self._game = self.source.game(task)
+        self._state = state.copy()
+        self._local = self._game.local_actions(self._state)
+
+    def _env_id(self) -> str:
+        return "sdar/ALFWorld-v0"
+
+    def _extra_info(self) -> dict[str, Any]:
+        return {"gamefile": self.task.data["gamefile"]}
+
+
+@lru_cache(maxsize=16)
+def _source(folder: Path | None, wording: str) -> EmbeddedGames | OfficialGames:
+    """Environments of one process share their source, and with it the index and the games."""
+    chosen: Any = None if wording == "auto" else wording
+    return EmbeddedGames(chosen) if folder is None else OfficialGames(folder, chosen)

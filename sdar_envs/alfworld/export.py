@@ -1,0 +1,121 @@
+"""Generated games as files that stock ALFWorld collects and TextWorld plays.
+
+The tree is that of the official data: `<split>/<task>-<object>-None-<receptacle>-<floor plan>/
+trial_.../game.tw-pddl` with `traj_data.json` beside it. Only what a text game needs is written:
+there are no images, no scene to load into a simulator and no annotations by people beyond the
+task's own sentence. A directory that ALFWorld would pass over in silence is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sdar_envs.alfworld import logic
+from sdar_envs.alfworld.generator import GeneratedGame, generate
+from sdar_envs.alfworld.oracle import plan
+from sdar_envs.alfworld.pddl import write_problem
+from sdar_envs.alfworld.wording import DIALECTS, Wording
+from sdar_envs.alfworld.world import Game
+from sdar_envs.errors import InvalidOption, did_you_mean
+
+__all__ = ["export_game"]
+
+# ALFRED numbers its floor plans from here, by kind of room.
+_FIRST_FLOOR_PLANS = {"Kitchen": 0, "LivingRoom": 200, "Bedroom": 300, "Bathroom": 400}
+# ALFWorld leaves out every game whose path has one of these in it.
+_PASSED_OVER = ("movable", "Sliced")
+
+
+def export_game(split: str, index: int, directory: str | os.PathLike[str], wording: Wording = "move") -> Path:
+    """Write a generated game below `directory` and return the path of its `game.tw-pddl`.
+
+    Existing files of the same game are replaced, each in one step.
+
+    Args:
+        split, index: which game, as for `generate`.
+        directory: the root of the tree, what ALFWorld calls `json_2.1.1`.
+        wording: `move` (as in current releases) or `put`.
+
+    Raises:
+        UnknownName: there is no such game.
+        InvalidOption: ALFWorld would not find games there, or there is no such wording.
+    """
+    if wording not in DIALECTS:
+        raise InvalidOption(
+            f"the wording is {wording!r}; wanted one of {', '.join(DIALECTS)}.{did_you_mean(wording, DIALECTS)}"
+        )
+    root = Path(directory).absolute()
+    for name in _PASSED_OVER:
+        if name in str(root):
+            raise InvalidOption(
+                f"the directory {str(root)!r} has {name!r} in its path, and ALFWorld skips such games: choose another."
+            )
+    made = generate(split, index)
+    game = Game(made.problem, made.task_sentence, DIALECTS[wording])
+    trial = f"trial_{split}_{index:04d}"
+    folder = root / split / _task_folder(made) / trial
+    folder.mkdir(parents=True, exist_ok=True)
+    # The game comes last: ALFWorld takes a folder with traj_data.json alone for one to skip.
+    _write(folder / "traj_data.json", _trajectory(made, trial))
+    path = folder / "game.tw-pddl"
+    walkthrough = plan(game, game.initial)
+    _write(
+        path,
+        {
+            "pddl_domain": logic.domain(wording),
+            "grammar": logic.grammar(wording, made.task_sentence),
+            "pddl_problem": write_problem(made.problem, trial),
+            "solvable": True,
+            "walkthrough": list(walkthrough) if walkthrough is not None else None,
+        },
+    )
+    return path
+
+
+def _floor_plan(made: GeneratedGame) -> int:
+    room, number = made.layout.split("-")
+    return _FIRST_FLOOR_PLANS[room] + int(number)
+
+
+def _task_folder(made: GeneratedGame) -> str:
+    return f"{made.problem.goal.task_type}-{made.object_class}-None-{made.receptacle_class}-{_floor_plan(made)}"
+
+
+def _trajectory(made: GeneratedGame, trial: str) -> dict[str, Any]:
+    in_light = made.problem.goal.lamp_type is not None
+    floor_plan = _floor_plan(made)
+    return {
+        "task_id": trial,
+        "task_type": made.problem.goal.task_type,
+        "pddl_params": {
+            "object_target": made.object_class,
+            "parent_target": "" if in_light else made.receptacle_class,
+            "mrecep_target": "",
+            "toggle_target": made.receptacle_class if in_light else "",
+            "object_sliced": False,
+        },
+        "scene": {"floor_plan": f"FloorPlan{floor_plan}", "scene_num": floor_plan},
+        "turk_annotations": {
+            "anns": [{"task_desc": made.task_sentence.removeprefix("Your task is to: "), "high_descs": []}]
+        },
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner reads.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,263 @@
+"""Turns -> chat messages, completion -> action: the two text formats between an environment and a language model.
+
+The prompt of a turn is rebuilt from scratch: one user message with the task, the last few turns, the
+observation and the commands. The model's reasoning is never fed back: a `Turn` holds only the action that
+was taken. What a suite says in its own way is one `PromptStyle` in `STYLES`.
+
+It refuses chat templates, tokens and memory: those belong to whoever runs the model. `parse_completion` refuses
+nothing: any text gives an action, and `is_valid` says whether the format was kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sdar_envs.errors import InvalidOption
+
+__all__ = [
+    "DEFAULT_STYLE",
+    "STYLES",
+    "ParsedCompletion",
+    "PromptStyle",
+    "Turn",
+    "parse_completion",
+    "render_completion",
+    "render_messages",
+]
+
+_FALLBACK_LENGTH = 200
+_CJK = re.compile("[\u4e00-\u9fff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A past exchange: what was seen, then done."""
+
+    observation: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStyle:
+    """How one suite is put to a model, and how its answers are read.
+
+    Attributes:
+        role: a paragraph that says where the agent is and what it can do.
+        action_tags: the tags that hold an action; one of them is wanted in each completion.
+        lowercase: lower-case the action.
+        hidden_commands: admissible commands that the prompt does not list; they still work.
+        list_commands: list the admissible commands at all.
+        keep_tag: the action keeps its tag (`<search>query</search>`), for environments that read tags.
+        allow_repeats: accept several action blocks, of which the first counts. Otherwise a completion with
+            more than one opening action tag, wherever it stands, is invalid.
+        require_reasoning: accept only completions that hold `<think>` and `</think>`.
+        refuse_cjk: accept only completions without CJK ideographs (U+4E00 to U+9FFF).
+        max_characters: leave the history out of user messages that would be longer; None is no limit.
+    """
+
+    role: str
+    action_tags: tuple[str, ...] = ("action",)
+    lowercase: bool = False
+    hidden_commands: frozenset[str] = frozenset()
+    list_commands: bool = True
+    keep_tag: bool = False
+    allow_repeats: bool = True
+    require_reasoning: bool = True
+    refuse_cjk: bool = True
+    max_characters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCompletion:
+    """What a completion says.
+
+    Attributes:
+        action: the command for the environment; never None, so that an invalid completion costs a step too.
+        is_valid: whether the completion kept to the format. Whether the command is admissible is
+            another question, which the environment answers with `info["is_action_valid"]`.
+        reasoning: the text of the first think block, or an empty string.
+    """
+
+    action: str
+    is_valid: bool
+    reasoning: str
+
+
+DEFAULT_STYLE = PromptStyle(
+    role="You are in an interactive text environment. Each turn you read an observation and give one command.",
+)
+"""For environments that have no style of their own."""
+
+STYLES: Mapping[str, PromptStyle] = MappingProxyType(
+    {
+        "alfworld": PromptStyle(
+            role=(
+                "You are a robot in a house that is described to you in words. You can walk to furniture and "
+                "appliances, open and close them, look at what they hold, carry one object at a time, and "
+                "heat, cool, clean or slice it with the right tool. Each turn you read an observation and give one "
+                "command."
+            ),
+            lowercase=True,
+            hidden_commands=frozenset({"help"}),
+        ),
+    }
+)
+"""The styles of the suites, by suite name."""
+
+
+def render_messages(
+    style: PromptStyle,
+    instruction: str,
+    history: Sequence[Turn],
+    observation: str,
+    admissible_commands: Sequence[str],
+    *,
+    history_length: int = 2,
+    system: str | None = None,
+) -> list[dict[str, str]]:
+    """Return the chat messages of one turn: a user message, after a system message if `system` is given.
+
+    The task is said once: its line is left out while the observation itself contains the instruction (case and
+    spacing aside), as the first observation of ALFWorld does. At later turns it is always there, also while
+    the history still shows the first observation, because history may be cut.
+
+    Args:
+        style: the suite's style, from `STYLES` or your own.
+        instruction: the goal, `info["instruction"]`.
+        history: all past turns of the episode, oldest first. Their number is the number of steps taken.
+        observation: what the environment shows now.
+        admissible_commands: `info["admissible_commands"]`; listed one per line in this order.
+        history_length: how many of the latest turns to show.
+        system: text for a system message.
+
+    Returns:
+        `{"role": ..., "content": ...}` for each message. Equal arguments give equal messages.
+
+    Raises:
+        InvalidOption: `history_length` is negative.
+    """
+    if history_length < 0:
+        raise InvalidOption(f"history_length is {history_length}; wanted 0 or more turns.")
+    before = [style.role]
+    if _squeezed(instruction) not in _squeezed(observation):
+        before.append(f"Your task: {instruction}")
+    after = []
+    if history:
+        after.append(f"Observation now, at turn {len(history) + 1}:\n{observation}")
+    else:
+        after.append(f"Observation:\n{observation}")
+    commands = [command for command in admissible_commands if command not in style.hidden_commands]
+    if style.list_commands and commands:
+        after.append("Commands you can give now:\n" + "\n".join(commands))
+    after.append(_answer_format(style))
+    past = _history(history, history_length)
+    content = "\n\n".join(before + past + after)
+    if style.max_characters is not None and len(content) > style.max_characters:
+        content = "\n\n".join(before + _history(history, 0) + after)
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    return [*messages, {"role": "user", "content": content}]
+
+
+def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled: str = "") -> ParsedCompletion:
+    """Read a model's completion. Any string is answered, in time linear in its length.
+
+    The action is what stands between the first opening action tag and the first closing one after it, stripped.
+    Without such a block the completion is invalid, and its last non-empty line (at most its
+    last 200 characters) is the action, so that the environment can answer it.
+
+    Args:
+        text: what the model wrote.
+        style: the suite's style. Action tags are matched in any case, think tags as they are.
+        prefilled: what the chat template already put at the start of the model's turn, such as `"<think>"`; it is
+            read as if the model had written it.
+    """
+    whole = prefilled + text
+    block = None
+    for tag in style.action_tags:
+        opening = _tag(tag).search(whole)
+        closing = _tag(f"/{tag}").search(whole, opening.end()) if opening else None
+        if opening and closing:
+            inner = whole[opening.end() : closing.start()].strip()
+            block = f"<{tag}>{inner}</{tag}>" if style.keep_tag else inner
+            break
+    is_valid = block is not None
+    if not style.allow_repeats:
+        is_valid = is_valid and sum(len(_tag(tag).findall(whole)) for tag in style.action_tags) == 1
+    if style.require_reasoning:
+        is_valid = is_valid and "<think>" in whole and "</think>" in whole
+    if style.refuse_cjk:
+        is_valid = is_valid and not _CJK.search(whole)
+    action = _last_line(text) if block is None else block
+    return ParsedCompletion(action.lower() if style.lowercase else action, is_valid, _reasoning(whole))
+
+
+def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
+    """Return the completion that `parse_completion` reads as this action: for demonstrations and scripted policies.
+
+    Args:
+        style: the suite's style.
+        action: a command; with its tag if the style keeps tags.
+        reasoning: what to think before.
+
+    Raises:
+        InvalidOption: no completion of this style is valid and holds this action and this reasoning.
+    """
+    tag = style.action_tags[0]
+    action = action.strip().lower() if style.lowercase else action.strip()
+    block = action if style.keep_tag else f"<{tag}>{action}</{tag}>"
+    text = f"<think>{reasoning}</think>\n{block}"
+    if parse_completion(text, style) != ParsedCompletion(action, True, reasoning.strip()):
+        raise InvalidOption(
+            f"the action {action!r:.80} with the reasoning {reasoning!r:.80} does not survive the format: wanted "
+            f"text without the tags think and {', '.join(style.action_tags)}"
+            f"{' inside and without CJK characters' if style.refuse_cjk else ' inside'}"
+            f"{', and the action in one of the action tags' if style.keep_tag else ''}."
+        )
+    return text
+
+
+def _history(history: Sequence[Turn], length: int) -> list[str]:
+    """Return the paragraphs on the past: none at the first turn."""
+    if not history:
+        return []
+    start = max(0, len(history) - length)
+    shown = [
+        f"Turn {number}, observation: {turn.observation}\nTurn {number}, action: {turn.action}"
+        for number, turn in enumerate(history[start:], start + 1)
+    ]
+    taken = f"Steps taken so far: {len(history)}."
+    if shown and start:
+        taken += f" The last {len(shown)}:" if len(shown) > 1 else " The last one:"
+    return ["\n".join([taken, *shown])]
+
+
+def _answer_format(style: PromptStyle) -> str:
+    blocks = [f"<{tag}>...</{tag}>" for tag in style.action_tags]
+    think = "First reason step by step inside <think>...</think>. "
+    if len(blocks) == 1:
+        return f"{think}Then give exactly one command inside {blocks[0]}."
+    return f"{think}Then give exactly one of {' or '.join(blocks)}, once."
+
+
+def _reasoning(text: str) -> str:
+    _, opened, rest = text.partition("<think>")
+    inside, closed, _ = rest.partition("</think>")
+    return inside.strip() if opened and closed else ""
+
+
+def _last_line(text: str) -> str:
+    # rstrip, then one search from the right: splitting a megabyte of newlines into lines would be a waste.
+    text = text.rstrip()
+    return text[max(text.rfind("\n"), text.rfind("\r")) + 1 :][-_FALLBACK_LENGTH:].strip()
+
+
+def _tag(name: str) -> re.Pattern[str]:
+    # ASCII: otherwise IGNORECASE also takes U+017F, the long s, for the s of <search>.
+    return re.compile(re.escape(f"<{name}>"), re.IGNORECASE | re.ASCII)
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")

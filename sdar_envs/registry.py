@@ -1,0 +1,82 @@
+"""The suites by name: registration with Gymnasium, their tasks, vectors of environments."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import gymnasium as gym
+from gymnasium.vector import AutoresetMode
+
+from sdar_envs.core import Task, TextEnv
+from sdar_envs.errors import InvalidOption
+from sdar_envs.vector import TextVectorEnv
+
+__all__ = ["ENV_IDS", "make_vec", "register_all", "tasks"]
+
+_ENTRY_POINTS = {"sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv"}
+
+ENV_IDS: tuple[str, ...] = tuple(_ENTRY_POINTS)
+"""The environments of this package."""
+
+
+def register_all() -> None:
+    """Tell Gymnasium about the environments. Entry points are strings: nothing heavy is imported."""
+    for env_id, entry_point in _ENTRY_POINTS.items():
+        if env_id not in gym.registry:
+            gym.register(id=env_id, entry_point=entry_point)
+
+
+def tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: Any) -> tuple[Task, ...]:
+    """List a split in its fixed order: evaluation walks it, each task once.
+
+    Args:
+        env_id: a registered `TextEnv`, such as `sdar/ALFWorld-v0`.
+        split: the split's name.
+        limit: only the first so many tasks; needed for a split without end.
+        **kwargs: as for `gymnasium.make`, for example `data="official"`.
+
+    Raises:
+        InvalidOption: the split has no end and no limit was given.
+        UnknownName: there is no such split.
+        gymnasium.error.Error: there is no such environment.
+    """
+    source = _make(env_id, split=split, **kwargs).source
+    size = source.splits[split]
+    if limit is not None and limit < 0:
+        raise InvalidOption(f"limit is {limit}; wanted None or a number from 0.")
+    if size is None and limit is None:
+        raise InvalidOption(f"{env_id} makes tasks of split {split!r} without end: say how many with limit=.")
+    count = min(n for n in (size, limit) if n is not None)
+    return tuple(source.task(split, index) for index in range(count))
+
+
+def make_vec(
+    env_id: str,
+    num_envs: int,
+    *,
+    group_size: int = 1,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    **kwargs: Any,
+) -> TextVectorEnv:
+    """Make a vector of environments in this process (see `TextVectorEnv`).
+
+    Args:
+        env_id: a registered `TextEnv`.
+        num_envs: how many.
+        group_size: so many consecutive environments share their tasks, for group-relative advantages.
+        autoreset_mode: what happens after an episode's end, as in Gymnasium.
+        **kwargs: as for `gymnasium.make`.
+    """
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
+    envs = [_make(env_id, **kwargs) for _ in range(num_envs)]
+    vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=AutoresetMode(autoreset_mode))
+    vector.spec = gym.spec(env_id)
+    return vector
+
+
+def _make(env_id: str, **kwargs: Any) -> TextEnv[Any]:
+    env = gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    if not isinstance(env, TextEnv):
+        raise InvalidOption(f"{env_id!r} is a {type(env).__name__}; wanted a sdar_envs.TextEnv.")
+    return cast("TextEnv[Any]", env)

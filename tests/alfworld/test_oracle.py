@@ -1,0 +1,89 @@
+import pytest
+import tiny_games
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdar_envs.alfworld.oracle import plan
+from sdar_envs.alfworld.world import Verb
+
+IDLE = {Verb.LOOK, Verb.INVENTORY, Verb.HELP, Verb.EXAMINE_OBJECT, Verb.EXAMINE_RECEPTACLE}
+
+
+def key(state):
+    return (state.at, state.held, state.opened, state.clean, state.hot, state.cool, state.toggled, state.contents)
+
+
+def shortest_by_search(game, start, at_most):
+    """Breadth-first search over the engine itself; None if nothing within `at_most` commands wins."""
+    if start.won:
+        return 0
+    frontier, seen = [start], {key(start)}
+    for depth in range(1, at_most + 1):
+        following = []
+        for state in frontier:
+            local = game.local_actions(state)
+            for command in game.commands(state, local):
+                action = game.parse(state, command, local)
+                if action.verb in IDLE:
+                    continue
+                successor = state.copy()
+                game.apply(successor, action)
+                if successor.won:
+                    return depth
+                if key(successor) not in seen:
+                    seen.add(key(successor))
+                    following.append(successor)
+        if not following or len(seen) > 60_000:
+            return None if not following else "too many"
+        frontier = following
+    return "too deep"
+
+
+def wander(game, choices):
+    """Follow some admissible commands from the start; stop before the game is won."""
+    state = game.initial.copy()
+    for choice in choices:
+        local = game.local_actions(state)
+        commands = [c for c in game.commands(state, local) if game.parse(state, c, local).verb not in IDLE]
+        if not commands or state.won:
+            break
+        game.apply(state, game.parse(state, commands[choice % len(commands)], local))
+    return state
+
+
+def play(game, state, commands):
+    state = state.copy()
+    for command in commands:
+        action = game.parse(state, command, game.local_actions(state))
+        assert action is not None, f"{command!r} is not possible"
+        game.apply(state, action)
+    return state
+
+
+def compare_with_search(game, choices):
+    state = wander(game, choices)
+    commands = plan(game, state)
+    shortest = shortest_by_search(game, state, 12 if commands is None else len(commands))
+    if shortest == "too many":
+        return
+    if commands is None:
+        assert shortest in (None, "too deep")
+    else:
+        assert len(commands) == shortest
+        assert play(game, state, commands).won
+
+
+relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+@settings(relaxed, max_examples=150)
+@given(tiny_games.games(), st.lists(st.integers(0, 50), max_size=12))
+def test_plan_is_as_short_as_breadth_first_search(game, choices):
+    compare_with_search(game, choices)
+
+
+@pytest.mark.slow
+@settings(relaxed, max_examples=5000)
+@given(tiny_games.games(), st.lists(st.integers(0, 50), max_size=20))
+def test_plan_is_as_short_as_breadth_first_search_many(game, choices):
+    compare_with_search(game, choices)

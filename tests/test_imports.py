@@ -1,0 +1,56 @@
+"""Importing is cheap, registering works without an import, and every `__all__` is true."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
+HEAVY = ("alfworld", "prompt_toolkit", "rich", "textworld", "torch", "transformers")
+SECONDS = 0.5
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def modules() -> list[str]:
+    names = list(PACKAGES)
+    for package in PACKAGES:
+        path = importlib.import_module(package).__path__
+        names += [module.name for module in pkgutil.walk_packages(path, f"{package}.")]
+    return sorted(names)
+
+
+def name_order(name: str) -> tuple[int, str]:
+    """CONSTANTS, then Classes, then functions: the order that ruff keeps."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_import_loads_nothing_heavy() -> None:
+    loaded = run_python("import sys, sdar_envs; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    assert "gymnasium" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_import_is_fast() -> None:
+    code = "import time; start = time.process_time(); import sdar_envs; print(time.process_time() - start)"
+    assert min(float(run_python(code)) for _ in range(3)) < SECONDS
+
+
+def test_gymnasium_imports_the_package_itself() -> None:
+    code = "import gymnasium; print(gymnasium.make('sdar_envs:sdar/ALFWorld-v0').reset(seed=0)[1]['task_type'])"
+    assert "_" in run_python(code)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_is_sorted_and_true(name: str) -> None:
+    module: ModuleType = importlib.import_module(name)
+    exported = getattr(module, "__all__", [])
+    assert exported == sorted(set(exported), key=name_order)
+    assert [entry for entry in exported if not hasattr(module, entry)] == []

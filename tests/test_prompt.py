@@ -1,0 +1,260 @@
+import dataclasses
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdar_envs.errors import InvalidOption
+from sdar_envs.prompt import (
+    DEFAULT_STYLE,
+    STYLES,
+    ParsedCompletion,
+    PromptStyle,
+    Turn,
+    parse_completion,
+    render_completion,
+    render_messages,
+)
+
+ALFWORLD = STYLES["alfworld"]
+SEARCH = PromptStyle(
+    role="You answer questions and can search.",
+    action_tags=("search", "answer"),
+    keep_tag=True,
+    allow_repeats=False,
+    require_reasoning=False,
+    refuse_cjk=False,
+    list_commands=False,
+)
+ROOM = "You are in the middle of a room.\n\nYour task is to: put a hot apple in fridge."
+TASK = "put a hot apple in fridge."
+
+FIRST = f"""{ALFWORLD.role}
+
+Observation:
+You are in the middle of a room.
+
+Your task is to: put a hot apple in fridge.
+
+Commands you can give now:
+go to desk 1
+look
+
+First reason step by step inside <think>...</think>. Then give exactly one command inside <action>...</action>."""
+
+THIRD = f"""{ALFWORLD.role}
+
+Your task: put a hot apple in fridge.
+
+Steps taken so far: 3. The last 2:
+Turn 2, observation: You arrive at desk 1.
+Turn 2, action: take apple 1 from desk 1
+Turn 3, observation: You pick up the apple 1 from the desk 1.
+Turn 3, action: go to microwave 1
+
+Observation now, at turn 4:
+You arrive at microwave 1.
+
+Commands you can give now:
+heat apple 1 with microwave 1
+
+First reason step by step inside <think>...</think>. Then give exactly one command inside <action>...</action>."""
+
+HISTORY = [
+    Turn(ROOM, "go to desk 1"),
+    Turn("You arrive at desk 1.", "take apple 1 from desk 1"),
+    Turn("You pick up the apple 1 from the desk 1.", "go to microwave 1"),
+]
+
+
+def content(style=ALFWORLD, history=(), observation="Nothing happens.", commands=(), **options):
+    messages = render_messages(style, TASK, history, observation, commands, **options)
+    assert [message["role"] for message in messages] == ["user"]
+    return messages[0]["content"]
+
+
+# -- prompts --------------------------------------------------------------------------------
+
+
+def test_first_turn():
+    assert render_messages(ALFWORLD, TASK, [], ROOM, ["go to desk 1", "help", "look"]) == [
+        {"role": "user", "content": FIRST}
+    ]
+
+
+def test_later_turn():
+    commands = ["heat apple 1 with microwave 1", "help"]
+    assert content(history=HISTORY, observation="You arrive at microwave 1.", commands=commands) == THIRD
+
+
+def test_second_turn_counts_in_the_singular_and_states_the_task():
+    text = content(history=HISTORY[:1], observation="You arrive at desk 1.")
+    assert "Your task: put a hot apple in fridge.\n\nSteps taken so far: 1.\nTurn 1, observation: You are" in text
+    assert "The last one:" in content(history=HISTORY, history_length=1)
+
+
+@pytest.mark.parametrize(
+    ("observation", "lines"),
+    [(ROOM, 0), (ROOM.upper(), 0), (ROOM.replace("hot apple", "hot\n apple"), 0), ("Room.", 1)],
+)
+def test_the_task_is_said_once(observation, lines):
+    assert content(observation=observation).count("Your task: ") == lines
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_history_window(length, taken):
+    history = [Turn(f"saw({i})", f"did({i})") for i in range(taken)]
+    text = content(history=history, history_length=length)
+    shown = [i for i in range(taken) if f"saw({i})" in text]
+    assert shown == list(range(max(0, taken - length), taken))
+    assert shown == [i for i in range(taken) if f"did({i})" in text]
+    assert (f"Steps taken so far: {taken}." in text) == (taken > 0)
+
+
+def test_commands_may_be_hidden_or_left_out():
+    style = dataclasses.replace(DEFAULT_STYLE, hidden_commands=frozenset({"look"}))
+    assert "Commands you can give now:\ngo\nhelp\n\n" in content(style, commands=["go", "help", "look"])
+    assert "Commands" not in content(style, commands=["look"])
+    assert "Commands" not in content(SEARCH, commands=["go"])
+
+
+def test_system_message_comes_first():
+    messages = render_messages(DEFAULT_STYLE, TASK, [], ROOM, [], system="Be brief.")
+    assert messages[0] == {"role": "system", "content": "Be brief."}
+    assert [message["role"] for message in messages] == ["system", "user"]
+
+
+def test_two_tags():
+    assert content(SEARCH).endswith("Then give exactly one of <search>...</search> or <answer>...</answer>, once.")
+
+
+def test_a_long_prompt_drops_its_history():
+    history = [Turn("x" * 100, "go")]
+    whole = content(history=history)
+    style = dataclasses.replace(ALFWORLD, max_characters=len(whole))
+    assert content(style, history=history) == whole
+    short = content(dataclasses.replace(style, max_characters=len(whole) - 1), history=history)
+    assert "x" * 100 not in short
+    assert "Steps taken so far: 1.\n\nObservation now, at turn 2:" in short
+
+
+def test_a_negative_window_is_refused():
+    with pytest.raises(InvalidOption, match="history_length is -1"):
+        content(history_length=-1)
+
+
+# -- completions ----------------------------------------------------------------------------
+
+GOOD = "<think>It is cold.</think><action> Go To desk 1\n</action>"
+
+
+@pytest.mark.parametrize(
+    ("text", "action", "is_valid", "reasoning"),
+    [
+        (GOOD, "go to desk 1", True, "It is cold."),
+        (GOOD.replace("action", "ACTION"), "go to desk 1", True, "It is cold."),
+        (GOOD + "<action>look</action>", "go to desk 1", True, "It is cold."),
+        ("</action>" + GOOD, "go to desk 1", True, "It is cold."),
+        ("<think></think><action></action>", "", True, ""),
+        ("</think> backwards <think><action>look</action>", "look", True, ""),
+        ("<action>look</action>", "look", False, ""),
+        ("<THINK>a</THINK><action>look</action>", "look", False, ""),
+        ("<think>a<action>look</action>", "look", False, ""),
+        ("<think>中</think><action>look</action>", "look", False, "中"),
+        ("<think>é ﷽ あ</think><action>look</action>", "look", True, "é ﷽ あ"),
+        ("<think>a</think>\nLook\n\n", "look", False, "a"),
+        ("<think>a</think>\n<action>look", "<action>look", False, "a"),
+        ("a\n" + "B" * 500 + "\r\n", "b" * 200, False, ""),
+        ("", "", False, ""),
+        (" \n\t ", "", False, ""),
+        ("<think>a <think>b</think> c</think><action>x</action>", "x", True, "a <think>b"),
+    ],
+)
+def test_parsing(text, action, is_valid, reasoning):
+    assert parse_completion(text, ALFWORLD) == ParsedCompletion(action, is_valid, reasoning)
+
+
+def test_case_is_kept_by_default():
+    assert parse_completion(GOOD).action == "Go To desk 1"
+
+
+def test_a_prefilled_tag_counts():
+    text = GOOD.removeprefix("<think>")
+    assert not parse_completion(text, ALFWORLD).is_valid
+    assert parse_completion(text, ALFWORLD, prefilled="<think>") == parse_completion(GOOD, ALFWORLD)
+    assert parse_completion("", ALFWORLD, prefilled="<think>").action == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "action", "is_valid"),
+    [
+        ("<search> who? </search>", "<search>who?</search>", True),
+        ("<SEARCH>q</SEARCH>", "<search>q</search>", True),
+        ("<think>x</think><answer>Paris</answer>", "<answer>Paris</answer>", True),
+        ("<search></search>", "<search></search>", True),
+        ("<answer>x</answer><search>a</search>", "<search>a</search>", False),
+        ("<search>a</search><search>b</search>", "<search>a</search>", False),
+        ("<think>maybe <answer></think><answer>y</answer>", "<answer></think><answer>y</answer>", False),
+        ("<answer>x", "<answer>x", False),
+        ("<\u017fearch>q</\u017fearch>", "<\u017fearch>q</\u017fearch>", False),
+    ],
+)
+def test_two_tags_of_which_one_is_wanted_once(text, action, is_valid):
+    parsed = parse_completion(text, SEARCH)
+    assert (parsed.action, parsed.is_valid) == (action, is_valid)
+
+
+PIECES = st.sampled_from(["<think>", "</think>", "<action>", "</action>", "<search>", "</answer>", "<", ">", "/", "\n"])
+
+
+@given(st.lists(PIECES | st.text() | st.characters(), max_size=20).map("".join), st.sampled_from([ALFWORLD, SEARCH]))
+def test_any_text_is_answered(text, style):
+    parsed = parse_completion(text, style)
+    assert isinstance(parsed.action, str)
+    assert isinstance(parsed.is_valid, bool)
+    if not parsed.is_valid and "</" not in text:
+        assert len(parsed.action) <= 3 * 200  # lower() may lengthen a character
+
+
+@pytest.mark.parametrize(
+    "piece", ["<think>", "<action>", "</action>", "<act", "<", "\n", " ", "<action></action>", "a"]
+)
+@pytest.mark.parametrize("style", [ALFWORLD, SEARCH])
+def test_a_megabyte_takes_no_time(piece, style):
+    text = piece * (1_000_000 // len(piece))
+    start = time.perf_counter()
+    parse_completion(text, style)
+    assert time.perf_counter() - start < 1.0
+
+
+ACTIONS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=40)
+
+
+@given(ACTIONS, ACTIONS, st.sampled_from([ALFWORLD, DEFAULT_STYLE]))
+def test_a_rendered_completion_reads_back(action, reasoning, style):
+    if any("\u4e00" <= c <= "\u9fff" for c in action + reasoning):
+        with pytest.raises(InvalidOption, match="does not survive the format"):
+            render_completion(style, action, reasoning)
+        return
+    parsed = parse_completion(render_completion(style, action, reasoning), style)
+    expected = action.strip().lower() if style.lowercase else action.strip()
+    assert parsed == ParsedCompletion(expected, True, reasoning.strip())
+
+
+def test_rendering_refuses_what_would_not_read_back():
+    assert render_completion(SEARCH, "<answer>4</answer>", "2 + 2") == "<think>2 + 2</think>\n<answer>4</answer>"
+    for style, action, reasoning in [
+        (ALFWORLD, "look</action>", ""),
+        (ALFWORLD, "look", "or <action>wait</action>?"),
+        (ALFWORLD, "look", "the tag </think> ends it"),
+        (SEARCH, "4", ""),
+    ]:
+        with pytest.raises(InvalidOption, match="does not survive the format"):
+            render_completion(style, action, reasoning)
+
+
+def test_styles_are_read_only_and_name_suites():
+    assert set(STYLES) >= {"alfworld"}
+    with pytest.raises(TypeError):
+        STYLES["x"] = DEFAULT_STYLE
