@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numbers
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -256,12 +256,14 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         Raises:
             UnknownName: there is no such option or task.
         """
+        # A reset that fails must not leave an episode behind that can be played on.
+        self._over = True
         super().reset(seed=seed)
         self._task = self._choose_task(options)
         self._step_count = 0
-        self._over = False
         self._action = None
         self._observation = self._begin(self._task)
+        self._over = False
         self._outcome = Outcome(self._observation, 0.0, False, False, True)
         if self.render_mode == "human":
             print(self._frame())
@@ -416,13 +418,12 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return f"{command}{self._observation}"
 
 
-def index_from_id(task_id: str, prefix: str, size: int | None, known: Sequence[str]) -> int:
+def index_from_id(task_id: str, prefix: str, size: int | None) -> int:
     """Return the number at the end of a task id such as `alfworld/train/0017`.
 
     Args:
         task_id: the id; `prefix` is what precedes the number.
         size: tasks in the split, None for a stream without end.
-        known: ids to suggest from.
 
     Raises:
         UnknownName: the rest of the id is not the number of a task.
@@ -432,6 +433,7 @@ def index_from_id(task_id: str, prefix: str, size: int | None, known: Sequence[s
     if rest.isascii() and rest.isdigit() and rest == f"{int(rest[:12]):04d}" and (size is None or int(rest) < size):
         return int(rest)
     wanted = "a number of at least four digits" if size is None else f"0000 to {size - 1:04d}"
+    known = (f"{prefix}{index:04d}" for index in range(size or 1000))
     raise UnknownName(
-        f"no task {task_id[:200]!r}; ids of this split are {prefix!r} and {wanted}.{did_you_mean(task_id, known)}"
+        f"no task {task_id[:200]!r}; the ids of this split are {prefix!r} and {wanted}.{did_you_mean(task_id, known)}"
     )

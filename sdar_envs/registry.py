@@ -70,7 +70,7 @@ def make_vec(
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
         raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
     envs = [_make(env_id, **kwargs) for _ in range(num_envs)]
-    vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=AutoresetMode(autoreset_mode))
+    vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode)
     vector.spec = gym.spec(env_id)
     return vector
 

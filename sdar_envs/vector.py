@@ -29,6 +29,8 @@ from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownN
 __all__ = ["TextVectorEnv"]
 
 _OPTIONS = ("task_id", "reset_mask")
+_NUMBERS = {kind: np.dtype(kind) for kind in (bool, int, float)}
+_OBJECT = np.dtype(object)
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -58,21 +60,21 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
-        self.envs = list(envs)
-        self.num_envs = len(self.envs)
-        if not self.envs:
+        envs = list(envs)
+        self.num_envs = len(envs)
+        if not envs:
             raise InvalidOption("TextVectorEnv got no environments; wanted at least one.")
-        for index, env in enumerate(self.envs):
+        for index, env in enumerate(envs):
             if not isinstance(env, gym.Env):
                 raise InvalidOption(
                     f"envs[{index}] is {env!r} ({type(env).__name__}); wanted an environment (not a function for one)."
                 )
-            if env.observation_space != self.envs[0].observation_space or env.action_space != self.envs[0].action_space:
+            if env.observation_space != envs[0].observation_space or env.action_space != envs[0].action_space:
                 raise InvalidOption(
                     f"envs[{index}] has other spaces than envs[0]; wanted environments of one kind: "
                     "make one vector environment for each kind."
                 )
-        if len({id(env) for env in self.envs}) < self.num_envs:
+        if len({id(env) for env in envs}) < self.num_envs:
             raise InvalidOption("the same environment object came twice; wanted a separate one for each place.")
         if not _is_integer(group_size) or group_size < 1 or self.num_envs % group_size:
             divisors = [n for n in range(1, self.num_envs + 1) if self.num_envs % n == 0]
@@ -86,6 +88,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
             raise InvalidOption(
                 f"autoreset_mode is {autoreset_mode!r}; wanted one of {', '.join(str(mode) for mode in AutoresetMode)}."
             ) from None
+        self.envs = envs
         self.group_size = int(group_size)
         self.num_groups = self.num_envs // self.group_size
         self.metadata = {**self.envs[0].metadata, "autoreset_mode": self.autoreset_mode}
@@ -402,7 +405,7 @@ def _stack(infos: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     keys = present[0].keys()
     stacked: dict[str, Any] = {}
     if len(present) == size and all(info.keys() == keys for info in present):
-        # The usual case: each key in each info.
+        # The usual case, each key in each info: no masks to compute, no columns to fill up.
         for key, mask in zip(keys, np.ones((len(keys), size), dtype=np.bool_), strict=True):
             stacked[key] = _column(key, [info[key] for info in present])
             stacked[f"_{key}"] = mask
@@ -421,13 +424,15 @@ def _stack(infos: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def _column(key: str, values: list[Any]) -> Any:
-    kind = type(values[0])
-    if key != "final_obs":
-        if kind is bool or kind is int or kind is float or issubclass(kind, np.number):
-            return np.array(values, dtype=kind)
-        if isinstance(values[0], dict):
+    """Return the array (or, for dictionaries, the dictionary of arrays) that Gymnasium makes of these values."""
+    first = values[0]
+    kind = type(first)
+    if kind is not str and kind is not list and key != "final_obs":
+        if kind in _NUMBERS:
+            return np.array(values, dtype=_NUMBERS[kind])
+        if isinstance(first, dict):
             return _stack(values)
-        if kind is np.ndarray:
-            return np.array(values, dtype=values[0].dtype)
+        if isinstance(first, (np.ndarray, np.number)):
+            return np.array(values, dtype=first.dtype)
     # Not np.array: it would make lists of equal length into a matrix.
-    return np.fromiter(values, dtype=object, count=len(values))
+    return np.fromiter(values, dtype=_OBJECT, count=len(values))

@@ -11,6 +11,8 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+
+import sdar_envs
 from sdar_benchmarks.evaluate import (
     Episode,
     Evaluation,
@@ -21,8 +23,6 @@ from sdar_benchmarks.evaluate import (
     summarize,
     wilson_interval,
 )
-
-import sdar_envs
 from sdar_envs.errors import InvalidOption, UnknownName
 
 ALFWORLD = "sdar/ALFWorld-v0"
@@ -132,7 +132,9 @@ def test_episode_seed_is_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("agent", ["oracle", "explorer"])
 def test_alfworld_with_arguments(agent: str) -> None:
-    evaluation = evaluate(ALFWORLD, agent, split="valid_unseen", limit=5, env_kwargs={"wording": "put", "max_steps": 40})
+    evaluation = evaluate(
+        ALFWORLD, agent, split="valid_unseen", limit=5, env_kwargs={"wording": "put", "max_steps": 40}
+    )
     assert evaluation.config.env_kwargs["wording"] == "put"
     assert evaluation.config.env_kwargs["max_steps"] == 40
     assert evaluation.config.env_kwargs["data"] == "embedded"

@@ -44,9 +44,7 @@ class EmbeddedGames:
                 f"no task {task_id[:200]!r}; embedded tasks look like {examples[-1]!r}."
                 f"{did_you_mean(task_id, examples)}"
             )
-        size = SPLITS[split]
-        known = [f"alfworld/{split}/{i:04d}" for i in range(size or 1000)]
-        return self.task(split, index_from_id(task_id, f"alfworld/{split}/", size, known))
+        return self.task(split, index_from_id(task_id, f"alfworld/{split}/", SPLITS[split]))
 
     def game(self, task: Task) -> Game:
         """Return the compiled game."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from sdar_envs.alfworld.pddl import write_problem
 from sdar_envs.alfworld.wording import DIALECTS, Wording
 from sdar_envs.alfworld.world import Game
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.storage import write_atomic
 
 __all__ = ["export_game"]
 
-# ALFRED numbers its floor plans from here, by kind of room.
+# ALFRED numbers its floor plans from here, by kind of room; the plans behind the numbers are ours.
 _FIRST_FLOOR_PLANS = {"Kitchen": 0, "LivingRoom": 200, "Bedroom": 300, "Bathroom": 400}
 # ALFWorld leaves out every game whose path has one of these in it.
 _PASSED_OVER = ("movable", "Sliced")
@@ -36,7 +36,8 @@ def export_game(split: str, index: int, directory: str | os.PathLike[str], wordi
     Existing files of the same game are replaced, each in one step.
 
     Args:
-        split, index: which game, as for `generate`.
+        split: the game's split, as for `generate`.
+        index: its number in the split.
         directory: the root of the tree, what ALFWorld calls `json_2.1.1`.
         wording: `move` (as in current releases) or `put`.
 
@@ -58,21 +59,17 @@ def export_game(split: str, index: int, directory: str | os.PathLike[str], wordi
     game = Game(made.problem, made.task_sentence, DIALECTS[wording])
     trial = f"trial_{split}_{index:04d}"
     folder = root / split / _task_folder(made) / trial
-    folder.mkdir(parents=True, exist_ok=True)
     # The game comes last: ALFWorld takes a folder with traj_data.json alone for one to skip.
-    _write(folder / "traj_data.json", _trajectory(made, trial))
+    write_atomic(folder / "traj_data.json", json.dumps(_trajectory(made, trial), indent=1))
     path = folder / "game.tw-pddl"
-    walkthrough = plan(game, game.initial)
-    _write(
-        path,
-        {
-            "pddl_domain": logic.domain(wording),
-            "grammar": logic.grammar(wording, made.task_sentence),
-            "pddl_problem": write_problem(made.problem, trial),
-            "solvable": True,
-            "walkthrough": list(walkthrough) if walkthrough is not None else None,
-        },
-    )
+    content = {
+        "pddl_domain": logic.domain(wording),
+        "grammar": logic.grammar(wording, made.task_sentence),
+        "pddl_problem": write_problem(made.problem, trial),
+        "solvable": True,
+        "walkthrough": plan(game, game.initial),
+    }
+    write_atomic(path, json.dumps(content, indent=1))
     return path
 
 
@@ -103,19 +100,3 @@ def _trajectory(made: GeneratedGame, trial: str) -> dict[str, Any]:
             "anns": [{"task_desc": made.task_sentence.removeprefix("Your task is to: "), "high_descs": []}]
         },
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

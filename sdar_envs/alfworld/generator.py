@@ -446,7 +446,7 @@ def _receptacle_weights(layout: _Layout, task_type: TaskType, object_class: str)
 
 
 def _goal_receptacles(layout: _Layout, task_type: TaskType, object_class: str) -> dict[str, int]:
-    """Return what the target can be asked to be put in, the usual places more often."""
+    """Return what the target can be asked to be put in: usual places, and those with doors, more often."""
     found_in = layout.places.get(object_class)
     if found_in is None:
         return {}
@@ -456,7 +456,7 @@ def _goal_receptacles(layout: _Layout, task_type: TaskType, object_class: str) -
     usual = usual_places(object_class)
     # Two of a kind need two pieces of furniture, or one and a place elsewhere, to start from.
     return {
-        class_: 3 + usual.get(class_, 0)
+        class_: usual.get(class_, 0) + (7 if class_ in _SOMETIMES_DOORED else 3)
         for class_ in layout.by_class
         if object_class in CAN_CONTAIN[class_]
         and (treatment is None or class_ != treatment.appliance)

@@ -31,6 +31,7 @@ __all__ = [
     "ROOMS",
     "SLICEABLE",
     "TOGGLEABLE",
+    "USUAL_PLACES",
     "Room",
     "RoomName",
     "type_id",

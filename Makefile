@@ -1,0 +1,41 @@
+# make setup    a virtual environment in .venv, with the versions of constraints.txt
+# make demo     the explorer plays the evaluation split of ALFWorld
+# make test     the tests
+# make check    format, lint, types, import layers
+# make bench    throughput
+# make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13)
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test check bench peer
+
+setup: .venv/.stamp
+
+.venv/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/sdar eval sdar/ALFWorld-v0 --agent explorer --split valid_unseen
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m sdar_benchmarks.throughput
+
+.venv-peer/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer]'
+	touch $@
+
+peer: .venv-peer/.stamp
+	.venv-peer/bin/python -m pytest -m peer

@@ -1,0 +1,163 @@
+"""Agents that need no model: a lower bound, an upper bound, and a player that only reads.
+
+`random` picks among the admissible commands, `oracle` follows the environment's own plan (it sees the
+hidden state), `explorer` searches and acts on what a player can read. An agent returns one command a
+turn and never steps the environment itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import gymnasium as gym
+
+from sdar_envs import TextEnv
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
+
+__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "make_agent"]
+
+
+class Agent(Protocol):
+    """Plays one episode at a time: `reset`, then `act` for every turn."""
+
+    def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        """Begin an episode, or take one over in the middle.
+
+        Args:
+            env: the environment, already reset. Whoever runs the episode steps it, not the agent.
+            observation: the latest observation.
+            info: the info that came with it.
+            seed: of everything that the agent draws in this episode.
+        """
+        ...
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return the next command."""
+        ...
+
+
+class RandomAgent:
+    """Draws uniformly from the admissible commands."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(0)
+
+    def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        """Seed the draws."""
+        self._random = random.Random(seed)
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return one of the admissible commands.
+
+        Raises:
+            InvalidOption: the environment lists none.
+        """
+        commands: list[str] = info["admissible_commands"]
+        if not commands:
+            raise InvalidOption(
+                f"the random agent got no admissible command in {info['task_id']!r}; "
+                "it can only play environments that list some."
+            )
+        return self._random.choice(commands)
+
+
+class OracleAgent:
+    """Follows a plan that knows the hidden state, made anew every turn."""
+
+    def __init__(self) -> None:
+        self._env: TextEnv[Any] | None = None
+
+    def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        """Look at the environment behind the wrappers.
+
+        Raises:
+            InvalidOption: it is not a `TextEnv`.
+        """
+        self._env = _text_env(env)
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return the next command of a plan that wins.
+
+        Raises:
+            EpisodeOver: the task is done, or no episode was begun.
+            UnknownName: the environment has no oracle.
+            UnsolvableGame: no plan wins from here.
+        """
+        if self._env is None:
+            raise EpisodeOver("the oracle agent was asked to act before reset(): call reset() first.")
+        plan = self._env.oracle_plan()
+        if not plan:
+            raise EpisodeOver(f"nothing is left to do in {self._env.task.id!r}: reset the environment, then the agent.")
+        return plan[0]
+
+
+class _Explorer(Protocol):
+    """A scripted player of one suite, which sees what a person would see and nothing else."""
+
+    def reset(self, observation: str, info: Mapping[str, Any]) -> None: ...
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str: ...
+
+
+_EXPLORERS: Mapping[str, str] = MappingProxyType({"sdar/ALFWorld-v0": "sdar_envs.alfworld.explorer:Explorer"})
+
+
+class ExplorerAgent:
+    """Searches and acts by the suite's own script, which sees only what a player sees."""
+
+    def __init__(self) -> None:
+        self._explorer: _Explorer | None = None
+
+    def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        """Choose the explorer of this environment and show it the situation.
+
+        Raises:
+            InvalidOption: the environment is not a `TextEnv`.
+            UnknownName: no explorer was written for it.
+        """
+        env_id = _text_env(env).task.env
+        if env_id not in _EXPLORERS:
+            raise UnknownName(
+                f"no explorer for {env_id!r}; there is one for {', '.join(_EXPLORERS)}. Try the random or oracle agent."
+            )
+        explorer: _Explorer = resolve_name(_EXPLORERS[env_id])()
+        explorer.reset(observation, info)
+        self._explorer = explorer
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return the explorer's command.
+
+        Raises:
+            EpisodeOver: no episode was begun.
+        """
+        if self._explorer is None:
+            raise EpisodeOver("the explorer agent was asked to act before reset(): call reset() first.")
+        return self._explorer.act(observation, info)
+
+
+AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
+    {"explorer": ExplorerAgent, "oracle": OracleAgent, "random": RandomAgent}
+)
+"""The agents by name."""
+
+
+def make_agent(name: str) -> Agent:
+    """Make an agent by name.
+
+    Raises:
+        UnknownName: there is no such agent.
+    """
+    if name not in AGENTS:
+        raise UnknownName(f"no agent {name!r}; the agents are {', '.join(AGENTS)}.{did_you_mean(name, AGENTS)}")
+    return AGENTS[name]()
+
+
+def _text_env(env: gym.Env[str, str]) -> TextEnv[Any]:
+    inner = env.unwrapped
+    if not isinstance(inner, TextEnv):
+        raise InvalidOption(f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv.")
+    return inner

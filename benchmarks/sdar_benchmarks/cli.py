@@ -1,0 +1,76 @@
+"""The command line: `sdar list | info | play | eval`.
+
+This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
+of environments are passed on by name, whatever they are: the environment says what it accepts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `sdar`.
+
+    Args:
+        argv: the arguments after the program's name; None for those of the process.
+
+    Returns:
+        The exit status: 0, or 2 if something that was asked for cannot be done.
+    """
+    args = _parser().parse_args(argv)
+    # Imported here: help, version and misspelt options should not wait for Gymnasium.
+    from sdar_benchmarks.commands import run  # noqa: PLC0415
+
+    return run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sdar", description="Text environments for language agents.")
+    parser.add_argument("--version", action="version", version=f"sdar-envs {version('sdar-envs')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="environments, their splits, and agents")
+    command.set_defaults(env_options=())
+
+    command = commands.add_parser("info", help="what an environment takes and gives, with an example")
+    _add_env(command)
+    command.add_argument("--task", metavar="ID", help="print this task as JSON")
+
+    command = commands.add_parser("play", help="play in the terminal")
+    _add_env(command)
+    command.add_argument("--task", metavar="ID", help="play this task")
+    command.add_argument("--seed", type=int, metavar="N", help="choose the first task (default: any)")
+
+    command = commands.add_parser("eval", help="let an agent play every task of a split once")
+    _add_env(command, split="valid_unseen")
+    command.add_argument("--agent", default="explorer", metavar="NAME", help="who plays (default: %(default)s)")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the episodes (default: %(default)s)")
+    command.add_argument("--output", metavar="FILE", help="write configuration, numbers and episodes as JSON")
+    command.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
+    return parser
+
+
+def _add_env(command: argparse.ArgumentParser, split: str | None = None) -> None:
+    """Add the environment's id and its arguments; not giving one leaves it to the environment."""
+    command.add_argument("env_id", metavar="ENV_ID", help="such as sdar/ALFWorld-v0; `sdar list` names them")
+    group = command.add_argument_group("environment")
+    default = "the environment's" if split is None else "%(default)s"
+    options = [
+        group.add_argument("--split", default=split, metavar="NAME", help=f"part of the tasks (default: {default})"),
+        group.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
+        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
+        group.add_argument("--wording", metavar="NAME", help="release whose commands are spoken, such as put"),
+        group.add_argument("--max-steps", type=int, metavar="N", help="steps in an episode"),
+    ]
+    command.set_defaults(env_options=tuple(option.dest for option in options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

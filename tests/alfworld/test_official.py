@@ -1,0 +1,219 @@
+"""Official data: finding it, indexing it, refusing what is wrong with it. Uses exported games as data."""
+
+import json
+import os
+import shutil
+
+import gymnasium
+import pytest
+
+import sdar_envs
+from sdar_envs.alfworld import official
+from sdar_envs.alfworld.export import export_game
+from sdar_envs.alfworld.official import OfficialGames, data_folder, load_game
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, UnsolvableGame, UnsupportedGame
+
+PANEL = [("valid_seen", 0), ("valid_seen", 1), ("valid_seen", 2), ("valid_unseen", 0), ("valid_unseen", 1)]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder with a few games, as alfworld-download leaves it, and a cache of its own."""
+    monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "data"))
+    for split, index in PANEL:
+        export_game(split, index, tmp_path / "data" / "json_2.1.1", wording="put")
+    return tmp_path / "data" / "json_2.1.1"
+
+
+def make(**arguments):
+    return gymnasium.make("sdar/ALFWorld-v0", **arguments).unwrapped
+
+
+def change(path, **fields):
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps(content))
+
+
+def games_of(data, split="valid_seen"):
+    return sorted((data / split).glob("*/*/game.tw-pddl"))
+
+
+def test_tasks_are_sorted_by_path_and_play(data):
+    tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data="official")
+    assert [task.data["gamefile"] for task in tasks] == [str(path) for path in games_of(data)]
+    env = make(data="official", split="valid_seen")
+    for task in tasks:
+        _, info = env.reset(options={"task_id": task.id})
+        assert (info["gamefile"], info["task_type"]) == (task.data["gamefile"], task.task_type)
+        assert (info["instruction"], info["split"]) == (task.instruction, "valid_seen")
+        for command in env.oracle_plan():
+            _, reward, terminated, _, info = env.step(command)
+        assert reward == 1.0
+        assert terminated
+        assert info["won"]
+
+
+def test_exported_game_is_the_embedded_game_in_the_other_wording(data):
+    (task,) = sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_unseen", limit=1)
+    embedded = make(split="valid_unseen", wording="put")
+    observation, info = embedded.reset(options={"task_id": task.id})
+    observations = set()
+    for path in games_of(data, "valid_unseen"):
+        observations.add(load_game(path).first_observation)
+    assert observation in observations
+
+
+@pytest.mark.parametrize("data_dir", ["data", "data/json_2.1.1"])
+def test_data_dir_may_be_the_release_or_the_folder_above(data, tmp_path, data_dir):
+    assert data_folder(str(tmp_path / data_dir)) == data
+
+
+def test_the_latest_release_is_taken(data):
+    newer = data.parent / "json_2.1.10"
+    shutil.copytree(data, newer)
+    assert data_folder() == newer
+
+
+def test_index_notices_changed_added_and_removed_games(data, monkeypatch):
+    read = []
+    original = official._read_json
+    monkeypatch.setattr(official, "_read_json", lambda path: read.append(path) or original(path))
+    assert OfficialGames(data).splits == {"valid_seen": 3, "valid_unseen": 2}
+    assert len(read) == 5
+    OfficialGames(data)
+    assert len(read) == 5, "an unchanged folder is not read again"
+    changed, removed, *_ = games_of(data)
+    change(changed, solvable=False)
+    os.utime(changed, ns=(1, 1))
+    shutil.rmtree(removed.parent)
+    assert OfficialGames(data).splits == {"valid_seen": 1, "valid_unseen": 2}
+    assert len(read) == 6, "only the changed file is read again"
+
+
+@pytest.mark.parametrize("solvable", [False, None, "true"])
+def test_only_games_marked_solvable_count(data, solvable):
+    change(games_of(data)[0], solvable=solvable)
+    assert OfficialGames(data).splits["valid_seen"] == 2
+
+
+def test_games_without_traj_data_and_of_other_tasks_do_not_count(data):
+    first, second, _ = games_of(data)
+    (first.parent / "traj_data.json").unlink()
+    second.parent.parent.rename(data / "valid_seen" / "pick_and_place_with_movable_recep-Egg-Bowl-Fridge-1")
+    assert OfficialGames(data).splits["valid_seen"] == 1
+
+
+def test_a_broken_cache_is_made_again(data, tmp_path):
+    OfficialGames(data)
+    (cache,) = (tmp_path / "cache").rglob("*.json")
+    for content in ("", "{", '{"format": 0}', "[]"):
+        cache.write_text(content)
+        assert OfficialGames(data).splits == {"valid_seen": 3, "valid_unseen": 2}
+        assert json.loads(cache.read_text())["format"] == official._INDEX_FORMAT
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_does_not_stop_the_game(data, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("SDAR_CACHE_DIR", str(blocked))
+    with pytest.warns(UserWarning, match="could not be kept"):
+        assert OfficialGames(data).splits == {"valid_seen": 3, "valid_unseen": 2}
+
+
+def test_missing_and_empty_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(MissingData, match=r"nowhere.*ALFWORLD_DATA.*alfworld-download"):
+        sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data="official")
+    with pytest.raises(MissingData, match=r"json_2\.1"):
+        sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data="official", data_dir=str(tmp_path))
+    (tmp_path / "json_2.1.1" / "valid_seen").mkdir(parents=True)
+    with pytest.raises(MissingData, match="holds no solvable game"):
+        sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data="official", data_dir=str(tmp_path))
+
+
+def test_data_dir_without_official_data_is_refused(tmp_path):
+    with pytest.raises(InvalidOption, match="data='official'"):
+        sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data_dir=str(tmp_path))
+
+
+def test_unknown_task_and_split_suggest_the_nearest(data):
+    games = OfficialGames(data)
+    task = games.task("valid_seen", 0)
+    with pytest.raises(UnknownName, match=f"Did you mean '{task.id}'"):
+        games.find(task.id[:-2])
+    with pytest.raises(UnknownName, match="Did you mean 'valid_seen'"):
+        games.task("valid_sen", 0)
+    with pytest.raises(UnknownName, match="3 tasks"):
+        games.task("valid_seen", 3)
+
+
+def test_truncated_game_file(data):
+    path = games_of(data)[0]
+    path.write_text(path.read_text()[:1000])
+    with pytest.raises(CorruptData, match=r"game\.tw-pddl.*download it again"):
+        OfficialGames(data)
+    with pytest.raises(CorruptData, match="download it again"):
+        load_game(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"pddl_domain": 1, "grammar": "", "pddl_problem": ""}'])
+def test_json_that_is_no_game(data, content):
+    path = games_of(data)[0]
+    path.write_text(content)
+    with pytest.raises(CorruptData, match="wanted an object with the texts"):
+        load_game(path)
+
+
+def edit_problem(path, old, new):
+    content = json.loads(path.read_text())
+    assert old in content["pddl_problem"]
+    change(path, pddl_problem=content["pddl_problem"].replace(old, new))
+
+
+def test_goal_that_nothing_reaches(data):
+    path = games_of(data)[0]
+    content = json.loads(path.read_text())
+    lines = [line for line in content["pddl_problem"].splitlines() if not line.startswith("(receptacleatlocation")]
+    change(path, pddl_problem="\n".join(lines))
+    with pytest.raises(UnsolvableGame, match="no plan reaches the goal"):
+        load_game(path)
+
+
+def test_unknown_rules_and_words_are_refused(data):
+    path = games_of(data)[0]
+    content = json.loads(path.read_text())
+    change(path, pddl_domain=content["pddl_domain"].replace("(not (holdsany ?a))", ""))
+    with pytest.raises(UnsupportedGame, match="unknown domain"):
+        load_game(path)
+    change(path, pddl_domain=content["pddl_domain"], grammar=content["grammar"].replace("You arrive", "You came"))
+    with pytest.raises(UnsupportedGame, match="unknown grammar"):
+        load_game(path)
+
+
+def test_unknown_facts_and_goals_are_refused(data):
+    first, second, third = games_of(data)
+    edit_problem(first, "(:init", "(:init\n(issliced apple_bar_1)")
+    with pytest.raises(UnsupportedGame, match="issliced"):
+        load_game(first)
+    edit_problem(second, "(:goal (and", "(:goal (and (forall (?r - receptacle) (not (opened ?r)))")
+    with pytest.raises(UnsupportedGame, match="none of the six"):
+        load_game(second)
+    edit_problem(third, "(:goal", "(:gaol")
+    with pytest.raises(CorruptData, match=":goal"):
+        load_game(third)
+
+
+@pytest.mark.data
+def test_official_sample_loads_and_the_oracle_wins():
+    folder = data_folder()
+    games = OfficialGames(folder)
+    assert sum(size or 0 for size in games.splits.values()) > 0
+    env = make(data="official", split="valid_seen")
+    for split, size in games.splits.items():
+        for index in range(size or 0):
+            env.reset(options={"task_id": games.task(split, index).id})
+            for command in env.oracle_plan():
+                *_, info = env.step(command)
+            assert info["won"], info["task_id"]
