@@ -3,7 +3,7 @@
 # make test     the tests
 # make check    format, lint, types, import layers
 # make bench    throughput
-# make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13)
+# make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13); with $ALFWORLD_DATA on its games too
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,4 +38,4 @@ bench: setup
 	touch $@
 
 peer: .venv-peer/.stamp
-	.venv-peer/bin/python -m pytest -m peer
+	.venv-peer/bin/python -m pytest -m 'peer$(if $(ALFWORLD_DATA),, and not data)'

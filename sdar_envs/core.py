@@ -8,7 +8,6 @@ is written here once. A new environment implements the four hooks at the end of 
 
 from __future__ import annotations
 
-import numbers
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import create_empty_array
+from gymnasium.wrappers.utils import create_zero_array
 
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
 
@@ -148,6 +148,11 @@ def _create_empty_text(space: Unicode, n: int = 1, fn: Any = np.zeros) -> tuple[
     return ("",) * n
 
 
+@create_zero_array.register(Unicode)
+def _create_zero_text(space: Unicode) -> str:  # type: ignore[misc]
+    return ""
+
+
 class Outcome(NamedTuple):
     """What an action did: returned by an environment's `_act`."""
 
@@ -208,7 +213,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
                 f"no split {split!r} here; the splits are {', '.join(source.splits)}."
                 f"{did_you_mean(split, source.splits)}"
             )
-        if isinstance(max_steps, bool) or not isinstance(max_steps, numbers.Integral) or max_steps < 1:
+        if isinstance(max_steps, bool) or not hasattr(max_steps, "__index__") or max_steps < 1:
             raise InvalidOption(f"max_steps is {max_steps!r}; wanted an integer of at least 1.")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InvalidOption(
@@ -241,9 +246,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
             raise EpisodeOver("there is no task before the first reset(): call reset() first.")
         return self._task
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode.
 
         Args:
@@ -300,7 +303,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         reward = self._reward(outcome) * self.reward_scale
         return outcome.observation, reward, outcome.terminated, truncated, self._info()
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """Return the last exchange as text ("ansi"); "human" prints while playing and returns None."""
         return self._frame() if self.render_mode == "ansi" else None
 
@@ -336,9 +339,13 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
     def oracle_plan(self) -> tuple[str, ...]:
         """Return commands that finish the task from here, by full knowledge of the hidden state.
 
+        Returns:
+            The commands; none if the task is done.
+
         Raises:
             UnsolvableGame: no command sequence does.
-            EpisodeOver: the episode has ended, or none was started.
+            EpisodeOver: nothing was reset yet.
+            UnknownName: this environment has no oracle.
         """
         raise UnknownName(f"{self._env_id()} has no oracle.")
 
@@ -422,7 +429,8 @@ def index_from_id(task_id: str, prefix: str, size: int | None) -> int:
     """Return the number at the end of a task id such as `alfworld/train/0017`.
 
     Args:
-        task_id: the id; `prefix` is what precedes the number.
+        task_id: the id.
+        prefix: what precedes the number.
         size: tasks in the split, None for a stream without end.
 
     Raises:
@@ -430,10 +438,12 @@ def index_from_id(task_id: str, prefix: str, size: int | None) -> int:
     """
     rest = task_id.removeprefix(prefix)
     # Only the canonical spelling is an id: 17, +17 and 00017 would give one task several names.
-    if rest.isascii() and rest.isdigit() and rest == f"{int(rest[:12]):04d}" and (size is None or int(rest) < size):
-        return int(rest)
+    number = int(rest[:12]) if rest.isascii() and rest.isdigit() else -1
+    in_range = number >= 0 and (size is None or number < size)
+    if in_range and rest == f"{number:04d}":
+        return number
     wanted = "a number of at least four digits" if size is None else f"0000 to {size - 1:04d}"
-    known = (f"{prefix}{index:04d}" for index in range(size or 1000))
+    known = (f"{prefix}{index:04d}" for index in ([number] if in_range else range(size or 1000)))
     raise UnknownName(
         f"no task {task_id[:200]!r}; the ids of this split are {prefix!r} and {wanted}.{did_you_mean(task_id, known)}"
     )

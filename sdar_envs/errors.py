@@ -25,7 +25,7 @@ class SdarError(Exception):
 
 
 class InvalidAction(SdarError, TypeError):
-    """The action is not text. (Text that the environment cannot use is an observation, not an error.)"""
+    """The action is not text. Text that the environment cannot use is an observation, not an error."""
 
 
 class InvalidOption(SdarError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode
@@ -71,7 +71,7 @@ def make_vec(
         raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
     envs = [_make(env_id, **kwargs) for _ in range(num_envs)]
     vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode)
-    vector.spec = gym.spec(env_id)
+    vector.spec = envs[0].spec
     return vector
 
 
@@ -79,4 +79,4 @@ def _make(env_id: str, **kwargs: Any) -> TextEnv[Any]:
     env = gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
     if not isinstance(env, TextEnv):
         raise InvalidOption(f"{env_id!r} is a {type(env).__name__}; wanted a sdar_envs.TextEnv.")
-    return cast("TextEnv[Any]", env)
+    return env

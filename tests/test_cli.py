@@ -265,17 +265,15 @@ def test_interruption_is_not_a_traceback(run, monkeypatch: pytest.MonkeyPatch) -
 # -- a real process ---------------------------------------------------------------------------
 
 
-def sdar(*arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sdar_benchmarks.cli", *arguments]
-    return subprocess.run(command, input=lines, capture_output=True, text=True, check=False, timeout=60)
-
-
 def test_play_from_a_pipe() -> None:
-    done = sdar("play", ALFWORLD, "--task", TASK, lines="look\ninventory")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\n> look\nYou are in the middle of a room." in done.stdout
-    assert "\n> inventory\nYou are not carrying anything." in done.stdout
-    assert done.stdout.endswith("\nLeft after 2 steps.\n")
+    command = [sys.executable, "-m", "sdar_benchmarks.cli", "play", ALFWORLD, "--task", TASK]
+    done = subprocess.run(command, input=b"look\n\xff\ninventory", capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    out = done.stdout.decode()
+    assert "\n> look\nYou are in the middle of a room." in out
+    assert "\n> \N{REPLACEMENT CHARACTER}\nNothing happens.\n" in out
+    assert "\n> inventory\nYou are not carrying anything." in out
+    assert out.endswith("\nLeft after 3 steps.\n")
 
 
 def test_help_does_not_wait_for_gymnasium() -> None:

@@ -6,6 +6,7 @@ the output reads like a session. Lines that begin with `:`, and `?`, are for the
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
@@ -163,7 +164,12 @@ class Player:
 
 def choose_reader(console: Console) -> Reader:
     """Return a prompt with completion in a terminal, else the lines of standard input."""
-    return _prompt() if _in_terminal(console) else read_from(sys.stdin, console)
+    if _in_terminal(console):
+        return _prompt()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Bytes that are no text are one more command that does nothing, not a crash.
+        sys.stdin.reconfigure(errors="replace")
+    return read_from(sys.stdin, console)
 
 
 def read_from(stream: TextIO, console: Console) -> Reader:

@@ -258,7 +258,9 @@ def _textworld(jobs: list[tuple[Path, list[str]]], folder: Path) -> dict[str, fl
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print a table, and write the figures as JSON if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m sdar_benchmarks.throughput", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m sdar_benchmarks.throughput", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)

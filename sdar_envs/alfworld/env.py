@@ -50,6 +50,7 @@ class ALFWorldEnv(TextEnv[State]):
 
     def __init__(
         self,
+        *,
         data: Literal["embedded", "official"] = "embedded",
         split: str = "train",
         data_dir: str | None = None,

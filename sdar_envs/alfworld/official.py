@@ -35,8 +35,6 @@ _INDEX_FORMAT = 1
 _SHOW_PROGRESS_FROM = 200
 
 
-
-
 class OfficialGames:
     """The official games as a `TaskSource`.
 
@@ -230,8 +228,8 @@ def _progress(changed: list[tuple[str, os.stat_result]]) -> Iterator[tuple[str, 
     if len(changed) < _SHOW_PROGRESS_FROM:
         yield from changed
         return
-    # Imported here: a reader of few games should not wait for a terminal library.
-    from rich.console import Console
-    from rich.progress import track
+    # A reader of few games should not wait for a terminal library.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
 
     yield from track(changed, "Indexing ALFWorld games (once)", console=Console(stderr=True), transient=True)

@@ -83,8 +83,7 @@ Expression = list["Expression | str"]
 
 
 def _read_goal(text: str) -> Goal:
-    expression = _parse_expression(text)
-    blocks = [part for part in (expression[1:] if expression[:1] == ["and"] else [expression]) if isinstance(part, list)]
+    blocks = _blocks(text)
     atoms = [atom for block in blocks for atom in _atoms(block)]
     wanted = sorted(atoms)
     types = {atom[1]: atom[2] for atom in atoms if atom[0] == "objecttype" and len(atom) == 3}
@@ -100,11 +99,18 @@ def _read_goal(text: str) -> Goal:
         candidates += [Goal(object_type, receptacle_type, treatment=t) for t in ("hot", "cool", "clean")]
     for goal in candidates:
         # All generators of such files fill the same six templates, so comparing atoms is exact.
-        if wanted == sorted(atom for block in _parse_expression(_write_goal(goal))[1:] for atom in _atoms(block)):
+        if wanted == sorted(atom for block in _blocks(_write_goal(goal)) for atom in _atoms(block)):
             return goal
     raise UnsupportedGame(
         f"the goal is none of the six ALFWorld goals: {' '.join(text.split())[:300]!r}. This engine cannot play it."
     )
+
+
+def _blocks(text: str) -> list[Expression]:
+    """Return the parts of a goal's outermost `and`, or the goal if it has none."""
+    expression = _parse_expression(text)
+    parts = expression[1:] if expression[:1] == ["and"] else [expression]
+    return [part for part in parts if isinstance(part, list)]
 
 
 def _atoms(expression: Expression) -> Iterator[tuple[str, ...]]:
@@ -147,7 +153,9 @@ def write_problem(problem: Problem, name: str) -> str:
     refuses a domain whose constants (`fridgetype`, `knifetype`, ...) the problem does not have.
     """
     goal = problem.goal
-    locations = {problem.start, *problem.receptacle_locations.values()} | {l for _, l in problem.object_locations}
+    locations = {problem.start, *problem.receptacle_locations.values()} | {
+        location for _, location in problem.object_locations
+    }
     receptacle_types = set(problem.receptacle_types.values()) | {"fridgetype", "microwavetype", "sinkbasintype"}
     receptacle_types |= {receptacle for receptacle, _ in problem.can_contain}
     object_types = set(problem.object_types.values()) | {"knifetype", "butterknifetype"}

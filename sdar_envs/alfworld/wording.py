@@ -118,7 +118,7 @@ def read_dialect(domain: str, grammar: str) -> Dialect:
 
 
 def read_task_sentence(grammar: str) -> str:
-    """Return the sentence that ends the first observation, such as `Your task is to: put a mug in desk.`
+    """Return the sentence that ends the first observation: `Your task is to: put a mug in desk.`, say.
 
     Raises:
         CorruptData: the grammar has no task.

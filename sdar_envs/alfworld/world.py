@@ -265,7 +265,9 @@ class Game:
         self.goal_objects = _mask(i for i, type_ in enumerate(self.object_types) if type_ == goal.object_type)
         if goal.treatment is not None:
             self.goal_objects &= property_[goal.treatment]
-        self.goal_receptacles = tuple(i for i, type_ in enumerate(self.receptacle_types) if type_ == goal.receptacle_type)
+        self.goal_receptacles = tuple(
+            i for i, type_ in enumerate(self.receptacle_types) if type_ == goal.receptacle_type
+        )
         self.goal_lamps = self.toggleable & _mask(
             i for i, type_ in enumerate(self.object_types) if type_ == goal.lamp_type
         )

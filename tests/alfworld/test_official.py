@@ -57,7 +57,7 @@ def test_tasks_are_sorted_by_path_and_play(data):
 def test_exported_game_is_the_embedded_game_in_the_other_wording(data):
     (task,) = sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_unseen", limit=1)
     embedded = make(split="valid_unseen", wording="put")
-    observation, info = embedded.reset(options={"task_id": task.id})
+    observation, _ = embedded.reset(options={"task_id": task.id})
     observations = set()
     for path in games_of(data, "valid_unseen"):
         observations.add(load_game(path).first_observation)

@@ -1,0 +1,170 @@
+"""The contract, over every environment id."""
+
+import json
+import os
+import subprocess
+import sys
+
+import gymnasium
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+
+import sdar_envs
+from sdar_envs.checker import check_env, episode_digest
+from sdar_envs.errors import InvalidAction, InvalidOption, UnknownName
+
+# What seeds play, for ever: the embedded task of seeds 0, 1, 2 in each split, and the digest of one episode.
+SEEDED = {
+    "sdar/ALFWorld-v0": {
+        "train": ["alfworld/train/1826701615", "alfworld/train/1016164991", "alfworld/train/1798679648"],
+        "valid_seen": ["alfworld/valid_seen/0119", "alfworld/valid_seen/0066", "alfworld/valid_seen/0117"],
+        "valid_unseen": ["alfworld/valid_unseen/0113", "alfworld/valid_unseen/0063", "alfworld/valid_unseen/0112"],
+    }
+}
+every_id = pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)
+every_split = pytest.mark.parametrize(
+    ("env_id", "split"), [(env_id, split) for env_id in sdar_envs.ENV_IDS for split in SEEDED[env_id]]
+)
+
+
+@every_id
+def test_checker_passes(env_id):
+    check_env(gymnasium.make(env_id))
+
+
+@every_id
+@pytest.mark.parametrize("arguments", [{"max_steps": 3}, {"reward_scale": 10.0}, {"render_mode": "ansi"}])
+def test_checker_passes_with_arguments(env_id, arguments):
+    check_env(gymnasium.make(env_id, **arguments))
+
+
+@every_split
+def test_seeds_play_the_same_tasks_for_ever(env_id, split):
+    env = gymnasium.make(env_id, split=split)
+    assert [env.reset(seed=seed)[1]["task_id"] for seed in range(3)] == SEEDED[env_id][split]
+
+
+@every_id
+def test_a_seed_is_the_same_episode_under_any_hash_seed(env_id):
+    actions = ["look", "go to cabinet 1", "nonsense", "inventory"]
+    script = f"import sdar_envs.checker as c; print(c.episode_digest({env_id!r}, 7, {actions!r}))"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for hash_seed in ("0", "1", "12345")
+    }
+    assert digests == {episode_digest(env_id, 7, actions)}
+
+
+@every_split
+def test_tasks_are_listed_in_a_fixed_order_without_repetition(env_id, split):
+    tasks = sdar_envs.tasks(env_id, split=split, limit=40)
+    assert len({task.id for task in tasks}) == len(tasks) == 40
+    assert tasks == sdar_envs.tasks(env_id, split=split, limit=40)
+    env = gymnasium.make(env_id)
+    for task in tasks[:5]:
+        assert (task.env, task.split) == (env_id, split)
+        assert sdar_envs.Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+        _, info = env.reset(options={"task_id": task.id})
+        assert (info["task_id"], info["task_type"], info["instruction"], info["split"]) == (
+            task.id,
+            task.task_type,
+            task.instruction,
+            split,
+        )
+
+
+@every_id
+def test_a_stream_without_end_wants_a_limit(env_id):
+    with pytest.raises(InvalidOption, match="limit="):
+        sdar_envs.tasks(env_id, split="train")
+
+
+@every_id
+def test_unknown_names_suggest_the_nearest(env_id):
+    with pytest.raises(UnknownName, match="Did you mean 'train'"):
+        gymnasium.make(env_id, split="trian")
+    env = gymnasium.make(env_id)
+    task = sdar_envs.tasks(env_id, split="train", limit=1)[0]
+    with pytest.raises(UnknownName, match=f"Did you mean '{task.id}'"):
+        env.reset(options={"task_id": task.id.replace("train", "trian")})
+    with pytest.raises(UnknownName, match="Did you mean 'task_id'"):
+        env.reset(options={"task": task.id})
+
+
+@every_id
+def test_unhelpful_text_is_answered_and_non_text_is_refused(env_id):
+    env = gymnasium.make(env_id, disable_env_checker=True)
+    _, before = env.reset(seed=0)
+    for text in ("x" * 100_000, "🙂", "\x00\x1b[31m\x07", "", " \n\t ", "go to \ud800"):
+        observation, reward, terminated, _, info = env.step(text)
+        assert isinstance(observation, str)
+        assert (reward, terminated, info["is_action_valid"]) == (0.0, False, False)
+        assert info["admissible_commands"] == before["admissible_commands"]
+    for other in (None, 3, b"look", ["look"]):
+        with pytest.raises(InvalidAction, match=type(other).__name__):
+            env.step(other)
+
+
+@every_id
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_gymnasium_sync_vector_env(env_id, mode):
+    envs = SyncVectorEnv([lambda: gymnasium.make(env_id, max_steps=2)] * 3, autoreset_mode=mode)
+    observations, infos = envs.reset(seed=1)
+    assert len(observations) == 3
+    assert len(set(infos["task_id"])) == 3
+    for _ in range(2):
+        observations, *_ = envs.step(("look", "inventory", "look"))
+    assert all(isinstance(observation, str) for observation in observations)
+
+
+@every_id
+def test_gymnasium_async_vector_env(env_id):
+    # Gymnasium's shared memory has no place for text of any length.
+    envs = AsyncVectorEnv([lambda: gymnasium.make(env_id)] * 2, shared_memory=False)
+    try:
+        asynchronous, infos = envs.reset(seed=3)
+        synchronous = [gymnasium.make(env_id).reset(seed=3 + i)[0] for i in range(2)]
+        assert list(asynchronous) == synchronous
+        assert len(infos["admissible_commands"]) == 2
+    finally:
+        envs.close()
+
+
+@every_id
+def test_make_vec_groups_share_their_tasks(env_id):
+    envs = sdar_envs.make_vec(env_id, 6, group_size=3, max_steps=2)
+    _, infos = envs.reset(seed=5)
+    single = gymnasium.make(env_id)
+    expected = [single.reset(seed=seed)[1]["task_id"] for seed in (5, 6)]
+    assert list(infos["task_id"]) == [expected[0]] * 3 + [expected[1]] * 3
+    assert envs.spec.id == env_id
+
+
+@every_id
+def test_gymnasium_wrappers_work(env_id):
+    env = gymnasium.wrappers.FrameStackObservation(gymnasium.make(env_id), 3, padding_type="zero")
+    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.wrappers.TimeLimit(env, 2))
+    env.reset(seed=0)
+    env.step("look")
+    *_, truncated, info = env.step("look")
+    assert truncated
+    assert info["episode"]["l"] == 2
+
+
+@every_id
+def test_rendering(env_id, capsys):
+    env = gymnasium.make(env_id, render_mode="human")
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step("look")
+    assert capsys.readouterr().out == f"{first}\n> look\n{second}\n"
+    env = gymnasium.make(env_id, render_mode="ansi")
+    env.reset(seed=0)
+    env.step("look")
+    assert env.render() == f"> look\n{second}"
+    assert capsys.readouterr().out == ""
