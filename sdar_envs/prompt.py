@@ -103,6 +103,18 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
             lowercase=True,
             hidden_commands=frozenset({"help"}),
         ),
+        "webshop": PromptStyle(
+            role=(
+                "You are shopping in an online store for someone who tells you what to buy. search[words] looks for "
+                "products and shows ten to a page; click[name] follows a link or presses a button: a product's code "
+                "opens its page, where you can read about it and choose among its options by their values. Buy the "
+                "product that fits the instruction best, options and price included: click[buy now] ends the task, so "
+                "choose the options first. Each turn you read a page, whose parts are separated by [SEP], and give one "
+                "command."
+            ),
+            lowercase=True,
+            max_characters=13_000,
+        ),
     }
 )
 """The styles of the suites, by suite name."""

@@ -13,7 +13,10 @@ from sdar_envs.vector import TextVectorEnv
 
 __all__ = ["ENV_IDS", "make_vec", "register_all", "tasks"]
 
-_ENTRY_POINTS = {"sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv"}
+_ENTRY_POINTS = {
+    "sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv",
+    "sdar/WebShop-v0": "sdar_envs.webshop.env:WebShopEnv",
+}
 
 ENV_IDS: tuple[str, ...] = tuple(_ENTRY_POINTS)
 """The environments of this package."""

@@ -19,7 +19,12 @@ SEEDED = {
         "train": ["alfworld/train/1826701615", "alfworld/train/1016164991", "alfworld/train/1798679648"],
         "valid_seen": ["alfworld/valid_seen/0119", "alfworld/valid_seen/0066", "alfworld/valid_seen/0117"],
         "valid_unseen": ["alfworld/valid_unseen/0113", "alfworld/valid_unseen/0063", "alfworld/valid_unseen/0112"],
-    }
+    },
+    "sdar/WebShop-v0": {
+        "train": ["webshop/train/5279", "webshop/train/2937", "webshop/train/5198"],
+        "valid": ["webshop/valid/0850", "webshop/valid/0473", "webshop/valid/0837"],
+        "test": ["webshop/test/0425", "webshop/test/0236", "webshop/test/0418"],
+    },
 }
 every_id = pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)
 every_split = pytest.mark.parametrize(
@@ -79,10 +84,14 @@ def test_tasks_are_listed_in_a_fixed_order_without_repetition(env_id, split):
         )
 
 
-@every_id
-def test_a_stream_without_end_wants_a_limit(env_id):
-    with pytest.raises(InvalidOption, match="limit="):
-        sdar_envs.tasks(env_id, split="train")
+@every_split
+def test_a_stream_without_end_wants_a_limit(env_id, split):
+    size = gymnasium.make(env_id, split=split, disable_env_checker=True).unwrapped.source.splits[split]
+    if size is None:
+        with pytest.raises(InvalidOption, match="limit="):
+            sdar_envs.tasks(env_id, split=split)
+    else:
+        assert len(sdar_envs.tasks(env_id, split=split)) == size
 
 
 @every_id

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
-HEAVY = ("alfworld", "prompt_toolkit", "rich", "textworld", "torch", "transformers")
+HEAVY = ("alfworld", "prompt_toolkit", "rapidfuzz", "rich", "spacy", "textworld", "torch", "transformers")
 SECONDS = 0.5
 
 

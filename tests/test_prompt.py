@@ -18,6 +18,7 @@ from sdar_envs.prompt import (
 )
 
 ALFWORLD = STYLES["alfworld"]
+WEBSHOP = STYLES["webshop"]
 SEARCH = PromptStyle(
     role="You answer questions and can search.",
     action_tags=("search", "answer"),
@@ -117,6 +118,30 @@ def test_commands_may_be_hidden_or_left_out():
     assert "Commands you can give now:\ngo\nhelp\n\n" in content(style, commands=["go", "help", "look"])
     assert "Commands" not in content(style, commands=["look"])
     assert "Commands" not in content(SEARCH, commands=["go"])
+
+
+def test_shopping_says_the_instruction_once_and_lists_every_command():
+    instruction = "Find me a red hat, and price lower than 20.00 dollars"
+    page = f"Instruction: [SEP] {instruction} [SEP] Back to Search [SEP] < Prev [SEP] color [SEP] red [SEP] Buy Now"
+    commands = ["click[< prev]", "click[back to search]", "click[buy now]", "click[red]"]
+    (message,) = render_messages(WEBSHOP, instruction, [Turn("WebShop", "search[red hat]")], page, commands)
+    assert message["content"].count(instruction) == 1
+    assert "\n".join(["Commands you can give now:", *commands]) in message["content"]
+
+
+def test_shopping_drops_its_history_beyond_13000_characters():
+    def shown(length):
+        history = [Turn("x" * length, "click[next >]")]
+        return render_messages(WEBSHOP, "a hat", history, "a hat", [])[0]["content"]
+
+    longest = 13_000 - len(shown(0))
+    assert len(shown(longest)) == 13_000
+    assert "xxx" not in shown(longest + 1)
+
+
+def test_shopping_commands_are_read_in_lower_case():
+    parsed = parse_completion("<think>it fits</think><action> Click[Buy Now] </action>", WEBSHOP)
+    assert parsed == ParsedCompletion("click[buy now]", True, "it fits")
 
 
 def test_system_message_comes_first():

@@ -1,5 +1,5 @@
 """Agents that play text environments."""
 
-from sdar_agents.scripted import AGENTS, Agent, ExplorerAgent, OracleAgent, RandomAgent, make_agent
+from sdar_agents.scripted import AGENTS, Agent, ExplorerAgent, OracleAgent, RandomAgent, RuleAgent, make_agent
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "make_agent"]
+__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "make_agent"]

@@ -1,8 +1,8 @@
 """Agents that need no model: a lower bound, an upper bound, and a player that only reads.
 
 `random` picks among the admissible commands, `oracle` follows the environment's own plan (it sees the
-hidden state), `explorer` searches and acts on what a player can read. An agent returns one command a
-turn and never steps the environment itself.
+hidden state), `explorer` and `rule` are players of one suite each that act on what a person can read. An agent
+returns one command a turn and never steps the environment itself.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import random
 from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 
 from sdar_envs import TextEnv
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "make_agent"]
+__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "make_agent"]
+
+
+# The template that stands for every search among the admissible commands of a shop.
+_SEARCH = "search[<your query>]"
 
 
 class Agent(Protocol):
@@ -41,7 +45,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Draws uniformly from the admissible commands."""
+    """Draws uniformly from the admissible commands; where a search is one, it searches for words of the instruction."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -62,7 +66,12 @@ class RandomAgent:
                 f"the random agent got no admissible command in {info['task_id']!r}; "
                 "it can only play environments that list some."
             )
-        return self._random.choice(commands)
+        command = self._random.choice(commands)
+        if command == _SEARCH:
+            words = info["instruction"].replace("[", " ").replace("]", " ").split() or ["anything"]
+            count = self._random.randint(1, min(6, len(words)))
+            return f"search[{' '.join(self._random.sample(words, count))}]"
+        return command
 
 
 class OracleAgent:
@@ -95,7 +104,7 @@ class OracleAgent:
         return plan[0]
 
 
-class _Explorer(Protocol):
+class _Player(Protocol):
     """A scripted player of one suite, which sees what a person would see and nothing else."""
 
     def reset(self, observation: str, info: Mapping[str, Any]) -> None: ...
@@ -103,44 +112,59 @@ class _Explorer(Protocol):
     def act(self, observation: str, info: Mapping[str, Any]) -> str: ...
 
 
-_EXPLORERS: Mapping[str, str] = MappingProxyType({"sdar/ALFWorld-v0": "sdar_envs.alfworld.explorer:Explorer"})
+class _SuiteAgent:
+    """Plays by the script that was written for the suite, if one was."""
 
-
-class ExplorerAgent:
-    """Searches and acts by the suite's own script, which sees only what a player sees."""
+    name: ClassVar[str]
+    players: ClassVar[Mapping[str, str]]
 
     def __init__(self) -> None:
-        self._explorer: _Explorer | None = None
+        self._player: _Player | None = None
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
-        """Choose the explorer of this environment and show it the situation.
+        """Choose the script of this environment and show it the situation.
 
         Raises:
             InvalidOption: the environment is not a `TextEnv`.
-            UnknownName: no explorer was written for it.
+            UnknownName: no script was written for it.
         """
         env_id = _text_env(env).task.env
-        if env_id not in _EXPLORERS:
+        if env_id not in self.players:
             raise UnknownName(
-                f"no explorer for {env_id!r}; there is one for {', '.join(_EXPLORERS)}. Try the random or oracle agent."
+                f"no {self.name} for {env_id!r}; there is one for {', '.join(self.players)}. "
+                "Try the random or oracle agent."
             )
-        explorer: _Explorer = resolve_name(_EXPLORERS[env_id])()
-        explorer.reset(observation, info)
-        self._explorer = explorer
+        player: _Player = resolve_name(self.players[env_id])()
+        player.reset(observation, info)
+        self._player = player
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
-        """Return the explorer's command.
+        """Return the script's command.
 
         Raises:
             EpisodeOver: no episode was begun.
         """
-        if self._explorer is None:
-            raise EpisodeOver("the explorer agent was asked to act before reset(): call reset() first.")
-        return self._explorer.act(observation, info)
+        if self._player is None:
+            raise EpisodeOver(f"the {self.name} agent was asked to act before reset(): call reset() first.")
+        return self._player.act(observation, info)
+
+
+class ExplorerAgent(_SuiteAgent):
+    """Searches and acts by the suite's own script, which sees only what a player sees."""
+
+    name = "explorer"
+    players = MappingProxyType({"sdar/ALFWorld-v0": "sdar_envs.alfworld.explorer:Explorer"})
+
+
+class RuleAgent(_SuiteAgent):
+    """Shops by fixed rules: searches the instruction, compares results, chooses options, buys."""
+
+    name = "rule"
+    players = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.webshop:RuleShopper"})
 
 
 AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
-    {"explorer": ExplorerAgent, "oracle": OracleAgent, "random": RandomAgent}
+    {"explorer": ExplorerAgent, "oracle": OracleAgent, "random": RandomAgent, "rule": RuleAgent}
 )
 """The agents by name."""
 

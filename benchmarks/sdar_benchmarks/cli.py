@@ -1,4 +1,4 @@
-"""The command line: `sdar list | info | play | eval`.
+"""The command line: `sdar list | info | play | eval | serve`.
 
 This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
 of environments are passed on by name, whatever they are: the environment says what it accepts.
@@ -54,6 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the episodes (default: %(default)s)")
     command.add_argument("--output", metavar="FILE", help="write configuration, numbers and episodes as JSON")
     command.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
+
+    command = commands.add_parser("serve", help="open a web site: the shop in the browser")
+    command.add_argument("site", choices=["webshop"], help="webshop: the shop of sdar/WebShop-v0")
+    command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
+    command.add_argument("--port", type=int, default=3000, metavar="N", help="0: any (default: %(default)s)")
+    group = command.add_argument_group("environment")
+    options = [
+        group.add_argument("--data", metavar="NAME", help="embedded or official (default: embedded)"),
+        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
+        group.add_argument("--goals", metavar="NAME", help="synthetic or human (default: synthetic)"),
+        group.add_argument("--quirks", metavar="NAME", help="original or fixed (default: original)"),
+        group.add_argument("--num-products", type=int, metavar="N", help="only the first N records (default: all)"),
+    ]
+    command.set_defaults(env_options=tuple(option.dest for option in options))
     return parser
 
 

@@ -24,6 +24,8 @@ from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate
 from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
 from sdar_envs.errors import InvalidOption, SdarError
+from sdar_envs.webshop.env import WebShopEnv
+from sdar_envs.webshop.shop import open_shop
 
 __all__ = ["run"]
 
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         "info": _info,
         "play": _play,
         "eval": _eval,
+        "serve": _serve,
     }
     env_kwargs = {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}
     try:
@@ -128,6 +131,34 @@ def _eval(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     if output is not None:
         save(evaluation, output, overwrite=args.overwrite)
         print(f"wrote {output}", file=sys.stderr)
+
+
+def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
+    try:
+        from sdar_envs.webshop.site import create_app, serve  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise InvalidOption(str(error)) from error
+    env = make_env("sdar/WebShop-v0", env_kwargs).unwrapped
+    assert isinstance(env, WebShopEnv)
+    # The environment has opened this shop already.
+    shop = open_shop(
+        env_kwargs.get("data", "embedded"),
+        data_dir=env_kwargs.get("data_dir"),
+        human=env_kwargs.get("goals") == "human",
+        num_products=env_kwargs.get("num_products"),
+    )
+    app = create_app(shop, env.source, quirks=env_kwargs.get("quirks", "original"))
+
+    def say(address: str) -> None:
+        print(f"WebShop at {address} (Ctrl-C stops it)", flush=True)
+
+    try:
+        serve(app, host=args.host, port=args.port, ready=say)
+    except ModuleNotFoundError as error:
+        raise InvalidOption(str(error)) from error
+    except KeyboardInterrupt:
+        # The only way to stop it is no failure.
+        print("stopped", file=sys.stderr)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

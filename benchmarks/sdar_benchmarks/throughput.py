@@ -1,280 +1,62 @@
-"""How fast and how large the environments are, beside the original engine, in one run.
+"""How fast and how large the environments are.
 
-    python -m sdar_benchmarks.throughput [--output figures.json]
+    python -m sdar_benchmarks.throughput [--env sdar/WebShop-v0] [--output figures.json]
 
-Both engines play the same commands on the same exported games, so the ratio does not depend on the
-machine. TextWorld is measured if this interpreter has it (`pip install sdar-envs[peer]`, Python
-below 3.13); it is slow, so it plays few steps. Times are CPU seconds of one process.
+Times are CPU seconds of one process. What is compared with what, the parts say: `throughput_alfworld`,
+`throughput_webshop`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
 import platform
-import random
-import subprocess
 import sys
-import tempfile
-import time
-import tracemalloc
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
-import sdar_envs
-from sdar_envs.alfworld.env import ALFWorldEnv
-from sdar_envs.alfworld.export import export_game
-from sdar_envs.alfworld.generator import generate
-from sdar_envs.alfworld.official import load_game
-from sdar_envs.alfworld.wording import DIALECTS
-from sdar_envs.alfworld.world import Game
+from sdar_benchmarks import throughput_alfworld, throughput_webshop
+from sdar_benchmarks.figures import Figure
 from sdar_envs.storage import write_atomic
 
-__all__ = ["main", "measure"]
+__all__ = ["MEASURES", "main"]
 
-_ENV_ID = "sdar/ALFWorld-v0"
-_GAMES = 6
-_PEER_STEPS = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number."""
-
-    what: str
-    value: float
-    unit: str
-
-
-def measure(progress: Callable[[str], None] = lambda _: None) -> list[Figure]:
-    """Measure everything; takes about a minute, most of it TextWorld's."""
-    figures: list[Figure] = []
-
-    def add(what: str, value: float, unit: str) -> float:
-        figures.append(Figure(what, value, unit))
-        return value
-
-    progress("stepping")
-    bare = add("steps, bare engine", _engine_steps(40_000), "steps/CPU s")
-    made = add("steps, gymnasium.make with info", _env_steps(gym.make(_ENV_ID), 40_000), "steps/CPU s")
-    for count in (8, 1024):
-        add(f"steps, make_vec({count})", _vector_steps(count, 40_000), "env-steps/CPU s")
-    progress("resetting")
-    env = gym.make(_ENV_ID, split="valid_seen")
-    ids = [task.id for task in sdar_envs.tasks(_ENV_ID, split="valid_seen")]
-    add("reset to a cached game", _seconds(lambda: env.reset(options={"task_id": ids[0]}), 2000) * 1e6, "CPU us")
-    indices = iter(range(10**6))
-    add("make and load an embedded game", _median_seconds(lambda: _compile(next(indices)), 200) * 1e3, "CPU ms")
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [export_game("valid_seen", index, Path(folder)) for index in range(60)]
-        first_loads = [_seconds(lambda path=path: load_game(path), 1) for path in paths]  # type: ignore[misc]
-        add("load a game file for the first time", median(first_loads) * 1e3, "CPU ms")
-        progress("memory")
-        add("memory per environment", _bytes_per_environment() / 1024, "KiB")
-        add("process with 1,024 environments", _resident_megabytes(1024), "MB")
-        if importlib.util.find_spec("textworld") is None:
-            return figures
-        progress("TextWorld")
-        jobs = [(path, _random_commands(path)) for path in paths[:_GAMES]]
-        theirs = _textworld(jobs, Path(folder))
-        add("TextWorld: steps", theirs["steps"] / theirs["step_seconds"], "steps/CPU s")
-        add("TextWorld: load and reset a game", theirs["reset_seconds"] / len(jobs) * 1e3, "CPU ms")
-        ours = add("the same commands, gymnasium.make", _replay(jobs), "steps/CPU s")
-        add("ratio, same commands", ours * theirs["step_seconds"] / theirs["steps"], "x")
-        add("ratio, gymnasium.make", made * theirs["step_seconds"] / theirs["steps"], "x")
-        add("ratio, bare engine", bare * theirs["step_seconds"] / theirs["steps"], "x")
-    return figures
-
-
-def _seconds(action: Callable[[], Any], repeats: int) -> float:
-    started = time.process_time()
-    for _ in range(repeats):
-        action()
-    return (time.process_time() - started) / repeats
-
-
-def _median_seconds(action: Callable[[], Any], repeats: int) -> float:
-    return median(_seconds(action, 1) for _ in range(repeats))
-
-
-def _compile(index: int) -> Game:
-    made = generate("train", index)
-    return Game(made.problem, made.task_sentence, DIALECTS["move"])
-
-
-def _engine_steps(steps: int) -> float:
-    game = _compile(0)
-    rng = random.Random(0)
-    state = game.initial.copy()
-    local = game.local_actions(state)
-    commands = game.commands(state, local)
-    started = time.process_time()
-    for _ in range(steps):
-        action = game.parse(state, rng.choice(commands), local)
-        if action is not None:
-            game.apply(state, action)
-        local = game.local_actions(state)
-        commands = game.commands(state, local)
-    return steps / (time.process_time() - started)
-
-
-def _env_steps(env: gym.Env[str, str], steps: int) -> float:
-    """Random admissible commands over the cached games of a panel, resets included."""
-    ids = [task.id for task in sdar_envs.tasks(_ENV_ID, split="valid_seen")]
-    rng = random.Random(0)
-    episode = 0
-    _, info = env.reset(options={"task_id": ids[0]})
-    started = time.process_time()
-    for _ in range(steps):
-        _, _, terminated, truncated, info = env.step(rng.choice(info["admissible_commands"]))
-        if terminated or truncated:
-            episode += 1
-            _, info = env.reset(options={"task_id": ids[episode % len(ids)]})
-    return steps / (time.process_time() - started)
-
-
-def _vector_steps(count: int, steps: int) -> float:
-    envs = sdar_envs.make_vec(_ENV_ID, count, split="valid_seen")
-    rng = random.Random(0)
-    _, infos = envs.reset(seed=0)
-    rounds = max(1, steps // count)
-    started = time.process_time()
-    for _ in range(rounds):
-        *_, infos = envs.step([rng.choice(commands) for commands in infos["admissible_commands"]])
-    return rounds * count / (time.process_time() - started)
-
-
-def _bytes_per_environment(count: int = 1024) -> float:
-    ids = [task.id for task in sdar_envs.tasks(_ENV_ID, split="valid_seen")]
-    ALFWorldEnv(split="valid_seen").reset(seed=0)
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    envs = []
-    for index in range(count):
-        env = ALFWorldEnv(split="valid_seen")
-        _, info = env.reset(seed=index, options={"task_id": ids[index % len(ids)]})
-        for step in range(10):
-            _, _, terminated, _, info = env.step(info["admissible_commands"][step])
-            if terminated:
-                break
-        envs.append(env)
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return (after - before) / count
-
-
-def _resident_megabytes(count: int) -> float:
-    """Peak memory of a fresh process whose environments all play different train games."""
-    script = (
-        "import resource, sdar_envs\n"
-        f"envs = sdar_envs.make_vec({_ENV_ID!r}, {count})\n"
-        "_, infos = envs.reset(seed=0)\n"
-        "for _ in range(5): *_, infos = envs.step([c[0] for c in infos['admissible_commands']])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-    )
-    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    return int(output) / 1024
-
-
-def _random_commands(path: Path) -> list[str]:
-    game = load_game(path)
-    state = game.initial.copy()
-    rng = random.Random(0)
-    commands = []
-    for _ in range(_PEER_STEPS):
-        local = game.local_actions(state)
-        command = rng.choice(game.commands(state, local))
-        action = game.parse(state, command, local)
-        if action is not None:
-            game.apply(state, action)
-        commands.append(command)
-    return commands
-
-
-def _replay(jobs: list[tuple[Path, list[str]]], rounds: int = 40) -> float:
-    folder = jobs[0][0].parents[3]
-    env = gym.make(_ENV_ID, data="official", data_dir=str(folder), split="valid_seen")
-    ids = {task.data["gamefile"]: task.id for task in _tasks(folder)}
-    steps, seconds = 0, 0.0
-    for _ in range(rounds):
-        for path, commands in jobs:
-            env.reset(options={"task_id": ids[str(path)]})
-            started = time.process_time()
-            for command in commands:
-                _, _, terminated, truncated, _ = env.step(command)
-                steps += 1
-                if terminated or truncated:
-                    break
-            seconds += time.process_time() - started
-    return steps / seconds
-
-
-def _tasks(folder: Path) -> tuple[sdar_envs.Task, ...]:
-    return sdar_envs.tasks(_ENV_ID, split="valid_seen", data="official", data_dir=str(folder))
-
-
-_TEXTWORLD = """
-import json, sys, time
-import textworld
-from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
-
-jobs_path, result_path = sys.argv[1:3]  # loading a game overwrites sys.argv
-jobs = json.load(open(jobs_path))
-result = {"steps": 0, "step_seconds": 0.0, "reset_seconds": 0.0}
-infos = textworld.EnvInfos(won=True, admissible_commands=True)
-for game, commands in jobs:
-    started = time.process_time()
-    env = textworld.start(game, infos, wrappers=[AlfredDemangler(shuffle=False)])
-    env.reset()
-    result["reset_seconds"] += time.process_time() - started
-    started = time.process_time()
-    for command in commands:
-        state, _, _ = env.step(command)
-        state["admissible_commands"]
-    result["step_seconds"] += time.process_time() - started
-    result["steps"] += len(commands)
-    env.close()
-json.dump(result, open(result_path, "w"))
-"""
-
-
-def _textworld(jobs: list[tuple[Path, list[str]]], folder: Path) -> dict[str, float]:
-    """Play in a process of its own: TextWorld overwrites `sys.argv` and keeps its memory."""
-    jobs_path, result_path = folder / "jobs.json", folder / "result.json"
-    jobs_path.write_text(json.dumps([(str(path), commands) for path, commands in jobs]))
-    subprocess.run([sys.executable, "-c", _TEXTWORLD, str(jobs_path), str(result_path)], check=True)
-    result: dict[str, float] = json.loads(result_path.read_text())
-    return result
+MEASURES: Mapping[str, Callable[[Callable[[str], None]], list[Figure]]] = {
+    "sdar/ALFWorld-v0": throughput_alfworld.measure,
+    "sdar/WebShop-v0": throughput_webshop.measure,
+}
+"""By environment: measures everything and says what it is doing."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table, and write the figures as JSON if asked to."""
+    """Measure, print a table for each environment, and write the figures as JSON if asked to."""
     parser = argparse.ArgumentParser(
         prog="python -m sdar_benchmarks.throughput", description=(__doc__ or "").split("\n")[0]
     )
+    parser.add_argument("--env", choices=MEASURES, help="measure this environment only")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    with console.status("measuring") as status:
-        figures = measure(lambda what: status.update(f"measuring: {what}"))
-    table = Table(title=f"ALFWorld, Python {platform.python_version()}, one core")
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    for figure in figures:
-        table.add_row(figure.what, f"{figure.value:,.{0 if figure.value >= 100 else 1}f}", figure.unit)
-    Console().print(table)
-    if not any(figure.what.startswith("ratio") for figure in figures):
-        console.print("TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'.")
+    figures: list[Figure] = []
+    for env_id in MEASURES if arguments.env is None else [arguments.env]:
+        with console.status("measuring") as status:
+            measured = MEASURES[env_id](lambda what: status.update(f"measuring: {what}"))
+        figures += measured
+        table = Table(title=f"{env_id}, Python {platform.python_version()}, one core")
+        table.add_column("what")
+        table.add_column("value", justify="right")
+        table.add_column("unit")
+        for figure in measured:
+            table.add_row(figure.what, f"{figure.value:,.{_digits(figure.value)}f}", figure.unit)
+        Console().print(table)
+        if env_id == "sdar/ALFWorld-v0" and not any(figure.what.startswith("ratio") for figure in measured):
+            hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
+            console.print(hint, markup=False)
     if arguments.output is not None:
         record = {
             "version": importlib.metadata.version("sdar-envs"),
@@ -283,6 +65,10 @@ def main(argv: list[str] | None = None) -> int:
         }
         write_atomic(arguments.output, json.dumps(record, indent=2) + "\n")
     return 0
+
+
+def _digits(value: float) -> int:
+    return 0 if value >= 100 else 1 if value >= 1 else 3
 
 
 if __name__ == "__main__":

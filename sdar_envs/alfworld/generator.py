@@ -12,21 +12,19 @@ anywhere in one step. No game is won at its start. Refused: splits and indices t
 
 from __future__ import annotations
 
-import hashlib
 import operator
-import random
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from sdar_envs.alfworld import knowledge
 from sdar_envs.alfworld.knowledge import CAN_CONTAIN, CAPACITY, HEIGHTS, ROOMS, RoomName, type_id, usual_places
 from sdar_envs.alfworld.problem import Goal, Problem, TaskType
 from sdar_envs.errors import UnknownName, did_you_mean
+from sdar_envs.rng import Rng, Weights
 
 __all__ = ["SPLITS", "GeneratedGame", "generate"]
 
@@ -71,7 +69,7 @@ def generate(split: str, index: int) -> GeneratedGame:
     size = SPLITS[split] or _STREAM_SIZE
     if not 0 <= index < size:
         raise UnknownName(f"no generated game {index} in split {split!r}; wanted 0 to {size - 1}.")
-    rng = _Rng(f"alfworld/1/{split}/{index}")
+    rng = Rng(f"alfworld/1/{split}/{index}")
     task_type = rng.weighted(_TASKS)
     room = rng.weighted(_TASK_ROOMS[task_type])
     layout = _layout(room, rng.choice(_UNSEEN_PLANS if split == "valid_unseen" else _SEEN_PLANS))
@@ -88,61 +86,10 @@ def generate(split: str, index: int) -> GeneratedGame:
     )
 
 
-# -- chance -----------------------------------------------------------------------------------
-
-ItemT = TypeVar("ItemT")
-
-
-class _Weights(Generic[ItemT]):
-    """Items to draw from, each with a whole-number weight."""
-
-    __slots__ = ("items", "sums")
-
-    def __init__(self, weights: Mapping[ItemT, int]) -> None:
-        self.items = tuple(weights)
-        self.sums = tuple(accumulate(weights.values()))
-
-
-class _Rng:
-    """Draws that are the same in every version of Python.
-
-    `random.Random.random` is the one method whose numbers the language guarantees for a seed.
-    """
-
-    def __init__(self, name: str) -> None:
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-        self._random = random.Random(seed).random
-
-    def below(self, n: int) -> int:
-        """Return a whole number from 0 to n - 1."""
-        return int(self._random() * n)
-
-    def between(self, low: int, high: int) -> int:
-        """Return a whole number from low to high, both included."""
-        return low + int(self._random() * (high - low + 1))
-
-    def per_cent(self, share: int) -> bool:
-        """Return True in `share` of a hundred cases."""
-        return self._random() * 100 < share
-
-    def choice(self, items: Sequence[ItemT]) -> ItemT:
-        return items[int(self._random() * len(items))]
-
-    def weighted(self, weights: _Weights[ItemT]) -> ItemT:
-        return weights.items[bisect_right(weights.sums, int(self._random() * weights.sums[-1]))]
-
-    def shuffled(self, items: Iterable[ItemT]) -> list[ItemT]:
-        result = list(items)
-        for i in range(len(result) - 1, 0, -1):
-            j = int(self._random() * (i + 1))
-            result[i], result[j] = result[j], result[i]
-        return result
-
-
 # -- tasks ------------------------------------------------------------------------------------
 
 # How often each task occurs in the official train split.
-_TASKS: _Weights[TaskType] = _Weights(
+_TASKS: Weights[TaskType] = Weights(
     {
         "pick_two_obj_and_place": 813,
         "pick_and_place_simple": 790,
@@ -153,13 +100,13 @@ _TASKS: _Weights[TaskType] = _Weights(
     }
 )
 
-_TASK_ROOMS: dict[TaskType, _Weights[RoomName]] = {
-    "pick_two_obj_and_place": _Weights({"Kitchen": 30, "LivingRoom": 22, "Bedroom": 26, "Bathroom": 22}),
-    "pick_and_place_simple": _Weights({"Kitchen": 32, "LivingRoom": 22, "Bedroom": 24, "Bathroom": 22}),
-    "pick_clean_then_place_in_recep": _Weights({"Kitchen": 85, "Bathroom": 15}),
-    "pick_cool_then_place_in_recep": _Weights({"Kitchen": 1}),
-    "pick_heat_then_place_in_recep": _Weights({"Kitchen": 1}),
-    "look_at_obj_in_light": _Weights({"Bedroom": 75, "LivingRoom": 25}),
+_TASK_ROOMS: dict[TaskType, Weights[RoomName]] = {
+    "pick_two_obj_and_place": Weights({"Kitchen": 30, "LivingRoom": 22, "Bedroom": 26, "Bathroom": 22}),
+    "pick_and_place_simple": Weights({"Kitchen": 32, "LivingRoom": 22, "Bedroom": 24, "Bathroom": 22}),
+    "pick_clean_then_place_in_recep": Weights({"Kitchen": 85, "Bathroom": 15}),
+    "pick_cool_then_place_in_recep": Weights({"Kitchen": 1}),
+    "pick_heat_then_place_in_recep": Weights({"Kitchen": 1}),
+    "look_at_obj_in_light": Weights({"Bedroom": 75, "LivingRoom": 25}),
 }
 
 _SENTENCES: dict[TaskType, tuple[str, str]] = {
@@ -256,7 +203,7 @@ class _Layout:
     overlaps: tuple[tuple[int, int], ...]
     scenery: tuple[tuple[str, str, str], ...]
     locations: frozenset[str]
-    places: dict[str, _Weights[str]]
+    places: dict[str, Weights[str]]
     accepted: dict[str, tuple[tuple[str, str], ...]]
 
 
@@ -286,7 +233,7 @@ class _Furnisher:
     def __init__(self, room: RoomName, number: int) -> None:
         self.name = f"{room}-{number:02d}"
         self.room = room
-        self.rng = _Rng(f"alfworld/1/layout/{self.name}")
+        self.rng = Rng(f"alfworld/1/layout/{self.name}")
         counts = {class_: self.rng.choice(numbers) for class_, numbers in ROOMS[room].receptacles.items()}
         if room in ("LivingRoom", "Bedroom") and not any(counts[place] for place in _LAMP_PLACES):
             counts["SideTable"] = 1
@@ -400,12 +347,12 @@ class _Furnisher:
                 overlaps.extend(pairwise(by_class.get(one, ())))
             elif one in by_class and other in by_class:
                 overlaps.append((rng.choice(by_class[one]), rng.choice(by_class[other])))
-        places: dict[str, _Weights[str]] = {}
+        places: dict[str, Weights[str]] = {}
         accepted: dict[str, tuple[tuple[str, str], ...]] = {}
         for class_ in knowledge.OBJECT_CLASSES:
             here = {place: weight for place, weight in usual_places(class_).items() if place in by_class}
             if here:
-                places[class_] = _Weights(here)
+                places[class_] = Weights(here)
             accepted[class_] = tuple((type_id(r), type_id(class_)) for r in by_class if class_ in CAN_CONTAIN[r])
         return _Layout(
             name=self.name,
@@ -427,9 +374,9 @@ class _Furnisher:
 
 
 @cache
-def _target_weights(layout: _Layout, task_type: TaskType) -> _Weights[str]:
+def _target_weights(layout: _Layout, task_type: TaskType) -> Weights[str]:
     treatment = _TREATMENTS.get(task_type)
-    return _Weights(
+    return Weights(
         {
             class_: 2 if per_cent == 100 else 1
             for class_, per_cent in ROOMS[layout.room].objects.items()
@@ -441,8 +388,8 @@ def _target_weights(layout: _Layout, task_type: TaskType) -> _Weights[str]:
 
 
 @cache
-def _receptacle_weights(layout: _Layout, task_type: TaskType, object_class: str) -> _Weights[str]:
-    return _Weights(_goal_receptacles(layout, task_type, object_class))
+def _receptacle_weights(layout: _Layout, task_type: TaskType, object_class: str) -> Weights[str]:
+    return Weights(_goal_receptacles(layout, task_type, object_class))
 
 
 def _goal_receptacles(layout: _Layout, task_type: TaskType, object_class: str) -> dict[str, int]:
@@ -467,10 +414,10 @@ def _goal_receptacles(layout: _Layout, task_type: TaskType, object_class: str) -
 
 # -- things -----------------------------------------------------------------------------------
 
-_TARGET_COUNTS = _Weights({1: 376, 2: 290, 3: 210, 4: 124})
-_TWO_TARGET_COUNTS = _Weights({2: 46, 3: 34, 4: 20})
+_TARGET_COUNTS = Weights({1: 376, 2: 290, 3: 210, 4: 124})
+_TWO_TARGET_COUNTS = Weights({2: 46, 3: 34, 4: 20})
 # A game's things are few or many: chance weights of one, two and three of a kind.
-_COUNTS = tuple(_Weights({1: 62 - 8 * k, 2: 29 + k, 3: 9 + 7 * k}) for k in range(6))
+_COUNTS = tuple(Weights({1: 62 - 8 * k, 2: 29 + k, 3: 9 + 7 * k}) for k in range(6))
 # Per cent of drawers and shelves that nothing is put in.
 _UNUSED = {"Drawer": 12, "Shelf": 20}
 # Per cent of the two-object games that may start with one object at the goal.
@@ -485,7 +432,7 @@ _SURFACE_HEIGHT = {"Bed": 57, "Sofa": 45, "Desk": 79, "SideTable": 67, "Dresser"
 class _Arrangement:
     """The things of one game, placed in a layout."""
 
-    def __init__(self, rng: _Rng, layout: _Layout, goal: Goal, object_class: str, receptacle_class: str) -> None:
+    def __init__(self, rng: Rng, layout: _Layout, goal: Goal, object_class: str, receptacle_class: str) -> None:
         self.rng = rng
         self.layout = layout
         self.goal = goal

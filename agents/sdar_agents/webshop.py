@@ -1,0 +1,259 @@
+"""A shopper that follows rules: it reads pages and the instruction, and knows nothing else.
+
+It searches for the instruction, prefers the results whose titles share words with it and whose price is within
+the limit, opens the best few, reads their features, chooses the option values that the instruction names, and buys
+the product that covers most of it. The rule baseline of the WebShop paper buys the first result without
+choosing anything. Pages may be `text` or `text_rich`; `url` tells too little to shop by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["RuleShopper"]
+
+# The step limit of an episode unless somebody sets another one.
+_STEPS = 15
+_LIMIT = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
+_NAMED_OPTION = re.compile(r"(?: with|, and) [a-z ]+: ")
+_MARK = re.compile(r"\[(?:clicked )?button(?:_)?\]|\[clicked button_\]")
+_RESULTS = re.compile(r"Page \d+ \(Total results: \d+\)")
+_ASIN = re.compile(r"[A-Z0-9]{10}")
+_AMOUNT = re.compile(r"\$(\d+(?:\.\d+)?)")
+# Words by which people ask, not what they ask for.
+_EMPTY_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a am an and are as at be buy by can choose come could do find for from get good have hello help i in "
+        "is it its like looking me must my need of old on one or please should show so some something that "
+        "the then these this to want was will with would you your",
+    )
+)
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A product that was seen among the results.
+
+    Attributes:
+        asin: what to click.
+        title: as the results show it.
+        price: the lowest price named, None if none is.
+        place: number among the results, from 0.
+        texts: what was read about it.
+        choices: option values to click, known once its page was open.
+        missing: options of the instruction that it does not have.
+        is_read: its features were read.
+    """
+
+    asin: str
+    title: str
+    price: float | None
+    place: int
+    texts: str
+    choices: list[str] | None = None
+    missing: int = 0
+    is_read: bool = False
+
+
+@dataclass(slots=True)
+class _Wish:
+    """An instruction, understood: the words to look for, the price limit, and the whole text to find options in."""
+
+    text: str
+    words: frozenset[str] = field(init=False)
+    limit: float | None = field(init=False)
+    query: str = field(init=False)
+    options: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = _LIMIT.search(self.text)
+        self.limit = float(found[1]) if found else None
+        self.text = _LIMIT.sub("", self.text).lower().strip()
+        named = _NAMED_OPTION.search(self.text)
+        self.options = len(_NAMED_OPTION.findall(self.text))
+        self.words = _stems(self.text[: named.start()] if named else self.text)
+        # Brackets would end the action early.
+        self.query = " ".join(re.sub(r"[\[\]\n]", " ", self.text).split()) or "anything"
+
+    def choose(self, name: str, values: Iterable[str]) -> str | None:
+        """Return the value of an option that the instruction asks for, None if it asks for none of them."""
+        asked = re.search(rf"\b{re.escape(name)}: (.+?)(?=, and [a-z ]+: |$)", self.text)
+        text = asked[1] if asked else self.text
+        words = _stems(text)
+        best: tuple[float, int, str] | None = None
+        for value in values:
+            if value == text:
+                return value
+            stems = _stems(value) or {value}
+            share = len(stems & words) / len(stems)
+            if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text):
+                share = 2.0
+            if share >= 0.5 and (best is None or (share, len(value)) > best[:2]):
+                best = (share, len(value), value)
+        return best[2] if best else None
+
+
+class RuleShopper:
+    """Plays one episode at a time: `reset`, then `act` until the purchase."""
+
+    def reset(self, observation: str, info: Mapping[str, Any]) -> None:
+        """Begin an episode, or take one over: it starts again with a search of its own.
+
+        Args:
+            observation: the page.
+            info: the environment's info; only `instruction` and `available_actions` are read.
+        """
+        self._wish = _Wish(info["instruction"])
+        self._candidates: dict[str, _Candidate] = {}
+        self._open: _Candidate | None = None
+        self._bought: _Candidate | None = None
+        self._chosen: list[str] = []
+        self._left = _STEPS
+        self._searches = 0
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return the next action."""
+        page = _segments(observation)
+        clicks: list[str] = info["available_actions"]["clickables"]
+        action = self._decide(page, clicks)
+        self._left -= 1
+        return action
+
+    # -- decisions --------------------------------------------------------------------------
+
+    def _decide(self, page: list[str], clicks: list[str]) -> str:
+        if not self._candidates and not any(map(_RESULTS.fullmatch, page)):
+            return self._search()
+        if any(map(_RESULTS.fullmatch, page)):
+            return self._on_results(page, clicks)
+        if self._open is None:
+            return self._search()
+        if "buy now" in clicks:
+            return self._on_item(self._open, page, clicks)
+        if "< prev" not in clicks:
+            return self._search()
+        self._open.texts += " " + " ".join(page)
+        self._open.is_read = True
+        return "click[< prev]"
+
+    def _search(self) -> str:
+        self._searches += 1
+        words = self._wish.query.split()
+        # Nothing was found: ask for less.
+        return f"search[{' '.join(words[: max(1, len(words) // self._searches)])}]"
+
+    def _on_results(self, page: list[str], clicks: list[str]) -> str:
+        self._open = None
+        self._learn_results(page)
+        here = [candidate for candidate in self._candidates.values() if candidate.asin.lower() in clicks]
+        if not here:
+            return self._search()
+        best = self._bought or self._best()
+        fresh = [candidate for candidate in here if candidate.choices is None]
+        if best is None or (self._bought is None and fresh and self._left >= 6 + len(best.choices or ())):
+            self._open = max(fresh or here, key=self._promise)
+        else:
+            self._open = self._bought = best if best in here else max(here, key=self._promise)
+        self._chosen = []
+        return f"click[{self._open.asin.lower()}]"
+
+    def _on_item(self, item: _Candidate, page: list[str], clicks: list[str]) -> str:
+        self._learn_item(item, page, clicks)
+        choices = item.choices or []
+        if self._bought is None:
+            if self._left <= len(choices) + 1:
+                self._bought = item
+            elif not item.is_read and "features" in clicks and (item.missing == 0 or self._best() in (None, item)):
+                return "click[features]"
+            elif item.missing == 0 and self._coverage(item) == 1.0:
+                self._bought = item
+            else:
+                best = self._best() or item
+                more = any(other.choices is None for other in self._candidates.values())
+                # Back, in, features, back, back, in again, options, buy.
+                if more and self._left >= 7 + len(best.choices or ()):
+                    return "click[< prev]"
+                self._bought = best
+        if self._bought is not item and self._left >= 3 + len(self._bought.choices or ()):
+            return "click[< prev]"
+        self._bought = item
+        for value in choices:
+            if value not in self._chosen and self._left > 1:
+                self._chosen.append(value)
+                return f"click[{value}]"
+        return "click[buy now]"
+
+    # -- judgement --------------------------------------------------------------------------
+
+    def _best(self) -> _Candidate | None:
+        """Return the best product whose page was open."""
+        seen = [candidate for candidate in self._candidates.values() if candidate.choices is not None]
+        return max(seen, key=self._value, default=None)
+
+    def _value(self, candidate: _Candidate) -> float:
+        """Estimate the score of buying the candidate."""
+        words = len(self._wish.words) or 1
+        options = len(candidate.choices or ()) / max(1, len(candidate.choices or ()) + candidate.missing)
+        return (
+            self._coverage(candidate) * words + 2 * options + 2 * self._is_in_budget(candidate) - candidate.place / 50
+        )
+
+    def _promise(self, candidate: _Candidate) -> float:
+        """Say how much a title promises before its page is opened."""
+        return self._coverage(candidate) * 3 + 2 * self._is_in_budget(candidate) - candidate.place / 8
+
+    def _coverage(self, candidate: _Candidate) -> float:
+        if not self._wish.words:
+            return 1.0
+        return len(self._wish.words & _stems(candidate.texts)) / len(self._wish.words)
+
+    def _is_in_budget(self, candidate: _Candidate) -> bool:
+        return self._wish.limit is None or candidate.price is None or candidate.price <= self._wish.limit
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _learn_results(self, page: list[str]) -> None:
+        for position, text in enumerate(page[:-1]):
+            if _ASIN.fullmatch(text) and text not in self._candidates:
+                title = page[position + 1]
+                amount = _AMOUNT.search(page[position + 2]) if position + 2 < len(page) else None
+                place = len(self._candidates)
+                self._candidates[text] = _Candidate(text, title, float(amount[1]) if amount else None, place, title)
+
+    def _learn_item(self, item: _Candidate, page: list[str], clicks: list[str]) -> None:
+        if item.choices is not None:
+            return
+        item.choices = []
+        values = set(clicks)
+        name = ""
+        options: dict[str, list[str]] = {}
+        for text in page[: page.index(item.title) if item.title in page else len(page)]:
+            if text.lower() not in values:
+                name = text.lower()
+            elif name:
+                options.setdefault(name, []).append(text.lower())
+        for name, choices in options.items():
+            chosen = self._wish.choose(name, [choice for choice in choices if choice not in _BUTTONS])
+            if chosen is not None:
+                item.choices.append(chosen)
+        item.missing = max(0, self._wish.options - len(item.choices))
+
+
+_BUTTONS = frozenset({"back to search", "< prev", "next >", "description", "features", "reviews", "buy now"})
+
+
+def _segments(observation: str) -> list[str]:
+    """Return the visible texts of a page, one by one."""
+    if " [SEP] " in observation:
+        return [text.strip() for text in observation.split(" [SEP] ")]
+    lines = (_MARK.sub("", line).strip() for line in observation.split("\n"))
+    return [line for line in lines if line and not line.startswith("You have clicked ")]
+
+
+def _stems(text: str) -> frozenset[str]:
+    words = re.findall(r"[a-z0-9.]+", text.lower())
+    return frozenset(word.rstrip(".s") for word in words if word not in _EMPTY_WORDS and word.rstrip(".s"))

@@ -1,0 +1,72 @@
+"""Draws that are the same on every machine and in every version of Python.
+
+`random.Random.random` is the one method whose numbers the language guarantees for a seed, and text seeds
+are hashed with SHA-256, so PYTHONHASHSEED does not matter. For the generators of embedded tasks; not for secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+__all__ = ["Rng", "Weights"]
+
+ItemT = TypeVar("ItemT")
+
+
+class Weights(Generic[ItemT]):
+    """Items to draw from, each with a whole-number weight."""
+
+    __slots__ = ("items", "sums")
+
+    def __init__(self, weights: Mapping[ItemT, int]) -> None:
+        self.items = tuple(weights)
+        self.sums = tuple(accumulate(weights.values()))
+
+
+class Rng:
+    """A stream of draws.
+
+    Args:
+        name: the seed in words, such as `alfworld/1/train/17`.
+    """
+
+    def __init__(self, name: str) -> None:
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+        self._random = random.Random(seed).random
+
+    def share(self) -> float:
+        """Return a number from 0 to below 1."""
+        return self._random()
+
+    def below(self, n: int) -> int:
+        """Return a whole number from 0 to n - 1."""
+        return int(self._random() * n)
+
+    def between(self, low: int, high: int) -> int:
+        """Return a whole number from low to high, both included."""
+        return low + int(self._random() * (high - low + 1))
+
+    def per_cent(self, share: int) -> bool:
+        """Return True in `share` of a hundred cases."""
+        return self._random() * 100 < share
+
+    def choice(self, items: Sequence[ItemT]) -> ItemT:
+        """Return one of the items."""
+        return items[int(self._random() * len(items))]
+
+    def weighted(self, weights: Weights[ItemT]) -> ItemT:
+        """Return one of the items, the heavier the likelier."""
+        return weights.items[bisect_right(weights.sums, int(self._random() * weights.sums[-1]))]
+
+    def shuffled(self, items: Iterable[ItemT]) -> list[ItemT]:
+        """Return the items in a random order."""
+        result = list(items)
+        for i in range(len(result) - 1, 0, -1):
+            j = int(self._random() * (i + 1))
+            result[i], result[j] = result[j], result[i]
+        return result

@@ -1,0 +1,229 @@
+"""Folders of arrays in the cache: written once, checked, memory-mapped, so that processes share one copy.
+
+A folder holds a `.npy` file per array and one `index.json` with their sizes and checksums and a few facts. Opening
+one compares sizes and checksums; of files over 32 MiB it reads samples only, so a flipped bit in the middle of a large
+file can go unnoticed, a missing or zeroed end cannot. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.storage import cache_dir
+
+__all__ = ["open_arrays", "open_or_make", "running_sum", "save_arrays"]
+
+_CHECKED_WHOLE = 1 << 25
+_SAMPLE = 1 << 16
+_SAMPLES = 64
+
+MadeT = TypeVar("MadeT")
+
+
+def running_sum(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+    """Return where each of so many things begins and ends if they lie end to end: one number more than counts."""
+    ends = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=ends[1:])
+    return ends
+
+
+def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Write arrays to a new folder.
+
+    Args:
+        path: the folder.
+        version: of the format; `open_arrays` wants the same.
+        arrays: by name; no objects.
+        facts: JSON values.
+
+    Raises:
+        OSError: the folder exists or cannot be written; a part of it may be left.
+    """
+    path.mkdir(parents=True)
+    files = {}
+    for name, values in arrays.items():
+        target = path / f"{name}.npy"
+        # Not through a memory map: on a full disk that ends the process instead of raising.
+        with open(target, "wb") as file:
+            np.save(file, values, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        files[name] = {"size": target.stat().st_size, "checksum": _checksum(target)}
+    with open(path / "index.json", "w", encoding="utf-8") as file:
+        json.dump({"format": version, "files": files, "facts": facts}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def open_arrays(path: Path, version: int) -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, Any]]]:
+    """Map the arrays of a folder that `save_arrays` wrote, and read its facts.
+
+    What is made of them belongs into the `with` block: an error there means damage as well.
+
+    Raises:
+        MissingData: there is no such folder.
+        CorruptData: it is damaged or of another version of this package.
+    """
+    try:
+        content = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        if content["format"] != version:
+            raise ValueError(f"its format is {content['format']!r}, wanted {version}")
+        yield {name: _map(path, name, stored) for name, stored in content["files"].items()}, content["facts"]
+    except FileNotFoundError as error:
+        if Path(error.filename or "").name == "index.json":
+            raise MissingData(f"there is nothing in {path}: make it.") from error
+        raise _damaged(path, error) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CorruptData:
+    return CorruptData(f"{path} cannot be used ({type(error).__name__}: {error}): delete it and make it again.")
+
+
+def _map(path: Path, name: str, stored: dict[str, int]) -> NDArray[Any]:
+    file = path / f"{name}.npy"
+    size = file.stat().st_size
+    if size != stored["size"]:
+        raise ValueError(f"{file.name} has {size} bytes, wanted {stored['size']}")
+    if _checksum(file) != stored["checksum"]:
+        raise ValueError(f"the checksum of {file.name} is wrong")
+    values = np.load(file, mmap_mode="r", allow_pickle=False)
+    # The plain view: slices of a np.memmap cost a microsecond more, for every word of every query.
+    return np.asarray(values).view(np.ndarray)
+
+
+def _checksum(file: Path) -> int:
+    """Return a checksum of a file, or of samples from its beginning to its end if it is large."""
+    size = file.stat().st_size
+    checksum = 0
+    with open(file, "rb") as stream:
+        if size <= _CHECKED_WHOLE:
+            return zlib.crc32(stream.read())
+        for i in range(_SAMPLES):
+            stream.seek((size - _SAMPLE) * i // (_SAMPLES - 1))
+            checksum = zlib.crc32(stream.read(_SAMPLE), checksum)
+    return checksum
+
+
+def open_or_make(
+    key: str,
+    open_path: Callable[[Path], MadeT],
+    make: Callable[[], MadeT],
+    save: Callable[[MadeT, Path], None],
+    what: str,
+) -> MadeT:
+    """Open the folder `key` of the cache, or make what it should hold and keep it there.
+
+    Of several processes that want the same, one makes it and the others wait (where the system has no file locks, all
+    do and one's work is kept). A damaged folder is replaced. If the cache cannot be written, what was made is
+    returned all the same and a warning says so.
+
+    Args:
+        key: names the content: other content, another key. Letters, digits, `.`, `_` and `-`.
+        open_path: reads a folder; raises `MissingData` or `CorruptData`.
+        make: makes the content anew.
+        save: writes it to a new folder; raises `OSError`.
+        what: its name in the warning.
+
+    Raises:
+        InvalidOption: the key is no file name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", key):
+        raise InvalidOption(f"the key is {key[:200]!r}; wanted up to 100 letters, digits, '.', '_' and '-'.")
+    folder = cache_dir() / "webshop"
+    kept = _try_open(open_path, folder / key)
+    if kept is not None:
+        return kept
+    with _lock(folder, key) as locked:
+        kept = _try_open(open_path, folder / key)
+        if kept is not None:
+            return kept
+        if locked:
+            for leftover in folder.glob(f".{key}=*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        made = make()
+        temporary = folder / f".{key}={secrets.token_hex(8)}"
+        try:
+            save(made, temporary)
+            return _publish(open_path, temporary, folder / key)
+        except (OSError, CorruptData) as error:
+            warnings.warn(
+                f"the {what} could not be kept in {folder} ({error}): the next start makes it again. "
+                "Free some space, or point $SDAR_CACHE_DIR to a folder that can be written.",
+                stacklevel=2,
+            )
+            return made
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _try_open(open_path: Callable[[Path], MadeT], path: Path) -> MadeT | None:
+    try:
+        return open_path(path)
+    except (CorruptData, MissingData, OSError):
+        return None  # it is made again
+
+
+def _publish(open_path: Callable[[Path], MadeT], temporary: Path, path: Path) -> MadeT:
+    """Give a finished folder its name, in the place of a damaged one; a good one that came first stays."""
+    for _ in range(3):
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            kept = _try_open(open_path, path)
+            if kept is not None:
+                return kept
+            if not path.exists():
+                raise
+            # Not deleted in place: a reader must not see half a folder.
+            aside = path.with_name(f"{temporary.name}-old")
+            os.rename(path, aside)
+            if aside.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.unlink()
+        else:
+            break
+    return open_path(path)
+
+
+@contextmanager
+def _lock(folder: Path, key: str) -> Iterator[bool]:
+    """Wait until no other process makes this folder; yield whether that is certain."""
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl  # noqa: PLC0415
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / f".{key}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        yield False  # a cache that cannot be written is no reason not to search
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

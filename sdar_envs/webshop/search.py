@@ -1,0 +1,455 @@
+"""The search engine: BM25 over product texts, with the ranking of the original's Lucene index, order included.
+
+`SearchIndex.build` reads (ASIN, text) pairs as a stream; `search` returns the numbers of the best documents.
+A score is what Lucene 8.11 computes with k1 = 0.9 and b = 0.4: float32 throughout, document lengths
+rounded down to the 256 that fit a byte, a repeated query word counted as a boost, one sum in float64. Equal scores
+come in the order of ASINs. There is no query syntax, no fuzzy match and, unlike in Lucene, no limit of 1,024
+words in a query.
+
+On disk an index is a folder of `.npy` files and one `index.json`, memory-mapped by `open`, so that the processes of
+a machine share one copy. A posting takes six bytes: the document, and a code for the pair (word count, length).
+`sdar_envs.webshop.arrays` says which damage `open` notices.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdar_envs.errors import InvalidOption
+from sdar_envs.webshop.analyzer import analyze, term, tokenize
+from sdar_envs.webshop.arrays import open_arrays, open_or_make, running_sum, save_arrays
+
+__all__ = ["SearchIndex", "document_text", "open_or_build"]
+
+_K1 = np.float32(0.9)
+_B = np.float32(0.4)
+_ONE = np.float32(1)
+
+_FORMAT = 1  # raise it whenever files or terms change
+_SHOW_PROGRESS_FROM = 20_000
+_TOKENS_PER_RUN = 4_000_000
+_POSTINGS_AT_ONCE = 1 << 23  # bounds what a query of thousands of words takes: about 200 MB
+_CACHED_QUERIES = 2_048
+_LONGEST_CACHED_QUERY = 1_000
+
+
+def document_text(title: str, description: str, first_bullet: str, options: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Return the text of a product that is searched: no other field counts.
+
+    Args:
+        title: the product's name.
+        description: its description.
+        first_bullet: the first feature; an empty string if there is none.
+        options: (name, values) in the order of the catalogue.
+    """
+    option_text = ", and ".join(f"{name}: {', '.join(values)}" for name, values in options)
+    return " ".join((title, description, first_bullet, option_text)).lower()
+
+
+def _length_steps() -> NDArray[np.int64]:
+    """Return the 256 document lengths that a byte can hold: exact below 40, then eight steps per power of two."""
+    exact = list(range(24))
+    for byte in range(24, 256):
+        mantissa, shift = (byte - 24) & 7, (byte - 24 >> 3) - 1
+        exact.append(24 + (mantissa if shift < 0 else (mantissa | 8) << shift))
+    return np.array(exact, dtype=np.int64)
+
+
+_LENGTHS = _length_steps()
+
+
+class _Arrays(NamedTuple):
+    """An index as it is stored.
+
+    Attributes:
+        term_bytes: all terms in UTF-8, sorted, end to end.
+        term_ends: where each term begins and ends in them: (terms + 1,).
+        posting_ends: where each term's postings begin and end: (terms + 1,).
+        documents: the documents of each posting, ascending within a term.
+        codes: for each posting, a row of `pairs` (two bytes, or four if there are more than 65,536).
+        pairs: (word count in the document, length step of the document), sorted.
+        ranks: for each document, its place in the order of ASINs.
+    """
+
+    term_bytes: NDArray[np.uint8]
+    term_ends: NDArray[np.int64]
+    posting_ends: NDArray[np.int64]
+    documents: NDArray[np.int32]
+    codes: NDArray[Any]
+    pairs: NDArray[np.int64]
+    ranks: NDArray[np.int32]
+
+
+class _Words(Sequence[bytes]):
+    """The sorted terms of an index, read where they lie: a dictionary of millions would cost every process anew."""
+
+    def __init__(self, arrays: _Arrays) -> None:
+        self._bytes = arrays.term_bytes.data
+        self._ends = arrays.term_ends
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return bytes(self._bytes[self._ends[index] : self._ends[index + 1]])
+
+
+class SearchIndex:
+    """An immutable index; make it with `build`, `open` or `open_or_build`. Threads may share it."""
+
+    def __init__(self, arrays: _Arrays, counted: int, total_length: int, path: Path | None = None) -> None:
+        self._arrays = arrays
+        self._counted = counted
+        self._total_length = total_length
+        self._path = path
+        self._words = _Words(arrays)
+        average = np.float32(total_length / counted) if counted else _ONE
+        inverse = _ONE / (_K1 * ((_ONE - _B) + _B * _LENGTHS.astype(np.float32) / average))
+        counts, steps = arrays.pairs[:, 0], arrays.pairs[:, 1]
+        self._denominators = _ONE + counts.astype(np.float32) * inverse[steps]
+        self._find_cached = lru_cache(maxsize=_CACHED_QUERIES * 8)(self._find)
+        self._rank_cached = lru_cache(maxsize=_CACHED_QUERIES)(self._rank)
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self._arrays.ranks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy in another process maps the same files instead of carrying them along.
+        if self._path is not None:
+            return (SearchIndex.open, (self._path,))
+        return (SearchIndex, (self._arrays, self._counted, self._total_length))
+
+    @property
+    def path(self) -> Path | None:
+        """The folder that the index is mapped from; None for one in memory."""
+        return self._path
+
+    # -- searching --------------------------------------------------------------------------
+
+    def search(self, query: str, k: int = 50) -> tuple[int, ...]:
+        """Return the numbers of the best documents, best first.
+
+        Args:
+            query: any text; words count, punctuation does not.
+            k: how many at most.
+
+        Returns:
+            Numbers in the order in which the documents were given to `build`; fewer than `k` if fewer match.
+
+        Raises:
+            InvalidOption: `k` is negative.
+        """
+        return self._ranked(query, k)[0]
+
+    def scores(self, query: str, k: int = 50) -> tuple[float, ...]:
+        """Return the scores of `search`'s documents: float32 values as floats."""
+        return self._ranked(query, k)[1]
+
+    def _ranked(self, query: str, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        if k < 0:
+            raise InvalidOption(f"k is {k}; wanted how many documents to return, from 0.")
+        if len(query) > _LONGEST_CACHED_QUERY:
+            return self._rank(query, k)
+        return self._rank_cached(query, k)
+
+    def _rank(self, query: str, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        scores = self._score(query)
+        if scores is None or k == 0:
+            return (), ()
+        found = np.flatnonzero(scores >= _lower_bound(scores, k))
+        best = found[np.lexsort((self._arrays.ranks[found], -scores[found]))[:k]]
+        return tuple(best.tolist()), tuple(scores[best].tolist())
+
+    def _score(self, query: str) -> NDArray[np.float32] | None:
+        """Return the score of each document, or None if no word of the query is known."""
+        total: NDArray[np.float64] | None = None
+        documents: list[NDArray[np.int32]] = []
+        parts: list[NDArray[np.float32]] = []
+        pending = 0
+        for word, count in Counter(analyze(query)).items():
+            number = self._find_cached(word)
+            if number is None:
+                continue
+            first, last = self._arrays.posting_ends[number : number + 2].tolist()
+            frequency = last - first
+            idf = np.float32(math.log(1 + (self._counted - frequency + 0.5) / (frequency + 0.5)))
+            weight = np.float32(count) * idf
+            codes = self._arrays.codes[first:last]
+            documents.append(self._arrays.documents[first:last])
+            # As Lucene rounds: w - w / (1 + tf * norm). Worked out per pair or per posting, whichever are fewer.
+            if frequency > len(self._denominators):
+                parts.append((weight - weight / self._denominators)[codes])
+            else:
+                parts.append(weight - weight / self._denominators[codes])
+            pending += frequency
+            if pending > _POSTINGS_AT_ONCE:
+                total = self._add(total, documents, parts)
+                documents, parts, pending = [], [], 0
+        if documents:
+            total = self._add(total, documents, parts)
+        return None if total is None else total.astype(np.float32)
+
+    def _add(
+        self, total: NDArray[np.float64] | None, documents: list[NDArray[np.int32]], parts: list[NDArray[np.float32]]
+    ) -> NDArray[np.float64]:
+        weights = np.concatenate(parts).astype(np.float64)
+        sums = np.asarray(np.bincount(np.concatenate(documents), weights, len(self)), dtype=np.float64)
+        return sums if total is None else total + sums
+
+    def _find(self, word: str) -> int | None:
+        key = word.encode()
+        number = bisect_left(self._words, key)
+        return number if number < len(self._words) and self._words[number] == key else None
+
+    # -- building ---------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls, documents: Iterable[tuple[str, str]], *, total: int | None = None, progress: bool = True
+    ) -> SearchIndex:
+        """Index documents, in memory.
+
+        Args:
+            documents: (ASIN, text) pairs; read once, none is kept.
+            total: how many there are, for the progress bar; by default the length if there is one.
+            progress: show a bar on standard error for large builds.
+        """
+        if total is None and isinstance(documents, Sequence):
+            total = len(documents)
+        builder = _Builder()
+        for asin, text in _progress(documents, total) if progress else documents:
+            builder.add(asin, text)
+        return cls(*builder.finish())
+
+    # -- storing ----------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the index to a new folder.
+
+        Raises:
+            OSError: the folder exists or cannot be written; a part of it may be left.
+        """
+        facts = {"counted": self._counted, "total_length": self._total_length}
+        save_arrays(path, _FORMAT, self._arrays._asdict(), facts)
+
+    @classmethod
+    def open(cls, path: Path) -> SearchIndex:
+        """Map an index that `save` wrote.
+
+        Raises:
+            MissingData: there is none.
+            CorruptData: it is damaged or of another version of this package.
+        """
+        with open_arrays(path, _FORMAT) as (arrays, facts):
+            index = cls(_Arrays(**arrays), int(facts["counted"]), int(facts["total_length"]), path)
+            stored = index._arrays
+            if not (
+                all(values.dtype.kind in "iu" for values in stored)
+                and len(stored.documents) == len(stored.codes) == stored.posting_ends[-1]
+                and len(stored.term_ends) == len(stored.posting_ends)
+                and len(stored.term_bytes) == stored.term_ends[-1]
+                and 0 <= index._counted <= len(index)
+            ):
+                raise ValueError("its files do not fit each other")
+        return index
+
+
+def _lower_bound(scores: NDArray[np.float32], k: int) -> np.float32:
+    """Return a positive score that the best `k` matching documents all reach: sorting is left to a few candidates."""
+    smallest = np.float32(np.nextafter(np.float32(0), _ONE))
+    if len(scores) <= 4 * k:
+        return smallest
+    # The k-th best of a sample is no better than the k-th best of all.
+    step = 16 if len(scores) >= 64 * k else 1
+    sample = scores[::step]
+    bound = np.float32(np.partition(sample, len(sample) - k)[len(sample) - k])
+    return bound if bound > smallest else smallest
+
+
+class _Run(NamedTuple):
+    """The postings of some successive documents, sorted by term and document."""
+
+    terms: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    documents: NDArray[np.int32]
+    codes: NDArray[Any]
+    pairs: NDArray[np.int64]
+
+
+class _TermNumbers(dict[str, int]):
+    """Numbers of terms by token, -1 for tokens that are none, given when first asked for."""
+
+    _LIMIT = 1_000_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.terms: dict[str, int] = {}
+
+    def __missing__(self, token: str) -> int:
+        word = term(token)
+        number = self.terms.setdefault(word, len(self.terms)) if word else -1
+        if len(self) >= self._LIMIT:
+            self.clear()
+        self[token] = number
+        return number
+
+
+class _Builder:
+    """Collects postings in sorted runs of a few million tokens, so that only six bytes per posting stay."""
+
+    def __init__(self) -> None:
+        self._numbers = _TermNumbers()
+        self._asins: list[str] = []
+        self._tokens = array("i")
+        self._token_counts = array("i")
+        self._runs: list[_Run] = []
+        self._counted = 0
+        self._total_length = 0
+
+    def add(self, asin: str, text: str) -> None:
+        """Add the next document."""
+        tokens = tokenize(text)
+        self._asins.append(asin)
+        self._token_counts.append(len(tokens))
+        self._tokens.extend(map(self._numbers.__getitem__, tokens))
+        if len(self._tokens) >= _TOKENS_PER_RUN:
+            self._close_run()
+
+    def finish(self) -> tuple[_Arrays, int, int]:
+        """Return the index and what the ranking needs of it as a whole."""
+        self._close_run()
+        self._numbers.clear()
+        words = list(self._numbers.terms)
+        self._numbers.terms.clear()
+        order = sorted(range(len(words)), key=words.__getitem__)
+        ranks = np.empty(len(words), dtype=np.int64)
+        ranks[order] = np.arange(len(words))
+        encoded = [words[number].encode() for number in order]
+        del words, order
+        term_ends = running_sum([len(word) for word in encoded])
+        term_bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        del encoded
+
+        frequencies = np.zeros(len(ranks), dtype=np.int64)
+        for run in self._runs:
+            frequencies[ranks[run.terms]] += run.counts
+        posting_ends = running_sum(frequencies)
+        pairs = np.unique(np.concatenate([np.empty(0, np.int64), *(run.pairs for run in self._runs)]))
+        documents = np.empty(int(posting_ends[-1]), dtype=np.int32)
+        codes: NDArray[Any] = np.empty(len(documents), dtype=np.uint16 if len(pairs) <= 1 << 16 else np.uint32)
+        free = posting_ends[:-1].copy()
+        self._runs.reverse()
+        while self._runs:
+            run = self._runs.pop()
+            numbers = ranks[run.terms]
+            before = running_sum(run.counts)[:-1]
+            places = np.repeat(free[numbers] - before, run.counts) + np.arange(len(run.documents))
+            documents[places] = run.documents
+            codes[places] = np.searchsorted(pairs, run.pairs).astype(codes.dtype)[run.codes]
+            free[numbers] += run.counts
+
+        asin_order = sorted(range(len(self._asins)), key=self._asins.__getitem__)
+        asin_ranks = np.empty(len(self._asins), dtype=np.int32)
+        asin_ranks[asin_order] = np.arange(len(self._asins), dtype=np.int32)
+        arrays = _Arrays(
+            term_bytes=term_bytes,
+            term_ends=term_ends,
+            posting_ends=posting_ends,
+            documents=documents,
+            codes=codes,
+            pairs=np.stack((pairs >> 8, pairs & 255), axis=1),
+            ranks=asin_ranks,
+        )
+        return arrays, self._counted, self._total_length
+
+    def _close_run(self) -> None:
+        token_counts = np.frombuffer(self._token_counts, dtype=np.int32).astype(np.int64)
+        tokens = np.frombuffer(self._tokens, dtype=np.int32).astype(np.int64)
+        self._token_counts, self._tokens = array("i"), array("i")
+        size = len(token_counts)
+        if not size:
+            return
+        places = np.repeat(np.arange(size), token_counts)
+        kept = tokens >= 0
+        tokens, places = tokens[kept], places[kept]
+        lengths = np.bincount(places, minlength=size)
+        self._counted += int(np.count_nonzero(lengths))
+        self._total_length += int(lengths.sum())
+        if not len(tokens):
+            return
+        steps = np.searchsorted(_LENGTHS, lengths, side="right") - 1
+
+        keys = tokens * size + places
+        keys.sort()
+        starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+        word_counts = np.diff(starts, append=len(keys))
+        keys = keys[starts]
+        terms, places = keys // size, keys % size
+        pairs, codes = np.unique(word_counts << 8 | steps[places], return_inverse=True)
+        term_starts = np.flatnonzero(np.concatenate(([True], terms[1:] != terms[:-1])))
+        self._runs.append(
+            _Run(
+                terms=terms[term_starts],
+                counts=np.diff(term_starts, append=len(terms)),
+                documents=(places + (len(self._asins) - size)).astype(np.int32),
+                codes=codes.astype(np.uint16 if len(pairs) <= 1 << 16 else np.uint32),
+                pairs=pairs,
+            )
+        )
+
+
+def _progress(documents: Iterable[tuple[str, str]], total: int | None) -> Iterable[tuple[str, str]]:
+    if total is None or total < _SHOW_PROGRESS_FROM:
+        return documents
+    # A reader of few products should not wait for a terminal library.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    return track(
+        documents, "Indexing WebShop products (once)", total=total, console=Console(stderr=True), transient=True
+    )
+
+
+# -- the cache ----------------------------------------------------------------------------------
+
+
+def open_or_build(
+    key: str, documents: Iterable[tuple[str, str]], *, total: int | None = None, progress: bool = True
+) -> SearchIndex:
+    """Open the cached index `key`, or build and cache it.
+
+    A damaged index is replaced. If the cache cannot be written, the index works from memory and a warning says so.
+
+    Args:
+        key: names the documents: other documents, another key. Letters, digits, `.`, `_` and `-`.
+        documents: (ASIN, text) pairs; read only if the index has to be built.
+        total: how many there are, for the progress bar; by default the length if there is one.
+        progress: show a bar on standard error for large builds.
+
+    Raises:
+        InvalidOption: the key is no file name.
+    """
+    return open_or_make(
+        key,
+        SearchIndex.open,
+        lambda: SearchIndex.build(documents, total=total, progress=progress),
+        SearchIndex.save,
+        "search index",
+    )
