@@ -3,8 +3,10 @@ import tiny_games
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sdar_envs.alfworld.generator import generate
 from sdar_envs.alfworld.oracle import plan
-from sdar_envs.alfworld.world import Verb
+from sdar_envs.alfworld.wording import DIALECTS
+from sdar_envs.alfworld.world import Game, Verb
 
 IDLE = {Verb.LOOK, Verb.INVENTORY, Verb.HELP, Verb.EXAMINE_OBJECT, Verb.EXAMINE_RECEPTACLE}
 
@@ -87,3 +89,30 @@ def test_plan_is_as_short_as_breadth_first_search(game, choices):
 @given(tiny_games.games(), st.lists(st.integers(0, 50), max_size=20))
 def test_plan_is_as_short_as_breadth_first_search_many(game, choices):
     compare_with_search(game, choices)
+
+
+@pytest.mark.parametrize("wording", ["move", "put"])
+def test_oracle_wins_a_thousand_generated_games(wording):
+    lengths = []
+    for index in range(500):
+        made = generate("train", 1000 + index)
+        game = Game(made.problem, made.task_sentence, DIALECTS[wording])
+        commands = plan(game, game.initial)
+        assert commands, index
+        assert play(game, game.initial, commands).won, index
+        lengths.append(len(commands))
+    assert 3 <= min(lengths) <= max(lengths) <= 11
+
+
+def test_oracle_wins_from_the_middle_of_an_episode():
+    for index in range(150):
+        made = generate("valid_unseen", index % 134)
+        game = Game(made.problem, made.task_sentence, DIALECTS["move"])
+        state = wander(game, [index * 31 + 7 * step for step in range(5 + index % 20)])
+        commands = plan(game, state)
+        if commands is None:
+            # As in the official games, nothing takes a paper towel roll: who picks it up is stuck with it.
+            assert game.object_types[state.held] == "papertowelrolltype", index
+            continue
+        assert play(game, state, commands).won, index
+        assert plan(game, play(game, state, commands)) == ()
