@@ -2,7 +2,7 @@
 # make demo     the explorer plays the evaluation split of ALFWorld
 # make test     the tests
 # make check    format, lint, types, import layers
-# make bench    throughput
+# make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
 # make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13); with $ALFWORLD_DATA on its games too
 
 PYTHON ?= python3
@@ -29,8 +29,8 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup
-	$(BIN)/python -m sdar_benchmarks.throughput
+bench: .venv-peer/.stamp
+	.venv-peer/bin/python -m sdar_benchmarks.throughput
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
