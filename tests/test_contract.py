@@ -81,7 +81,7 @@ def test_tasks_are_listed_in_a_fixed_order_without_repetition(env_id, split):
 
 @every_id
 def test_a_stream_without_end_wants_a_limit(env_id):
-    with pytest.raises(InvalidOption, match="limit="):
+    with pytest.raises(InvalidOption, match="with a limit"):
         sdar_envs.tasks(env_id, split="train")
 
 

@@ -19,11 +19,11 @@ from rich.table import Table
 
 import sdar_envs
 from sdar_agents import AGENTS
-from sdar_benchmarks.arguments import env_class, env_defaults, make_env
+from sdar_benchmarks.arguments import env_class, env_defaults, make_env, text_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
 from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
-from sdar_envs.errors import InvalidOption, SdarError
+from sdar_envs.errors import SdarError
 
 __all__ = ["run"]
 
@@ -61,6 +61,10 @@ def run(args: argparse.Namespace) -> int:
         # The reader has left (`sdar list | head -1`). Python would complain when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"error: the output cannot be written ({error})", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return 0
 
 
@@ -133,11 +137,13 @@ def _eval(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
 def _print_evaluation(evaluation: Evaluation) -> None:
     console = _stdout()
     table = _table("task type", "n", "won", "95 % CI", "steps", "if won", "invalid")
+    rows = {**evaluation.task_types, "all": evaluation.total}
+    for name, summary in rows.items():
+        table.add_row(name, *_cells(summary), style="bold" if name == "all" else None)
     for column in table.columns[1:]:
         column.justify = "right"
-    for task_type, summary in evaluation.task_types.items():
-        table.add_row(task_type, *_cells(summary))
-    table.add_row("all", *_cells(evaluation.total), style="bold")
+        # In a narrow terminal the names give way, not the numbers.
+        column.min_width = max(len(str(cell)) for cell in column.cells)
     config = evaluation.config
     console.print(f"{config.agent} on {config.env_id}, split {config.split}, seed {config.seed}")
     console.print(table)
@@ -171,10 +177,7 @@ def _table(*columns: str) -> Table:
 
 
 def _text_env(env_id: str, env_kwargs: Mapping[str, Any]) -> TextEnv[Any]:
-    env = make_env(env_id, env_kwargs).unwrapped
-    if not isinstance(env, TextEnv):
-        raise InvalidOption(f"{env_id!r} is a {type(env).__name__}; wanted a sdar_envs.TextEnv.")
-    return env
+    return text_env(make_env(env_id, env_kwargs))
 
 
 def _splits(env: TextEnv[Any]) -> str:

@@ -16,7 +16,7 @@ from sdar_envs.alfworld.problem import TASK_TYPES
 pytestmark = pytest.mark.peer
 
 PLAY = Path(__file__).parent / "alfworld_play.py"
-PER_TASK_TYPE = int(os.environ.get("SDAR_EXPORT_GAMES", "2"))
+PER_TASK_TYPE = int(os.environ.get("SDAR_EXPORT_GAMES", "1"))
 
 
 def indices():
