@@ -1,14 +1,15 @@
 # make setup    a virtual environment in .venv, with the versions of constraints.txt
 # make demo     the explorer plays the evaluation split of ALFWorld
 # make test     the tests
+# make slow     the tests that take minutes
 # make check    format, lint, types, import layers
-# make bench    throughput
+# make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
 # make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13); with $ALFWORLD_DATA on its games too
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench peer
+.PHONY: setup demo test slow check bench peer
 
 setup: .venv/.stamp
 
@@ -23,14 +24,17 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+slow: setup
+	$(BIN)/python -m pytest -m slow
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup
-	$(BIN)/python -m sdar_benchmarks.throughput
+bench: .venv-peer/.stamp
+	.venv-peer/bin/python -m sdar_benchmarks.throughput
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer

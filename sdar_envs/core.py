@@ -8,11 +8,12 @@ is written here once. A new environment implements the four hooks at the end of 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, SupportsIndex, TypeGuard, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +24,7 @@ from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownN
 
 __all__ = [
     "INFO_TYPES",
+    "FrozenDict",
     "Outcome",
     "Snapshot",
     "Task",
@@ -30,6 +32,7 @@ __all__ = [
     "TextEnv",
     "Unicode",
     "index_from_id",
+    "is_integer",
 ]
 
 INFO_TYPES: Mapping[str, type] = MappingProxyType(
@@ -47,6 +50,20 @@ INFO_TYPES: Mapping[str, type] = MappingProxyType(
     }
 )
 """The keys that `info` has at reset and at every step, in every environment, with their types."""
+
+
+class FrozenDict(dict[str, Any]):
+    """A dictionary that cannot be changed, and is JSON and pickles like any other."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a task's data cannot be changed: it is shared. Copy it with dict(...).")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Unpickling a dict subclass would set its items one by one.
+        return FrozenDict, (dict(self),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,9 @@ class Task:
     task_type: str
     instruction: str
     data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", FrozenDict(self.data))
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as a dictionary of JSON values."""
@@ -208,13 +228,15 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         reward_scale: float = 1.0,
         render_mode: str | None = None,
     ) -> None:
-        if split not in source.splits:
+        if not isinstance(split, str) or split not in source.splits:
             raise UnknownName(
-                f"no split {split!r} here; the splits are {', '.join(source.splits)}."
+                f"no split {split!r} here; choose one with split=: {', '.join(source.splits)}."
                 f"{did_you_mean(split, source.splits)}"
             )
-        if isinstance(max_steps, bool) or not hasattr(max_steps, "__index__") or max_steps < 1:
+        if not is_integer(max_steps) or max_steps < 1:
             raise InvalidOption(f"max_steps is {max_steps!r}; wanted an integer of at least 1.")
+        if isinstance(reward_scale, (bool, str)) or not math.isfinite(reward_scale):
+            raise InvalidOption(f"reward_scale is {reward_scale!r}; wanted a finite number.")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InvalidOption(
                 f"render_mode is {render_mode!r}; wanted None or one of {self.metadata['render_modes']}."
@@ -261,7 +283,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         """
         # A reset that fails must not leave an episode behind that can be played on.
         self._over = True
-        super().reset(seed=seed)
+        super().reset(seed=int(seed) if is_integer(seed) else seed)
         self._task = self._choose_task(options)
         self._step_count = 0
         self._action = None
@@ -317,16 +339,26 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return Snapshot(task, self._step_count, self._over, self._observation, self._outcome, self._save())
 
     def restore(self, snapshot: Snapshot[StateT]) -> tuple[str, dict[str, Any]]:
-        """Go back to a snapshot, taken here or in another environment of the same kind.
+        """Go back to a snapshot, taken here or in another environment of the same kind and data.
 
         Returns:
             The observation and info of the moment when the snapshot was taken.
+
+        Raises:
+            InvalidOption: it is of another kind of environment, or of a task that is not in this one's data.
         """
         if snapshot.task.env != self._env_id():
             raise InvalidOption(
                 f"the snapshot is of {snapshot.task.env!r}, this environment is {self._env_id()!r}: "
                 "restore it in an environment of its own kind."
             )
+        try:
+            self.source.find(snapshot.task.id)
+        except UnknownName as error:
+            raise InvalidOption(
+                f"the snapshot is of task {snapshot.task.id!r}, which is not in the data of this environment: "
+                "restore it in an environment with the same data."
+            ) from error
         self._task = snapshot.task
         self._step_count = snapshot.step
         self._over = snapshot.over
@@ -387,6 +419,8 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
 
     def _choose_task(self, options: dict[str, Any] | None) -> Task:
         options = options or {}
+        if not isinstance(options, Mapping):
+            raise InvalidOption(f"options is {options!r}; wanted a dictionary such as {{'task_id': ...}}.")
         for key in options:
             if key != "task_id":
                 raise UnknownName(
@@ -423,6 +457,11 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
     def _frame(self) -> str:
         command = "" if self._action is None else f"> {self._action}\n"
         return f"{command}{self._observation}"
+
+
+def is_integer(value: object) -> TypeGuard[SupportsIndex]:
+    """Return whether `value` is a whole number: int or one of numpy's, but no bool."""
+    return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
 
 
 def index_from_id(task_id: str, prefix: str, size: int | None) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "parse_completion",
     "render_completion",
     "render_messages",
+    "style_for",
 ]
 
 _FALLBACK_LENGTH = 200
@@ -88,6 +89,7 @@ class ParsedCompletion:
 
 DEFAULT_STYLE = PromptStyle(
     role="You are in an interactive text environment. Each turn you read an observation and give one command.",
+    refuse_cjk=False,
 )
 """For environments that have no style of their own."""
 
@@ -118,6 +120,11 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
     }
 )
 """The styles of the suites, by suite name."""
+
+
+def style_for(task_id: str) -> PromptStyle:
+    """Return the style of a task's suite, such as `alfworld/train/0017`; `DEFAULT_STYLE` if it has none."""
+    return STYLES.get(task_id.split("/", 1)[0], DEFAULT_STYLE)
 
 
 def render_messages(

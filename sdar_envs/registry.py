@@ -7,11 +7,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode
 
-from sdar_envs.core import Task, TextEnv
+from sdar_envs.core import Task, TaskSource, TextEnv, is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.vector import TextVectorEnv
 
-__all__ = ["ENV_IDS", "make_vec", "register_all", "tasks"]
+__all__ = ["ENV_IDS", "count_tasks", "make_vec", "register_all", "tasks"]
 
 _ENTRY_POINTS = {
     "sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv",
@@ -44,13 +44,26 @@ def tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: Any) -
         gymnasium.error.Error: there is no such environment.
     """
     source = _make(env_id, split=split, **kwargs).source
+    return tuple(source.task(split, index) for index in range(count_tasks(source, split, limit)))
+
+
+def count_tasks(source: TaskSource, split: str, limit: int | None = None) -> int:
+    """Return how many tasks of a split there are to walk.
+
+    Args:
+        source: where the tasks come from.
+        split: one of its splits.
+        limit: only the first so many; needed for a split without end.
+
+    Raises:
+        InvalidOption: the split has no end and no limit was given, or the limit is negative.
+    """
     size = source.splits[split]
     if limit is not None and limit < 0:
         raise InvalidOption(f"limit is {limit}; wanted None or a number from 0.")
     if size is None and limit is None:
-        raise InvalidOption(f"{env_id} makes tasks of split {split!r} without end: say how many with limit=.")
-    count = min(n for n in (size, limit) if n is not None)
-    return tuple(source.task(split, index) for index in range(count))
+        raise InvalidOption(f"split {split!r} has tasks without end: say how many with a limit.")
+    return min(n for n in (size, limit) if n is not None)
 
 
 def make_vec(
@@ -70,7 +83,7 @@ def make_vec(
         autoreset_mode: what happens after an episode's end, as in Gymnasium.
         **kwargs: as for `gymnasium.make`.
     """
-    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+    if not is_integer(num_envs) or num_envs < 1:
         raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
     envs = [_make(env_id, **kwargs) for _ in range(num_envs)]
     vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode)
@@ -79,6 +92,9 @@ def make_vec(
 
 
 def _make(env_id: str, **kwargs: Any) -> TextEnv[Any]:
+    if "max_episode_steps" in kwargs:
+        # It would add a wrapper, and what we hand out here has none.
+        raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")
     env = gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
     if not isinstance(env, TextEnv):
         raise InvalidOption(f"{env_id!r} is a {type(env).__name__}; wanted a sdar_envs.TextEnv.")

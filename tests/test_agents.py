@@ -6,11 +6,11 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from toy import CountingEnv
 
 from sdar_agents import AGENTS, Agent, ExplorerAgent, OracleAgent, RandomAgent, make_agent
 from sdar_envs.alfworld.env import ALFWorldEnv
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
-from tests.toy import CountingEnv
 
 ALFWORLD = "sdar/ALFWorld-v0"
 PLAYERS = sorted(set(AGENTS) - {"rule"})  # the rules are for shops

@@ -226,7 +226,7 @@ def test_refusals_are_one_line(run, arguments: tuple[str, ...], match: str) -> N
 
 
 def test_an_argument_of_another_environment(run) -> None:
-    gym.register(id="toy/PlayedCounting-v0", entry_point="tests.toy:CountingEnv")
+    gym.register(id="toy/PlayedCounting-v0", entry_point="toy:CountingEnv")
     try:
         _, _, err = run("play", "toy/PlayedCounting-v0", "--wording", "put")
         assert err.startswith("error: toy/PlayedCounting-v0 has no argument 'wording'; its arguments are split,")

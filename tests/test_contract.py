@@ -1,17 +1,21 @@
 """The contract, over every environment id."""
 
+import copy
+import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 
 import gymnasium
+import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import sdar_envs
 from sdar_envs.checker import check_env, episode_digest
-from sdar_envs.errors import InvalidAction, InvalidOption, UnknownName
+from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName
 
 # What seeds play, for ever: the embedded task of seeds 0, 1, 2 in each split, and the digest of one episode.
 SEEDED = {
@@ -88,7 +92,7 @@ def test_tasks_are_listed_in_a_fixed_order_without_repetition(env_id, split):
 def test_a_stream_without_end_wants_a_limit(env_id, split):
     size = gymnasium.make(env_id, split=split, disable_env_checker=True).unwrapped.source.splits[split]
     if size is None:
-        with pytest.raises(InvalidOption, match="limit="):
+        with pytest.raises(InvalidOption, match="with a limit"):
             sdar_envs.tasks(env_id, split=split)
     else:
         assert len(sdar_envs.tasks(env_id, split=split)) == size
@@ -177,3 +181,59 @@ def test_rendering(env_id, capsys):
     env.step("look")
     assert env.render() == f"> look\n{second}"
     assert capsys.readouterr().out == ""
+
+
+@every_id
+def test_a_reset_that_fails_leaves_nothing_to_step(env_id):
+    env = gymnasium.make(env_id).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(UnknownName):
+        env.reset(options={"task_id": "no such task"})
+    with pytest.raises(EpisodeOver):
+        env.step("look")
+
+
+@every_id
+def test_restoring_shows_no_command_and_other_kinds_are_refused(env_id):
+    env = gymnasium.make(env_id, render_mode="ansi").unwrapped
+    first, _ = env.reset(seed=0)
+    saved = env.snapshot()
+    env.step("look")
+    env.restore(saved)
+    assert env.render() == first
+    foreign = dataclasses.replace(saved, task=dataclasses.replace(saved.task, env="other/Env-v0"))
+    with pytest.raises(InvalidOption, match="other/Env-v0"):
+        env.restore(foreign)
+
+
+@every_id
+def test_numbers_of_numpy_are_numbers(env_id):
+    env = gymnasium.make(env_id, max_steps=np.int64(2)).unwrapped
+    assert env.reset(seed=np.int64(5))[1]["task_id"] == env.reset(seed=5)[1]["task_id"]
+    assert sdar_envs.make_vec(env_id, np.int64(2)).num_envs == 2
+
+
+@every_id
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"reward_scale": float("nan")}, InvalidOption),
+        ({"reward_scale": "10"}, InvalidOption),
+        ({"max_steps": True}, InvalidOption),
+        ({"split": ["train"]}, UnknownName),
+        ({"max_episode_steps": 3}, InvalidOption),
+    ],
+)
+def test_arguments_out_of_range(env_id, arguments, error):
+    with pytest.raises(error):
+        sdar_envs.make_vec(env_id, 1, **arguments)
+    with pytest.raises(InvalidOption, match="options"):
+        gymnasium.make(env_id).unwrapped.reset(options=["task_id"])
+
+
+@every_id
+def test_a_listed_task_cannot_be_changed_and_survives_pickling(env_id):
+    (task,) = sdar_envs.tasks(env_id, split="train", limit=1)
+    with pytest.raises(TypeError, match="cannot be changed"):
+        task.data["more"] = 1
+    assert pickle.loads(pickle.dumps(task)) == task == copy.deepcopy(task)

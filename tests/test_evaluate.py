@@ -31,7 +31,7 @@ TOY = "toy/EvaluatedCounting-v0"
 
 @pytest.fixture(scope="module", autouse=True)
 def _toy() -> Iterator[None]:
-    gym.register(id=TOY, entry_point="tests.toy:CountingEnv")
+    gym.register(id=TOY, entry_point="toy:CountingEnv")
     yield
     del gym.registry[TOY]
 

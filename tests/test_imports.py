@@ -11,7 +11,20 @@ from types import ModuleType
 import pytest
 
 PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
-HEAVY = ("alfworld", "prompt_toolkit", "rapidfuzz", "rich", "spacy", "textworld", "torch", "transformers")
+HEAVY = (
+    "alfworld",
+    "bs4",
+    "prompt_toolkit",
+    "rapidfuzz",
+    "requests",
+    "rich",
+    "spacy",
+    "starlette",
+    "textworld",
+    "torch",
+    "transformers",
+    "uvicorn",
+)
 SECONDS = 0.5
 
 

@@ -248,9 +248,10 @@ def test_any_text_is_answered(text, style):
 @pytest.mark.parametrize("style", [ALFWORLD, SEARCH])
 def test_a_megabyte_takes_no_time(piece, style):
     text = piece * (1_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     parse_completion(text, style)
-    assert time.perf_counter() - start < 1.0
+    # Linear time is milliseconds; quadratic time would be hours.
+    assert time.process_time() - start < 10.0
 
 
 ACTIONS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=40)
@@ -258,7 +259,7 @@ ACTIONS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_siz
 
 @given(ACTIONS, ACTIONS, st.sampled_from([ALFWORLD, DEFAULT_STYLE]))
 def test_a_rendered_completion_reads_back(action, reasoning, style):
-    if any("\u4e00" <= c <= "\u9fff" for c in action + reasoning):
+    if style.refuse_cjk and any("\u4e00" <= c <= "\u9fff" for c in action + reasoning):
         with pytest.raises(InvalidOption, match="does not survive the format"):
             render_completion(style, action, reasoning)
         return

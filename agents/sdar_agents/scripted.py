@@ -94,7 +94,7 @@ class OracleAgent:
         Raises:
             EpisodeOver: the task is done, or no episode was begun.
             UnknownName: the environment has no oracle.
-            UnsolvableGame: no plan wins from here.
+            UnsolvableGame: no plan wins from here (an episode can be taken over after somebody spoilt it).
         """
         if self._env is None:
             raise EpisodeOver("the oracle agent was asked to act before reset(): call reset() first.")

@@ -24,9 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 if something that was asked for cannot be done.
     """
     args = _parser().parse_args(argv)
-    # Imported here: help, version and misspelt options should not wait for Gymnasium.
-    from sdar_benchmarks.commands import run  # noqa: PLC0415
-
+    try:
+        # Imported here: help, version and misspelt options should not wait for Gymnasium.
+        from sdar_benchmarks.commands import run  # noqa: PLC0415
+    except KeyboardInterrupt:
+        return 130
     return run(args)
 
 

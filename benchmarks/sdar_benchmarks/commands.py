@@ -19,13 +19,12 @@ from rich.table import Table
 
 import sdar_envs
 from sdar_agents import AGENTS
-from sdar_benchmarks.arguments import env_class, env_defaults, make_env
+from sdar_benchmarks.arguments import env_class, env_defaults, make_env, text_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
 from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
 from sdar_envs.errors import InvalidOption, SdarError
 from sdar_envs.webshop.env import WebShopEnv
-from sdar_envs.webshop.shop import open_shop
 
 __all__ = ["run"]
 
@@ -64,6 +63,10 @@ def run(args: argparse.Namespace) -> int:
         # The reader has left (`sdar list | head -1`). Python would complain when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"error: the output cannot be written ({error})", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return 0
 
 
@@ -140,14 +143,7 @@ def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
         raise InvalidOption(str(error)) from error
     env = make_env("sdar/WebShop-v0", env_kwargs).unwrapped
     assert isinstance(env, WebShopEnv)
-    # The environment has opened this shop already.
-    shop = open_shop(
-        env_kwargs.get("data", "embedded"),
-        data_dir=env_kwargs.get("data_dir"),
-        human=env_kwargs.get("goals") == "human",
-        num_products=env_kwargs.get("num_products"),
-    )
-    app = create_app(shop, env.source, quirks=env_kwargs.get("quirks", "original"))
+    app = create_app(env.shop, env.source, quirks=env.quirks)
 
     def say(address: str) -> None:
         print(f"WebShop at {address} (Ctrl-C stops it)", flush=True)
@@ -164,11 +160,13 @@ def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
 def _print_evaluation(evaluation: Evaluation) -> None:
     console = _stdout()
     table = _table("task type", "n", "won", "95 % CI", "steps", "if won", "invalid")
+    rows = {**evaluation.task_types, "all": evaluation.total}
+    for name, summary in rows.items():
+        table.add_row(name, *_cells(summary), style="bold" if name == "all" else None)
     for column in table.columns[1:]:
         column.justify = "right"
-    for task_type, summary in evaluation.task_types.items():
-        table.add_row(task_type, *_cells(summary))
-    table.add_row("all", *_cells(evaluation.total), style="bold")
+        # In a narrow terminal the names give way, not the numbers.
+        column.min_width = max(len(str(cell)) for cell in column.cells)
     config = evaluation.config
     console.print(f"{config.agent} on {config.env_id}, split {config.split}, seed {config.seed}")
     console.print(table)
@@ -202,10 +200,7 @@ def _table(*columns: str) -> Table:
 
 
 def _text_env(env_id: str, env_kwargs: Mapping[str, Any]) -> TextEnv[Any]:
-    env = make_env(env_id, env_kwargs).unwrapped
-    if not isinstance(env, TextEnv):
-        raise InvalidOption(f"{env_id!r} is a {type(env).__name__}; wanted a sdar_envs.TextEnv.")
-    return env
+    return text_env(make_env(env_id, env_kwargs))
 
 
 def _splits(env: TextEnv[Any]) -> str:

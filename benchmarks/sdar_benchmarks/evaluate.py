@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,11 +23,11 @@ from typing import Any
 
 import gymnasium as gym
 
-import sdar_envs
 from sdar_agents import Agent, make_agent
-from sdar_benchmarks.arguments import env_defaults, make_env
+from sdar_benchmarks.arguments import env_defaults, make_env, text_env
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption
+from sdar_envs.registry import count_tasks
 from sdar_envs.storage import write_atomic
 
 __all__ = [
@@ -180,16 +181,18 @@ def evaluate(
     agent = make_agent(agent_name)
     env_kwargs = {**(env_kwargs or {}), "split": split}
     env = make_env(env_id, env_kwargs)
-    tasks = sdar_envs.tasks(env_id, limit=limit, **env_kwargs)
-    if not tasks:
+    source = text_env(env).source
+    count = count_tasks(source, split, limit)
+    if not count:
         raise InvalidOption(f"split {split!r} of {env_id} has no tasks: there is nothing to evaluate.")
     episodes: list[Episode] = []
-    if progress:
-        progress(0, len(tasks))
-    for task in tasks:
-        episodes.append(run_episode(env, agent, task, episode_seed(seed, task.id)))
+    for index in range(count):
         if progress:
-            progress(len(episodes), len(tasks))
+            progress(index, count)
+        task = source.task(split, index)
+        episodes.append(run_episode(env, agent, task, episode_seed(seed, task.id)))
+    if progress:
+        progress(count, count)
     env.close()
     resolved = MappingProxyType({**env_defaults(env_id), **env_kwargs})
     return Evaluation(
@@ -286,12 +289,15 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Refuse a file that cannot be written later, before hours are spent on what belongs in it.
 
     Raises:
-        InvalidOption: the file exists and may not be overwritten, or it is a folder.
+        InvalidOption: the file exists and may not be overwritten, it is a folder, or it cannot be made.
     """
     if path.is_dir():
         raise InvalidOption(f"{path} is a folder; wanted the name of a JSON file.")
     if path.exists() and not overwrite:
         raise InvalidOption(f"{path} exists: choose another name, or overwrite it with --overwrite.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidOption(f"{path} cannot be written: {folder} is no folder that one may write to.")
 
 
 def save(evaluation: Evaluation, path: Path, *, overwrite: bool = False) -> None:

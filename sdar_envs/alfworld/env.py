@@ -34,6 +34,9 @@ class ALFWorldEnv(TextEnv[State]):
     **Info**: the common keys (`sdar_envs.INFO_TYPES`) and `gamefile`, the path of an official game (empty
     for an embedded one).
 
+    **Dead ends**, as in the official games: no furniture takes a paper towel roll or a teddy bear, so who
+    picks one up holds it to the end. Then `oracle_plan` raises `UnsolvableGame`.
+
     **Departures from the original**: games come in sorted order, not in the order of the file system;
     an episode ends when it is won (TextWorld goes on and may un-win it); numbers of objects are never
     shuffled (`domain_randomization`); unknown domains, grammars and goals are refused.
@@ -67,6 +70,8 @@ class ALFWorldEnv(TextEnv[State]):
                 raise InvalidOption(
                     f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
                 )
+        if data_dir is not None and not isinstance(data_dir, str):
+            raise InvalidOption(f"data_dir is {data_dir!r}; wanted str, so that the environment's spec stays JSON.")
         if data == "embedded" and data_dir is not None:
             raise InvalidOption(f"data_dir is {data_dir!r}, but embedded games need none: pass data='official' too.")
         super().__init__(

@@ -33,6 +33,7 @@ __all__ = ["OfficialGames", "data_folder", "load_game"]
 
 _INDEX_FORMAT = 1
 _SHOW_PROGRESS_FROM = 200
+_TRIALS = "*/*-*/trial_*"
 
 
 class OfficialGames:
@@ -123,6 +124,7 @@ def load_game(path: Path, wording: Wording | None = None) -> Game:
 @lru_cache(maxsize=512)
 def _load_game(path: str, wording: Wording | None, _mtime_ns: int, _size: int) -> Game:
     content = _read_json(path)
+    _check_texts(content, path)
     try:
         dialect = read_dialect(content["pddl_domain"], content["grammar"])
         sentence = read_task_sentence(content["grammar"])
@@ -137,15 +139,22 @@ def _load_game(path: str, wording: Wording | None, _mtime_ns: int, _size: int) -
     return game
 
 
+def _check_texts(content: dict[str, Any], path: str) -> None:
+    wanted = ("pddl_domain", "grammar", "pddl_problem")
+    if not all(isinstance(content.get(key), str) for key in wanted):
+        raise CorruptData(f"{path} is not a game.tw-pddl file: wanted an object with the texts {', '.join(wanted)}.")
+
+
 def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-    except (ValueError, OSError) as error:
-        raise CorruptData(f"{path} cannot be read as JSON ({error}): download it again.") from error
-    wanted = ("pddl_domain", "grammar", "pddl_problem")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in wanted):
-        raise CorruptData(f"{path} is not a game.tw-pddl file: wanted an object with the texts {', '.join(wanted)}.")
+    except OSError as error:
+        raise CorruptData(f"{path} cannot be read: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"{path} is not sound JSON ({error}): download it again.") from error
+    if not isinstance(content, dict):
+        raise CorruptData(f"{path} is not a game.tw-pddl file: wanted a JSON object.")
     return content
 
 
@@ -160,14 +169,16 @@ def data_folder(data_dir: str | None = None) -> Path:
         MissingData: there is none.
     """
     origin = "data_dir" if data_dir else "$ALFWORLD_DATA, else ~/.cache/alfworld"
-    folder = Path(data_dir or os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser()
+    # Absolute: tasks name their files, and the process may change its folder.
+    folder = Path(data_dir or os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser().absolute()
     advice = "run `alfworld-download`, then set $ALFWORLD_DATA or data_dir to the folder that holds json_2.1.*"
     if not folder.is_dir():
         raise MissingData(f"no official ALFWorld data: {folder} ({origin}) is not a folder; {advice}.")
-    releases = [path for path in folder.glob("json_*") if path.is_dir()]
-    if releases:
-        return max(releases, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
-    if any(folder.glob("*/*-*/trial_*")):
+    releases = [path for path in folder.glob("json_*") if re.fullmatch(r"json_\d+(\.\d+)+", path.name)]
+    filled = [path for path in releases if any(path.glob(_TRIALS))]
+    if filled or releases:
+        return max(filled or releases, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
+    if any(folder.glob(_TRIALS)):
         return folder
     raise MissingData(f"no official ALFWorld data: {folder} ({origin}) has no folder json_2.1.*; {advice}.")
 
@@ -175,13 +186,7 @@ def data_folder(data_dir: str | None = None) -> Path:
 def _read_index(root: Path) -> dict[str, dict[str, Any]]:
     """Return what listing tasks needs, per trial folder (`split/task/trial`)."""
     cache = cache_dir() / "alfworld" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known: dict[str, dict[str, Any]] = {}
-    try:
-        stored = json.loads(cache.read_text(encoding="utf-8"))
-        if stored["format"] == _INDEX_FORMAT:
-            known = stored["games"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no cache, or not ours: it is made again below
+    known = _read_cache(cache)
     index: dict[str, dict[str, Any]] = {}
     changed: list[tuple[str, os.stat_result]] = []
     for path, status in _scan(root):
@@ -193,19 +198,42 @@ def _read_index(root: Path) -> dict[str, dict[str, Any]]:
     if not changed and len(index) == len(known):
         return index
     for path, status in _progress(changed):
-        content = _read_json(str(root / path / "game.tw-pddl"))
-        sentence = read_task_sentence(content["grammar"])
+        file = str(root / path / "game.tw-pddl")
+        content = _read_json(file)
+        # What is not marked solvable is never played: it need not be sound.
+        solvable = content.get("solvable") is True
         index[path] = {
             "mtime_ns": status.st_mtime_ns,
             "size": status.st_size,
-            "solvable": content.get("solvable") is True,
-            "instruction": sentence.removeprefix("Your task is to: ").strip(),
+            "solvable": solvable,
+            "instruction": _read_instruction(content, file) if solvable else "",
         }
     try:
         write_atomic(cache, json.dumps({"format": _INDEX_FORMAT, "root": str(root), "games": index}))
     except OSError as error:
         warnings.warn(f"the index of {root} could not be kept ({error}): the next start scans again.", stacklevel=2)
     return index
+
+
+def _read_cache(cache: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of the cached index; none if there is no cache or it is not ours."""
+    types = {"mtime_ns": int, "size": int, "solvable": bool, "instruction": str}
+    try:
+        stored = json.loads(cache.read_text(encoding="utf-8"))
+        games = stored["games"] if stored["format"] == _INDEX_FORMAT else {}
+        sound = all(type(entry[key]) is type_ for entry in games.values() for key, type_ in types.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    return games if sound else {}
+
+
+def _read_instruction(content: dict[str, Any], path: str) -> str:
+    _check_texts(content, path)
+    try:
+        sentence = read_task_sentence(content["grammar"])
+    except (CorruptData, UnsupportedGame) as error:
+        raise type(error)(f"{path}: {error}") from error
+    return sentence.removeprefix("Your task is to: ").strip()
 
 
 def _scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:

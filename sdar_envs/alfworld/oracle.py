@@ -156,7 +156,7 @@ def _pair_routes(
                     yield route
                     continue
                 for second in outside:
-                    if second not in (first, state.held):
+                    if second != first:
                         for source in sources[second]:
                             yield (*route, *source, Action(Verb.PUT, second, target))
 

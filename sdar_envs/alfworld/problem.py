@@ -7,7 +7,7 @@ coordinates. Everything the player reads is derived from the ids and their sorte
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 __all__ = ["TASK_TYPES", "Goal", "Problem", "TaskType"]
 
@@ -20,14 +20,7 @@ TaskType = Literal[
     "pick_clean_then_place_in_recep",
 ]
 
-TASK_TYPES: tuple[TaskType, ...] = (
-    "pick_and_place_simple",
-    "pick_two_obj_and_place",
-    "look_at_obj_in_light",
-    "pick_heat_then_place_in_recep",
-    "pick_cool_then_place_in_recep",
-    "pick_clean_then_place_in_recep",
-)
+TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
 """The six kinds of task."""
 
 

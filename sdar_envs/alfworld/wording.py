@@ -96,7 +96,7 @@ _GRAMMARS: dict[str, Wording] = {
 
 _TASK = re.compile(r'("task"\s*:\s*\[\s*\{\s*"rhs"\s*:\s*)("(?:[^"\\]|\\.)*")')
 # The original's text generator reads these characters as the end of a sentence.
-_SENTENCE_END = re.compile(r'[;|"<>\[\]]')
+_SENTENCE_END = re.compile(r"[;|<>\[\]]")
 
 
 def read_dialect(domain: str, grammar: str) -> Dialect:
@@ -122,14 +122,21 @@ def read_task_sentence(grammar: str) -> str:
 
     Raises:
         CorruptData: the grammar has no task.
-        UnsupportedGame: the sentence would crash the original engine.
+        UnsupportedGame: the sentence would crash or confuse the original engine.
     """
     found = _TASK.search(grammar)
     if found is None:
         raise CorruptData("the grammar has no 'task' entry: the file is damaged.")
-    sentence = str(json.loads(found.group(2), strict=False))
-    if re.search(r"[{#]", sentence):
-        raise UnsupportedGame(f"the task {sentence!r} holds {{ or #, which the original cannot print either.")
+    try:
+        sentence = str(json.loads(found.group(2), strict=False))
+    except ValueError as error:
+        raise CorruptData(
+            f"the grammar's task {found.group(2)!r} is not a sound string: the file is damaged."
+        ) from error
+    if re.search(r'[{#"]', sentence):
+        raise UnsupportedGame(
+            f"the task {sentence!r} holds one of {{ # \", which the original's text generator takes for code."
+        )
     return _SENTENCE_END.split(sentence)[0]
 
 

@@ -2,7 +2,7 @@
 
 A `Game` is compiled once from a `Problem` and never changes; any number of episodes share it.
 What changes lies in a `State`, all of whose parts are immutable values, so that copying one is
-copying eleven references. Text, command order and preconditions follow the ALFWorld domain and
+copying a dozen references. Text, command order and preconditions follow the ALFWorld domain and
 grammar as TextWorld 1.7 runs them, including what looks odd:
 
 * the receptacle whose id sorts first has the highest number, and lists are in id order;
@@ -301,6 +301,10 @@ class Game:
             seen = join([f"a {name}" for i, name in enumerate(self.receptacles) if self.location[i] >= 0])
             room = f"You are in the middle of a room. Looking quickly around you, you see {seen}."
         self.first_observation = f"-= Welcome to TextWorld, ALFRED! =-\n\n{room}\n\n{task_sentence}"
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Game:
+        """Return the game itself: it never changes."""
+        return self
 
     # -- commands ---------------------------------------------------------------------------
 

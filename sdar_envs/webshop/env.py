@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from sdar_envs.core import Outcome, Task, TextEnv
+from sdar_envs.core import Outcome, Task, TextEnv, is_integer
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean
 from sdar_envs.webshop.goals import CANONICAL_SEED, SPLITS, VERL_AGENT_SPLITS, Goal, Goals, GoalTasks
 from sdar_envs.webshop.oracle import plan
@@ -116,7 +116,7 @@ class WebShopEnv(TextEnv[State]):
                 f"data_dir is {data_dir!r}, but the embedded catalogue needs none: pass data='official' too."
             )
         for name, number, least in (("num_products", num_products, 1), ("worker_seed", worker_seed, 0)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
+            if number is not None and (not is_integer(number) or number < least):
                 raise InvalidOption(f"{name} is {number!r}; wanted an integer of at least {least}.")
         if protocol == "canonical" and worker_seed != 0:
             raise InvalidOption(f"worker_seed is {worker_seed}, but only protocol='verl-agent' has workers.")
@@ -134,6 +134,16 @@ class WebShopEnv(TextEnv[State]):
         self._by_success = reward == "success"
         self._exact = shop.nouns.is_exact
         self._session: Session
+
+    @property
+    def shop(self) -> Shop:
+        """The shop that the environment plays in, shared with others."""
+        return self._pages.shop
+
+    @property
+    def quirks(self) -> Quirks:
+        """How actions are read and purchases scored."""
+        return self._pages.quirks
 
     @property
     def goal(self) -> Goal:

@@ -70,9 +70,11 @@ def test_data_dir_may_be_the_release_or_the_folder_above(data, tmp_path, data_di
 
 
 def test_the_latest_release_is_taken(data):
-    newer = data.parent / "json_2.1.10"
-    shutil.copytree(data, newer)
-    assert data_folder() == newer
+    for name in ("json_2.1.2", "json_2.1.10"):
+        shutil.copytree(data, data.parent / name)
+    (data.parent / "json_9.9.9").mkdir()
+    (data.parent / "json_backup_20991231").mkdir()
+    assert data_folder() == data.parent / "json_2.1.10"
 
 
 def test_index_notices_changed_added_and_removed_games(data, monkeypatch):
@@ -107,7 +109,9 @@ def test_games_without_traj_data_and_of_other_tasks_do_not_count(data):
 def test_a_broken_cache_is_made_again(data, tmp_path):
     OfficialGames(data)
     (cache,) = (tmp_path / "cache").rglob("*.json")
-    for content in ("", "{", '{"format": 0}', "[]"):
+    sound = cache.read_text()
+    odd = [sound.replace('"size"', '"length"'), sound.replace("true", '"yes"'), '{"format": 1, "games": []}']
+    for content in ("", "{", '{"format": 0}', "[]", *odd):
         cache.write_text(content)
         assert OfficialGames(data).splits == {"valid_seen": 3, "valid_unseen": 2}
         assert json.loads(cache.read_text())["format"] == official._INDEX_FORMAT
@@ -158,12 +162,103 @@ def test_truncated_game_file(data):
         load_game(path)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"pddl_domain": 1, "grammar": "", "pddl_problem": ""}'])
+@pytest.mark.parametrize("content", ["{}", '{"pddl_domain": 1, "grammar": "", "pddl_problem": ""}'])
 def test_json_that_is_no_game(data, content):
     path = games_of(data)[0]
     path.write_text(content)
     with pytest.raises(CorruptData, match="wanted an object with the texts"):
         load_game(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "[" * 100_000, "\0", "nul"])
+def test_what_is_no_json_object(data, content):
+    path = games_of(data)[0]
+    path.write_text(content)
+    with pytest.raises(CorruptData, match=r"game\.tw-pddl"):
+        load_game(path)
+    with pytest.raises(CorruptData, match=r"game\.tw-pddl"):
+        OfficialGames(data)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "error"),
+    [
+        ('"a {mug}"', UnsupportedGame),
+        ('"a \\"mug\\""', UnsupportedGame),
+        ('"#x#"', UnsupportedGame),
+        ('"\\q"', CorruptData),
+        ("", (CorruptData, UnsupportedGame)),
+    ],
+)
+def test_task_sentences_that_cannot_be_said_name_their_file(data, sentence, error):
+    path = games_of(data)[0]
+    content = json.loads(path.read_text())
+    start = content["grammar"].index('"Your task is to')
+    end = content["grammar"].index('"', start + 1) + 1
+    change(path, grammar=content["grammar"][:start] + sentence + content["grammar"][end:])
+    for use in (lambda: OfficialGames(data), lambda: load_game(path)):
+        with pytest.raises(error, match=r"game\.tw-pddl: "):
+            use()
+
+
+def test_a_sentence_ends_where_the_original_ends_it(data):
+    path = games_of(data)[0]
+    content = json.loads(path.read_text())
+    grammar = content["grammar"].replace('"Your task is to: ', '"Your task is to: wait | see; ')
+    change(path, grammar=grammar)
+    assert load_game(path).first_observation.endswith("\n\nYour task is to: wait ")
+    assert load_game(path).instruction == "wait"
+
+
+def test_a_game_that_is_not_solvable_need_not_be_sound(data):
+    games_of(data)[0].write_text('{"solvable": false}')
+    assert OfficialGames(data).splits["valid_seen"] == 2
+
+
+def test_a_changed_file_is_loaded_again(data):
+    path = games_of(data)[0]
+    before = load_game(path)
+    content = json.loads(path.read_text())
+    change(path, grammar=content["grammar"].replace("Your task is to: ", "Your task is to: please "))
+    assert load_game(path).instruction == f"please {before.instruction}"
+
+
+def test_size_alone_tells_that_a_game_changed(data):
+    path = games_of(data)[0]
+    OfficialGames(data)
+    times = path.stat()
+    content = json.loads(path.read_text())
+    change(path, grammar=content["grammar"].replace("Your task is to: ", "Your task is to: please "))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert OfficialGames(data).task("valid_seen", 0).instruction.startswith("please ")
+
+
+@pytest.mark.parametrize("mark", ["movable", "Sliced"])
+def test_folders_that_the_original_passes_over(data, mark):
+    folder = games_of(data)[0].parent.parent
+    folder.rename(folder.with_name(folder.name.replace("-None-", f"-{mark}-")))
+    assert OfficialGames(data).splits["valid_seen"] == 2
+
+
+def test_tasks_name_their_files_wherever_the_process_goes(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = make(data="official", split="valid_seen", data_dir="data")
+    task = env.source.task("valid_seen", 0)
+    monkeypatch.chdir(tmp_path.parent)
+    _, info = env.reset(options={"task_id": task.id})
+    assert os.path.isabs(info["gamefile"])
+
+
+def test_snapshots_stay_with_their_data(data):
+    official_env, embedded_env = make(data="official", split="valid_seen"), make(split="valid_seen")
+    official_env.reset(seed=0)
+    embedded_env.reset(seed=0)
+    for env, other in ((official_env, embedded_env), (embedded_env, official_env)):
+        saved, task = other.snapshot(), env.task
+        with pytest.raises(InvalidOption, match="not in the data"):
+            env.restore(saved)
+        assert env.task == task
+        assert env.step("look")[4]["task_id"] == task.id
 
 
 def edit_problem(path, old, new):
