@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, Protocol, SupportsIndex, TypeGuard, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeGuard, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -216,6 +216,9 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         UnknownName: `split` is not one of the source's splits.
         InvalidOption: another argument is out of range.
     """
+
+    evaluation_split: ClassVar[str] = "test"
+    """The split that results are usually reported on."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}  # noqa: RUF012
 
@@ -459,7 +462,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return f"{command}{self._observation}"
 
 
-def is_integer(value: object) -> TypeGuard[SupportsIndex]:
+def is_integer(value: object) -> TypeGuard[int]:
     """Return whether `value` is a whole number: int or one of numpy's, but no bool."""
     return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
 

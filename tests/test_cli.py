@@ -295,3 +295,34 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("env_id", "agent", "split"),
+    [("sdar/ALFWorld-v0", "explorer", "valid_unseen"), ("sdar/WebShop-v0", "rule", "test")],
+)
+def test_eval_knows_who_plays_what_by_default(
+    env_id: str, agent: str, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", env_id, "--limit", "3"]) == 0
+    assert capsys.readouterr().out.startswith(f"{agent} on {env_id}, split {split}, seed 0\n")
+
+
+def test_settings_reach_the_environment(tmp_path: Path) -> None:
+    output = tmp_path / "run.json"
+    settings = ["--set", "goals=human", "--set", "max_steps=7", "--set", "reward_scale=10.0"]
+    assert main(["eval", "sdar/WebShop-v0", "--limit", "2", "--output", str(output), *settings]) == 0
+    config = json.loads(output.read_text())["config"]
+    assert {name: config["env_kwargs"][name] for name in ("goals", "max_steps", "reward_scale", "split")} == {
+        "goals": "human",
+        "max_steps": 7,
+        "reward_scale": 10.0,
+        "split": "test",
+    }
+
+
+@pytest.mark.parametrize("setting", ["goals", "=human", ""])
+def test_settings_have_a_name_and_a_value(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["eval", "sdar/WebShop-v0", "--set", setting])
+    assert "NAME=VALUE" in capsys.readouterr().err

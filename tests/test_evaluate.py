@@ -210,3 +210,15 @@ def test_file_that_cannot_be_written(tmp_path: Path) -> None:
         save(evaluate(TOY, "random", split="valid", limit=1), tmp_path / "file" / "result.json")
     with pytest.raises(InvalidOption, match="is a folder"):
         check_output(tmp_path, overwrite=True)
+
+
+def test_a_task_that_cannot_be_done_is_a_failure_and_no_crash() -> None:
+    # With the original's quirks, about one synthetic goal of twenty cannot reach a full score.
+    evaluation = evaluate("sdar/WebShop-v0", "oracle", split="test", limit=60)
+    given_up = [episode for episode in evaluation.episodes if not episode.success]
+    assert given_up
+    assert all(not episode.terminated and not episode.truncated for episode in given_up)
+    assert all(episode.score == 1.0 for episode in evaluation.episodes if episode.success)
+    expected = sum(episode.score for episode in evaluation.episodes) / 60
+    assert evaluation.total.mean_score == pytest.approx(expected, abs=1e-12)
+    assert evaluation.total.mean_score == pytest.approx(1 - len(given_up) / 60)

@@ -1,5 +1,14 @@
 """Agents that play text environments."""
 
-from sdar_agents.scripted import AGENTS, Agent, ExplorerAgent, OracleAgent, RandomAgent, RuleAgent, make_agent
+from sdar_agents.scripted import (
+    AGENTS,
+    Agent,
+    ExplorerAgent,
+    OracleAgent,
+    RandomAgent,
+    RuleAgent,
+    default_agent,
+    make_agent,
+)
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "make_agent"]
+__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "default_agent", "make_agent"]

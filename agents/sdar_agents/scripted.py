@@ -18,7 +18,7 @@ import gymnasium as gym
 from sdar_envs import TextEnv
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "make_agent"]
+__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "default_agent", "make_agent"]
 
 
 # The template that stands for every search among the admissible commands of a shop.
@@ -167,6 +167,12 @@ AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
     {"explorer": ExplorerAgent, "oracle": OracleAgent, "random": RandomAgent, "rule": RuleAgent}
 )
 """The agents by name."""
+
+
+def default_agent(env_id: str) -> str:
+    """Return the name of the agent that plays by the environment's own script; `random` if there is no script."""
+    scripted = (agent for agent in (ExplorerAgent, RuleAgent) if env_id in agent.players)
+    return next((agent.name for agent in scripted), "random")
 
 
 def make_agent(name: str) -> Agent:

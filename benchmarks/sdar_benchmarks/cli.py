@@ -7,9 +7,11 @@ of environments are passed on by name, whatever they are: the environment says w
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 __all__ = ["main"]
 
@@ -50,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, metavar="N", help="choose the first task (default: any)")
 
     command = commands.add_parser("eval", help="let an agent play every task of a split once")
-    _add_env(command, split="valid_unseen")
-    command.add_argument("--agent", default="explorer", metavar="NAME", help="who plays (default: %(default)s)")
+    _add_env(command)
+    command.add_argument("--agent", metavar="NAME", help="who plays (default: the environment's own script)")
     command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the episodes (default: %(default)s)")
     command.add_argument("--output", metavar="FILE", help="write configuration, numbers and episodes as JSON")
@@ -73,13 +75,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_env(command: argparse.ArgumentParser, split: str | None = None) -> None:
+def _setting(text: str) -> tuple[str, Any]:
+    """Read `NAME=VALUE`; the value is JSON if it can be read as such, else the text itself."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE, such as goals=human")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _add_env(command: argparse.ArgumentParser) -> None:
     """Add the environment's id and its arguments; not giving one leaves it to the environment."""
     command.add_argument("env_id", metavar="ENV_ID", help="such as sdar/ALFWorld-v0; `sdar list` names them")
     group = command.add_argument_group("environment")
-    default = "the environment's" if split is None else "%(default)s"
+    group.add_argument(
+        "--set",
+        dest="settings",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any argument of the environment (`sdar info` names them), such as goals=human; may be repeated",
+    )
     options = [
-        group.add_argument("--split", default=split, metavar="NAME", help=f"part of the tasks (default: {default})"),
+        group.add_argument("--split", metavar="NAME", help="part of the tasks (default: the environment's)"),
         group.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
         group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
         group.add_argument("--wording", metavar="NAME", help="release whose commands are spoken, such as put"),

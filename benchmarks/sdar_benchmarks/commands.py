@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import sdar_envs
-from sdar_agents import AGENTS
+from sdar_agents import AGENTS, default_agent
 from sdar_benchmarks.arguments import env_class, env_defaults, make_env, text_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
 from sdar_benchmarks.play import Player, choose_reader
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         "eval": _eval,
         "serve": _serve,
     }
-    env_kwargs = {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}
+    env_kwargs = dict(getattr(args, "settings", []))
+    env_kwargs |= {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}
     try:
         commands[args.command](args, env_kwargs)
         sys.stdout.flush()
@@ -117,14 +118,16 @@ def _eval(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     output = None if args.output is None else Path(args.output)
     if output is not None:
         check_output(output, overwrite=args.overwrite)
+    agent = args.agent or default_agent(args.env_id)
+    env_kwargs = {"split": getattr(env_class(args.env_id), "evaluation_split", "test"), **env_kwargs}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     stderr = Console(stderr=True)
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task(args.agent, total=None)
+        bar = progress.add_task(agent, total=None)
         evaluation = evaluate(
             args.env_id,
-            args.agent,
-            split=args.split,
+            agent,
+            split=env_kwargs["split"],
             limit=args.limit,
             seed=args.seed,
             env_kwargs=env_kwargs,
@@ -159,7 +162,7 @@ def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
 
 def _print_evaluation(evaluation: Evaluation) -> None:
     console = _stdout()
-    table = _table("task type", "n", "won", "95 % CI", "steps", "if won", "invalid")
+    table = _table("task type", "n", "won", "95 % CI", "score", "steps", "if won", "invalid")
     rows = {**evaluation.task_types, "all": evaluation.total}
     for name, summary in rows.items():
         table.add_row(name, *_cells(summary), style="bold" if name == "all" else None)
@@ -178,6 +181,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         str(summary.episodes),
         f"{summary.success_rate:.1%}",
         f"{100 * low:.1f}-{100 * high:.1f}",
+        f"{summary.mean_score:.3f}",
         f"{summary.mean_steps:.1f}",
         "-" if summary.mean_steps_won is None else f"{summary.mean_steps_won:.1f}",
         f"{summary.invalid_share:.1%}",

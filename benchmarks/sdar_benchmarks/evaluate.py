@@ -26,7 +26,7 @@ import gymnasium as gym
 from sdar_agents import Agent, make_agent
 from sdar_benchmarks.arguments import env_defaults, make_env, text_env
 from sdar_envs import Task
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, UnsolvableGame
 from sdar_envs.registry import count_tasks
 from sdar_envs.storage import write_atomic
 
@@ -82,7 +82,7 @@ class Episode:
         episode_return: sum of rewards.
         steps: commands given.
         terminated: the task's end was reached.
-        truncated: the steps ran out.
+        truncated: the steps ran out. Neither: the agent gave up, for lack of any plan that wins.
         invalid_actions: commands that the environment could not use.
         seconds: time for the episode, agent and environment.
     """
@@ -108,6 +108,7 @@ class Summary:
         episodes: how many.
         success_rate: the share of successes, 0 to 1.
         success_interval: its 95 % Wilson interval.
+        mean_score: the mean of the environment's scores.
         mean_steps: over all episodes.
         mean_steps_won: over the successes; None if there are none.
         invalid_share: invalid actions over all actions, 0 to 1.
@@ -116,6 +117,7 @@ class Summary:
     episodes: int
     success_rate: float
     success_interval: tuple[float, float]
+    mean_score: float
     mean_steps: float
     mean_steps_won: float | None
     invalid_share: float
@@ -217,7 +219,12 @@ def run_episode(env: gym.Env[str, str], agent: Agent, task: Task, seed: int) -> 
     episode_return, invalid_actions, steps = 0.0, 0, 0
     terminated = truncated = False
     while not (terminated or truncated):
-        observation, reward, terminated, truncated, info = env.step(agent.act(observation, info))
+        try:
+            action = agent.act(observation, info)
+        except UnsolvableGame:
+            # The oracle gives up: the task cannot be done, and that is a result.
+            break
+        observation, reward, terminated, truncated, info = env.step(action)
         episode_return += float(reward)
         invalid_actions += not info["is_action_valid"]
         steps += 1
@@ -256,9 +263,10 @@ def summarize(episodes: Iterable[Episode]) -> Summary:
         episodes=len(rows),
         success_rate=len(won) / len(rows),
         success_interval=wilson_interval(len(won), len(rows)),
+        mean_score=sum(row.score for row in rows) / len(rows),
         mean_steps=steps / len(rows),
         mean_steps_won=sum(won) / len(won) if won else None,
-        invalid_share=sum(row.invalid_actions for row in rows) / steps,
+        invalid_share=sum(row.invalid_actions for row in rows) / max(steps, 1),
     )
 
 

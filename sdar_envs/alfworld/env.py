@@ -51,6 +51,8 @@ class ALFWorldEnv(TextEnv[State]):
         render_mode: None, `ansi` or `human`.
     """
 
+    evaluation_split = "valid_unseen"
+
     def __init__(
         self,
         *,

@@ -82,6 +82,8 @@ class WebShopEnv(TextEnv[State]):
         render_mode: None, `ansi` or `human`.
     """
 
+    evaluation_split = "test"
+
     def __init__(
         self,
         *,
