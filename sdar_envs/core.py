@@ -191,6 +191,7 @@ class Snapshot(Generic[StateT]):
     """An episode at one moment. Restore it as often as you like, in any environment of the same kind."""
 
     task: Task
+    variant: str
     step: int
     over: bool
     observation: str
@@ -339,21 +340,29 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
             EpisodeOver: nothing was reset yet.
         """
         task = self.task
-        return Snapshot(task, self._step_count, self._over, self._observation, self._outcome, self._save())
+        return Snapshot(
+            task, self._variant(), self._step_count, self._over, self._observation, self._outcome, self._save()
+        )
 
     def restore(self, snapshot: Snapshot[StateT]) -> tuple[str, dict[str, Any]]:
-        """Go back to a snapshot, taken here or in another environment of the same kind and data.
+        """Go back to a snapshot, taken here or in another environment of the same kind, arguments and data.
 
         Returns:
             The observation and info of the moment when the snapshot was taken.
 
         Raises:
-            InvalidOption: it is of another kind of environment, or of a task that is not in this one's data.
+            InvalidOption: it is of another kind or variant of environment, or of a task that is not in this one's
+                data.
         """
         if snapshot.task.env != self._env_id():
             raise InvalidOption(
                 f"the snapshot is of {snapshot.task.env!r}, this environment is {self._env_id()!r}: "
                 "restore it in an environment of its own kind."
+            )
+        if snapshot.variant != self._variant():
+            raise InvalidOption(
+                f"the snapshot is of the variant {snapshot.variant!r}, this environment is {self._variant()!r}: "
+                "restore it in an environment that was made with the same arguments."
             )
         try:
             self.source.find(snapshot.task.id)
@@ -409,6 +418,10 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
     @abstractmethod
     def _env_id(self) -> str:
         """Return the id under which the environment is registered."""
+
+    def _variant(self) -> str:
+        """Return what, besides the task, decides how an episode reads; snapshots stay within one variant."""
+        return ""
 
     def _reward(self, outcome: Outcome) -> float:
         """Return the unscaled reward: 1 for success, else 0."""

@@ -8,7 +8,24 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_dir", "write_atomic"]
+from sdar_envs.errors import InvalidOption, MissingData
+
+__all__ = ["cache_dir", "given_path", "write_atomic"]
+
+
+def given_path(path: object) -> Path:
+    """Return a path that somebody named, absolute: the process may change its folder later.
+
+    Raises:
+        InvalidOption: it is not text.
+        MissingData: it is in the home of a user who is not there.
+    """
+    if not isinstance(path, str):
+        raise InvalidOption(f"the path is {path!r}; wanted str, so that the environment's spec stays JSON.")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise MissingData(f"there is no folder {path!r} ({error})") from error
 
 
 def cache_dir() -> Path:

@@ -150,14 +150,14 @@ class _SuiteAgent:
 
 
 class ExplorerAgent(_SuiteAgent):
-    """Searches and acts by the suite's own script, which sees only what a player sees."""
+    """ALFWorld: looks for things where they usually are; sees only what a player sees."""
 
     name = "explorer"
     players = MappingProxyType({"sdar/ALFWorld-v0": "sdar_envs.alfworld.explorer:Explorer"})
 
 
 class RuleAgent(_SuiteAgent):
-    """Shops by fixed rules: searches the instruction, compares results, chooses options, buys."""
+    """WebShop: searches the instruction, compares results, chooses options, buys; sees only pages."""
 
     name = "rule"
     players = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.webshop:RuleShopper"})

@@ -103,7 +103,9 @@ def _add_env(command: argparse.ArgumentParser) -> None:
         group.add_argument("--split", metavar="NAME", help="part of the tasks (default: the environment's)"),
         group.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
         group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
-        group.add_argument("--wording", metavar="NAME", help="release whose commands are spoken, such as put"),
+        group.add_argument(
+            "--wording", metavar="NAME", help="ALFWorld: the release whose commands are spoken, such as put"
+        ),
         group.add_argument("--max-steps", type=int, metavar="N", help="steps in an episode"),
     ]
     command.set_defaults(env_options=tuple(option.dest for option in options))

@@ -72,8 +72,6 @@ class ALFWorldEnv(TextEnv[State]):
                 raise InvalidOption(
                     f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
                 )
-        if data_dir is not None and not isinstance(data_dir, str):
-            raise InvalidOption(f"data_dir is {data_dir!r}; wanted str, so that the environment's spec stays JSON.")
         if data == "embedded" and data_dir is not None:
             raise InvalidOption(f"data_dir is {data_dir!r}, but embedded games need none: pass data='official' too.")
         super().__init__(
@@ -128,6 +126,9 @@ class ALFWorldEnv(TextEnv[State]):
         self._game = self.source.game(task)
         self._state = state.copy()
         self._local = self._game.local_actions(self._state)
+
+    def _variant(self) -> str:
+        return self.source.wording or "auto"
 
     def _env_id(self) -> str:
         return "sdar/ALFWorld-v0"

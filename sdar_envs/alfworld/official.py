@@ -27,7 +27,7 @@ from sdar_envs.alfworld.wording import DIALECTS, Wording, read_dialect, read_tas
 from sdar_envs.alfworld.world import Game
 from sdar_envs.core import Task
 from sdar_envs.errors import CorruptData, MissingData, UnknownName, UnsolvableGame, UnsupportedGame, did_you_mean
-from sdar_envs.storage import cache_dir, write_atomic
+from sdar_envs.storage import cache_dir, given_path, write_atomic
 
 __all__ = ["OfficialGames", "data_folder", "load_game"]
 
@@ -169,8 +169,7 @@ def data_folder(data_dir: str | None = None) -> Path:
         MissingData: there is none.
     """
     origin = "data_dir" if data_dir else "$ALFWORLD_DATA, else ~/.cache/alfworld"
-    # Absolute: tasks name their files, and the process may change its folder.
-    folder = Path(data_dir or os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser().absolute()
+    folder = given_path(data_dir or os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld")
     advice = "run `alfworld-download`, then set $ALFWORLD_DATA or data_dir to the folder that holds json_2.1.*"
     if not folder.is_dir():
         raise MissingData(f"no official ALFWorld data: {folder} ({origin}) is not a folder; {advice}.")

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.storage import given_path
 from sdar_envs.webshop.arrays import open_or_make
 from sdar_envs.webshop.products import Catalog, CatalogPacker, HumanInstruction, Product
 
@@ -75,7 +76,7 @@ class CatalogFiles:
         )
         if not given:
             raise MissingData(f"no official WebShop data: neither data_dir nor $WEBSHOP_DATA is set; {advice}.")
-        place = Path(given).expanduser()
+        place = given_path(given)
         if place.is_dir():
             folder, names = place, ["items_shuffle.json", "items_shuffle_1000.json"]
         else:
@@ -344,8 +345,9 @@ def _missing(path: Path | str) -> MissingData:
 
 def _open(path: Path) -> TextIO:
     if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8")
-    return open(path, encoding="utf-8")
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig")
+    # Editors on Windows put a mark at the start, which JSON does not have.
+    return open(path, encoding="utf-8-sig")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -122,6 +122,23 @@ class WebShopEnv(TextEnv[State]):
                 raise InvalidOption(f"{name} is {number!r}; wanted an integer of at least {least}.")
         if protocol == "canonical" and worker_seed != 0:
             raise InvalidOption(f"worker_seed is {worker_seed}, but only protocol='verl-agent' has workers.")
+        worker_seed = int(worker_seed)
+        num_products = None if num_products is None else int(num_products)
+        self._arguments = {
+            "data": data,
+            "split": split,
+            "data_dir": data_dir,
+            "goals": goals,
+            "observation": observation,
+            "quirks": quirks,
+            "reward": reward,
+            "protocol": protocol,
+            "worker_seed": worker_seed,
+            "num_products": num_products,
+            "max_steps": max_steps,
+            "reward_scale": reward_scale,
+            "render_mode": render_mode,
+        }
         shop = open_shop(data, data_dir=data_dir, human=goals == "human", num_products=num_products)
         super().__init__(
             _source(shop, goals, data == "embedded" and num_products is None, protocol, worker_seed),
@@ -136,6 +153,11 @@ class WebShopEnv(TextEnv[State]):
         self._by_success = reward == "success"
         self._exact = shop.nouns.is_exact
         self._session: Session
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The shop is shared, large and mapped from files: a copy finds it again and takes over the episode.
+        episode = None if self._task is None else self.snapshot()
+        return _rebuild, (self._arguments, self.spec, self._np_random, self._np_random_seed, episode)
 
     @property
     def shop(self) -> Shop:
@@ -192,6 +214,9 @@ class WebShopEnv(TextEnv[State]):
         self._session = self._start(self.source.find(task.id))
         self._session.state = state
 
+    def _variant(self) -> str:
+        return f"{self._arguments['observation']}, quirks {self.quirks}"
+
     def _env_id(self) -> str:
         return _ID
 
@@ -209,6 +234,14 @@ class WebShopEnv(TextEnv[State]):
     def _start(self, task: Task) -> Session:
         goal = self.source.goal(task)
         return Session(self._pages, self.source.goals, goal, str(goal.index))
+
+
+def _rebuild(arguments: dict[str, Any], spec: Any, rng: Any, seed: int | None, episode: Any) -> WebShopEnv:
+    env = WebShopEnv(**arguments)
+    env.spec, env._np_random, env._np_random_seed = spec, rng, seed
+    if episode is not None:
+        env.restore(episode)
+    return env
 
 
 @lru_cache(maxsize=16)

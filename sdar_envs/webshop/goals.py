@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdar_envs.core import Task, index_from_id
-from sdar_envs.errors import CorruptData, UnknownName, did_you_mean
+from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
 from sdar_envs.webshop.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.webshop.products import Catalog, Product
 
@@ -135,8 +135,8 @@ class Goals(Sequence[Goal]):
         total = int(starts[-1])
         if total == 0:
             raise CorruptData(
-                f"none of the {len(catalog)} products has a {kind} instruction: download the files again, or choose "
-                "other goals."
+                f"none of the {len(catalog)} products makes a {kind} goal (it takes an instruction, and a "
+                "value for each option): download the files again, or choose other goals."
             )
         # The original draws for instructions without a goal too.
         draws = _draw(catalog, kind, products, total, seed, shuffle_seed)
@@ -317,8 +317,10 @@ def verl_agent_indices(seed: int, env_num: int, start: int, end: int) -> Iterato
         start: first index of the pool: 0 for validation, 500 for training.
         end: end of the pool: 500 for validation, the number of goals for training.
     """
-    draws = np.random.RandomState(seed)
     pool = list(range(start, end))
+    if not 0 <= env_num <= len(pool):
+        raise InvalidOption(f"env_num is {env_num}, but there are {len(pool)} goals from {start} to {end}.")
+    draws = np.random.RandomState(seed)
     while True:
         yield draws.choice(pool, size=env_num, replace=False).tolist()
 

@@ -112,8 +112,7 @@ class KnownNouns:
     def __init__(self, nouns: Mapping[str, Sequence[str]], rest: TitleNouns | None = None) -> None:
         self._nouns = nouns
         self._rest = rest or WordNouns()
-
-    is_exact = True
+        self.is_exact = self._rest.is_exact
 
     def of(self, title: str) -> Sequence[str]:
         """Return the nouns, lower case, in order, with repetitions."""

@@ -6,7 +6,7 @@ the searches on which the original's text environment stops with an exception: s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from sdar_envs.webshop.nouns import TitleNouns, best_nouns
 from sdar_envs.webshop.products import Catalog, Product
 from sdar_envs.webshop.search import open_or_build
 
-__all__ = ["RESULTS", "Ranking", "Shop", "UnansweredSearch", "documents", "open_shop"]
+__all__ = ["RESULTS", "Ranking", "Shop", "UnansweredSearch", "open_shop"]
 
 RESULTS = 50
 """The search engine returns so many products at most."""
@@ -142,9 +142,4 @@ def _official_shop(
 
 
 def _ranking(catalog: Catalog) -> Ranking:
-    return open_or_build(catalog.index_key, documents(catalog), total=len(catalog.indexed))
-
-
-def documents(catalog: Catalog) -> Iterator[tuple[str, str]]:
-    """Yield the ASIN and the searchable text of each indexed product."""
-    return catalog.documents()
+    return open_or_build(catalog.index_key, catalog.documents(), total=len(catalog.indexed))

@@ -250,7 +250,8 @@ def test_tasks_name_their_files_wherever_the_process_goes(data, tmp_path, monkey
 
 
 def test_snapshots_stay_with_their_data(data):
-    official_env, embedded_env = make(data="official", split="valid_seen"), make(split="valid_seen")
+    official_env = make(data="official", split="valid_seen", wording="move")
+    embedded_env = make(split="valid_seen")
     official_env.reset(seed=0)
     embedded_env.reset(seed=0)
     for env, other in ((official_env, embedded_env), (embedded_env, official_env)):
@@ -259,6 +260,8 @@ def test_snapshots_stay_with_their_data(data):
             env.restore(saved)
         assert env.task == task
         assert env.step("look")[4]["task_id"] == task.id
+    with pytest.raises(InvalidOption, match="variant 'move'"):
+        make(split="valid_seen", wording="put").restore(embedded_env.snapshot())
 
 
 def edit_problem(path, old, new):

@@ -146,7 +146,7 @@ def test_no_usable_product():
 
 @pytest.mark.parametrize("kind", ["synthetic", "human"])
 def test_no_goals(kind):
-    with pytest.raises(CorruptData, match=f"has a {kind} instruction"):
+    with pytest.raises(CorruptData, match=f"makes a {kind} goal"):
         Goals(build(entry={"attributes": ["warm"]}), kind)
 
 

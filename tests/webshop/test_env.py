@@ -1,5 +1,6 @@
 """`sdar/WebShop-v0` beyond the common contract: options, protocols, oracle, pages that the recordings lack."""
 
+import copy
 import json
 import os
 import pickle
@@ -27,7 +28,7 @@ from sdar_envs.webshop.goals import Goals, GoalTasks, verl_agent_indices
 from sdar_envs.webshop.nouns import KnownNouns, WordNouns, best_nouns
 from sdar_envs.webshop.pages import SEARCH_TEMPLATE, OriginalSessions, Pages, Session, parse_action
 from sdar_envs.webshop.search import SearchIndex
-from sdar_envs.webshop.shop import Shop, documents
+from sdar_envs.webshop.shop import Shop
 
 ID = "sdar/WebShop-v0"
 DATA = Path(__file__).parent / "data"
@@ -63,7 +64,7 @@ def small_shop(options=None, instruction="Find a hat", titles=("Red Hat", "Blue 
     ]
     entry = {"attributes": ["warm"], "instruction": instruction, "instruction_attributes": ["warm"]}
     catalog = build_catalog(records, {record["asin"]: entry for record in records})
-    return Shop(catalog, SearchIndex.build(documents(catalog)), KnownNouns({}))
+    return Shop(catalog, SearchIndex.build(catalog.documents()), KnownNouns({}))
 
 
 def start(shop, index=0, quirks="original", **options):
@@ -551,3 +552,49 @@ def test_spacy_gives_the_recorded_nouns(tmp_path, monkeypatch):
     wanted = json.loads((DATA / "title_nouns_edge200.json").read_text())
     nouns = best_nouns(list(wanted))
     assert {title: list(nouns.of(title)) for title in wanted} == wanted
+
+
+def test_numpy_numbers_are_numbers():
+    ours, theirs = (
+        WebShopEnv(protocol="verl-agent", split="valid", worker_seed=kind(3), num_products=kind(2000))
+        for kind in (int, np.int64)
+    )
+    assert ours.reset(seed=0) == theirs.reset(seed=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_goes_on_alone_where_the_environment_was(copied):
+    env = WebShopEnv(split="test", observation="text_rich")
+    env.reset(seed=4)
+    plan = env.oracle_plan()
+    env.step(plan[0])
+    other = copied(env)
+    assert other.shop is env.shop
+    assert [other.step(action) for action in plan[1:]] == [env.step(action) for action in plan[1:]]
+    assert other.reset() == env.reset()
+    assert copied(WebShopEnv(split="test")).reset(seed=1)[1]["task_id"] == env.reset(seed=1)[1]["task_id"]
+
+
+@pytest.mark.parametrize("arguments", [{"observation": "text_rich"}, {"quirks": "fixed"}])
+def test_a_snapshot_stays_with_the_arguments_it_was_taken_under(arguments):
+    env, other = WebShopEnv(split="test"), WebShopEnv(split="test", **arguments)
+    env.reset(seed=0)
+    with pytest.raises(InvalidOption, match="same arguments"):
+        other.restore(env.snapshot())
+
+
+def test_random_searches_differ_also_after_going_back():
+    env = WebShopEnv(split="test", observation="url")
+    env.reset(seed=0)
+    found = []
+    for _ in range(2):
+        env.step("search[<r>]")
+        found.append(env.step("look")[4]["available_actions"]["clickables"])
+        env.step("click[back to search]")
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(("data_dir", "error"), [(5, InvalidOption), ("~nobody-of-that-name/x", MissingData)])
+def test_folders_that_are_none(data_dir, error):
+    with pytest.raises(error):
+        WebShopEnv(data="official", data_dir=data_dir)

@@ -15,7 +15,7 @@ from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.pages import OriginalSessions, Pages
 from sdar_envs.webshop.reward import COLORS
 from sdar_envs.webshop.search import SearchIndex
-from sdar_envs.webshop.shop import Shop, documents
+from sdar_envs.webshop.shop import Shop
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = sorted(DATA.glob("golden_*.jsonl.gz"))
@@ -26,7 +26,7 @@ STEPS = {"edge200_attributes_tab": 1115, "edge200_human": 1950, "edge200_synthet
 def shop(catalogue: str, human: bool) -> Shop:
     catalog = load_catalog(CatalogFiles.find(str(DATA / catalogue)), human=human)
     nouns = json.loads((DATA / f"title_nouns_{catalogue.removeprefix('catalogue_')}.json").read_text())
-    return Shop(catalog, SearchIndex.build(documents(catalog)), KnownNouns(nouns))
+    return Shop(catalog, SearchIndex.build(catalog.documents()), KnownNouns(nouns))
 
 
 def read(path: Path) -> list[dict]:

@@ -22,7 +22,7 @@ from sdar_envs.webshop.pages import Pages, Session
 from sdar_envs.webshop.products import Catalog, CatalogPacker
 from sdar_envs.webshop.reachability import count_reachable
 from sdar_envs.webshop.search import SearchIndex
-from sdar_envs.webshop.shop import Shop, documents, open_shop
+from sdar_envs.webshop.shop import Shop, open_shop
 
 DATA = Path(__file__).parent / "data"
 
@@ -292,10 +292,23 @@ def test_embedded_nouns_are_those_of_the_catalogue():
 @pytest.mark.parametrize("kind", ["synthetic", "human"])
 def test_what_cannot_be_reached_the_oracle_cannot_reach(kind, quirks):
     catalog = load_catalog(CatalogFiles.find(str(DATA / "catalogue_edge200")), human=True)
-    shop = Shop(catalog, SearchIndex.build(documents(catalog)), KnownNouns({}))
+    shop = Shop(catalog, SearchIndex.build(catalog.documents()), KnownNouns({}))
     goals, pages = Goals(catalog, kind), Pages(shop, quirks)
     lost = tuple(goal.index for goal in goals if plan(Session(pages, goals, goal, str(goal.index))) is None)
     assert count_reachable(shop, goals, quirks).unreachable == lost
     buttons = {"description", "features", "reviews", "attributes", "buy now", "< prev", "back to search", "search"}
     if (kind, quirks) == ("synthetic", "fixed"):
         assert any(value in buttons for index in lost for _, value in goals[index].options)
+
+
+def test_kept_draws_are_those_of_the_canonical_seed_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(goals_module, "_KEPT_FROM", 0)
+    catalog = open_shop("embedded").catalog
+
+    def order(seed):
+        return [goal.instruction for goal in Goals(catalog, seed=seed, shuffle_seed=seed)[:20]]
+
+    first = [order(seed) for seed in (233, 1, 2)]
+    assert first[0] != first[1] != first[2] != first[0]
+    assert [order(seed) for seed in (233, 1, 2)] == first

@@ -211,3 +211,9 @@ def test_the_stand_in_for_nouns_finds_the_wanted_product():
 
 def test_color_list():
     assert len(set(COLORS)) == len(COLORS) == 102
+
+
+@pytest.mark.parametrize("character", ["\x80", "\xa0", "\xe9", "\xff"])
+def test_latin_1_characters_are_dropped_as_thefuzz_drops_them(character):
+    assert similarity(f"ca{character}fe", "cafe") == 100
+    assert similarity("ca\u0100fe", "cafe") < 100

@@ -23,7 +23,7 @@ from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.pages import Pages, Session, State
 from sdar_envs.webshop.pictures import picture
 from sdar_envs.webshop.search import SearchIndex
-from sdar_envs.webshop.shop import Shop, documents
+from sdar_envs.webshop.shop import Shop
 from sdar_envs.webshop.site import create_app, serve
 
 HOSTILE = [
@@ -43,7 +43,7 @@ HOSTILE = [
 def shop() -> Shop:
     catalog = load_catalog(CatalogFiles.find(str(EDGE)), human=False)
     nouns = json.loads((EDGE.parent / "title_nouns_edge200.json").read_text())
-    return Shop(catalog, SearchIndex.build(documents(catalog)), KnownNouns(nouns))
+    return Shop(catalog, SearchIndex.build(catalog.documents()), KnownNouns(nouns))
 
 
 @cache
