@@ -15,9 +15,10 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
 from math import isnan
+from operator import add
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, cast, overload
@@ -175,7 +176,8 @@ class Goals(Sequence[Goal]):
             for attribute in attributes:
                 frequency[attribute] += end - start
         by_instruction = [
-            sum(1.0 / frequency[name] for name in attributes) / len(attributes) if end > start else 0.0
+            # Not sum(): from Python 3.12 on it rounds otherwise than the original's plain additions.
+            reduce(add, (1.0 / frequency[name] for name in attributes)) / len(attributes) if end > start else 0.0
             for attributes, (start, end) in zip(wanted, pairwise(self._starts), strict=True)
         ]
         for number in self._order:
