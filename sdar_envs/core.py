@@ -9,6 +9,7 @@ is written here once. A new environment implements the four hooks at the end of 
 from __future__ import annotations
 
 import math
+import numbers
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ __all__ = [
     "Unicode",
     "index_from_id",
     "is_integer",
+    "text_env",
 ]
 
 INFO_TYPES: Mapping[str, type] = MappingProxyType(
@@ -477,7 +479,19 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Return whether `value` is a whole number: int or one of numpy's, but no bool."""
-    return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def text_env(env: gym.Env[Any, Any]) -> TextEnv[Any]:
+    """Return the `TextEnv` inside Gymnasium's wrappers.
+
+    Raises:
+        InvalidOption: it is another kind of environment.
+    """
+    inner = env.unwrapped
+    if not isinstance(inner, TextEnv):
+        raise InvalidOption(f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv.")
+    return inner
 
 
 def index_from_id(task_id: str, prefix: str, size: int | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode
 
-from sdar_envs.core import Task, TaskSource, TextEnv, is_integer
+from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.vector import TextVectorEnv
 
@@ -95,7 +95,4 @@ def _make(env_id: str, **kwargs: Any) -> TextEnv[Any]:
     if "max_episode_steps" in kwargs:
         # It would add a wrapper, and what we hand out here has none.
         raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")
-    env = gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
-    if not isinstance(env, TextEnv):
-        raise InvalidOption(f"{env_id!r} is a {type(env).__name__}; wanted a sdar_envs.TextEnv.")
-    return env
+    return text_env(gym.make(env_id, disable_env_checker=True, **kwargs))

@@ -12,7 +12,6 @@ takes a hundred. It never steps anything before it has looked at all actions, so
 from __future__ import annotations
 
 import copy
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from sdar_envs.core import Snapshot, TextEnv
+from sdar_envs.core import Snapshot, TextEnv, is_integer
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
 
 __all__ = ["TextVectorEnv"]
@@ -76,7 +75,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
                 )
         if len({id(env) for env in envs}) < self.num_envs:
             raise InvalidOption("the same environment object came twice; wanted a separate one for each place.")
-        if not _is_integer(group_size) or group_size < 1 or self.num_envs % group_size:
+        if not is_integer(group_size) or group_size < 1 or self.num_envs % group_size:
             divisors = [n for n in range(1, self.num_envs + 1) if self.num_envs % n == 0]
             raise InvalidOption(
                 f"group_size is {group_size!r} with {self.num_envs} environments; wanted a divisor of their number: "
@@ -298,11 +297,11 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
     def _seeds(self, seed: Any) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if _is_integer(seed):
+        if is_integer(seed):
             return [int(seed) + i // self.group_size for i in range(self.num_envs)]
         seeds = self._each("seed", seed, "an integer, None")
         for value in seeds:
-            if value is not None and not _is_integer(value):
+            if value is not None and not is_integer(value):
                 raise InvalidOption(f"seed holds {value!r} ({type(value).__name__}); wanted integers or None.")
         return [None if value is None else int(value) for value in seeds]
 
@@ -375,10 +374,6 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
                     f"actions[{i}] is {action!r:.80} ({type(action).__name__}); wanted a command as str, such as 'look'"
                     " (None is for finished environments)."
                 )
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _copied(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 
 from sdar_envs import TextEnv
+from sdar_envs.core import text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 
 __all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "default_agent", "make_agent"]
@@ -86,7 +87,7 @@ class OracleAgent:
         Raises:
             InvalidOption: it is not a `TextEnv`.
         """
-        self._env = _text_env(env)
+        self._env = text_env(env)
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the next command of a plan that wins.
@@ -128,7 +129,7 @@ class _SuiteAgent:
             InvalidOption: the environment is not a `TextEnv`.
             UnknownName: no script was written for it.
         """
-        env_id = _text_env(env).task.env
+        env_id = text_env(env).task.env
         if env_id not in self.players:
             raise UnknownName(
                 f"no {self.name} for {env_id!r}; there is one for {', '.join(self.players)}. "
@@ -184,10 +185,3 @@ def make_agent(name: str) -> Agent:
     if name not in AGENTS:
         raise UnknownName(f"no agent {name!r}; the agents are {', '.join(AGENTS)}.{did_you_mean(name, AGENTS)}")
     return AGENTS[name]()
-
-
-def _text_env(env: gym.Env[str, str]) -> TextEnv[Any]:
-    inner = env.unwrapped
-    if not isinstance(inner, TextEnv):
-        raise InvalidOption(f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv.")
-    return inner

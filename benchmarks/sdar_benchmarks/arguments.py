@@ -12,10 +12,10 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
-from sdar_envs import ENV_IDS, TextEnv
-from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs import ENV_IDS
+from sdar_envs.errors import UnknownName, did_you_mean
 
-__all__ = ["env_class", "env_defaults", "make_env", "text_env"]
+__all__ = ["env_class", "env_defaults", "make_env"]
 
 
 def env_class(env_id: str) -> Any:
@@ -63,15 +63,3 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any]) -> gym.Env[str, str]:
     # Gymnasium's own checker looks at every step; the environments are checked by their tests.
     env: gym.Env[str, str] = gym.make(env_id, disable_env_checker=True, **env_kwargs)
     return env
-
-
-def text_env(env: gym.Env[str, str]) -> TextEnv[Any]:
-    """Return the `TextEnv` inside Gymnasium's wrappers.
-
-    Raises:
-        InvalidOption: it is another kind of environment.
-    """
-    inner = env.unwrapped
-    if not isinstance(inner, TextEnv):
-        raise InvalidOption(f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv.")
-    return inner

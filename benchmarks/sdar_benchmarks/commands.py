@@ -19,10 +19,11 @@ from rich.table import Table
 
 import sdar_envs
 from sdar_agents import AGENTS, default_agent
-from sdar_benchmarks.arguments import env_class, env_defaults, make_env, text_env
+from sdar_benchmarks.arguments import env_class, env_defaults, make_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
 from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
+from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
 from sdar_envs.webshop.env import WebShopEnv
 

@@ -24,8 +24,9 @@ from typing import Any
 import gymnasium as gym
 
 from sdar_agents import Agent, make_agent
-from sdar_benchmarks.arguments import env_defaults, make_env, text_env
+from sdar_benchmarks.arguments import env_defaults, make_env
 from sdar_envs import Task
+from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, UnsolvableGame
 from sdar_envs.registry import count_tasks
 from sdar_envs.storage import write_atomic
