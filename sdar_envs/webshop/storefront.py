@@ -135,16 +135,22 @@ def results_page(visit: Visit) -> str:
     return _page(f"Results for {short(' '.join(state.keywords))}", "results", body)
 
 
+def _way_back(visit: Visit) -> list[str]:
+    return [
+        '<nav class="bar" aria-label="Way back">',
+        _button(visit, "Back to Search"),
+        _button(visit, "< Prev"),
+        "</nav>",
+    ]
+
+
 def item_page(visit: Visit) -> str:
     """Return a product's own page: a form, in which the radio buttons are the options."""
     product, state = visit.product, visit.session.state
     body = [
         *_head(visit),
         "<main>",
-        '<nav class="bar" aria-label="Way back">',
-        _button(visit, "Back to Search"),
-        _button(visit, "< Prev"),
-        "</nav>",
+        *_way_back(visit),
         '<form class="item" action="/done">',
         # The chosen options are added by the radio buttons of this form.
         _hidden(visit.fields(state._replace(options={}))),
@@ -191,10 +197,7 @@ def sub_page(visit: Visit) -> str:
     body = [
         *_head(visit),
         "<main>",
-        '<nav class="bar" aria-label="Way back">',
-        _button(visit, "Back to Search"),
-        _button(visit, "< Prev"),
-        "</nav>",
+        *_way_back(visit),
         '<article class="sub">',
         f'<img src="{escape(_picture(product))}" alt="" width="120" height="120">',
         _said("h1", product.title, "product-title"),
