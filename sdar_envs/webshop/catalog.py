@@ -28,9 +28,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from sdar_envs.arrays import open_or_make
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.storage import given_path
-from sdar_envs.webshop.arrays import open_or_make
 from sdar_envs.webshop.products import Catalog, CatalogPacker, HumanInstruction, Product
 
 __all__ = ["Catalog", "CatalogFiles", "HumanInstruction", "Product", "build_catalog", "load_catalog", "open_catalog"]
@@ -118,11 +118,12 @@ def open_catalog(files: CatalogFiles, *, human: bool = False, num_products: int 
         catalog.save(path)
 
     return open_or_make(
+        "webshop",
         f"catalog-{digest.hexdigest()}",
         Catalog.open,
         lambda: load_catalog(files, human=human, num_products=num_products),
         save,
-        "catalogue",
+        what="catalogue",
     )
 
 

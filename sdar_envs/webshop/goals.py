@@ -26,9 +26,9 @@ from typing import Literal, NamedTuple, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sdar_envs.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
-from sdar_envs.webshop.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.webshop.products import Catalog, Product
 
 __all__ = [
@@ -235,7 +235,9 @@ def _draw(catalog: Catalog, kind: str, products: NDArray[np.int64], total: int, 
     # Other seeds may be many, one for each worker of a trainer: their draws would fill the disk.
     if total < _KEPT_FROM or not seed == shuffle_seed == CANONICAL_SEED:
         return make()
-    return open_or_make(f"goals-{catalog.fingerprint}-{kind}", open_draws, make, save, "order of the goals")
+    return open_or_make(
+        "webshop", f"goals-{catalog.fingerprint}-{kind}", open_draws, make, save, what="order of the goals"
+    )
 
 
 def _limit(price: float, rng: random.Random) -> float:

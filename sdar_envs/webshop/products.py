@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import prod
@@ -24,11 +24,10 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sdar_envs.arrays import open_arrays, running_sum, save_arrays
 from sdar_envs.errors import CorruptData
-from sdar_envs.webshop.arrays import open_arrays, running_sum, save_arrays
-from sdar_envs.webshop.search import document_text
 
-__all__ = ["Catalog", "CatalogPacker", "HumanInstruction", "Product"]
+__all__ = ["Catalog", "CatalogPacker", "HumanInstruction", "Product", "document_text"]
 
 _FORMAT = 1  # raise it whenever the arrays, or what is read from the same official files, change
 _KEPT = 4096  # products, about 15 MB
@@ -82,6 +81,19 @@ class HumanInstruction:
     text: str
     attributes: tuple[str, ...]
     options: tuple[str, ...]
+
+
+def document_text(title: str, description: str, first_bullet: str, options: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Return the text of a product that is searched: no other field counts.
+
+    Args:
+        title: the product's name.
+        description: its description.
+        first_bullet: the first feature; an empty string if there is none.
+        options: (name, values) in the order of the catalogue.
+    """
+    option_text = ", and ".join(f"{name}: {', '.join(values)}" for name, values in options)
+    return " ".join((title, description, first_bullet, option_text)).lower()
 
 
 _STORED = attrgetter(*[field.name for field in fields(Product) if field.name != "number"])

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
+from sdar_envs.arrays import open_or_make
+from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import InvalidOption
-from sdar_envs.webshop.arrays import open_or_make
 from sdar_envs.webshop.catalog import CatalogFiles, build_catalog, open_catalog
 from sdar_envs.webshop.nouns import TitleNouns, best_nouns
 from sdar_envs.webshop.products import Catalog, Product
-from sdar_envs.webshop.search import open_or_build
 
 __all__ = ["RESULTS", "Ranking", "Shop", "UnansweredSearch", "open_shop"]
 
@@ -129,7 +129,7 @@ def _embedded_shop(num_products: int | None) -> Shop:
         )
 
     key = f"catalog-{embedded.FINGERPRINT[:32]}-{'all' if num_products is None else num_products}"
-    catalog = open_or_make(key, Catalog.open, make, Catalog.save, "catalogue")
+    catalog = open_or_make("webshop", key, Catalog.open, make, Catalog.save, what="catalogue")
     return Shop(catalog, _ranking(catalog), embedded.EmbeddedNouns())
 
 
@@ -142,4 +142,4 @@ def _official_shop(
 
 
 def _ranking(catalog: Catalog) -> Ranking:
-    return open_or_build(catalog.index_key, catalog.documents(), total=len(catalog.indexed))
+    return open_or_build("webshop", catalog.index_key, catalog.documents(), total=len(catalog.indexed))

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sdar_envs
+from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.checker import check_env
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, UnsolvableGame
 from sdar_envs.webshop import nouns as nouns_module
@@ -27,7 +28,6 @@ from sdar_envs.webshop.env import WebShopEnv
 from sdar_envs.webshop.goals import Goals, GoalTasks, verl_agent_indices
 from sdar_envs.webshop.nouns import KnownNouns, WordNouns, best_nouns
 from sdar_envs.webshop.pages import SEARCH_TEMPLATE, OriginalSessions, Pages, Session, parse_action
-from sdar_envs.webshop.search import SearchIndex
 from sdar_envs.webshop.shop import Shop
 
 ID = "sdar/WebShop-v0"

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.webshop.catalog import CatalogFiles, load_catalog
 from sdar_envs.webshop.goals import PRICE_RANGE, Goals
 from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.pages import OriginalSessions, Pages
 from sdar_envs.webshop.reward import COLORS
-from sdar_envs.webshop.search import SearchIndex
 from sdar_envs.webshop.shop import Shop
 
 DATA = Path(__file__).parent / "data"

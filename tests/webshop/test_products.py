@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.webshop import catalog as catalog_module
 from sdar_envs.webshop import embedded
@@ -21,7 +22,6 @@ from sdar_envs.webshop.oracle import plan
 from sdar_envs.webshop.pages import Pages, Session
 from sdar_envs.webshop.products import Catalog, CatalogPacker
 from sdar_envs.webshop.reachability import count_reachable
-from sdar_envs.webshop.search import SearchIndex
 from sdar_envs.webshop.shop import Shop, open_shop
 
 DATA = Path(__file__).parent / "data"

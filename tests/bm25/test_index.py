@@ -18,13 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdar_envs import arrays
+from sdar_envs.bm25 import index as search
+from sdar_envs.bm25.analyzer import analyze
+from sdar_envs.bm25.index import SearchIndex, open_or_build
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_envs.webshop import arrays, search
-from sdar_envs.webshop.analyzer import analyze
 from sdar_envs.webshop.catalog import CatalogFiles, load_catalog
-from sdar_envs.webshop.search import SearchIndex, document_text, open_or_build
+from sdar_envs.webshop.products import document_text
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "webshop" / "data"
 WORD_LIST = "red blue lamp desk shoe shoes running usb cable wood soft cotton large small tea café 灯 don't 12.5 the of"
 WORDS = WORD_LIST.split()
 
@@ -192,8 +194,8 @@ def test_odd_queries():
 
 def test_mapped_equals_built(cache):
     built = SearchIndex.build(documents())
-    first = open_or_build("three-hundred", iter(documents()))
-    again = open_or_build("three-hundred", iter(()))  # not read
+    first = open_or_build("webshop", "three-hundred", iter(documents()))
+    again = open_or_build("webshop", "three-hundred", iter(()))  # not read
     copy = pickle.loads(pickle.dumps(again))
     assert first.path == again.path == copy.path == cache / "three-hundred"
     for query in QUERIES:
@@ -248,11 +250,11 @@ def damage_by_a_file_in_its_place(folder):
 
 @pytest.mark.parametrize("damage", [value for name, value in list(globals().items()) if name.startswith("damage_by_")])
 def test_damage_is_noticed_and_repaired(cache, damage):
-    open_or_build("key", documents())
+    open_or_build("webshop", "key", documents())
     damage(cache / "key")
     with pytest.raises((CorruptData, MissingData)):
         SearchIndex.open(cache / "key")
-    repaired = open_or_build("key", documents())
+    repaired = open_or_build("webshop", "key", documents())
     assert ranking(repaired, "red lamp") == ranking(SearchIndex.build(documents()), "red lamp")
     assert SearchIndex.open(cache / "key").search("red lamp") == repaired.search("red lamp")
     assert sorted(path.name for path in cache.iterdir()) == [".key.lock", "key"]
@@ -261,7 +263,7 @@ def test_damage_is_noticed_and_repaired(cache, damage):
 def test_large_files_are_sampled(cache, monkeypatch):
     monkeypatch.setattr(arrays, "_CHECKED_WHOLE", 1000)
     monkeypatch.setattr(arrays, "_SAMPLE", 16)
-    open_or_build("key", documents())
+    open_or_build("webshop", "key", documents())
     os.truncate(cache / "key" / "documents.npy", (cache / "key" / "documents.npy").stat().st_size - 8)
     with open(cache / "key" / "documents.npy", "ab") as file:
         file.write(bytes(8))
@@ -276,11 +278,11 @@ def test_full_disk(cache, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", no_space)
         with pytest.warns(UserWarning, match="No space left on device"):
-            index = open_or_build("key", documents())
+            index = open_or_build("webshop", "key", documents())
     assert index.path is None
     assert ranking(index, "red lamp") == ranking(SearchIndex.build(documents()), "red lamp")
     assert [path.name for path in cache.iterdir()] == [".key.lock"]
-    assert open_or_build("key", documents()).path == cache / "key"
+    assert open_or_build("webshop", "key", documents()).path == cache / "key"
 
 
 def test_really_full_disk(cache):
@@ -290,13 +292,13 @@ def test_really_full_disk(cache):
     cache.mkdir(parents=True)
     code = (
         "import builtins, warnings\n"
-        "from sdar_envs.webshop import arrays, search\n"
+        "from sdar_envs import arrays\nfrom sdar_envs.bm25 import index as search\n"
         "real = open\n"
         "def full(path, mode='r', *args, **kwargs):\n"
         "    return real('/dev/full' if 'w' in mode else path, mode, *args, **kwargs)\n"
         "arrays.open = full\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
-        "    index = search.open_or_build('key', [('A', 'tea lamp')])\n"
+        "    index = search.open_or_build('webshop', 'key', [('A', 'tea lamp')])\n"
         "assert 'could not be kept' in str(caught[0].message), caught\n"
         "assert index.search('lamp') == (0,)\n"
     )
@@ -307,7 +309,7 @@ def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="could not be kept"):
-        index = open_or_build("key", documents())
+        index = open_or_build("webshop", "key", documents())
     assert index.search("red lamp") == SearchIndex.build(documents()).search("red lamp")
 
 
@@ -317,24 +319,25 @@ def test_interrupted_build_leaves_nothing(cache):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_or_build("key", interrupted())
+        open_or_build("webshop", "key", interrupted())
     (cache / ".key=0123456789abcdef").mkdir()  # what a killed process leaves
     (cache / ".key-2=0123456789abcdef").mkdir()  # another index's
-    assert open_or_build("key", documents()).path == cache / "key"
+    assert open_or_build("webshop", "key", documents()).path == cache / "key"
     assert sorted(path.name for path in cache.iterdir()) == [".key-2=0123456789abcdef", ".key.lock", "key"]
 
 
 BUILD = """
 import sys, time
 sys.path.insert(0, {folder!r})
-from sdar_envs.webshop import arrays, search
+from sdar_envs import arrays
+from sdar_envs.bm25 import index as search
 {without_lock}
 def documents():
     for i in range(3000):
         yield f"B{{i:05}}", f"lamp number {{i}} " + "tea " * (i % 7)
     time.sleep(0.3)
     print("built", file=sys.stderr)
-index = search.open_or_build("key", documents())
+index = search.open_or_build("webshop", "key", documents())
 print(index.path, index.search("tea lamp 17"))
 """
 
@@ -359,13 +362,13 @@ def test_processes_that_build_at_once(cache, lock):
 @pytest.mark.parametrize("key", ["", ".", "..", "../key", "a/b", "a\x00b", ".hidden", "x" * 101, "é"])
 def test_keys_are_file_names(cache, key):
     with pytest.raises(InvalidOption, match="the key is"):
-        open_or_build(key, documents())
+        open_or_build("webshop", key, documents())
     assert not cache.exists()
 
 
 def test_progress_goes_to_standard_error(cache, capsys, monkeypatch):
     monkeypatch.setattr(search, "_SHOW_PROGRESS_FROM", 10)
-    open_or_build("key", documents())
-    open_or_build("quiet", documents(), progress=False)
-    open_or_build("stream", iter(documents()), total=300)
+    open_or_build("webshop", "key", documents())
+    open_or_build("webshop", "quiet", documents(), progress=False)
+    open_or_build("webshop", "stream", iter(documents()), total=300)
     assert capsys.readouterr().out == ""

@@ -123,19 +123,22 @@ def _checksum(file: Path) -> int:
 
 
 def open_or_make(
+    suite: str,
     key: str,
     open_path: Callable[[Path], MadeT],
     make: Callable[[], MadeT],
     save: Callable[[MadeT, Path], None],
+    *,
     what: str,
 ) -> MadeT:
-    """Open the folder `key` of the cache, or make what it should hold and keep it there.
+    """Open the folder `key` of a suite's cache, or make what it should hold and keep it there.
 
     Of several processes that want the same, one makes it and the others wait (where the system has no file locks, all
     do and one's work is kept). A damaged folder is replaced. If the cache cannot be written, what was made is
     returned all the same and a warning says so.
 
     Args:
+        suite: the folder of the cache, such as `webshop`.
         key: names the content: other content, another key. Letters, digits, `.`, `_` and `-`.
         open_path: reads a folder; raises `MissingData` or `CorruptData`.
         make: makes the content anew.
@@ -147,7 +150,7 @@ def open_or_make(
     """
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", key):
         raise InvalidOption(f"the key is {key[:200]!r}; wanted up to 100 letters, digits, '.', '_' and '-'.")
-    folder = cache_dir() / "webshop"
+    folder = cache_dir() / suite
     kept = _try_open(open_path, folder / key)
     if kept is not None:
         return kept

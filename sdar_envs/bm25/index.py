@@ -1,14 +1,14 @@
-"""The search engine: BM25 over product texts, with the ranking of the original's Lucene index, order included.
+"""The search engine: BM25 with the ranking of a Lucene index, order included.
 
-`SearchIndex.build` reads (ASIN, text) pairs as a stream; `search` returns the numbers of the best documents.
+`SearchIndex.build` reads (id, text) pairs as a stream; `search` returns the numbers of the best documents.
 A score is what Lucene 8.11 computes with k1 = 0.9 and b = 0.4: float32 throughout, document lengths
 rounded down to the 256 that fit a byte, a repeated query word counted as a boost, one sum in float64. Equal scores
-come in the order of ASINs. There is no query syntax, no fuzzy match and, unlike in Lucene, no limit of 1,024
+come in the order of ids. There is no query syntax, no fuzzy match and, unlike in Lucene, no limit of 1,024
 words in a query.
 
 On disk an index is a folder of `.npy` files and one `index.json`, memory-mapped by `open`, so that the processes of
 a machine share one copy. A posting takes six bytes: the document, and a code for the pair (word count, length).
-`sdar_envs.webshop.arrays` says which damage `open` notices.
+`sdar_envs.arrays` says which damage `open` notices.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sdar_envs.arrays import open_arrays, open_or_make, running_sum, save_arrays
+from sdar_envs.bm25.analyzer import analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
-from sdar_envs.webshop.analyzer import analyze, term, tokenize
-from sdar_envs.webshop.arrays import open_arrays, open_or_make, running_sum, save_arrays
 
-__all__ = ["SearchIndex", "document_text", "open_or_build"]
+__all__ = ["SearchIndex", "open_or_build"]
 
 _K1 = np.float32(0.9)
 _B = np.float32(0.4)
@@ -41,19 +41,6 @@ _TOKENS_PER_RUN = 4_000_000
 _POSTINGS_AT_ONCE = 1 << 23  # bounds what a query of thousands of words takes: about 200 MB
 _CACHED_QUERIES = 2_048
 _LONGEST_CACHED_QUERY = 1_000
-
-
-def document_text(title: str, description: str, first_bullet: str, options: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return the text of a product that is searched: no other field counts.
-
-    Args:
-        title: the product's name.
-        description: its description.
-        first_bullet: the first feature; an empty string if there is none.
-        options: (name, values) in the order of the catalogue.
-    """
-    option_text = ", and ".join(f"{name}: {', '.join(values)}" for name, values in options)
-    return " ".join((title, description, first_bullet, option_text)).lower()
 
 
 def _length_steps() -> NDArray[np.int64]:
@@ -78,7 +65,7 @@ class _Arrays(NamedTuple):
         documents: the documents of each posting, ascending within a term.
         codes: for each posting, a row of `pairs` (two bytes, or four if there are more than 65,536).
         pairs: (word count in the document, length step of the document), sorted.
-        ranks: for each document, its place in the order of ASINs.
+        ranks: for each document, its place in the order of ids.
     """
 
     term_bytes: NDArray[np.uint8]
@@ -227,15 +214,15 @@ class SearchIndex:
         """Index documents, in memory.
 
         Args:
-            documents: (ASIN, text) pairs; read once, none is kept.
+            documents: (id, text) pairs; read once, none is kept.
             total: how many there are, for the progress bar; by default the length if there is one.
             progress: show a bar on standard error for large builds.
         """
         if total is None and isinstance(documents, Sequence):
             total = len(documents)
         builder = _Builder()
-        for asin, text in _progress(documents, total) if progress else documents:
-            builder.add(asin, text)
+        for name, text in _progress(documents, total) if progress else documents:
+            builder.add(name, text)
         return cls(*builder.finish())
 
     # -- storing ----------------------------------------------------------------------------
@@ -316,17 +303,17 @@ class _Builder:
 
     def __init__(self) -> None:
         self._numbers = _TermNumbers()
-        self._asins: list[str] = []
+        self._names: list[str] = []
         self._tokens = array("i")
         self._token_counts = array("i")
         self._runs: list[_Run] = []
         self._counted = 0
         self._total_length = 0
 
-    def add(self, asin: str, text: str) -> None:
+    def add(self, name: str, text: str) -> None:
         """Add the next document."""
         tokens = tokenize(text)
-        self._asins.append(asin)
+        self._names.append(name)
         self._token_counts.append(len(tokens))
         self._tokens.extend(map(self._numbers.__getitem__, tokens))
         if len(self._tokens) >= _TOKENS_PER_RUN:
@@ -365,9 +352,9 @@ class _Builder:
             codes[places] = np.searchsorted(pairs, run.pairs).astype(codes.dtype)[run.codes]
             free[numbers] += run.counts
 
-        asin_order = sorted(range(len(self._asins)), key=self._asins.__getitem__)
-        asin_ranks = np.empty(len(self._asins), dtype=np.int32)
-        asin_ranks[asin_order] = np.arange(len(self._asins), dtype=np.int32)
+        name_order = sorted(range(len(self._names)), key=self._names.__getitem__)
+        name_ranks = np.empty(len(self._names), dtype=np.int32)
+        name_ranks[name_order] = np.arange(len(self._names), dtype=np.int32)
         arrays = _Arrays(
             term_bytes=term_bytes,
             term_ends=term_ends,
@@ -375,7 +362,7 @@ class _Builder:
             documents=documents,
             codes=codes,
             pairs=np.stack((pairs >> 8, pairs & 255), axis=1),
-            ranks=asin_ranks,
+            ranks=name_ranks,
         )
         return arrays, self._counted, self._total_length
 
@@ -408,7 +395,7 @@ class _Builder:
             _Run(
                 terms=terms[term_starts],
                 counts=np.diff(term_starts, append=len(terms)),
-                documents=(places + (len(self._asins) - size)).astype(np.int32),
+                documents=(places + (len(self._names) - size)).astype(np.int32),
                 codes=codes.astype(np.uint16 if len(pairs) <= 1 << 16 else np.uint32),
                 pairs=pairs,
             )
@@ -422,24 +409,23 @@ def _progress(documents: Iterable[tuple[str, str]], total: int | None) -> Iterab
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import track  # noqa: PLC0415
 
-    return track(
-        documents, "Indexing WebShop products (once)", total=total, console=Console(stderr=True), transient=True
-    )
+    return track(documents, "Indexing for the search (once)", total=total, console=Console(stderr=True), transient=True)
 
 
 # -- the cache ----------------------------------------------------------------------------------
 
 
 def open_or_build(
-    key: str, documents: Iterable[tuple[str, str]], *, total: int | None = None, progress: bool = True
+    suite: str, key: str, documents: Iterable[tuple[str, str]], *, total: int | None = None, progress: bool = True
 ) -> SearchIndex:
-    """Open the cached index `key`, or build and cache it.
+    """Open the cached index `key` of a suite, or build and cache it.
 
     A damaged index is replaced. If the cache cannot be written, the index works from memory and a warning says so.
 
     Args:
+        suite: the folder of the cache, such as `webshop`.
         key: names the documents: other documents, another key. Letters, digits, `.`, `_` and `-`.
-        documents: (ASIN, text) pairs; read only if the index has to be built.
+        documents: (id, text) pairs; read only if the index has to be built.
         total: how many there are, for the progress bar; by default the length if there is one.
         progress: show a bar on standard error for large builds.
 
@@ -447,9 +433,10 @@ def open_or_build(
         InvalidOption: the key is no file name.
     """
     return open_or_make(
+        suite,
         key,
         SearchIndex.open,
         lambda: SearchIndex.build(documents, total=total, progress=progress),
         SearchIndex.save,
-        "search index",
+        what="search index",
     )

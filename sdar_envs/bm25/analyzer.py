@@ -153,7 +153,7 @@ class _Grammar(NamedTuple):
 @lru_cache(maxsize=1)
 def _grammar() -> _Grammar:
     classes = bytearray(b"o" * 0x110000)
-    table = resources.files("sdar_envs.webshop").joinpath("data/token_classes.txt").read_text("ascii")
+    table = resources.files("sdar_envs.bm25").joinpath("data/token_classes.txt").read_text("ascii")
     for line in table.splitlines():
         sign, *ranges = line.split(" ")
         if sign == "#":

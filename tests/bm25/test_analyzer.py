@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdar_envs.webshop import analyzer
-from sdar_envs.webshop.analyzer import MAX_TOKEN_UNITS, analyze, stem, term, tokenize
+from sdar_envs.bm25 import analyzer
+from sdar_envs.bm25.analyzer import MAX_TOKEN_UNITS, analyze, stem, term, tokenize
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "webshop" / "data"
 
 
 def recorded():
@@ -137,7 +137,7 @@ def test_hostile_text_takes_linear_time(unit):
 def test_the_table_is_read_when_it_is_needed():
     code = (
         "import sys, sdar_envs; assert not [m for m in sys.modules if m.startswith('sdar_envs.webshop.')];"
-        "from sdar_envs.webshop import analyzer as a; a.analyze('plain text');"
+        "from sdar_envs.bm25 import analyzer as a; a.analyze('plain text');"
         "assert a._grammar.cache_info().currsize == 0; a.analyze('\\u00e9');"
         "assert a._grammar.cache_info().currsize == 1"
     )

@@ -1,0 +1,1 @@
+"""Text search without dependencies: terms as Lucene makes them, ranking by BM25, mapped from disk."""
