@@ -16,16 +16,16 @@ __all__ = ["Hit", "Passage", "RetrievalFailed", "Retriever"]
 
 
 class RetrievalFailed(SdarError, RuntimeError):
-    """A search engine could not be asked, or gave no usable answer. Never shown to a model unless somebody asks for it."""
+    """A search engine could not be asked, or gave no usable answer. No model sees it unless somebody asks for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage in the form of the field's corpora.
+    r"""A passage in the form of the field's corpora.
 
     Attributes:
         id: unique in its corpus.
-        contents: the title in double quotes, a line break, the text: `"Lima"\\nLima is ...`.
+        contents: the title in double quotes, a line break, the text: `"Lima"\nLima is ...`.
     """
 
     id: str
