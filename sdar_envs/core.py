@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 import numbers
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeGuard, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -34,6 +34,7 @@ __all__ = [
     "Unicode",
     "index_from_id",
     "is_integer",
+    "rebuilt",
     "text_env",
 ]
 
@@ -176,13 +177,14 @@ def _create_zero_text(space: Unicode) -> str:  # type: ignore[misc]
 
 
 class Outcome(NamedTuple):
-    """What an action did: returned by an environment's `_act`."""
+    """What an action did: returned by an environment's `_act`. `truncated` ends an episode that cannot go on."""
 
     observation: str
     score: float
     terminated: bool
     is_success: bool
     is_action_valid: bool
+    truncated: bool = False
 
 
 StateT = TypeVar("StateT")
@@ -324,7 +326,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         self._observation = outcome.observation
         self._action = action
         self._step_count += 1
-        truncated = not outcome.terminated and self._step_count >= self.max_steps
+        truncated = not outcome.terminated and (outcome.truncated or self._step_count >= self.max_steps)
         self._over = outcome.terminated or truncated
         if self.render_mode == "human":
             print(self._frame())
@@ -394,6 +396,18 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
             UnknownName: this environment has no oracle.
         """
         raise UnknownName(f"{self._env_id()} has no oracle.")
+
+    @classmethod
+    def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
+        """Do at once what the next steps of several environments would each do for themselves; nothing by default.
+
+        `TextVectorEnv` calls it before it steps them. It changes no episode, and if it raises, no environment was
+        stepped.
+
+        Args:
+            envs: environments of this class whose episodes are running.
+            actions: one command for each.
+        """
 
     # -- what an environment implements -----------------------------------------------------
 
@@ -472,9 +486,23 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
             **self._extra_info(),
         }
 
+    def _position(self) -> tuple[Any, ...]:
+        """Return where this environment stands, for `rebuilt`."""
+        episode = None if self._task is None else self.snapshot()
+        return self.spec, self._np_random, self._np_random_seed, episode
+
     def _frame(self) -> str:
         command = "" if self._action is None else f"> {self._action}\n"
         return f"{command}{self._observation}"
+
+
+def rebuilt(kind: type[TextEnv[Any]], arguments: Mapping[str, Any], position: tuple[Any, ...]) -> TextEnv[Any]:
+    """Make an environment anew where another one stood: for environments whose data is shared and not copied."""
+    env = kind(**arguments)
+    env.spec, env._np_random, env._np_random_seed, episode = position
+    if episode is not None:
+        env.restore(episode)
+    return env
 
 
 def is_integer(value: object) -> TypeGuard[int]:

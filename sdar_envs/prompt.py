@@ -11,7 +11,7 @@ nothing: any text gives an action, and `is_valid` says whether the format was ke
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -51,12 +51,14 @@ class PromptStyle:
         lowercase: lower-case the action.
         hidden_commands: admissible commands that the prompt does not list; they still work.
         list_commands: list the admissible commands at all.
-        keep_tag: the action keeps its tag (`<search>query</search>`), for environments that read tags.
+        tag_is_command: the tag names the command: `<search>query</search>` is the action `search[query]`. A completion
+            that is not valid gives an empty action then, so that nothing of it is carried out.
         allow_repeats: accept several action blocks, of which the first counts. Otherwise a completion with
             more than one opening action tag, wherever it stands, is invalid.
         require_reasoning: accept only completions that hold `<think>` and `</think>`.
         refuse_cjk: accept only completions without CJK ideographs (U+4E00 to U+9FFF).
         max_characters: leave the history out of user messages that would be longer; None is no limit.
+        parse: reads completions in a way of its own, instead of by these rules.
     """
 
     role: str
@@ -64,11 +66,12 @@ class PromptStyle:
     lowercase: bool = False
     hidden_commands: frozenset[str] = frozenset()
     list_commands: bool = True
-    keep_tag: bool = False
+    tag_is_command: bool = False
     allow_repeats: bool = True
     require_reasoning: bool = True
     refuse_cjk: bool = True
     max_characters: int | None = None
+    parse: Callable[[str], ParsedCompletion] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,20 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
             ),
             lowercase=True,
             max_characters=13_000,
+        ),
+        "search_qa": PromptStyle(
+            role=(
+                "You answer a question with the help of a search engine. A search shows a few passages of an "
+                "encyclopedia: ask for one fact at a time, in the words that its title would have, and use what you "
+                "read to ask for the next. You have few turns, so answer as soon as you know: the answer ends the "
+                "task. It is compared word by word, so give the bare name, number or date and no sentence."
+            ),
+            action_tags=("search", "answer"),
+            list_commands=False,
+            tag_is_command=True,
+            allow_repeats=False,
+            require_reasoning=False,
+            refuse_cjk=False,
         ),
     }
 )
@@ -172,10 +189,10 @@ def render_messages(
     if style.list_commands and commands:
         after.append("Commands you can give now:\n" + "\n".join(commands))
     after.append(_answer_format(style))
-    past = _history(history, history_length)
+    past = _history(style, history, history_length)
     content = "\n\n".join(before + past + after)
     if style.max_characters is not None and len(content) > style.max_characters:
-        content = "\n\n".join(before + _history(history, 0) + after)
+        content = "\n\n".join(before + _history(style, history, 0) + after)
     messages = [] if system is None else [{"role": "system", "content": system}]
     return [*messages, {"role": "user", "content": content}]
 
@@ -194,13 +211,15 @@ def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled
             read as if the model had written it.
     """
     whole = prefilled + text
+    if style.parse is not None:
+        return style.parse(whole)
     block = None
     for tag in style.action_tags:
         opening = _tag(tag).search(whole)
         closing = _tag(f"/{tag}").search(whole, opening.end()) if opening else None
         if opening and closing:
             inner = whole[opening.end() : closing.start()].strip()
-            block = f"<{tag}>{inner}</{tag}>" if style.keep_tag else inner
+            block = f"{tag}[{inner}]" if style.tag_is_command else inner
             break
     is_valid = block is not None
     if not style.allow_repeats:
@@ -209,6 +228,8 @@ def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled
         is_valid = is_valid and "<think>" in whole and "</think>" in whole
     if style.refuse_cjk:
         is_valid = is_valid and not _CJK.search(whole)
+    if style.tag_is_command and not is_valid:
+        block = ""
     action = _last_line(text) if block is None else block
     return ParsedCompletion(action.lower() if style.lowercase else action, is_valid, _reasoning(whole))
 
@@ -218,39 +239,51 @@ def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
 
     Args:
         style: the suite's style.
-        action: a command; with its tag if the style keeps tags.
+        action: a command.
         reasoning: what to think before.
 
     Raises:
         InvalidOption: no completion of this style is valid and holds this action and this reasoning.
     """
-    tag = style.action_tags[0]
     action = action.strip().lower() if style.lowercase else action.strip()
-    block = action if style.keep_tag else f"<{tag}>{action}</{tag}>"
-    text = f"<think>{reasoning}</think>\n{block}"
+    text = f"<think>{reasoning}</think>\n{_block(style, action)}"
     if parse_completion(text, style) != ParsedCompletion(action, True, reasoning.strip()):
         raise InvalidOption(
             f"the action {action!r:.80} with the reasoning {reasoning!r:.80} does not survive the format: wanted "
             f"text without the tags think and {', '.join(style.action_tags)}"
             f"{' inside and without CJK characters' if style.refuse_cjk else ' inside'}"
-            f"{', and the action in one of the action tags' if style.keep_tag else ''}."
+            f"{', and a command named like a tag' if style.tag_is_command else ''}."
         )
     return text
 
 
-def _history(history: Sequence[Turn], length: int) -> list[str]:
+def _history(style: PromptStyle, history: Sequence[Turn], length: int) -> list[str]:
     """Return the paragraphs on the past: none at the first turn."""
     if not history:
         return []
     start = max(0, len(history) - length)
     shown = [
-        f"Turn {number}, observation: {turn.observation}\nTurn {number}, action: {turn.action}"
+        f"Turn {number}, observation: {turn.observation}\nTurn {number}, action: {_shown(style, turn.action)}"
         for number, turn in enumerate(history[start:], start + 1)
     ]
     taken = f"Steps taken so far: {len(history)}."
     if shown and start:
         taken += f" The last {len(shown)}:" if len(shown) > 1 else " The last one:"
     return ["\n".join([taken, *shown])]
+
+
+def _shown(style: PromptStyle, action: str) -> str:
+    """Return an action as the model wrote it."""
+    return _block(style, action) if style.tag_is_command else action
+
+
+def _block(style: PromptStyle, action: str) -> str:
+    """Return the block that `parse_completion` reads as this action; the action itself if there is none."""
+    if not style.tag_is_command:
+        return f"<{style.action_tags[0]}>{action}</{style.action_tags[0]}>"
+    tag, bracket, rest = action.partition("[")
+    is_command = bracket and rest.endswith("]") and tag in style.action_tags
+    return f"<{tag}>{rest[:-1].strip()}</{tag}>" if is_command else action
 
 
 def _answer_format(style: PromptStyle) -> str:

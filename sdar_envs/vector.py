@@ -97,6 +97,10 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         # Lists, not arrays: reading one element of an array costs as much as a small environment's step.
+        bases = [(i, env.unwrapped) for i, env in enumerate(envs)]
+        self._preparable = [
+            (i, env) for i, env in bases if isinstance(env, TextEnv) and type(env).prepare != TextEnv.prepare
+        ]
         self._observations = [""] * self.num_envs
         self._terminated = [False] * self.num_envs
         self._truncated = [False] * self.num_envs
@@ -171,6 +175,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
             self._terminated = [False] * self.num_envs
             self._truncated = [False] * self.num_envs
         has_final = False
+        self._prepare(actions)
         for i, env in enumerate(self.envs):
             if self._terminated[i] or self._truncated[i]:
                 if self.autoreset_mode is AutoresetMode.DISABLED:
@@ -277,6 +282,18 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         return self.get_attr("np_random_seed")
 
     # -- inside -----------------------------------------------------------------------------
+
+    def _prepare(self, actions: Sequence[str | None]) -> None:
+        """Let environments do together what their steps would do one by one, if their class has a way to."""
+        prepared: dict[type[TextEnv[Any]], tuple[list[Any], list[str]]] = {}
+        for i, env in self._preparable:
+            action = actions[i]
+            if action is not None and not (self._terminated[i] or self._truncated[i]):
+                envs, of = prepared.setdefault(type(env), ([], []))
+                envs.append(env)
+                of.append(action)
+        for kind, (envs, of) in prepared.items():
+            kind.prepare(envs, of)
 
     def _reset_one(
         self, index: int, env: TextEnv[Any], seed: int | None, options: dict[str, Any] | None

@@ -22,7 +22,7 @@ WEBSHOP = STYLES["webshop"]
 SEARCH = PromptStyle(
     role="You answer questions and can search.",
     action_tags=("search", "answer"),
-    keep_tag=True,
+    tag_is_command=True,
     allow_repeats=False,
     require_reasoning=False,
     refuse_cjk=False,
@@ -214,15 +214,17 @@ def test_a_prefilled_tag_counts():
 @pytest.mark.parametrize(
     ("text", "action", "is_valid"),
     [
-        ("<search> who? </search>", "<search>who?</search>", True),
-        ("<SEARCH>q</SEARCH>", "<search>q</search>", True),
-        ("<think>x</think><answer>Paris</answer>", "<answer>Paris</answer>", True),
-        ("<search></search>", "<search></search>", True),
-        ("<answer>x</answer><search>a</search>", "<search>a</search>", False),
-        ("<search>a</search><search>b</search>", "<search>a</search>", False),
-        ("<think>maybe <answer></think><answer>y</answer>", "<answer></think><answer>y</answer>", False),
-        ("<answer>x", "<answer>x", False),
-        ("<\u017fearch>q</\u017fearch>", "<\u017fearch>q</\u017fearch>", False),
+        ("<search> who? </search>", "search[who?]", True),
+        ("<SEARCH>q</SEARCH>", "search[q]", True),
+        ("<think>x</think><answer>Paris</answer>", "answer[Paris]", True),
+        ("<search></search>", "search[]", True),
+        ("<search>a]b[</search>", "search[a]b[]", True),
+        ("<answer>x</answer><search>a</search>", "", False),
+        ("<search>a</search><search>b</search>", "", False),
+        ("<think>maybe <answer></think><answer>y</answer>", "", False),
+        ("<answer>x", "", False),
+        ("search[a]", "", False),
+        ("<\u017fearch>q</\u017fearch>", "", False),
     ],
 )
 def test_two_tags_of_which_one_is_wanted_once(text, action, is_valid):
@@ -269,7 +271,7 @@ def test_a_rendered_completion_reads_back(action, reasoning, style):
 
 
 def test_rendering_refuses_what_would_not_read_back():
-    assert render_completion(SEARCH, "<answer>4</answer>", "2 + 2") == "<think>2 + 2</think>\n<answer>4</answer>"
+    assert render_completion(SEARCH, "answer[4]", "2 + 2") == "<think>2 + 2</think>\n<answer>4</answer>"
     for style, action, reasoning in [
         (ALFWORLD, "look</action>", ""),
         (ALFWORLD, "look", "or <action>wait</action>?"),

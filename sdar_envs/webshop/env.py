@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from sdar_envs.core import Outcome, Task, TextEnv, is_integer
+from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean
 from sdar_envs.webshop.goals import CANONICAL_SEED, SPLITS, VERL_AGENT_SPLITS, Goal, Goals, GoalTasks
 from sdar_envs.webshop.oracle import plan
@@ -156,8 +156,7 @@ class WebShopEnv(TextEnv[State]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The shop is shared, large and mapped from files: a copy finds it again and takes over the episode.
-        episode = None if self._task is None else self.snapshot()
-        return _rebuild, (self._arguments, self.spec, self._np_random, self._np_random_seed, episode)
+        return rebuilt, (type(self), self._arguments, self._position())
 
     @property
     def shop(self) -> Shop:
@@ -234,14 +233,6 @@ class WebShopEnv(TextEnv[State]):
     def _start(self, task: Task) -> Session:
         goal = self.source.goal(task)
         return Session(self._pages, self.source.goals, goal, str(goal.index))
-
-
-def _rebuild(arguments: dict[str, Any], spec: Any, rng: Any, seed: int | None, episode: Any) -> WebShopEnv:
-    env = WebShopEnv(**arguments)
-    env.spec, env._np_random, env._np_random_seed = spec, rng, seed
-    if episode is not None:
-        env.restore(episode)
-    return env
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,69 @@
+"""What a search shows: passages in an information block, in three forms.
+
+`fixed` is ours. `sdar` is a JSON object, so line breaks, quotes and every character beyond ASCII come escaped.
+`search_r1` puts the title into the first line. The latter two are the originals', to the character.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from sdar_envs.search_qa.retrieval import Hit
+
+__all__ = ["BLOCKS", "fixed_block", "listed", "neutral", "sdar_block", "search_r1_block"]
+
+# Tags by which prompts and transcripts are taken apart, and the marks of chat templates.
+_CONTROL_TAG = re.compile(r"<(\s*/?\s*(?:think|search|information|answer|action)\s*)>", re.IGNORECASE)
+_SPECIAL_TOKEN = re.compile(r"<(\|[^|<>]*\|)>")
+
+
+def neutral(text: str) -> str:
+    """Return a passage with control tags and special tokens in square brackets: text, and nothing but text."""
+    return _SPECIAL_TOKEN.sub(r"[\1]", _CONTROL_TAG.sub(r"[\1]", text))
+
+
+def fixed_block(hits: Sequence[Hit]) -> str:
+    """Return the passages as they are, control tags aside, one to a paragraph."""
+    if not hits:
+        return "<information>\nNo passage found.\n</information>"
+    shown = "\n".join(f"Doc {number}: {neutral(hit.passage.contents.strip())}" for number, hit in enumerate(hits, 1))
+    return f"<information>\n{shown}\n</information>"
+
+
+def listed(contents: Sequence[str]) -> str:
+    """Return passages as the reference's search tool lists them."""
+    return "".join(f"Doc {number}: {text.strip()}\n" for number, text in enumerate(contents, 1))
+
+
+def sdar_block(text: str) -> str:
+    """Return what the reference's search tool said as its environment shows it.
+
+    Source: `SearchEnv` of skyrl_gym in SDAR and verl-agent: `json.dumps` with its defaults.
+    """
+    return f"<information>{json.dumps({'result': text})}</information>"
+
+
+def search_r1_block(hits: Sequence[Hit]) -> str:
+    """Return the passages as Search-R1 shows them: the title with its quotes in the first line.
+
+    Source: `_passages2string` and `execute_predictions` in Search-R1's `generation.py`. The cut at 500 tokens, which
+    needs the policy's tokenizer, is left to the trainer.
+    """
+    shown = ""
+    for number, hit in enumerate(hits, 1):
+        title, _, text = hit.passage.contents.partition("\n")
+        shown += f"Doc {number}(Title: {title}) {text}\n"
+    return f"\n\n<information>{shown.strip()}</information>\n\n"
+
+
+BLOCKS: Mapping[str, Callable[[Sequence[Hit]], str]] = MappingProxyType(
+    {
+        "fixed": fixed_block,
+        "sdar": lambda hits: sdar_block(listed([hit.passage.contents for hit in hits])),
+        "search-r1": search_r1_block,
+    }
+)
+"""By behaviour: what hits look like."""

@@ -1,0 +1,294 @@
+"""`sdar/SearchQA-v0`: answer questions by searching a corpus, scored as in the published benchmarks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self, get_args
+
+from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.search_qa.episode import BEHAVIOURS, METRICS, Behaviour, Episode, Finding, Metric, State
+from sdar_envs.search_qa.questions import Question
+from sdar_envs.search_qa.retrieval import Retriever
+from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
+from sdar_envs.search_qa.tool import ON_ERROR, OnError, SearchTool, open_tool
+
+__all__ = ["SearchQAEnv"]
+
+_ID = "sdar/SearchQA-v0"
+
+Data = Literal["embedded", "official"]
+
+_COMMANDS = ("answer[<your answer>]", "search[<your query>]")
+
+
+class SearchQAEnv(TextEnv[State]):
+    """Read a question, search, read passages, answer; exact match decides.
+
+    **Observation**: at first the question, then what the last command did: after a search, the best passages in an
+    information block.
+
+    **Action**: `search[query]` or `answer[text]`. What is neither changes nothing and counts as a turn, with
+    `info["is_action_valid"]` False. `sdar_envs.prompt` makes these of `<search>` and `<answer>` tags.
+
+    **Reward**: 0 until the end, then the score of the answer by `reward`: `em` (1 for exact match after
+    normalisation), `f1`, `sub_em` (a golden answer stands in it) or `em_format` (Search-R1's, with part of the reward
+    for format). Times `reward_scale`.
+
+    **Episode end**: `terminated` by an answer; `truncated` after `max_steps` turns.
+
+    **Info**: the common keys (`sdar_envs.INFO_TYPES`); `score` is the score by `reward`, `is_success` says that the
+    exact match is 1, `task_type` is the kind of question. `admissible_commands` are two templates, which stand for
+    any query and any answer. Besides: `data_set`; `metrics`, the answer's score by each metric, 0 before the end;
+    `answer`, empty before; `searches`, carried out so far; `passage_ids` of this turn's search; `supporting_found` and
+    `supporting_hit`, how many of the passages that the answer follows from were found so far, and whether any (0
+    where a data set does not tell); `retrieval_error`, empty unless a search failed and `on_error` is not
+    `raise`. With `reveal_answers`, `golden_answers`.
+
+    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent, `search-r1` the information
+    blocks and the last turn of Search-R1. `fixed`, the default, departs from the former in this:
+
+    | the reference (`sdar`) | `fixed` |
+    |---|---|
+    | passages come as JSON: line breaks, quotes and all beyond ASCII are escaped | passages come as they are |
+    | tags in passages stand as they are, and chat templates may read them | `<answer>` and its like become `[answer]` |
+    | the last answer block of the whole transcript is scored, also one inside a passage | only the answer is scored |
+    | the last turn never searches: three searches in four turns | the last turn may search; turns left are shown |
+    | an invalid completion is carried out and punished | it is not carried out |
+    | what is no command is answered with silence | the answer says what a command is |
+    | `tool_calling` is True without a tool call | `searches` counts what was carried out |
+    | a failed search is a passage for the model | it is an error, or as `on_error` says |
+    | each environment asks the server for itself, once per search | a vector asks once for all, repeated queries once |
+    | one of two dialects; the other's 422 goes to the model | both, found out by itself |
+    | a dead server costs 45 s for each search | one deadline for all retries |
+    | golden answers that are a bare list end in `TypeError` at the reward | any form is read when data is loaded |
+    | success is a mean over batches, so small batches count more | every episode counts once |
+
+    Args:
+        data: `embedded` (facts that come with the package) or `official` (from `data_dir`).
+        split: `train`, `dev` or `test`; of official data, those that are there.
+        data_dir: folder of the official files, see `sdar_envs.search_qa.tasks`; None for `$SEARCH_QA_DATA`.
+        data_sets: of official data, only these; None for all.
+        question_type: the kind of questions of data sets that are not known here and name none.
+        retriever: `embedded`, the folder of an index (`sdar index build`), the address of a retrieval server or a list
+            of addresses, or an object (see `sdar_envs.search_qa.retrieval`). None is `embedded` for embedded data, and
+            refused for official data.
+        topk: passages for a search.
+        compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
+        reward: `em`, `f1`, `sub_em` or `em_format`.
+        on_error: what a failed search does. `raise`: `step` raises `RetrievalFailed`, and the episode stays as it was,
+            so the step can be tried again. `observe`: the model reads of the failure. `truncate`: the episode is
+            truncated.
+        search_seconds: how long one search by a server may take, retries included; with `compat="sdar"`, how long
+            each of ten attempts may take.
+        reveal_answers: give the golden answers in `info`.
+        max_steps: turns.
+        reward_scale: factor on the reward.
+        render_mode: None, `ansi` or `human`.
+    """
+
+    evaluation_split = "test"
+
+    def __init__(
+        self,
+        *,
+        data: Data = "embedded",
+        split: str = "train",
+        data_dir: str | None = None,
+        data_sets: Sequence[str] | None = None,
+        question_type: str | None = None,
+        retriever: str | Sequence[str] | Retriever | None = None,
+        topk: int = 3,
+        compat: Behaviour = "fixed",
+        reward: Metric = "em",
+        on_error: OnError = "raise",
+        search_seconds: float = 60.0,
+        reveal_answers: bool = False,
+        max_steps: int = 4,
+        reward_scale: float = 1.0,
+        render_mode: str | None = None,
+    ) -> None:
+        for name, value, allowed in (
+            ("data", data, get_args(Data)),
+            ("compat", compat, BEHAVIOURS),
+            ("reward", reward, METRICS),
+            ("on_error", on_error, ON_ERROR),
+        ):
+            if value not in allowed:
+                raise InvalidOption(
+                    f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
+                )
+        if not is_integer(topk) or topk < 1:
+            raise InvalidOption(f"topk is {topk!r}; wanted an integer of at least 1.")
+        if isinstance(search_seconds, (bool, str)) or not 0 < search_seconds < math.inf:
+            raise InvalidOption(f"search_seconds is {search_seconds!r}; wanted a positive number.")
+        self._arguments = {
+            "data": data,
+            "split": split,
+            "data_dir": data_dir,
+            "data_sets": data_sets,
+            "question_type": question_type,
+            "retriever": retriever,
+            "topk": topk,
+            "compat": compat,
+            "reward": reward,
+            "on_error": on_error,
+            "search_seconds": search_seconds,
+            "reveal_answers": reveal_answers,
+            "max_steps": max_steps,
+            "reward_scale": reward_scale,
+            "render_mode": render_mode,
+        }
+        super().__init__(
+            _tasks(data, data_dir, data_sets, question_type),
+            split=split,
+            max_steps=max_steps,
+            reward_scale=reward_scale,
+            render_mode=render_mode,
+        )
+        self.source: QuestionTasks
+        self.topk = int(topk)
+        self.compat: Behaviour = compat
+        self._metric: Metric = reward
+        self._reveals = bool(reveal_answers)
+        self._truncates = on_error == "truncate"
+        self._tool = open_tool(
+            _where(retriever, data),
+            self.topk,
+            float(search_seconds),
+            as_reference=compat == "sdar",
+            shows_failures=on_error != "raise",
+        )
+        self._prepared: tuple[str, Finding] | None = None
+        self._episode: Episode
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The corpus is shared and mapped from files: a copy finds it again and takes over the episode.
+        return rebuilt, (type(self), self._arguments, self._position())
+
+    @property
+    def question(self) -> Question:
+        """The question being answered, its golden answers included."""
+        return question_of(self.task)
+
+    @classmethod
+    def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
+        """Search once for all that these environments would search for one by one."""
+        wanted: dict[int, tuple[SearchTool, list[tuple[Self, str]]]] = {}
+        for env, action in zip(envs, actions, strict=True):
+            query = None if env._over else env._episode.query(action)
+            if query is not None:
+                wanted.setdefault(id(env._tool), (env._tool, []))[1].append((env, query))
+        for tool, asked in wanted.values():
+            findings = tool.find([query for _, query in asked])
+            for (env, query), finding in zip(asked, findings, strict=True):
+                env._prepared = (query, finding)
+
+    def oracle_plan(self) -> tuple[str, ...]:
+        """Return the searches that are left of the question's hops, as far as there are turns, and its answer.
+
+        Raises:
+            EpisodeOver: nothing was reset yet.
+            UnknownName: the data set does not say what to search for.
+        """
+        question = self.question
+        if not question.queries:
+            raise UnknownName(
+                f"{_ID} knows no plan for {self.task.id!r}: its data set does not say which passages the answer "
+                "follows from. The embedded questions do."
+            )
+        if self._over:
+            return ()
+        hops = zip(question.queries, question.supporting, strict=True)
+        missing = [f"search[{query}]" for query, passage in hops if passage not in self._episode.state.found]
+        turns = self.max_steps - self._step_count
+        return (*missing[: max(0, turns - 1)], f"answer[{question.answers[0]}]")
+
+    def _begin(self, task: Task) -> str:
+        self._episode = Episode(question_of(task), self.compat, self.max_steps)
+        self._prepared = None
+        return task.instruction
+
+    def _act(self, action: str) -> Outcome:
+        episode = self._episode
+        query = episode.query(action)
+        finding = None
+        if query is not None:
+            prepared, self._prepared = self._prepared, None
+            if prepared is not None and prepared[0] == query:
+                finding = prepared[1]
+            else:
+                (finding,) = self._tool.find([query])
+        reply = episode.act(action, finding)
+        scores = episode.scores()
+        return Outcome(
+            reply.observation,
+            scores[self._metric],
+            # Under `sdar` an episode that ran out of turns is over too, but that is no end of the task.
+            episode.state.is_over and (episode.state.answer is not None or episode.state.turns < self.max_steps),
+            scores["em"] == 1.0,
+            reply.is_valid,
+            self._truncates and episode.state.failure != "",
+        )
+
+    def _commands(self) -> list[str]:
+        return list(_COMMANDS)
+
+    def _save(self) -> State:
+        return self._episode.state
+
+    def _load(self, task: Task, state: State) -> None:
+        self._episode = Episode(question_of(task), self.compat, self.max_steps, state)
+        self._prepared = None
+
+    def _variant(self) -> str:
+        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}"
+
+    def _env_id(self) -> str:
+        return _ID
+
+    def _reward(self, outcome: Outcome) -> float:
+        return outcome.score
+
+    def _extra_info(self) -> dict[str, Any]:
+        episode = self._episode
+        state = episode.state
+        info: dict[str, Any] = {
+            "data_set": episode.question.data_set,
+            "metrics": {str(name): score for name, score in episode.scores().items()},
+            "answer": state.answer or "",
+            "searches": state.searches,
+            "passage_ids": list(state.passages),
+            "supporting_found": len(state.found),
+            "supporting_hit": bool(state.found),
+            "retrieval_error": state.failure,
+        }
+        if self.compat == "sdar":
+            # The reference says so of every turn before the last, whether or not a tool was called.
+            info["tool_calling"] = state.turns > 0 and not state.is_over
+        if self._reveals:
+            info["golden_answers"] = list(episode.question.answers)
+        return info
+
+
+def _tasks(
+    data: str, data_dir: str | None, data_sets: Sequence[str] | None, question_type: str | None
+) -> QuestionTasks:
+    if data == "official":
+        return official_tasks(data_dir, data_sets=data_sets, default_type=question_type, env_id=_ID)
+    for name, value in (("data_dir", data_dir), ("data_sets", data_sets), ("question_type", question_type)):
+        if value is not None:
+            raise InvalidOption(f"{name} is {value!r}, but the embedded questions need none: pass data='official' too.")
+    return embedded_tasks(_ID)
+
+
+def _where(retriever: str | Sequence[str] | Retriever | None, data: str) -> str | tuple[str, ...] | Retriever:
+    if retriever is not None:
+        return tuple(retriever) if isinstance(retriever, Sequence) and not isinstance(retriever, str) else retriever
+    if data == "official":
+        raise InvalidOption(
+            "official questions need a corpus to search: pass retriever= with the address of a retrieval server, the "
+            "folder of an index (`sdar index build`), or 'embedded' to search the embedded facts all the same."
+        )
+    return "embedded"

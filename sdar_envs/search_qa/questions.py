@@ -1,0 +1,277 @@
+"""Questions: one type for all data sets, and the files that they come in.
+
+Read are the JSON lines of FlashRAG (`id`, `question`, `golden_answers`), the Parquet files of Search-R1 (the same
+columns and more) and the processed Parquet files of the reference (`env_kwargs`). Golden answers may be a text, a
+list, an array, or any of these as `{"target": ...}`.
+
+It refuses rows that cannot be played (no question, no golden answer, not an object) with file and line: a row that is
+left out silently changes every number.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
+
+__all__ = [
+    "DATA_SETS",
+    "QUESTION_TYPES",
+    "UNCLASSIFIED",
+    "Question",
+    "golden_answers",
+    "question_type",
+    "read_questions",
+]
+
+QUESTION_TYPES: tuple[str, ...] = (
+    "direct_retrieval",
+    "entity_attribute_lookup",
+    "multi_hop_reasoning",
+    "compare",
+)
+"""The kinds of question; skills are kept by them."""
+
+UNCLASSIFIED = "unclassified"
+"""The kind of questions from a data set that is not known here, if neither its rows nor the user name one."""
+
+DATA_SETS: Mapping[str, str] = MappingProxyType(
+    {
+        "nq": "direct_retrieval",
+        "triviaqa": "direct_retrieval",
+        "popqa": "entity_attribute_lookup",
+        "hotpotqa": "multi_hop_reasoning",
+        "2wikimultihopqa": "multi_hop_reasoning",
+        "musique": "multi_hop_reasoning",
+        "bamboogle": "multi_hop_reasoning",
+    }
+)
+"""The data sets of the benchmark, in the order of published tables, with the kind of their questions. In the
+multi-hop sets, questions that compare two things are `compare`."""
+
+# What the data sets call the kind of a question in their metadata.
+_NAMES_OF_TYPES = MappingProxyType(
+    {
+        **{name: name for name in QUESTION_TYPES},
+        "bridge": "multi_hop_reasoning",
+        "compositional": "multi_hop_reasoning",
+        "inference": "multi_hop_reasoning",
+        "comparison": "compare",
+        "bridge_comparison": "compare",
+    }
+)
+
+# Two things and a choice: "which is older, A or B?", "are A and B both ...?", "do A and B have the same ...?"
+_CHOICE = re.compile(r"\b(?:which|who|what|whose|is|are|was|were|did|does|do|between)\b.*\bor\b", re.IGNORECASE)
+_BOTH = re.compile(
+    r"^(?:is|are|was|were|do|does|did|have|has|had)\b.*\band\b.*\b(?:both|same|either|each)\b", re.IGNORECASE
+)
+_SAME = re.compile(r"^(?:is|are|was|were|do|does|did|have|has|had)\b.*\b(?:both|same)\b.*\band\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its golden answers: data only.
+
+    Attributes:
+        id: unique in its data set and split.
+        text: the question.
+        answers: golden answers; each is right.
+        data_set: where it comes from, such as `nq`.
+        type: one of `QUESTION_TYPES`, or `UNCLASSIFIED`.
+        supporting: ids of the passages that the answer follows from, in the order of the hops; empty if unknown.
+        queries: searches that find them, one for each hop; empty if unknown.
+    """
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+    data_set: str
+    type: str
+    supporting: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+
+
+def golden_answers(value: Any) -> tuple[str, ...]:
+    """Return golden answers in whatever form a data set has them.
+
+    Args:
+        value: a text, a sequence of texts (list, tuple, NumPy array), or one of these as `{"target": ...}`.
+
+    Raises:
+        ValueError: it is something else, or empty.
+    """
+    if isinstance(value, Mapping):
+        if "target" not in value:
+            raise ValueError(f"the answer is {_short(value)}; wanted a mapping with the key 'target'")
+        value = value["target"]
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    answers = (value,) if isinstance(value, str) else value
+    if not isinstance(answers, Sequence) or not all(isinstance(answer, str) for answer in answers):
+        raise ValueError(f"the answer is {_short(value)}; wanted a text, a list of texts, or one of these as 'target'")
+    if not any(answer.strip() for answer in answers):
+        raise ValueError("it has no golden answer")
+    return tuple(answers)
+
+
+def question_type(text: str, data_set: str, named: object = None) -> str:
+    """Return the kind of a question, by what its row says, else by its data set and its own wording.
+
+    The wording is that of the question alone, by whole words, and decides only whether a question of a multi-hop set
+    compares two things: the reference looked at the whole prompt, whose template made it never find one.
+
+    Args:
+        text: the question.
+        data_set: its data set.
+        named: what the row calls its kind, if anything.
+    """
+    if isinstance(named, str) and named in _NAMES_OF_TYPES:
+        return _NAMES_OF_TYPES[named]
+    kind = DATA_SETS.get(data_set, UNCLASSIFIED)
+    if kind == "multi_hop_reasoning" and _compares(text):
+        return "compare"
+    return kind
+
+
+def _compares(text: str) -> bool:
+    return any(pattern.search(text) for pattern in (_CHOICE, _BOTH, _SAME))
+
+
+def read_questions(path: Path, *, data_set: str | None = None, default_type: str | None = None) -> list[Question]:
+    """Read the questions of a file, in its order.
+
+    Args:
+        path: `.jsonl`, `.jsonl.gz` or `.parquet` (needs pyarrow).
+        data_set: the data set of rows that name none; by default the name of the file's folder.
+        default_type: the kind of questions whose row and data set tell none.
+
+    Raises:
+        MissingData: there is no such file.
+        CorruptData: a row cannot be played; the message says which and why.
+        InvalidOption: the file has another ending, or `default_type` is no kind of question.
+        ModuleNotFoundError: it is a Parquet file and pyarrow is not installed.
+    """
+    if default_type is not None and default_type not in QUESTION_TYPES:
+        raise InvalidOption(
+            f"the question type is {default_type!r}; wanted one of {', '.join(QUESTION_TYPES)}."
+            f"{did_you_mean(default_type, QUESTION_TYPES)}"
+        )
+    name = path.parent.name if data_set is None else data_set
+    questions = []
+    seen: dict[tuple[str, str], int] = {}
+    for number, row in _rows(path):
+        try:
+            question = _question(row, name, number, default_type)
+        except ValueError as error:
+            raise CorruptData(f"{path}, row {number}: {error}. Mend the row or remove it.") from error
+        first = seen.setdefault((question.data_set, question.id), number)
+        if first != number:
+            raise CorruptData(
+                f"{path}, row {number}: the id {question.id!r} is that of row {first} too. Ids must differ within a "
+                "data set."
+            )
+        questions.append(question)
+    return questions
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (number from 1, row): of JSON lines, the number of the line."""
+    if not path.is_file():
+        raise MissingData(f"there is no file {path}: check the folder, or download the data set first.")
+    if path.name.endswith(".parquet"):
+        yield from enumerate(_parquet_rows(path), 1)
+        return
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise InvalidOption(f"{path} is no question file; wanted a name that ends in .jsonl, .jsonl.gz or .parquet.")
+    with gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb") as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except (ValueError, EOFError, gzip.BadGzipFile) as error:
+            raise CorruptData(f"{path}, line {number}: it cannot be read as JSON in UTF-8 ({error}).") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Parquet files need pyarrow: pip install 'sdar-envs[parquet]'", name=error.name
+        ) from error
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise CorruptData(f"{path} cannot be read as Parquet ({error}).") from error
+
+
+def _question(row: Any, data_set: str, number: int, default_type: str | None) -> Question:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"it is {_short(row)}; wanted an object with 'question' and 'golden_answers'")
+    # The reference's processed rows keep in `env_kwargs` all that their environment reads.
+    given = row.get("env_kwargs")
+    source = given if isinstance(given, Mapping) else row
+    text = source.get("question", row.get("question"))
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"'question' is {_short(text)}; wanted a text")
+    answers = golden_answers(_answers_of(row, source))
+    name = source.get("data_source") or row.get("data_source") or data_set
+    if not isinstance(name, str):
+        raise ValueError(f"'data_source' is {_short(name)}; wanted a text")
+    metadata = row.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    kind = question_type(text, name, row.get("question_type") or metadata.get("type"))
+    return Question(
+        id=_id(row, number),
+        text=text,
+        answers=answers,
+        data_set=name,
+        type=default_type if kind == UNCLASSIFIED and default_type is not None else kind,
+        supporting=_texts(metadata, "supporting"),
+        queries=_texts(metadata, "queries"),
+    )
+
+
+def _answers_of(row: Mapping[str, Any], source: Mapping[str, Any]) -> Any:
+    if source.get("ground_truth") is not None:
+        return source["ground_truth"]
+    if row.get("golden_answers") is not None:
+        return row["golden_answers"]
+    model = row.get("reward_model")
+    if isinstance(model, Mapping) and model.get("ground_truth") is not None:
+        return model["ground_truth"]
+    raise ValueError("it has no answers: wanted 'golden_answers', 'env_kwargs' or 'reward_model'")
+
+
+def _id(row: Mapping[str, Any], number: int) -> str:
+    name = row.get("id")
+    if name is None:
+        extra = row.get("extra_info")
+        index = extra.get("index") if isinstance(extra, Mapping) else None
+        name = number - 1 if index is None else index
+    return str(name)
+
+
+def _texts(metadata: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = metadata.get(key) or ()
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"metadata[{key!r}] is {_short(values)}; wanted a list of texts")
+    return tuple(values)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,207 @@
+"""Questions as a `TaskSource`, and where official data sets lie.
+
+A folder of official data has one of two layouts: `train` and `test` files with rows of many data sets (Search-R1 and
+the reference), or one folder for each data set with `train`, `dev` and `test` files (FlashRAG). Files end in
+`.parquet`, `.jsonl` or `.jsonl.gz`. In the second layout, `test` is what the reference evaluates on: a data set without
+a test file gives its dev file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from sdar_envs.core import Task, index_from_id
+from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.search_qa.questions import DATA_SETS, Question, read_questions
+from sdar_envs.storage import given_path
+
+__all__ = ["SPLITS", "TRAINING_SETS", "QuestionTasks", "embedded_tasks", "official_tasks", "question_of"]
+
+SPLITS = ("train", "dev", "test")
+
+TRAINING_SETS = ("nq", "hotpotqa")
+"""What the reference and Search-R1 train on."""
+
+_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
+
+
+class QuestionTasks:
+    """Questions by split, as `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
+
+    Args:
+        questions: by split, in their order.
+        env_id: the environment that plays them.
+        by_data_set: number the questions of each data set by themselves: ids do not depend on which others are there.
+    """
+
+    def __init__(self, questions: Mapping[str, Sequence[Question]], env_id: str, *, by_data_set: bool) -> None:
+        self._questions = {split: tuple(of) for split, of in questions.items() if of}
+        self._env_id = env_id
+        self._sizes = MappingProxyType({split: len(of) for split, of in self._questions.items()})
+        # For each beginning of ids, the split and the places in it of the questions so numbered.
+        self._places: dict[str, tuple[str, list[int]]] = {}
+        self._ids: dict[str, list[str]] = {}
+        for split, of in self._questions.items():
+            ids = self._ids[split] = []
+            for place, question in enumerate(of):
+                prefix = f"search_qa/{split}/{question.data_set}/" if by_data_set else f"search_qa/{split}/"
+                _, places = self._places.setdefault(prefix, (split, []))
+                ids.append(f"{prefix}{len(places):04d}")
+                places.append(place)
+
+    @property
+    def splits(self) -> Mapping[str, int | None]:
+        """Questions in each split."""
+        return self._sizes
+
+    def task(self, split: str, index: int) -> Task:
+        """Return question `index` of the split."""
+        if split not in self._questions:
+            raise UnknownName(f"no split {split!r} here.{did_you_mean(split, self._questions)}")
+        if not 0 <= index < len(self._questions[split]):
+            raise UnknownName(f"no task {index} in {split}: it has {len(self._questions[split])} tasks, from 0.")
+        question = self._questions[split][index]
+        return Task(
+            id=self._ids[split][index],
+            env=self._env_id,
+            split=split,
+            task_type=question.type,
+            instruction=question.text,
+            data={
+                "question_id": question.id,
+                "data_set": question.data_set,
+                "answers": list(question.answers),
+                "supporting": list(question.supporting),
+                "queries": list(question.queries),
+            },
+        )
+
+    def find(self, task_id: str) -> Task:
+        """Return the question with that id."""
+        prefix = task_id[: task_id.rfind("/") + 1]
+        if prefix in self._places:
+            split, places = self._places[prefix]
+            return self.task(split, places[index_from_id(task_id, prefix, len(places))])
+        examples = [f"{known}0000" for known in self._places]
+        raise UnknownName(
+            f"no task {task_id[:200]!r}; the tasks here look like {examples[0]!r}.{did_you_mean(task_id, examples)}"
+        )
+
+
+def question_of(task: Task) -> Question:
+    """Return the question of a task."""
+    data = task.data
+    return Question(
+        id=data["question_id"],
+        text=task.instruction,
+        answers=tuple(data["answers"]),
+        data_set=data["data_set"],
+        type=task.task_type,
+        supporting=tuple(data["supporting"]),
+        queries=tuple(data["queries"]),
+    )
+
+
+@lru_cache(maxsize=1)
+def embedded_tasks(env_id: str) -> QuestionTasks:
+    """Return the embedded questions; the same object within a process."""
+    from sdar_envs.search_qa.embedded import questions  # noqa: PLC0415
+
+    return QuestionTasks({split: questions(split) for split in SPLITS}, env_id, by_data_set=False)
+
+
+def official_tasks(
+    data_dir: str | None, *, data_sets: Sequence[str] | None, default_type: str | None, env_id: str
+) -> QuestionTasks:
+    """Read official data sets; equal arguments and unchanged files give the same object within a process.
+
+    Args:
+        data_dir: their folder; None for `$SEARCH_QA_DATA`.
+        data_sets: only these, in this order; None for all, in the order of published tables (`train`: those of
+            `TRAINING_SETS` if they are there).
+        default_type: the kind of questions whose row and data set tell none.
+        env_id: the environment that plays them.
+
+    Raises:
+        MissingData: there is no folder, or it holds no question file.
+        CorruptData: a row cannot be played.
+        UnknownName: a data set is not there.
+    """
+    if data_dir is None:
+        data_dir = os.environ.get("SEARCH_QA_DATA")
+        if not data_dir:
+            raise MissingData(
+                "official questions were asked for, and neither data_dir nor $SEARCH_QA_DATA says where they are: "
+                "pass the folder of FlashRAG's or Search-R1's files."
+            )
+    folder = given_path(data_dir)
+    files = _files(folder)
+    state = tuple((split, str(path), path.stat().st_size, path.stat().st_mtime_ns) for split, path in files)
+    return _read(folder, state, None if data_sets is None else tuple(data_sets), default_type, env_id)
+
+
+@lru_cache(maxsize=4)
+def _read(
+    folder: Path,
+    state: tuple[tuple[str, str, int, int], ...],
+    data_sets: tuple[str, ...] | None,
+    default_type: str | None,
+    env_id: str,
+) -> QuestionTasks:
+    by_split: dict[str, dict[str, list[Question]]] = {split: {} for split in SPLITS}
+    for split, name, _, _ in state:
+        path = Path(name)
+        own = None if path.parent == folder else path.parent.name
+        # Rows of the many-in-one layout name their data set; where one does not, the folder's name is as good as any.
+        for question in read_questions(path, data_set=own or folder.name, default_type=default_type):
+            by_split[split].setdefault(question.data_set, []).append(question)
+    known = list(dict.fromkeys(name for of in by_split.values() for name in of))
+    for name in data_sets or ():
+        if name not in known:
+            raise UnknownName(
+                f"no data set {name!r} in {folder}; there are {', '.join(known)}.{did_you_mean(name, known)}"
+            )
+    order = data_sets or (*(name for name in DATA_SETS if name in known), *(n for n in known if n not in DATA_SETS))
+    questions = {}
+    for split, of in by_split.items():
+        chosen = [name for name in order if name in of]
+        if data_sets is None and split == "train":
+            chosen = [name for name in chosen if name in TRAINING_SETS] or chosen
+        questions[split] = [question for name in chosen for question in of[name]]
+    return QuestionTasks(questions, env_id, by_data_set=True)
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Return (split, file) of a folder of official data, in a fixed order."""
+    if not folder.is_dir():
+        raise MissingData(f"there is no folder {folder}: check data_dir or $SEARCH_QA_DATA.")
+    found = _split_files(folder)
+    if not found:
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+            of = _split_files(inner)
+            if "dev" in of:
+                of.setdefault("test", of["dev"])
+            found.update({f"{split} {inner.name}": path for split, path in of.items()})
+    if not found:
+        raise MissingData(
+            f"{folder} holds no questions: wanted train, dev or test with one of the endings {', '.join(_ENDINGS)}, or "
+            "a folder with these for each data set."
+        )
+    return [(name.partition(" ")[0], path) for name, path in found.items()]
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    found = {}
+    for split in SPLITS:
+        present = [folder / f"{split}{ending}" for ending in _ENDINGS if (folder / f"{split}{ending}").is_file()]
+        if len(present) > 1:
+            raise InvalidOption(
+                f"{folder} has {' and '.join(path.name for path in present)}: remove one: which of them counts?"
+            )
+        if present:
+            found[split] = present[0]
+    return found
