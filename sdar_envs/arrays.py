@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.storage import cache_dir
 
-__all__ = ["open_arrays", "open_or_make", "running_sum", "save_arrays"]
+__all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
 
 _CHECKED_WHOLE = 1 << 25
 _SAMPLE = 1 << 16
@@ -63,7 +63,7 @@ def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], fa
             np.save(file, values, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        files[name] = {"size": target.stat().st_size, "checksum": _checksum(target)}
+        files[name] = {"size": target.stat().st_size, "checksum": checksum(target)}
     with open(path / "index.json", "w", encoding="utf-8") as file:
         json.dump({"format": version, "files": files, "facts": facts}, file)
         file.flush()
@@ -102,24 +102,24 @@ def _map(path: Path, name: str, stored: dict[str, int]) -> NDArray[Any]:
     size = file.stat().st_size
     if size != stored["size"]:
         raise ValueError(f"{file.name} has {size} bytes, wanted {stored['size']}")
-    if _checksum(file) != stored["checksum"]:
+    if checksum(file) != stored["checksum"]:
         raise ValueError(f"the checksum of {file.name} is wrong")
     values = np.load(file, mmap_mode="r", allow_pickle=False)
     # The plain view: slices of a np.memmap cost a microsecond more, for every word of every query.
     return np.asarray(values).view(np.ndarray)
 
 
-def _checksum(file: Path) -> int:
-    """Return a checksum of a file, or of samples from its beginning to its end if it is large."""
+def checksum(file: Path) -> int:
+    """Return a checksum of a file, or of samples from its beginning to its end if it is over 32 MiB."""
     size = file.stat().st_size
-    checksum = 0
+    result = 0
     with open(file, "rb") as stream:
         if size <= _CHECKED_WHOLE:
             return zlib.crc32(stream.read())
         for i in range(_SAMPLES):
             stream.seek((size - _SAMPLE) * i // (_SAMPLES - 1))
-            checksum = zlib.crc32(stream.read(_SAMPLE), checksum)
-    return checksum
+            result = zlib.crc32(stream.read(_SAMPLE), result)
+    return result
 
 
 def open_or_make(

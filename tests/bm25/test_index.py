@@ -143,13 +143,12 @@ def test_scores_agree_with_the_textbook(texts, query):
     assert index.scores(" ".join(query)) == pytest.approx([expected[i] for i in found], rel=1e-5)
 
 
-def test_runs_and_blocks_do_not_show(monkeypatch):
+def test_runs_do_not_show(monkeypatch):
     whole = SearchIndex.build(documents())
     expected = [ranking(whole, query) for query in QUERIES]
     monkeypatch.setattr(search, "_TOKENS_PER_RUN", 37)
     parts = SearchIndex.build(documents())
     assert all(np.array_equal(one, other) for one, other in zip(whole._arrays, parts._arrays, strict=True))
-    monkeypatch.setattr(search, "_POSTINGS_AT_ONCE", 50)
     assert [ranking(parts, query) for query in QUERIES] == expected
 
 

@@ -1,0 +1,62 @@
+"""BM25 over memory-mapped arrays, with numpy alone: the default, good for some million passages.
+
+Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in memory; a built index lies on disk, and
+processes share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdar_envs.bm25.index import SearchIndex
+from sdar_envs.errors import CorruptData
+from sdar_envs.search_qa.corpus import reporting
+from sdar_envs.search_qa.engines.request import check_request
+from sdar_envs.search_qa.retrieval import Hit, Passage
+
+__all__ = ["Bm25Retriever"]
+
+
+class Bm25Retriever:
+    """BM25 with the terms and scores of Lucene 8.11 (k1 = 0.9, b = 0.4).
+
+    Args:
+        index: its documents are the contents of the passages, numbered in their order.
+        passages: the corpus.
+        fingerprint: tells engine and corpus from any other.
+    """
+
+    def __init__(self, index: SearchIndex, passages: Sequence[Passage], fingerprint: str) -> None:
+        if len(index) != len(passages):
+            raise CorruptData(f"the index is of {len(index)} passages, the corpus has {len(passages)}: make it again.")
+        self._index = index
+        self._passages = passages
+        self._fingerprint = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Engine and corpus."""
+        return self._fingerprint
+
+    def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
+        """Return the best passages for each query; see `Retriever.search`."""
+        check_request(queries, k)
+        passages, ranking = self._passages, self._index.ranking
+        return [
+            tuple([Hit(passages[place], score) for place, score in zip(*ranking(query, k), strict=True)])
+            for query in queries
+        ]
+
+    @staticmethod
+    def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
+        """Index passages into a new folder; see `sdar_envs.search_qa.index`."""
+        documents = ((place, passage.contents) for place, passage in enumerate(reporting(passages, progress)))
+        SearchIndex.build(documents, progress=False).save(path)
+        return {}
+
+    @classmethod
+    def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
+        """Open what `build` made; see `sdar_envs.search_qa.index`."""
+        return cls(SearchIndex.open(path), passages, fingerprint)

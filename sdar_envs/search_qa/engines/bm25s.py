@@ -1,0 +1,105 @@
+"""BM25 by the bm25s package: scores worked out when the index is built, so a search only adds them up.
+
+Terms are Lucene's (`sdar_envs.bm25.analyzer`), parameters as those of `engines.bm25`, lengths not rounded, so scores
+differ from its in the third digit. Building takes several GB of memory per million passages. Where numba is
+installed, bm25s uses it; the first search then waits some seconds for its compiler.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdar_envs.bm25.analyzer import analyze
+from sdar_envs.bm25.index import above_bound
+from sdar_envs.errors import CorruptData
+from sdar_envs.search_qa.corpus import reporting
+from sdar_envs.search_qa.engines.request import check_request
+from sdar_envs.search_qa.retrieval import Hit, Passage
+
+__all__ = ["Bm25sRetriever"]
+
+
+class Bm25sRetriever:
+    """BM25 (the `lucene` variant, k1 = 0.9, b = 0.4) by bm25s.
+
+    Args:
+        scorer: a `bm25s.BM25` whose documents are the contents of the passages, numbered in their order.
+        passages: the corpus.
+        fingerprint: tells engine and corpus from any other.
+    """
+
+    def __init__(self, scorer: Any, passages: Sequence[Passage], fingerprint: str) -> None:
+        count = scorer.scores["num_docs"]
+        if count != len(passages):
+            raise CorruptData(f"the index is of {count} passages, the corpus has {len(passages)}: make it again.")
+        self._scorer = scorer
+        self._vocabulary: Mapping[str, int] = scorer.vocab_dict
+        self._passages = passages
+        self._fingerprint = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Engine and corpus."""
+        return self._fingerprint
+
+    def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
+        """Return the best passages for each query; see `Retriever.search`."""
+        check_request(queries, k)
+        return [self._search(query, k) for query in queries]
+
+    def _search(self, query: str, k: int) -> tuple[Hit, ...]:
+        terms = [self._vocabulary[term] for term in analyze(query) if term in self._vocabulary]
+        if not terms:
+            return ()
+        # Not bm25s' own choice of the best: which of several equal passages it takes depends on its backend.
+        scores = self._scorer.get_scores_from_ids(terms)
+        found = above_bound(scores, k)
+        best = found[np.lexsort((found, -scores[found]))[:k]]
+        return tuple(
+            Hit(self._passages[place], score) for place, score in zip(best.tolist(), scores[best].tolist(), strict=True)
+        )
+
+    @staticmethod
+    def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
+        """Index passages into a new folder; see `sdar_envs.search_qa.index`."""
+        package = _package()
+        vocabulary: dict[str, int] = {}
+        terms = [
+            array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyze(passage.contents)])
+            for passage in reporting(passages, progress)
+        ]
+        # No term is empty: this one keeps the arrays from being so.
+        vocabulary.setdefault("", len(vocabulary))
+        scorer = package.BM25(k1=0.9, b=0.4, method="lucene", backend="auto")
+        with np.errstate(invalid="ignore"):  # a corpus of stop words has the average length 0
+            scorer.index(
+                package.tokenization.Tokenized(ids=terms, vocab=vocabulary),
+                create_empty_token=False,
+                show_progress=False,
+            )
+        scorer.save(path, show_progress=False)
+        return {"bm25s": package.__version__}
+
+    @classmethod
+    def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> Bm25sRetriever:
+        """Open what `build` made; see `sdar_envs.search_qa.index`."""
+        scorer = _package().BM25.load(path, mmap=True, backend="auto", show_progress=False)
+        # Plain views: slices of a np.memmap cost a microsecond more.
+        for name in ("data", "indices", "indptr"):
+            scorer.scores[name] = scorer.scores[name].view(np.ndarray)
+        return cls(scorer, passages, fingerprint)
+
+
+def _package() -> Any:
+    try:
+        import bm25s  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the engine bm25s needs the package bm25s: pip install 'sdar-envs[bm25s]'", name="bm25s"
+        ) from error
+    return bm25s

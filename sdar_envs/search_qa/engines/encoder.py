@@ -1,0 +1,101 @@
+"""Encoders: what turns texts into vectors for a dense engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["Encoder", "sentence_encoder"]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A function from texts to vectors, and what is put before each text.
+
+    Attributes:
+        name: tells it from any other; an index remembers who made its vectors.
+        encode: takes n texts, returns (n, d) numbers; d is always the same.
+        query_prefix: goes before a query, such as the `query: ` of E5.
+        passage_prefix: goes before a passage, such as the `passage: ` of E5.
+    """
+
+    name: str
+    encode: Callable[[Sequence[str]], Any]
+    query_prefix: str = ""
+    passage_prefix: str = ""
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of queries: (n, d).
+
+        Raises:
+            InvalidOption: the encoder returns something else.
+        """
+        return self._encode([self.query_prefix + text for text in texts])
+
+    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of passages: (n, d).
+
+        Raises:
+            InvalidOption: the encoder returns something else.
+        """
+        return self._encode([self.passage_prefix + text for text in texts])
+
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        # Tokenizers refuse half a surrogate pair, which a model can well emit.
+        texts = [text.encode(errors="replace").decode() for text in texts]
+        vectors = np.ascontiguousarray(self.encode(texts), dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+            raise InvalidOption(
+                f"the encoder {self.name!r} made an array of shape {vectors.shape} of {len(texts)} texts; "
+                f"wanted ({len(texts)}, d) finite numbers."
+            )
+        return vectors
+
+
+def sentence_encoder(
+    name: str,
+    *,
+    query_prefix: str = "query: ",
+    passage_prefix: str = "passage: ",
+    device: str | None = None,
+    batch_size: int = 64,
+) -> Encoder:
+    """Return a model of sentence-transformers as an encoder of vectors of length 1.
+
+    Args:
+        name: a model's name or folder, such as `intfloat/e5-base-v2`.
+        query_prefix: what the model wants before a query; the default is E5's.
+        passage_prefix: what it wants before a passage; the default is E5's.
+        device: such as `cuda`; by default the package chooses.
+        batch_size: texts at once.
+
+    Raises:
+        ModuleNotFoundError: sentence-transformers is not installed.
+        OSError: there is no such model.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "an encoder by name needs sentence-transformers: pip install sentence-transformers, "
+            "or give a function of your own as Encoder(name, encode)",
+            name=error.name,
+        ) from error
+    model = SentenceTransformer(name, device=device)
+
+    def encode(texts: Sequence[str]) -> Any:
+        return model.encode(
+            list(texts),
+            batch_size=batch_size,
+            convert_to_numpy=True,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+        )
+
+    return Encoder(name, encode, query_prefix, passage_prefix)
