@@ -16,6 +16,7 @@ __all__ = ["ENV_IDS", "count_tasks", "make_vec", "register_all", "tasks"]
 _ENTRY_POINTS = {
     "sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv",
     "sdar/WebShop-v0": "sdar_envs.webshop.env:WebShopEnv",
+    "sdar/SearchQA-v0": "sdar_envs.search_qa.env:SearchQAEnv",
 }
 
 ENV_IDS: tuple[str, ...] = tuple(_ENTRY_POINTS)

@@ -5,10 +5,21 @@ from sdar_agents.scripted import (
     Agent,
     ExplorerAgent,
     OracleAgent,
+    QuestionAsQueryAgent,
     RandomAgent,
     RuleAgent,
     default_agent,
     make_agent,
 )
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "default_agent", "make_agent"]
+__all__ = [
+    "AGENTS",
+    "Agent",
+    "ExplorerAgent",
+    "OracleAgent",
+    "QuestionAsQueryAgent",
+    "RandomAgent",
+    "RuleAgent",
+    "default_agent",
+    "make_agent",
+]

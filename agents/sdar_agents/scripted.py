@@ -1,7 +1,8 @@
 """Agents that need no model: a lower bound, an upper bound, and a player that only reads.
 
 `random` picks among the admissible commands, `oracle` follows the environment's own plan (it sees the
-hidden state), `explorer` and `rule` are players of one suite each that act on what a person can read. An agent
+hidden state), `explorer`, `rule` and
+`question-as-query` are players of one suite each that act on what a person can read. An agent
 returns one command a turn and never steps the environment itself.
 """
 
@@ -19,11 +20,22 @@ from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "default_agent", "make_agent"]
+__all__ = [
+    "AGENTS",
+    "Agent",
+    "ExplorerAgent",
+    "OracleAgent",
+    "QuestionAsQueryAgent",
+    "RandomAgent",
+    "RuleAgent",
+    "default_agent",
+    "make_agent",
+]
 
 
-# The template that stands for every search among the admissible commands of a shop.
+# Among the admissible commands, templates stand for every search and every answer.
 _SEARCH = "search[<your query>]"
+_ANSWER = "answer[<your answer>]"
 
 
 class Agent(Protocol):
@@ -46,7 +58,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Draws uniformly from the admissible commands; where a search is one, it searches for words of the instruction."""
+    """Draws uniformly from the admissible commands; searches for words of the task, answers with words it reads."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -69,10 +81,18 @@ class RandomAgent:
             )
         command = self._random.choice(commands)
         if command == _SEARCH:
-            words = info["instruction"].replace("[", " ").replace("]", " ").split() or ["anything"]
+            words = _words(info["instruction"])
             count = self._random.randint(1, min(6, len(words)))
             return f"search[{' '.join(self._random.sample(words, count))}]"
+        if command == _ANSWER:
+            words = _words(observation)
+            start = self._random.randrange(len(words))
+            return f"answer[{' '.join(words[start : start + self._random.randint(1, 3)])}]"
         return command
+
+
+def _words(text: str) -> list[str]:
+    return text.replace("[", " ").replace("]", " ").split() or ["anything"]
 
 
 class OracleAgent:
@@ -164,15 +184,28 @@ class RuleAgent(_SuiteAgent):
     players = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.webshop:RuleShopper"})
 
 
+class QuestionAsQueryAgent(_SuiteAgent):
+    """Search-QA: searches for the question as it is, answers with what looks like an answer; sees only passages."""
+
+    name = "question-as-query"
+    players = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.search_qa:QuestionAsQuery"})
+
+
 AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
-    {"explorer": ExplorerAgent, "oracle": OracleAgent, "random": RandomAgent, "rule": RuleAgent}
+    {
+        "explorer": ExplorerAgent,
+        "oracle": OracleAgent,
+        "question-as-query": QuestionAsQueryAgent,
+        "random": RandomAgent,
+        "rule": RuleAgent,
+    }
 )
 """The agents by name."""
 
 
 def default_agent(env_id: str) -> str:
     """Return the name of the agent that plays by the environment's own script; `random` if there is no script."""
-    scripted = (agent for agent in (ExplorerAgent, RuleAgent) if env_id in agent.players)
+    scripted = (agent for agent in (ExplorerAgent, RuleAgent, QuestionAsQueryAgent) if env_id in agent.players)
     return next((agent.name for agent in scripted), "random")
 
 
