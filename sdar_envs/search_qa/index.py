@@ -127,7 +127,7 @@ def build_index(
         with _bar(f"Indexing with {engine}", len(corpus), progress) as report:
             if encoder is not None:
                 facts = FaissRetriever.build(
-                    corpus, folder / "engine", report, encoder=encoder, factory=factory or "Flat"
+                    corpus, folder / "engine", report, encoder=encoder, factory="Flat" if factory is None else factory
                 )
             else:
                 facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
