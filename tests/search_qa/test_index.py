@@ -43,7 +43,7 @@ def test_report(engine, source, tmp_path):
     assert report.corpus_bytes == sum(len((passage.id + passage.contents).encode()) for passage in places())
     files = [file for file in report.path.rglob("*") if file.is_file()]
     assert report.disk_bytes == sum(file.stat().st_size for file in files) > report.corpus_bytes
-    assert min(report.corpus_seconds, report.engine_seconds, report.cpu_seconds) > 0
+    assert min(report.corpus_seconds, report.corpus_cpu_seconds, report.engine_seconds, report.engine_cpu_seconds) > 0
     assert not [file for file in files if "lock" in file.name]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "deep"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
