@@ -29,6 +29,7 @@ from sdar_envs.storage import cache_dir
 __all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
 
 _CHECKED_WHOLE = 1 << 25
+_READ_AT_ONCE = 1 << 20
 _SAMPLE = 1 << 16
 _SAMPLES = 64
 
@@ -115,7 +116,9 @@ def checksum(file: Path) -> int:
     result = 0
     with open(file, "rb") as stream:
         if size <= _CHECKED_WHOLE:
-            return zlib.crc32(stream.read())
+            while part := stream.read(_READ_AT_ONCE):
+                result = zlib.crc32(part, result)
+            return result
         for i in range(_SAMPLES):
             stream.seek((size - _SAMPLE) * i // (_SAMPLES - 1))
             result = zlib.crc32(stream.read(_SAMPLE), result)

@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -40,6 +41,10 @@ _SHOW_PROGRESS_FROM = 20_000
 _TOKENS_PER_RUN = 4_000_000
 _CACHED_QUERIES = 2_048
 _LONGEST_CACHED_QUERY = 1_000
+_BEST = 64  # of each word so many largest contributions are known
+_ALWAYS_WHOLE = 1 << 16  # an index of fewer documents keeps a sum for each of them
+_ALMOST = 1 - 1e-5  # sums are rounded: what is not surely worse is kept
+_SMALLEST = float(np.nextafter(np.float32(0), np.float32(1)))
 
 IdT = TypeVar("IdT", str, int)
 
@@ -96,6 +101,30 @@ class _Words(Sequence[bytes]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return bytes(self._bytes[self._ends[index] : self._ends[index + 1]])
+
+
+class _Word(NamedTuple):
+    """A term of an index.
+
+    Attributes:
+        documents: where it occurs, ascending.
+        codes: for each of them a row of `_Arrays.pairs`.
+        idf: its weight.
+        denominators: the largest of its 1 + tf * norm, falling: which documents it gives most, and how much.
+    """
+
+    documents: NDArray[np.int32]
+    codes: NDArray[Any]
+    idf: np.float32
+    denominators: NDArray[np.float32]
+
+
+class _Weighted(NamedTuple):
+    """A word of a query: what it adds to a score at most, its weight (idf times its count), and the term."""
+
+    most: float
+    weight: np.float32
+    word: _Word
 
 
 class SearchIndex:
@@ -159,40 +188,93 @@ class SearchIndex:
         return self._rank_cached(query, k)
 
     def _rank(self, query: str, k: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        scores = self._score(query)
-        if scores is None or k == 0:
+        words = self._weighted(query)
+        if not words or k == 0:
             return (), ()
+        documents, sums = self._best_sums(words, k)
+        scores = sums.astype(np.float32)
         found = above_bound(scores, k)
-        best = found[np.lexsort((self._arrays.ranks[found], -scores[found]))[:k]]
-        return tuple(best.tolist()), tuple(scores[best].tolist())
+        documents, scores = documents[found], scores[found]
+        best = np.lexsort((self._arrays.ranks[documents], -scores))[:k]
+        return tuple(documents[best].tolist()), tuple(scores[best].tolist())
 
-    def _score(self, query: str) -> NDArray[np.float32] | None:
-        """Return the score of each document, or None if no word of the query is known."""
-        total: NDArray[np.float64] | None = None
-        for word, count in Counter(analyze(query)).items():
-            number = self._find_cached(word)
-            if number is None:
-                continue
-            first, last = self._arrays.posting_ends[number : number + 2].tolist()
-            frequency = last - first
-            idf = np.float32(math.log(1 + (self._counted - frequency + 0.5) / (frequency + 0.5)))
-            weight = np.float32(count) * idf
-            codes = self._arrays.codes[first:last]
-            # As Lucene rounds: w - w / (1 + tf * norm). Worked out per pair or per posting, whichever are fewer.
-            if frequency > len(self._denominators):
-                parts = (weight - weight / self._denominators).astype(np.float64).take(codes)
-            else:
-                parts = (weight - weight / self._denominators[codes]).astype(np.float64)
-            if total is None:
-                total = np.zeros(len(self))
-            # numpy adds fast where both sides have the same type, else at a fiftieth of the speed.
-            np.add.at(total, self._arrays.documents[first:last], parts)
-        return None if total is None else total.astype(np.float32)
+    def _weighted(self, query: str) -> list[_Weighted]:
+        """Return the known words of a query, those that can add most to a score first."""
+        words = []
+        for text, count in Counter(analyze(query)).items():
+            word = self._find_cached(text)
+            if word is not None:
+                weight = np.float32(count) * word.idf
+                words.append(_Weighted(float(weight - weight / word.denominators[0]), weight, word))
+        words.sort(key=attrgetter("most"), reverse=True)
+        return words
 
-    def _find(self, word: str) -> int | None:
-        key = word.encode()
+    def _best_sums(self, words: list[_Weighted], k: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return numbers and summed scores of some documents, the best `k` and their equals among them.
+
+        A document with none but the last words cannot be among the best if what these can add at most is less than
+        what one word alone gives to `k` documents. So their postings, the long ones, are not read through but looked
+        up for the documents that the other words name. Every sum is made in the order of `words`.
+        """
+        bound = _ALMOST * max(
+            (float(w.weight - w.weight / w.word.denominators[k - 1]) for w in words if k <= len(w.word.denominators)),
+            default=0.0,
+        )
+        rest, first_rest = 0.0, len(words)
+        while first_rest > 1 and rest + words[first_rest - 1].most < bound:
+            first_rest -= 1
+            rest += words[first_rest].most
+        read = words[:first_rest]
+        postings = [w.word.documents for w in read]
+        if len(self) < _ALWAYS_WHOLE + 64 * sum(map(len, postings)):
+            total = np.zeros(len(self))
+            for w in read:
+                np.add.at(total, w.word.documents, self._parts(w))
+            documents = np.flatnonzero(total >= max(bound - rest, _SMALLEST))
+            sums = total[documents]
+        else:
+            documents = np.unique(np.concatenate(postings))
+            sums = np.zeros(len(documents))
+            for w in read:
+                np.add.at(sums, np.searchsorted(documents, w.word.documents), self._parts(w))
+        for w in words[first_rest:]:
+            if len(documents) > 4 * k:
+                kth = np.partition(sums, len(sums) - k)[len(sums) - k]
+                kept = sums >= _ALMOST * kth - rest
+                documents, sums = documents[kept], sums[kept]
+            rest -= w.most
+            places = np.searchsorted(w.word.documents, documents)
+            places[places == len(w.word.documents)] = 0
+            parts = (w.weight - w.weight / self._denominators[w.word.codes[places]]).astype(np.float64)
+            sums += np.where(w.word.documents[places] == documents, parts, 0.0)
+        return documents, sums
+
+    def _parts(self, w: _Weighted) -> NDArray[np.float64]:
+        """Return what a word adds to the score of each of its documents."""
+        # As Lucene rounds: w - w / (1 + tf * norm). Worked out per pair or per posting, whichever are fewer.
+        # In float64, for numpy adds at a fiftieth of the speed where it has to convert.
+        if len(w.word.codes) > len(self._denominators):
+            per_pair = np.asarray(w.weight - w.weight / self._denominators, dtype=np.float64)
+            return per_pair.take(w.word.codes)
+        return np.asarray(w.weight - w.weight / self._denominators[w.word.codes], dtype=np.float64)
+
+    def _find(self, text: str) -> _Word | None:
+        key = text.encode()
         number = bisect_left(self._words, key)
-        return number if number < len(self._words) and self._words[number] == key else None
+        if number == len(self._words) or self._words[number] != key:
+            return None
+        first, last = self._arrays.posting_ends[number : number + 2].tolist()
+        frequency = last - first
+        codes = self._arrays.codes[first:last]
+        denominators = self._denominators[codes]
+        if frequency > _BEST:
+            denominators = np.partition(denominators, frequency - _BEST)[frequency - _BEST :]
+        return _Word(
+            documents=self._arrays.documents[first:last],
+            codes=codes,
+            idf=np.float32(math.log(1 + (self._counted - frequency + 0.5) / (frequency + 0.5))),
+            denominators=np.sort(denominators)[::-1],
+        )
 
     # -- building ---------------------------------------------------------------------------
 
@@ -253,7 +335,7 @@ def above_bound(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
     So that sorting is left to a few candidates.
     """
-    bound = np.float32(np.nextafter(np.float32(0), _ONE))
+    bound = np.float32(_SMALLEST)
     if len(scores) > 4 * k:
         # The k-th best of a sample is no better than the k-th best of all.
         step = 16 if len(scores) >= 64 * k else 1

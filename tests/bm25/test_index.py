@@ -152,6 +152,30 @@ def test_runs_do_not_show(monkeypatch):
     assert [ranking(parts, query) for query in QUERIES] == expected
 
 
+@pytest.mark.parametrize("always_whole", [0, 1 << 16])
+@pytest.mark.parametrize("best", [2, 64])
+def test_what_is_not_read_makes_no_difference(monkeypatch, always_whole, best):
+    """Asked for all documents, the search reads every posting; asked for a few, it must find the first of these."""
+    monkeypatch.setattr(search, "_ALWAYS_WHOLE", always_whole)
+    monkeypatch.setattr(search, "_BEST", best)
+    rng = random.Random(5)
+    # Words from common to rare, many equal documents, numbers of words from none to many.
+    vocabulary = [f"w{i}" for i in range(400)]
+    weights = [1 / (i + 1) for i in range(400)]
+    texts = [rng.choices(vocabulary, weights, k=rng.choice((0, 1, 2, 5, 20, 21, 200))) for _ in range(900)]
+    index = SearchIndex.build((f"{i % 7}-{i:04}", " ".join(text)) for i, text in enumerate(texts + texts[:300]))
+    skipped = 0
+    for i in range(400):
+        pick = rng.choices(vocabulary, weights if i % 2 else None, k=rng.choice((1, 2, 3, 5, 9)))
+        query = " ".join(pick + ["unknown"] * (i % 3 == 0))
+        numbers, scores = index.ranking(query, len(index))
+        assert len(numbers) == len({j for j, text in enumerate(texts + texts[:300]) if set(text) & set(pick)})
+        for k in (1, 2, 3, 10, 63, 64, 65, 300):
+            assert index.ranking(query, k) == (numbers[:k], scores[:k])
+        skipped += len(index._best_sums(index._weighted(query), 2)[0]) < len(numbers) / 2
+    assert skipped > 100  # else this would show nothing
+
+
 def test_counts_beyond_a_byte():
     index = SearchIndex.build([("A", "tea " * 70_000 + "lamp"), ("B", "tea lamp"), ("C", "lamp " * 300)])
     assert index.search("lamp") == (2, 1, 0)
