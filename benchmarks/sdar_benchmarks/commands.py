@@ -25,6 +25,7 @@ from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
+from sdar_envs.serving import serve
 from sdar_envs.webshop.env import WebShopEnv
 
 __all__ = ["run"]
@@ -142,7 +143,7 @@ def _eval(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
 
 def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     try:
-        from sdar_envs.webshop.site import create_app, serve  # noqa: PLC0415
+        from sdar_envs.webshop.site import LONGEST_HEAD, create_app  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidOption(str(error)) from error
     env = make_env("sdar/WebShop-v0", env_kwargs).unwrapped
@@ -153,7 +154,7 @@ def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
         print(f"WebShop at {address} (Ctrl-C stops it)", flush=True)
 
     try:
-        serve(app, host=args.host, port=args.port, ready=say)
+        serve(app, host=args.host, port=args.port, ready=say, longest_head=LONGEST_HEAD)
     except ModuleNotFoundError as error:
         raise InvalidOption(str(error)) from error
     except KeyboardInterrupt:
