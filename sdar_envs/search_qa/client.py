@@ -41,6 +41,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.search_qa.engines.request import check_request
 from sdar_envs.search_qa.retrieval import Hit, Passage, RetrievalFailed
 from sdar_envs.search_qa.transport import Answer, AnswerTooLong, Transport
 
@@ -134,12 +135,12 @@ class HttpRetriever:
             RetrievalFailed: no server could be reached in time, or one answered something else than a result.
             InvalidOption: the queries are no list of texts, or `k` is no positive integer.
         """
-        if isinstance(queries, str) or not all(isinstance(query, str) for query in queries):
-            raise InvalidOption(f"queries is {repr(queries)[:_SHOWN]}; wanted a list of texts, such as ['who?'].")
-        k = _count("k", k, 1)
+        check_request(queries, k)
         found: list[tuple[Hit, ...]] = [()] * len(queries)
         parts = self._parts([number for number, query in enumerate(queries) if query.strip()])
-        answers = self._ask_all([_Request([queries[number] for number in part], k, self._dialect) for part in parts])
+        answers = self._ask_all(
+            [_Request([queries[number] for number in part], int(k), self._dialect) for part in parts]
+        )
         for part, answer in zip(parts, answers, strict=True):
             for number, hits in zip(part, answer, strict=True):
                 found[number] = hits
