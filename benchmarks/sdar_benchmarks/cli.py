@@ -59,10 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", metavar="FILE", help="write configuration, numbers and episodes as JSON")
     command.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
 
-    command = commands.add_parser("serve", help="open a web site: the shop in the browser")
-    command.add_argument("site", choices=["webshop"], help="webshop: the shop of sdar/WebShop-v0")
-    command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
-    command.add_argument("--port", type=int, default=3000, metavar="N", help="0: any (default: %(default)s)")
+    command = commands.add_parser("serve", help="open a server: the shop in the browser, or passages for Search-QA")
+    servers = command.add_subparsers(dest="server", required=True, metavar="SERVER")
+
+    command = servers.add_parser("webshop", help="the shop of sdar/WebShop-v0 as a web site")
+    _add_address(command, port=3000)
     group = command.add_argument_group("environment")
     options = [
         group.add_argument("--data", metavar="NAME", help="embedded or official (default: embedded)"),
@@ -72,7 +73,20 @@ def _parser() -> argparse.ArgumentParser:
         group.add_argument("--num-products", type=int, metavar="N", help="only the first N records (default: all)"),
     ]
     command.set_defaults(env_options=tuple(option.dest for option in options))
+
+    command = servers.add_parser("retriever", help="POST /retrieve, for clients of Search-R1, verl, SDAR, verl-agent")
+    _add_address(command, port=8000)
+    command.add_argument("--index", metavar="DIR", help="made by `sdar index build` (default: the embedded facts)")
+    command.add_argument(
+        "--topk", type=int, default=3, metavar="N", help="passages where a request does not say (default: %(default)s)"
+    )
+    command.set_defaults(env_options=())
     return parser
+
+
+def _add_address(command: argparse.ArgumentParser, *, port: int) -> None:
+    command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
+    command.add_argument("--port", type=int, default=port, metavar="N", help="0: any (default: %(default)s)")
 
 
 def _setting(text: str) -> tuple[str, Any]:

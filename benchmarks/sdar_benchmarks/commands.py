@@ -9,6 +9,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
+from sdar_envs.serving import serve
 from sdar_envs.webshop.env import WebShopEnv
 
 __all__ = ["run"]
@@ -142,23 +144,37 @@ def _eval(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
 
 def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     try:
-        from sdar_envs.webshop.site import create_app, serve  # noqa: PLC0415
+        name, start = _shop_site(args, env_kwargs) if args.server == "webshop" else _retriever_server(args)
+        try:
+            start(ready=lambda address: print(f"{name} at {address} (Ctrl-C stops it)", flush=True))
+        except KeyboardInterrupt:
+            # The only way to stop it is no failure.
+            print("stopped", file=sys.stderr)
     except ModuleNotFoundError as error:
         raise InvalidOption(str(error)) from error
+
+
+def _shop_site(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> tuple[str, Callable[..., None]]:
+    from sdar_envs.webshop.site import LONGEST_HEAD, create_app  # noqa: PLC0415
+
     env = make_env("sdar/WebShop-v0", env_kwargs).unwrapped
     assert isinstance(env, WebShopEnv)
     app = create_app(env.shop, env.source, quirks=env.quirks)
+    return "WebShop", partial(serve, app, host=args.host, port=args.port, longest_head=LONGEST_HEAD)
 
-    def say(address: str) -> None:
-        print(f"WebShop at {address} (Ctrl-C stops it)", flush=True)
 
-    try:
-        serve(app, host=args.host, port=args.port, ready=say)
-    except ModuleNotFoundError as error:
-        raise InvalidOption(str(error)) from error
-    except KeyboardInterrupt:
-        # The only way to stop it is no failure.
-        print("stopped", file=sys.stderr)
+def _retriever_server(args: argparse.Namespace) -> tuple[str, Callable[..., None]]:
+    from sdar_envs.search_qa.server import serve_retriever  # noqa: PLC0415
+
+    if args.index is None:
+        from sdar_envs.search_qa.embedded import embedded_retriever  # noqa: PLC0415
+
+        retriever = embedded_retriever()
+    else:
+        from sdar_envs.search_qa.index import open_index  # noqa: PLC0415
+
+        retriever = open_index(args.index)
+    return "Retriever", partial(serve_retriever, retriever, host=args.host, port=args.port, topk=args.topk)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

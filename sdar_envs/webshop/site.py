@@ -20,13 +20,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from sdar_envs.core import Task
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import UnknownName
 from sdar_envs.webshop.catalog import Product
 from sdar_envs.webshop.goals import GoalTasks
 from sdar_envs.webshop.pages import Pages, Session, State
@@ -60,12 +59,15 @@ except ModuleNotFoundError as error:
         "the site needs starlette and uvicorn: pip install 'sdar-envs[server]'", name=error.name
     ) from error
 
-__all__ = ["MARK", "create_app", "serve"]
+__all__ = ["LONGEST_HEAD", "MARK", "create_app"]
 
 MARK = "sdar-envs/webshop"
 """What `/api/tasks` answers as `site`, so that a client knows whom it talks to."""
 
 _LONGEST_ADDRESS = 4_000_000
+LONGEST_HEAD = 2 * _LONGEST_ADDRESS
+"""For `sdar_envs.serving.serve`: longer addresses still get a page that says so."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,6}")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -109,47 +111,6 @@ def create_app(shop: Shop, tasks: GoalTasks, *, quirks: Quirks = "original") -> 
         Route("/favicon.svg", lambda _: _respond(favicon(), "image/svg+xml", headers=_FOR_A_DAY)),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _refusal, Exception: _failure})
-
-
-def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 3000, ready: Callable[[str], object] = print) -> None:
-    """Serve a site until the process is interrupted.
-
-    Args:
-        app: the site.
-        host: the address to listen on.
-        port: 0 for any free one.
-        ready: called with the site's address as soon as it can be visited.
-
-    Raises:
-        InvalidOption: nothing can listen there.
-        ModuleNotFoundError: uvicorn is not installed.
-        KeyboardInterrupt: the process was interrupted; the site has been closed.
-    """
-    try:
-        import uvicorn  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("to serve needs uvicorn: pip install 'sdar-envs[server]'", name="uvicorn") from error
-
-    is_ipv6 = ":" in host
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        raise InvalidOption(f"cannot listen on {host}, port {port} ({error}): choose another port or host.") from error
-    with listener:
-        # asyncio sets this itself only on sockets that name their protocol; without it each answer waits 40 ms.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            http="h11",
-            ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            h11_max_incomplete_event_size=2 * _LONGEST_ADDRESS,
-        )
-        shown = f"[{host}]" if is_ipv6 else host
-        ready(f"http://{shown}:{listener.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[listener])
 
 
 class _Site:

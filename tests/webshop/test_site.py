@@ -18,13 +18,14 @@ from webshop.sites import EDGE, served
 
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.errors import InvalidOption
+from sdar_envs.serving import serve
 from sdar_envs.webshop.catalog import CatalogFiles, load_catalog
 from sdar_envs.webshop.goals import Goals, GoalTasks
 from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.pages import Pages, Session, State
 from sdar_envs.webshop.pictures import picture
 from sdar_envs.webshop.shop import Shop
-from sdar_envs.webshop.site import create_app, serve
+from sdar_envs.webshop.site import create_app
 
 HOSTILE = [
     "<script>alert(1)</script>",
