@@ -26,6 +26,7 @@ __all__ = [
     "QUESTION_TYPES",
     "UNCLASSIFIED",
     "Question",
+    "from_row",
     "golden_answers",
     "question_type",
     "read_questions",
@@ -169,7 +170,7 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
     seen: dict[tuple[str, str], int] = {}
     for number, row in _rows(path):
         try:
-            question = _question(row, name, number, default_type)
+            question = from_row(row, name, number, default_type)
         except ValueError as error:
             raise CorruptData(f"{path}, row {number}: {error}. Mend the row or remove it.") from error
         first = seen.setdefault((question.data_set, question.id), number)
@@ -218,7 +219,18 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise CorruptData(f"{path} cannot be read as Parquet ({error}).") from error
 
 
-def _question(row: Any, data_set: str, number: int, default_type: str | None) -> Question:
+def from_row(row: Any, data_set: str, number: int, default_type: str | None = None) -> Question:
+    """Return the question of a row of any of the forms.
+
+    Args:
+        row: the row.
+        data_set: its data set if it names none.
+        number: of the row, from 1: gives the id if it has none.
+        default_type: the kind if row and data set tell none.
+
+    Raises:
+        ValueError: the row cannot be played; the message says why.
+    """
     if not isinstance(row, Mapping):
         raise ValueError(f"it is {_short(row)}; wanted an object with 'question' and 'golden_answers'")
     # The reference's processed rows keep in `env_kwargs` all that their environment reads.

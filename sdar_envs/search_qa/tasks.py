@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.search_qa.questions import DATA_SETS, Question, read_questions
+from sdar_envs.search_qa.questions import DATA_SETS, Question, from_row, read_questions
 from sdar_envs.storage import given_path
 
 __all__ = ["SPLITS", "TRAINING_SETS", "QuestionTasks", "embedded_tasks", "official_tasks", "question_of"]
@@ -111,7 +111,10 @@ def embedded_tasks(env_id: str) -> QuestionTasks:
     """Return the embedded questions; the same object within a process."""
     from sdar_envs.search_qa.embedded import questions  # noqa: PLC0415
 
-    return QuestionTasks({split: questions(split) for split in SPLITS}, env_id, by_data_set=False)
+    by_split = {
+        split: [from_row(row, "facts", number) for number, row in enumerate(questions(split), 1)] for split in SPLITS
+    }
+    return QuestionTasks(by_split, env_id, by_data_set=False)
 
 
 def official_tasks(
