@@ -1,0 +1,62 @@
+"""The corpus and the questions that come with the package: real facts in our own words, no download.
+
+`facts.generate` made them of `data/facts.jsonl.gz`; `data/LICENSE-DATA.md` says where the facts come from.
+Refused: files that are not exactly what was released, since published numbers refer to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from sdar_envs.errors import CorruptData, UnknownName, did_you_mean
+from sdar_envs.search_qa.facts.table import DATA, read_rows
+from sdar_envs.search_qa.retrieval import Passage
+
+__all__ = ["FINGERPRINT", "QUESTIONS_FINGERPRINT", "SPLITS", "passages", "questions"]
+
+FINGERPRINT = "549d72f54fe23fa46e23cd2b0c02366d70eb4295bb722a77cdfc2ca757015e20"
+"""SHA-256 of the corpus. Published numbers refer to it: a change is a new release of the corpus, not a repair."""
+
+QUESTIONS_FINGERPRINT = "a9d6130992472d60592bb8963036ea25b20c620a7dd185e15474925d158eb36f"
+"""SHA-256 of the questions."""
+
+SPLITS = ("train", "dev", "test")
+"""No answer of one split is an answer in another."""
+
+
+def passages() -> Iterator[Passage]:
+    """Yield the corpus, in its order.
+
+    Raises:
+        CorruptData: the file is damaged or of another release.
+    """
+    for row in _rows("corpus.jsonl.gz", FINGERPRINT):
+        yield Passage(row["id"], row["contents"])
+
+
+def questions(split: str) -> Iterator[dict[str, Any]]:
+    """Yield the questions of a split, sorted by id.
+
+    Each has `id`, `question`, `golden_answers`, `data_source` (`facts`), `split` and `metadata`: `type`, `template`,
+    `hops` and, in the order of the hops, `supporting` (ids of passages), `queries` (what an oracle searches for) and
+    `bridges` (what each passage but the last is read for).
+
+    Raises:
+        UnknownName: there is no such split.
+        CorruptData: the file is damaged or of another release.
+    """
+    if split not in SPLITS:
+        raise UnknownName(f"no split {split!r} of the embedded questions.{did_you_mean(split, SPLITS)}")
+    for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT):
+        if row["split"] == split:
+            yield row
+
+
+def _rows(name: str, fingerprint: str) -> list[dict[str, Any]]:
+    text, rows = read_rows(name)
+    found = hashlib.sha256(text.encode()).hexdigest()
+    if found != fingerprint:
+        raise CorruptData(f"{DATA / name} has the content {found}; wanted {fingerprint}. Install sdar-envs anew.")
+    return rows
