@@ -210,7 +210,7 @@ def large_passages(count: int) -> Iterator[Passage]:
 
 
 def large_queries(count: int) -> list[str]:
-    """Return questions of ten words: three content words of one passage, seven as they come, some of them stop words."""
+    """Return questions of ten words: three content words of a passage, seven as they come, some of them stop words."""
     zipf = _Zipf(2)
     queries = []
     for ranks in _large_ranks(count):
