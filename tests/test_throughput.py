@@ -9,7 +9,7 @@ from sdar_envs.webshop.catalog import CatalogFiles, load_catalog
 
 
 def test_every_environment_is_measured(capsys):
-    assert tuple(throughput.MEASURES) == ENV_IDS
+    assert set(ENV_IDS) <= set(throughput.MEASURES)
     with pytest.raises(SystemExit):
         throughput.main(["--env", "sdar/WebShop"])
     assert "invalid choice" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: `sdar list | info | play | eval | serve`.
+"""The command line: `sdar list | info | play | eval | serve | index`.
 
 This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
 of environments are passed on by name, whatever they are: the environment says what it accepts.
@@ -81,12 +81,41 @@ def _parser() -> argparse.ArgumentParser:
         "--topk", type=int, default=3, metavar="N", help="passages where a request does not say (default: %(default)s)"
     )
     command.set_defaults(env_options=())
+
+    _add_index(commands.add_parser("index", help="make passages searchable, and search them"))
     return parser
 
 
 def _add_address(command: argparse.ArgumentParser, *, port: int) -> None:
     command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
     command.add_argument("--port", type=int, default=port, metavar="N", help="0: any (default: %(default)s)")
+
+
+def _add_index(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(env_options=())
+    commands = command.add_subparsers(dest="index_command", required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="index a corpus file into a new folder")
+    build.add_argument(
+        "corpus", metavar="CORPUS", help="JSON Lines with id and contents, or id, title and text; or .gz"
+    )
+    build.add_argument("--out", required=True, metavar="DIR", help="the folder; it appears when the index is complete")
+    build.add_argument(
+        "--engine", default="bm25", metavar="NAME", help="bm25, bm25s, tantivy or faiss (default: %(default)s)"
+    )
+    build.add_argument("--overwrite", action="store_true", help="replace the index if it exists")
+    group = build.add_argument_group("faiss")
+    group.add_argument("--encoder", metavar="NAME", help="model of sentence-transformers, such as intfloat/e5-base-v2")
+    group.add_argument("--query-prefix", default="query: ", metavar="TEXT", help="goes before a query (default: E5's)")
+    group.add_argument(
+        "--passage-prefix", default="passage: ", metavar="TEXT", help="goes before a passage (default: E5's)"
+    )
+    group.add_argument("--factory", metavar="NAME", help="kind of index, such as IVF4096,SQ8 (default: Flat)")
+
+    search = commands.add_parser("search", help="print the best passages for a query")
+    search.add_argument("index", metavar="DIR", help="what `sdar index build` made")
+    search.add_argument("query", metavar="QUERY", help="any text")
+    search.add_argument("-k", type=int, default=3, metavar="N", help="how many passages (default: %(default)s)")
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ import sdar_envs
 from sdar_agents import AGENTS, default_agent
 from sdar_benchmarks.arguments import env_class, env_defaults, make_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
+from sdar_benchmarks.indexes import index
 from sdar_benchmarks.play import Player, choose_reader
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         "play": _play,
         "eval": _eval,
         "serve": _serve,
+        "index": index,
     }
     env_kwargs = dict(getattr(args, "settings", []))
     env_kwargs |= {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}

@@ -3,7 +3,7 @@
     python -m sdar_benchmarks.throughput [--env sdar/WebShop-v0] [--output figures.json]
 
 Times are CPU seconds of one process. What is compared with what, the parts say: `throughput_alfworld`,
-`throughput_webshop`.
+`throughput_webshop`, `throughput_search_qa`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sdar_benchmarks import throughput_alfworld, throughput_webshop
+from sdar_benchmarks import throughput_alfworld, throughput_search_qa, throughput_webshop
 from sdar_benchmarks.figures import Figure
 from sdar_envs.storage import write_atomic
 
@@ -29,6 +29,7 @@ __all__ = ["MEASURES", "main"]
 MEASURES: Mapping[str, Callable[[Callable[[str], None]], list[Figure]]] = {
     "sdar/ALFWorld-v0": throughput_alfworld.measure,
     "sdar/WebShop-v0": throughput_webshop.measure,
+    "sdar/SearchQA-v0": throughput_search_qa.measure,
 }
 """By environment: measures everything and says what it is doing."""
 

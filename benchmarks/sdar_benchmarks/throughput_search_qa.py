@@ -210,7 +210,7 @@ def large_passages(count: int) -> Iterator[Passage]:
 
 
 def large_queries(count: int) -> list[str]:
-    """Return questions of ten words: three content words of one passage, seven as they come, some of them stop words."""
+    """Return questions of ten words: three content words of a passage, seven as they come, some of them stop words."""
     zipf = _Zipf(2)
     queries = []
     for ranks in _large_ranks(count):
@@ -302,13 +302,13 @@ _ROWS = (
 )
 
 
-def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Iterator[Table]:
+def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Iterator[tuple[str, Table]]:
     scale = _WIKI_18 / passages
     for title, is_scaled in (
         (f"{passages:,} passages of about 100 words, top {_K}", False),
         (f"extrapolated to {_WIKI_18:,} passages: the above times {scale:.1f}; not measured", True),
     ):
-        table = Table(title=title)
+        table = Table()
         table.add_column("what")
         for engine in measured:
             table.add_column(engine, justify="right")
@@ -322,7 +322,7 @@ def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Itera
                 value = numbers[figure] * unit * (scale if is_scaled and not is_fixed else 1)
                 cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
             table.add_row(what, *cells)
-        yield table
+        yield title, table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -340,8 +340,8 @@ def main(argv: list[str] | None = None) -> int:
         measured = measure_large(
             arguments.passages, arguments.engines, Path(folder), lambda what: status.update(f"measuring: {what}")
         )
-    for table in _tables(measured, arguments.passages):
-        Console().print(table)
+    for title, table in _tables(measured, arguments.passages):
+        Console().print(title, table, sep="\n", highlight=False)
     if arguments.output is not None:
         write_atomic(arguments.output, json.dumps(measured, indent=2) + "\n")
     return 0

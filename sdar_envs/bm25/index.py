@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ _TOKENS_PER_RUN = 4_000_000
 _CACHED_QUERIES = 2_048
 _LONGEST_CACHED_QUERY = 1_000
 _BEST = 64  # of each word so many largest contributions are known
+_WORDS_PER_BLOCK = 64
 _ALWAYS_WHOLE = 1 << 16  # an index of fewer documents keeps a sum for each of them
 _ALMOST = 1 - 1e-5  # sums are rounded: what is not surely worse is kept
 _SMALLEST = float(np.nextafter(np.float32(0), np.float32(1)))
@@ -83,24 +84,28 @@ class _Arrays(NamedTuple):
     ranks: NDArray[np.int32]
 
 
-class _Words(Sequence[bytes]):
+class _Words:
     """The sorted terms of an index, read where they lie: a dictionary of millions would cost every process anew."""
 
     def __init__(self, arrays: _Arrays) -> None:
         self._bytes = arrays.term_bytes.data
         self._ends = arrays.term_ends
+        starts, ends = self._ends[:-1:_WORDS_PER_BLOCK].tolist(), self._ends[1::_WORDS_PER_BLOCK].tolist()
+        self._firsts = [bytes(self._bytes[start:end]) for start, end in zip(starts, ends, strict=True)]
 
-    def __len__(self) -> int:
-        return len(self._ends) - 1
+    def find(self, word: bytes) -> int | None:
+        """Return the number of a term, None if it is not in the index."""
+        first = (bisect_right(self._firsts, word) - 1) * _WORDS_PER_BLOCK
+        if first < 0:
+            return None
+        ends = self._ends[first : first + _WORDS_PER_BLOCK + 1].tolist()
+        base, block = ends[0], bytes(self._bytes[ends[0] : ends[-1]])
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return bytes(self._bytes[self._ends[index] : self._ends[index + 1]])
+        def term_at(place: int) -> bytes:
+            return block[ends[place] - base : ends[place + 1] - base]
+
+        place = bisect_left(range(len(ends) - 1), word, key=term_at)
+        return first + place if place < len(ends) - 1 and term_at(place) == word else None
 
 
 class _Word(NamedTuple):
@@ -259,9 +264,8 @@ class SearchIndex:
         return np.asarray(w.weight - w.weight / self._denominators[w.word.codes], dtype=np.float64)
 
     def _find(self, text: str) -> _Word | None:
-        key = text.encode()
-        number = bisect_left(self._words, key)
-        if number == len(self._words) or self._words[number] != key:
+        number = self._words.find(text.encode())
+        if number is None:
             return None
         first, last = self._arrays.posting_ends[number : number + 2].tolist()
         frequency = last - first

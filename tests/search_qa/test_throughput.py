@@ -1,0 +1,93 @@
+"""The measuring of the engines itself, on little data: what it measures, not how fast it is."""
+
+import hashlib
+import json
+from itertools import islice
+
+import pytest
+
+from sdar_benchmarks import throughput_search_qa as module
+from sdar_benchmarks.throughput_search_qa import large_passages, large_queries, main, small_passages, small_queries
+
+
+def sha256(texts):
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def test_the_small_corpus_is_the_same_everywhere():
+    passages = small_passages(1000)
+    assert len({passage.id for passage in passages}) == 1000
+    assert 20 < sum(len(passage.contents.split()) for passage in passages) / 1000 < 30
+    queries = small_queries(300, 1000)
+    assert len(set(queries)) == 300
+    names = {passage.title.rpartition(" of ")[2].lower() for passage in passages}
+    assert sum(any(name in query.lower() for name in names) for query in queries) > 200
+    assert sha256([passage.contents for passage in passages]) == "0b6033ebf178ab2a"
+    assert sha256(queries) == "7df715b7c1848573"
+
+
+def test_the_large_corpus_is_the_same_everywhere(monkeypatch):
+    monkeypatch.setattr(module, "_VOCABULARY", 50_000)
+    passages = list(islice(large_passages(300), 250))
+    assert all(83 <= len(passage.contents.split()) <= 124 for passage in passages)
+    assert 0.1 < sum(" the " in passage.contents for passage in passages) / 250 <= 1
+    assert sha256([passage.contents for passage in passages]) == "80618a142fd1b69d"
+    assert sha256(large_queries(20)) == "7560098e05b872d4"
+
+
+def test_words_differ():
+    words = [module._word(rank) for rank in range(20_000)]
+    assert len(set(words)) == 20_000
+    assert words[:3] == ["the", "of", "and"]
+    assert len(words[100]) < len(words[19_999])
+
+
+def test_a_small_measurement(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path))
+    for name, value in {"_SMALL": 400, "_WARM_UP": 5, "_SINGLE": 10, "_BATCH": 8, "_BATCHES": 2}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "small_passages", lambda: small_passages(400))
+    monkeypatch.setattr(module, "small_queries", lambda count: small_queries(count, 400))
+    asked = []
+
+    class Watched:
+        def search(self, queries, k):
+            asked.append((len(queries), k))
+            return [()] * len(queries)
+
+    figures = module._measure_small()
+    assert figures.keys() == {"open", "single", "single_wall", "batched", "batched_wall"}
+    assert all(value > 0 for value in figures.values())
+    assert (tmp_path / "search_qa").is_dir()
+    queries = small_queries(31, 400)
+    module._search_seconds(Watched(), queries)
+    assert asked == [(5, 3), *[(1, 3)] * 10, (8, 3), (8, 3)]
+
+
+def test_both_tables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    arguments = ["--passages", "300", "--engines", "bm25", "--folder", str(tmp_path)]
+    assert main([*arguments, "--output", str(tmp_path / "figures.json")]) == 0
+    table = capsys.readouterr().out
+    assert "300 passages of about 100 words, top 3" in table
+    assert "extrapolated to 21,015,324 passages: the above times 70051.1; not measured" in table
+    measured = json.loads((tmp_path / "figures.json").read_text())["bm25"]
+    assert measured["passages"] == 300
+    assert all(value > 0 for value in measured.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+    with pytest.raises(SystemExit):
+        main(["--engines", "faiss"])
+
+
+def test_every_figure_of_the_embedded_size(monkeypatch):
+    asked = []
+
+    def measure(*arguments, cache):
+        asked.append((arguments, cache))
+        return {"open": float(len(asked)), "single": 3e-4, "batched": 4e-5}
+
+    monkeypatch.setattr(module, "_in_new_process", measure)
+    figures = module.measure()
+    assert [figure.value for figure in figures] == pytest.approx([1.0, 2000.0, 0.3, 0.04])
+    assert {figure.env for figure in figures} == {"sdar/SearchQA-v0"}
+    assert len({cache for _, cache in asked}) == 1
