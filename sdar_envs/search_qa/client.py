@@ -30,6 +30,7 @@ import json
 import math
 import os
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
@@ -63,7 +64,7 @@ _HOPELESS = (requests.exceptions.SSLError, requests.exceptions.InvalidURL, Answe
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 _MAX_BYTES = 1 << 28
-_LARGEST_SCORE = 1e308  # JSON knows larger numbers, and NaN
+_LARGEST_SCORE = sys.float_info.max  # JSON can hold larger numbers, and Python's reads NaN
 _SHOWN = 200
 
 
