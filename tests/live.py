@@ -1,7 +1,11 @@
-"""Web applications on this machine, for tests."""
+"""Servers on this machine, for tests."""
 
 import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,3 +29,19 @@ def running(app) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@contextlib.contextmanager
+def served(server: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Run `sdar serve` on a free port; give the server's address and the process."""
+    command = [sys.executable, "-m", "sdar_benchmarks.cli", "serve", server, "--port", "0", *arguments]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+    try:
+        line = process.stdout.readline()
+        assert " at http://" in line, line + process.stderr.read()
+        yield line.split()[2].rstrip("/"), process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)

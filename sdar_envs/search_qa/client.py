@@ -79,7 +79,7 @@ class HttpRetriever:
         timeout: seconds for one answer, from connecting to its last byte.
         deadline: seconds for one `search`, all retries included.
         retries: how often a request is sent again, at most.
-        connections: requests under way at once for one `search`, at most.
+        connections: requests of batches under way at once, at most.
         batch_size: queries in one request, at most; in the dialect `query` it is always one.
         headers: sent with every request, such as `{"Authorization": "Bearer ..."}`.
         seed: of the random share of the pauses between retries; None for any.
@@ -112,10 +112,7 @@ class HttpRetriever:
         self._connections = _count("connections", connections, 1)
         self._batch_size = _count("batch_size", batch_size, 1)
         self._random = random.Random(seed)
-        self._servers = [
-            Transport(address, headers=headers or {}, connections=self._connections, max_bytes=_MAX_BYTES)
-            for address in _addresses(url)
-        ]
+        self._servers = [Transport(address, headers=headers or {}, max_bytes=_MAX_BYTES) for address in _addresses(url)]
         self._open_pool()
         self._dialect, self._fingerprint = self._find_out(dialect)
 

@@ -464,7 +464,7 @@ SLOW = {
 @pytest.mark.parametrize("speak", SLOW.values(), ids=SLOW)
 def test_an_answer_has_a_time_limit(speak):
     with speaking(speak) as address:
-        transport = Transport(address, headers={}, connections=1, max_bytes=1 << 20)
+        transport = Transport(address, headers={}, max_bytes=1 << 20)
         started = time.monotonic()
         with pytest.raises(requests.RequestException):
             transport.exchange("POST", address, b"{}", seconds=0.4)
@@ -493,12 +493,12 @@ def test_a_server_that_hangs_up():
         speaking(lambda connection, _: connection.sendall(OK + b"Content-Length: 100\r\n\r\n{")) as address,
         pytest.raises(requests.RequestException),
     ):
-        Transport(address, headers={}, connections=1, max_bytes=1000).exchange("GET", address, seconds=10)
+        Transport(address, headers={}, max_bytes=1000).exchange("GET", address, seconds=10)
 
 
 def test_an_answer_that_is_too_long():
     with Server(respond=lambda _: (200, b" " * 5000)) as server:
-        transport = Transport(server.url, headers={}, connections=1, max_bytes=4999)
+        transport = Transport(server.url, headers={}, max_bytes=4999)
         with pytest.raises(AnswerTooLong, match="more than 4,999 bytes"):
             transport.exchange("POST", server.url, b"{}", seconds=10)
         transport.close()

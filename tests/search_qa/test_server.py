@@ -3,11 +3,8 @@
 import asyncio
 import concurrent.futures
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from urllib.parse import urlsplit
 
@@ -15,7 +12,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live import running
+from live import running, served
 from search_qa.invented import DATA, TableRetriever
 from starlette.testclient import TestClient
 
@@ -182,6 +179,20 @@ def test_a_body_too_large_is_answered_over_a_socket():
         assert answer.status_code == 413
 
 
+def test_a_client_that_goes_before_it_has_spoken_is_no_failure():
+    scope = {"type": "http", "method": "POST", "path": "/retrieve", "query_string": b"", "headers": []}
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(create_app(TableRetriever())(scope, receive, send))
+    assert sent[0]["status"] == 400
+
+
 def test_arguments_are_checked():
     for name in ("default_topk", "max_topk", "max_queries", "max_bytes"):
         for value in (0, -1, 1.5, True, "3"):
@@ -283,6 +294,16 @@ def test_an_engine_that_is_gone_is_asked_once():
     outcomes = gathered(retriever, [(["a"], 2), (["gone"], 2), (["b"], 2)])
     assert [str(outcome) for outcome in outcomes] == ["the engine is gone"] * 3
     assert len(retriever.calls) == 2
+
+
+def test_a_search_after_the_end_is_refused():
+    async def ask():
+        batcher = _Batcher(Echo())
+        batcher.close()
+        await batcher.search(["x"], 1)
+
+    with pytest.raises(RetrievalFailed, match="being stopped"):
+        asyncio.run(ask())
 
 
 def test_an_engine_that_answers_too_few_lists_is_a_failure():
@@ -401,18 +422,7 @@ def test_a_server_of_a_server_tells_of_the_failure():
 def test_the_command_serves_an_index_until_interrupted(tmp_path):
     build_index(DATA / "corpus.jsonl", tmp_path / "index", progress=False)
     here = open_index(tmp_path / "index")
-    command = [sys.executable, "-m", "sdar_benchmarks.cli", "serve", "retriever", "--port", "0", "--topk", "2"]
-    process = subprocess.Popen(
-        [*command, "--index", str(tmp_path / "index")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("Retriever at http://127.0.0.1:"), line + process.stderr.read()
-        url = line.split()[2]
+    with served("retriever", "--topk", "2", "--index", str(tmp_path / "index")) as (url, process):
         assert urlsplit(url).path == "/retrieve"
         client = HttpRetriever(url)
         queries = [QUERY, "market town river", "", "x" * 100_000]
@@ -423,9 +433,14 @@ def test_the_command_serves_an_index_until_interrupted(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
         assert process.stderr.read().strip().splitlines()[-1:] == ["stopped"]
-    finally:
-        process.kill()
-        process.communicate(timeout=20)
+
+
+def test_the_command_serves_the_embedded_facts():
+    here = pytest.importorskip("sdar_envs.search_qa.embedded").embedded_retriever()
+    with served("retriever") as (url, _):
+        client = HttpRetriever(url)
+        assert client.search(["capital of Peru"], 3) == here.search(["capital of Peru"], 3)
+        client.close()
 
 
 def test_the_command_names_what_is_missing(capsys):
