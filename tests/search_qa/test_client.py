@@ -589,10 +589,19 @@ def test_a_copy_opens_its_own_connections():
     with Server("query") as server, opened(server.url) as retriever:
         server.bodies.clear()
         copy = pickle.loads(pickle.dumps(retriever))
+        assert copy._random.getstate() == random.Random(0).getstate()
         assert server.bodies == []  # nothing is found out again
         assert (copy.fingerprint, copy.dialect) == (retriever.fingerprint, "query")
         assert copy.search(["a", "b"], 1) == retriever.search(["a", "b"], 1) == hits("a", "b")
         copy.close()
+
+
+def test_copies_do_not_pause_in_step():
+    with Server() as server, opened(server.url, seed=None) as retriever:
+        copies = [pickle.loads(pickle.dumps(retriever)) for _ in range(3)]
+        assert len({each._random.random() for each in [retriever, *copies]}) == 4
+        for copy in copies:
+            copy.close()
 
 
 FORKING = """
@@ -667,7 +676,20 @@ def test_the_address():
 
 @pytest.mark.parametrize(
     "url",
-    ["", "127.0.0.1:8000", "file:///etc/passwd", "http://", "http://h:0", "http://[", "http://h:x", 5, None, [], [""]],
+    [
+        "",
+        "127.0.0.1:8000",
+        "file:///etc/passwd",
+        "http://",
+        "http://h:0",
+        "http://[",
+        "http://h:x",
+        "http://a..b/",
+        5,
+        None,
+        [],
+        [""],
+    ],
 )
 def test_what_is_no_address(url):
     with pytest.raises(InvalidOption, match="wanted an address"):
