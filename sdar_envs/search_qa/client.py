@@ -30,6 +30,7 @@ import json
 import math
 import os
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
@@ -63,7 +64,7 @@ _HOPELESS = (requests.exceptions.SSLError, requests.exceptions.InvalidURL, Answe
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 _MAX_BYTES = 1 << 28
-_LARGEST_SCORE = 1e308  # JSON knows larger numbers, and NaN
+_LARGEST_SCORE = sys.float_info.max  # JSON can hold larger numbers, and Python's reads NaN
 _SHOWN = 200
 
 
@@ -78,7 +79,7 @@ class HttpRetriever:
         timeout: seconds for one answer, from connecting to its last byte.
         deadline: seconds for one `search`, all retries included.
         retries: how often a request is sent again, at most.
-        connections: requests under way at once for one `search`, at most.
+        connections: requests of batches under way at once, at most.
         batch_size: queries in one request, at most; in the dialect `query` it is always one.
         headers: sent with every request, such as `{"Authorization": "Bearer ..."}`.
         seed: of the random share of the pauses between retries; None for any.
@@ -110,12 +111,9 @@ class HttpRetriever:
         self._retries = _count("retries", retries, 0)
         self._connections = _count("connections", connections, 1)
         self._batch_size = _count("batch_size", batch_size, 1)
-        self._random = random.Random(seed)
-        self._servers = [
-            Transport(address, headers=headers or {}, connections=self._connections, max_bytes=_MAX_BYTES)
-            for address in _addresses(url)
-        ]
-        self._open_pool()
+        self._seed = seed
+        self._servers = [Transport(address, headers=headers or {}, max_bytes=_MAX_BYTES) for address in _addresses(url)]
+        self._open()
         self._dialect, self._fingerprint = self._find_out(dialect)
 
     @property
@@ -148,8 +146,8 @@ class HttpRetriever:
 
     def close(self) -> None:
         """Close the connections and end the threads. The retriever can still be used, and opens new ones then."""
-        self._own_pool().shutdown(cancel_futures=True)
-        self._open_pool()
+        self._pool.shutdown(cancel_futures=True)
+        self._open()
         for server in self._servers:
             server.close()
 
@@ -164,11 +162,12 @@ class HttpRetriever:
 
     def _ask_all(self, batch: Sequence[_Request]) -> list[list[tuple[Hit, ...]]]:
         """Send requests, several at once; the first that fails ends all."""
+        if self._process != os.getpid():
+            self._open()  # a fork takes no threads along, and its pauses must be its own
         limits = _Limits(self._deadline)
         if len(batch) <= 1:
             return [self._ask(request, self._servers_in_turn(), limits) for request in batch]
-        pool = self._own_pool()
-        futures = [pool.submit(self._ask, request, self._servers_in_turn(), limits) for request in batch]
+        futures = [self._pool.submit(self._ask, request, self._servers_in_turn(), limits) for request in batch]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
@@ -183,22 +182,20 @@ class HttpRetriever:
         start = next(self._turns) % len(self._servers)
         return itertools.islice(itertools.cycle(self._servers), start, None)
 
-    def _own_pool(self) -> ThreadPoolExecutor:
-        if self._process != os.getpid():
-            self._open_pool()  # a fork takes no threads along
-        return self._pool
-
-    def _open_pool(self) -> None:
+    def _open(self) -> None:
+        """Make what no other process can share."""
         self._pool = ThreadPoolExecutor(self._connections, thread_name_prefix="sdar-retrieval")
         self._turns = itertools.count()
+        self._random = random.Random(self._seed)
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_pool", "_turns", "_process")}
+        own = ("_pool", "_turns", "_random", "_process")
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._open_pool()
+        self._open()
 
     # -- one request, again and again -----------------------------------------------------------
 
@@ -431,7 +428,8 @@ def _addresses(url: object) -> list[str]:
 def _address(url: object) -> str:
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        # A host that has no such form would fail at the first request, with an error of another kind.
+        is_good = parts.scheme in ("http", "https") and bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError:
         is_good = False
     if not is_good:

@@ -39,7 +39,7 @@ from sdar_envs.serving import serve
 try:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import Route
 except ModuleNotFoundError as error:
@@ -115,6 +115,7 @@ def create_app(
             _Unprocessable: _answer_unprocessable,
             RetrievalFailed: _answer_unavailable,
             HTTPException: _answer_refusal,
+            ClientDisconnect: _answer_nobody,
             Exception: _answer_failure,
         },
         lifespan=lifespan,
@@ -158,7 +159,7 @@ class _Waiting:
         self.queries = queries
         self.k = k
         self.done = asyncio.get_running_loop().create_future()
-        self.outcome: list[tuple[Hit, ...]] | Exception = []
+        self.outcome: list[tuple[Hit, ...]] | Exception = RetrievalFailed("the server is being stopped")
 
 
 class _Batcher:
@@ -188,10 +189,12 @@ class _Batcher:
         try:
             while self._queue:
                 batch, self._queue = self._queue, []
-                await loop.run_in_executor(self._thread, self._search_all, batch)
-                for waiting in batch:
-                    if not waiting.done.done():  # its client may have gone
-                        waiting.done.set_result(None)
+                try:
+                    await loop.run_in_executor(self._thread, self._search_all, batch)
+                finally:
+                    for waiting in batch:
+                        if not waiting.done.done():  # its client may have gone
+                            waiting.done.set_result(None)
         finally:
             self._worker = None
 
@@ -380,6 +383,10 @@ def _answer_refusal(_: Request, error: Exception) -> Response:
     response = _json({"detail": error.detail}, error.status_code)
     response.headers.update(error.headers or {})
     return response
+
+
+def _answer_nobody(_: Request, error: Exception) -> Response:
+    return _json({"detail": "The client has gone."}, 400)
 
 
 def _answer_failure(_: Request, error: Exception) -> Response:

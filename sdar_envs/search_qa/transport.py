@@ -34,6 +34,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _MOST_REDIRECTS = 3
 _REDIRECTS = (307, 308)
 _PIECE = 1 << 16
+_KEPT_OPEN = 512  # more can be in use; urllib3 warns about each of those
 
 
 class Answer(NamedTuple):
@@ -56,15 +57,13 @@ class Transport:
     Args:
         url: the server's address; kept as `url`. No proxy is asked for addresses of this machine.
         headers: sent with every request.
-        connections: how many are kept open; more than that are made if more threads ask at once.
         max_bytes: of an answer's body.
     """
 
-    def __init__(self, url: str, *, headers: Mapping[str, str], connections: int, max_bytes: int) -> None:
+    def __init__(self, url: str, *, headers: Mapping[str, str], max_bytes: int) -> None:
         self.url = url
         self._uses_proxy = urlsplit(url).hostname not in _LOOPBACK
         self._headers = dict(headers)
-        self._connections = connections
         self._max_bytes = max_bytes
         self._open()
 
@@ -124,7 +123,7 @@ class Transport:
         session = requests.Session()
         session.headers.update(self._headers)
         session.trust_env = self._uses_proxy
-        adapter = _PunctualAdapter(pool_maxsize=self._connections)
+        adapter = _PunctualAdapter(pool_maxsize=_KEPT_OPEN)
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter)
         self._session = session

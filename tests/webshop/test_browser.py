@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from webshop.sites import served
+from live import served
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra: browser)")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -19,7 +19,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def site():
-    with served() as (address, _):
+    with served("webshop") as (address, _):
         yield address
 
 

@@ -1,17 +1,16 @@
 """The environment on a web site, in lock-step with the environment in the process."""
 
 import ast
-import contextlib
 import json
 import random
 import socket
-import threading
 import time
 import warnings
 from html import escape
 from urllib.parse import parse_qs, quote
 
 import pytest
+from live import running
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route
@@ -24,8 +23,6 @@ from sdar_envs.webshop.env import WebShopEnv
 from sdar_envs.webshop.pages import Pages, Session
 from sdar_envs.webshop.shop import open_shop
 from sdar_envs.webshop.site import create_app
-
-uvicorn = pytest.importorskip("uvicorn")
 
 # Queries and values that the original's URLs trip over, forms that are no action, all kinds of characters.
 ODD = [
@@ -63,24 +60,6 @@ ODD = [
     "search[" + "red " * 3000 + "]",
     "click[" + "a" * 5000 + "]",
 ]
-
-
-@contextlib.contextmanager
-def running(app):
-    """Serve an app in a thread; give its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", h11_max_incomplete_event_size=8_000_000))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 @pytest.fixture(scope="module")

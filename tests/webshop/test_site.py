@@ -13,8 +13,9 @@ from xml.etree import ElementTree
 import pytest
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString
+from live import served
 from starlette.testclient import TestClient
-from webshop.sites import EDGE, served
+from webshop.sites import EDGE
 
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.errors import InvalidOption
@@ -311,7 +312,7 @@ def test_a_failure_is_not_shown(site, monkeypatch):
 
 
 def test_the_command_serves_until_interrupted():
-    with served("--data", "official", "--data-dir", str(EDGE)) as (address, process):
+    with served("webshop", "--data", "official", "--data-dir", str(EDGE)) as (address, process):
         import requests
 
         with requests.Session() as web:

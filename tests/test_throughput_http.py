@@ -1,0 +1,14 @@
+"""The measuring of HTTP itself, with few queries: what it measures, not how fast it is."""
+
+from sdar_benchmarks import throughput_http
+
+
+def test_every_way_is_measured(monkeypatch):
+    monkeypatch.setattr(throughput_http, "_QUERIES", 40)
+    said = []
+    figures = throughput_http.measure(said.append)
+    assert len(said) == 3
+    assert [figure.what for figure in figures] == [
+        f"{way}: {part}" for way in said for part in ("CPU of the client", "CPU of the server", "elapsed")
+    ]
+    assert all(0 < figure.value < 1e6 for figure in figures)
