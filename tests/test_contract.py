@@ -29,6 +29,11 @@ SEEDED = {
         "valid": ["webshop/valid/0850", "webshop/valid/0473", "webshop/valid/0837"],
         "test": ["webshop/test/0425", "webshop/test/0236", "webshop/test/0418"],
     },
+    "sdar/SearchQA-v0": {
+        "train": ["search_qa/train/14857", "search_qa/train/8265", "search_qa/train/14629"],
+        "dev": ["search_qa/dev/1060", "search_qa/dev/0590", "search_qa/dev/1044"],
+        "test": ["search_qa/test/2489", "search_qa/test/1385", "search_qa/test/2451"],
+    },
 }
 every_id = pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)
 every_split = pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def test_unknown_names_suggest_the_nearest(env_id):
 
 @every_id
 def test_unhelpful_text_is_answered_and_non_text_is_refused(env_id):
-    env = gymnasium.make(env_id, disable_env_checker=True)
+    env = gymnasium.make(env_id, disable_env_checker=True, max_steps=9)
     _, before = env.reset(seed=0)
     for text in ("x" * 100_000, "🙂", "\x00\x1b[31m\x07", "", " \n\t ", "go to \ud800"):
         observation, reward, terminated, _, info = env.step(text)

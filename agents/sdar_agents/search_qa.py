@@ -3,7 +3,7 @@
 It is the baseline that tells a task of search from a task of reading. It searches once, for the question itself, and
 answers with a name or number that stands in what it read and not in the question: a year where it is asked when or in
 which year, a number where it is asked how many or how high, else a name or a code. Passages whose titles repeat
-the question come first, and in a passage what comes last. It never searches for what it has read.
+the question come first, and in the first sentence of a passage what comes last. It never searches for what it has read.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _WANTS_NUMBER = re.compile(
 )
 _ALTERNATIVES = re.compile(r"(?:[,:]|\bthan\b|\bis\b)\s*([^,:]+?),? or ([^,?]+)\??\s*$")
 _WORD = re.compile(r"\w+")
+# Not after an initial or a number: "St. Kitts" is no end of a sentence.
+_SENTENCE = re.compile(r"(?<=[\w\")]{2}[.!?]) +(?=[A-Z])")
 
 
 class _Passage(NamedTuple):
@@ -73,7 +75,8 @@ def _answer(question: str, passages: list[_Passage]) -> str:
         return _chosen(choice.groups(), ranked)
     for pattern in _patterns(question):
         for passage in ranked:
-            found = [text for text in pattern.findall(passage.text) if _share(text, asked) < 1.0]
+            sentence = _SENTENCE.split(passage.text, maxsplit=1)[0]
+            found = [text for text in pattern.findall(sentence) if _share(text, asked) < 1.0]
             if found:
                 return found[-1].rstrip(".")
     return ranked[0].title if ranked else "unknown"
