@@ -20,7 +20,9 @@ _PASSAGE = re.compile(r'Doc \d+(?:: |\(Title: )"(.*?)"(?:\n|\) )(.*?)(?=\nDoc \d
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _YEAR = re.compile(r"\b[12]\d{3}\b")
 # Capitalised words in a row, small words of names between them.
-_NAME = re.compile(r"[^\W\d_a-z][\w.'’-]*(?:(?: (?:of|the|and|de|da|do|la|el|al|y))? [^\W\d_a-z][\w.'’-]*)*")
+_NAME = re.compile(
+    r"[^\W\d_a-z][\w.'’-]*(?:(?: (?:of|the|and|de|da|do|la|el|al|y))? (?:[dl]['’])?[^\W\d_a-z][\w.'’-]*)*"
+)
 _WANTS_YEAR = re.compile(r"\b(?:when|year|date)\b", re.IGNORECASE)
 _WANTS_NUMBER = re.compile(
     r"\b(?:how (?:many|much|high|large|big|long|far)|number|elevation|population)\b", re.IGNORECASE

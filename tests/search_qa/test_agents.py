@@ -69,8 +69,9 @@ def test_the_question_is_the_query(env):
 
 
 def test_other_suites_have_no_use_for_it():
+    env = gymnasium.make("sdar/ALFWorld-v0")
+    observation, info = env.reset(seed=0)
     with pytest.raises(LookupError, match=f"there is one for {SEARCH_QA}"):
-        observation, info = (env := gymnasium.make("sdar/ALFWorld-v0")).reset(seed=0)
         AGENTS["question-as-query"]().reset(env, observation, info, 0)
 
 
