@@ -16,10 +16,10 @@ from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["FINGERPRINT", "QUESTIONS_FINGERPRINT", "SPLITS", "passages", "questions"]
 
-FINGERPRINT = "549d72f54fe23fa46e23cd2b0c02366d70eb4295bb722a77cdfc2ca757015e20"
+FINGERPRINT = "a43fbb0c162cf42bd773376df164ab46b2f74f755977cc0491968b6769724358"
 """SHA-256 of the corpus. Published numbers refer to it: a change is a new release of the corpus, not a repair."""
 
-QUESTIONS_FINGERPRINT = "a9d6130992472d60592bb8963036ea25b20c620a7dd185e15474925d158eb36f"
+QUESTIONS_FINGERPRINT = "450b5eb0ae6763f267109ff3566d1a445d8f78a2b307a9ab1cf8289b95f55ed1"
 """SHA-256 of the questions."""
 
 SPLITS = ("train", "dev", "test")
@@ -37,7 +37,7 @@ def passages() -> Iterator[Passage]:
 
 
 def questions(split: str) -> Iterator[dict[str, Any]]:
-    """Yield the questions of a split, sorted by id.
+    """Yield the questions of a split, in a fixed order in which any first part is a fair sample.
 
     Each has `id`, `question`, `golden_answers`, `data_source` (`facts`), `split` and `metadata`: `type`, `template`,
     `hops` and, in the order of the hops, `supporting` (ids of passages), `queries` (what an oracle searches for) and
@@ -49,9 +49,9 @@ def questions(split: str) -> Iterator[dict[str, Any]]:
     """
     if split not in SPLITS:
         raise UnknownName(f"no split {split!r} of the embedded questions.{did_you_mean(split, SPLITS)}")
-    for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT):
-        if row["split"] == split:
-            yield row
+    rows = [row for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT) if row["split"] == split]
+    # The file is sorted by id, which packs well; whoever takes the first hundred wants all types among them.
+    yield from sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())
 
 
 def _rows(name: str, fingerprint: str) -> list[dict[str, Any]]:

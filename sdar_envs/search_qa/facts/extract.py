@@ -19,7 +19,7 @@ import sqlite3
 import tempfile
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from sdar_envs.search_qa.facts.sources import open_sources
 from sdar_envs.search_qa.facts.table import DATA, Fact, fact_rows, fold, rows_as_gzip, write_bytes
 
 __all__ = ["extract", "main"]
+
+# Makes a fact about one country: relation, value, source, aliases.
+_Make = Callable[..., Fact]
 
 _SMALLEST_CITY = 100_000
 # Later numbers were mostly given to districts.
@@ -62,7 +65,7 @@ _COUNTRY_NAMES: Mapping[str, tuple[str, ...]] = {
     "VA": ("Vatican City", "Holy See", "Vatican"),
     "VC": ("Saint Vincent and the Grenadines", "St. Vincent and the Grenadines"),
 }
-# English names of currencies, where neither package has a singular.
+# English names of currencies by ISO code, where neither package has a singular.
 _CURRENCY_NAMES: Mapping[str, str] = {
     "ALL": "Albanian lek", "BAM": "convertible mark", "BRL": "Brazilian real", "BWP": "Botswana pula",
     "CRC": "Costa Rican colón", "CZK": "Czech koruna", "DKK": "Danish krone", "GTQ": "Guatemalan quetzal",
@@ -85,7 +88,7 @@ _ABBREVIATED = re.compile(
 _PARTNERS = {"USA": "US", "UAE": "AE", "UK": "GB", "S. Korea": "KR", "North Korea": "KP"}
 _FOUND_IN = {"England": "GB", "Scotland": "GB", "Great Britain": "GB"}
 _DISPUTED_NAMES_FROM = 104  # the transfermium elements: priority was contested
-# What a Factbook number is, where it stands, its unit, and its least size worth telling.
+# What a Factbook number is, where it stands, and its unit.
 _AMOUNTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("area", ("Geography", "Area", "total "), "sq km"),
     ("coastline", ("Geography", "Coastline"), "km"),
@@ -213,13 +216,14 @@ def _country(
         amount = factbook.parse_amount(factbook.field(entry, *path), unit)
         if amount is None or float(amount) == 0:
             continue
-        other = {"area": record["areakm2"], "population": 0}.get(relation, 0)
+        # Other numbers change from year to year, so that two sources rarely agree.
+        other = record["areakm2"] if relation == "area" else 0
         if other and not 0.95 <= float(amount) / other <= 1.05:
             continue
         yield fact(relation, amount, "factbook+geonames" if other else "factbook")
 
 
-def _currency(record: Mapping[str, Any], entry: Mapping[str, Any], fact: Any) -> Iterator[Fact]:
+def _currency(record: Mapping[str, Any], entry: Mapping[str, Any], fact: _Make) -> Iterator[Fact]:
     code = record["currencycode"]
     currency = factbook.parse_currency(factbook.field(entry, "Economy", "Exchange rates", "Currency"))
     if currency and currency.code != code:
@@ -228,18 +232,20 @@ def _currency(record: Mapping[str, Any], entry: Mapping[str, Any], fact: Any) ->
         return
     yield fact("currency_code", code, "factbook+geonames" if currency else "geonames")
     name = _CURRENCY_NAMES.get(code, "")
-    if not name and currency:
+    if name:
+        yield fact("currency", name, "geonames", _CURRENCY_ALIASES.get(code, ()))
+    elif currency:
         found = _PLURALS.fullmatch(currency.plural)
         if found and " or " not in currency.plural:
             name = (found[1] or "") + found[2]
         elif fold(currency.plural).lower().startswith(fold(record["currencyname"]).lower()):
             name = record["currencyname"].lower()
-    if name:
-        yield fact("currency", name, "factbook+geonames", _CURRENCY_ALIASES.get(code, ()))
+        if name:
+            yield fact("currency", name, "factbook+geonames", _CURRENCY_ALIASES.get(code, ()))
 
 
 def _neighbours(
-    record: Mapping[str, Any], entry: Mapping[str, Any], by_name: Mapping[str, str], fact: Any
+    record: Mapping[str, Any], entry: Mapping[str, Any], by_name: Mapping[str, str], fact: _Make
 ) -> Iterator[Fact]:
     names = factbook.parse_neighbours(factbook.field(entry, "Geography", "Land boundaries", "border countries"))
     theirs = set(filter(None, record["neighbours"].split(",")))
@@ -250,7 +256,7 @@ def _neighbours(
     yield fact("neighbour_count", str(len(names)), "factbook+geonames")
 
 
-def _factbook_facts(entry: Mapping[str, Any], by_name: Mapping[str, str], fact: Any) -> Iterator[Fact]:
+def _factbook_facts(entry: Mapping[str, Any], by_name: Mapping[str, str], fact: _Make) -> Iterator[Fact]:
     def text(*path: str) -> str:
         return factbook.field(entry, *path)
 
@@ -268,9 +274,8 @@ def _factbook_facts(entry: Mapping[str, Any], by_name: Mapping[str, str], fact: 
     if independence:
         yield fact("independence_date", independence.date, "factbook")
         yield fact("independence_year", independence.year, "factbook")
-        if independence.former_ruler in ("UK", "US") or fold(independence.former_ruler) in by_name:
-            iso = by_name[fold(independence.former_ruler)]
-            yield fact("independent_from", f"country/{iso}", "factbook")
+        if fold(independence.former_ruler) in by_name:
+            yield fact("independent_from", f"country/{by_name[fold(independence.former_ruler)]}", "factbook")
     day = factbook.parse_national_day(text("Government", "National holiday"))
     if day:
         yield fact("national_day", day.date, "factbook", (day.name,))

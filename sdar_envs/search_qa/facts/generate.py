@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sdar_envs.errors import ContractViolation
-from sdar_envs.search_qa.embedded import FINGERPRINT, QUESTIONS_FINGERPRINT
+from sdar_envs.search_qa.embedded import FINGERPRINT, QUESTIONS_FINGERPRINT, SPLITS
 from sdar_envs.search_qa.facts.checks import HIGHEST_SHORTCUT, LOWEST_ORACLE, check_rows, measure
 from sdar_envs.search_qa.facts.passages import World, passage_rows
-from sdar_envs.search_qa.facts.questions import SPLITS, question_rows
+from sdar_envs.search_qa.facts.questions import question_rows
 from sdar_envs.search_qa.facts.table import DATA, lines, read_facts, rows_as_gzip, write_bytes
 
 __all__ = ["generate", "main"]

@@ -24,19 +24,9 @@ from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.rng import Rng
 from sdar_envs.search_qa.facts.passages import World
 from sdar_envs.search_qa.facts.table import REFERENCES, Fact, contains, fold, normalise
-from sdar_envs.search_qa.facts.wording import (
-    CLUES,
-    COMPARISONS,
-    LINKS,
-    RELATIONS,
-    Clue,
-    Comparison,
-    Relation,
-)
+from sdar_envs.search_qa.facts.wording import CLUES, COMPARISONS, LINKS, RELATIONS, Clue, Comparison, Relation
 
-__all__ = ["SPLITS", "question_rows"]
-
-SPLITS = ("train", "dev", "test")
+__all__ = ["question_rows"]
 
 # Of a thousand entities, how many go to dev and to test.
 _DEV, _TEST = 70, 115
@@ -493,9 +483,7 @@ def _alike(text: str, name: str) -> bool:
     return bool(beginnings(text) & (beginnings(name) - _COMMON))
 
 
-_COMMON = frozenset(
-    {"airpo", "city", "count", "repub", "state", "unite", "inter", "regio", "munic", "parish", "natio", "domes"}
-)
+_COMMON = frozenset({"airpo", "city", "count", "repub", "state", "unite", "inter", "regio", "munic", "natio", "domes"})
 
 
 class _Splits:

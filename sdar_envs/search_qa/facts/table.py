@@ -21,7 +21,20 @@ from typing import Any
 
 from sdar_envs.errors import CorruptData
 
-__all__ = ["DATA", "REFERENCES", "Fact", "contains", "fold", "normalise", "read_facts", "read_rows", "rows_as_gzip"]
+__all__ = [
+    "DATA",
+    "REFERENCES",
+    "Fact",
+    "contains",
+    "fact_rows",
+    "fold",
+    "lines",
+    "normalise",
+    "read_facts",
+    "read_rows",
+    "rows_as_gzip",
+    "write_bytes",
+]
 
 DATA: Traversable = resources.files("sdar_envs.search_qa") / "data"
 """The folder of the embedded data."""

@@ -1161,31 +1161,31 @@ _RELATIONS = (
     _relation(
         "airport",
         "city",
-        "City served by {s}",
+        "City near {s}",
         """
-        {S} serves the city of {v}.
-        The city that {s} serves is {v}.
-        Passengers for {v} land at {s}.
+        {S} lies in or near the city of {v}.
+        The city in or near which {s} lies is {v}.
+        Lists of airports give {v} as the city of {s}.
         """,
         """
         The way into the centre may be long.
         """,
         """
-        Which city does {x} serve?
-        What is the city served by {x}?
+        In or near which city does {x} lie?
+        In or near which city is {x}?
         """,
         """
         what city is {x} in
-        {x} serves which city
+        which city is near {x}
         """,
     ),
     _relation(
         "airport",
         "town",
-        "Town served by {s}",
+        "Town near {s}",
         """
-        {S} serves the town of {v}.
-        The town that {s} serves is {v}.
+        {S} lies in or near the town of {v}.
+        The town in or near which {s} lies is {v}.
         """,
         """
         The way into the centre may be long.
@@ -1743,7 +1743,7 @@ CLUES: Mapping[tuple[str, str], Clue] = {(clue.kind, clue.relation): clue for cl
 
 
 LINKS: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("airport", "city"): ("the city that {x} serves", "the city served by {x}"),
+    ("airport", "city"): ("the city near {x}",),
     ("airport", "country"): ("the country in which {x} lies", "the country where {x} is"),
     ("airport", "state"): ("the state in which {x} lies",),
     ("city", "country"): ("the country in which {x} lies", "the country to which {x} belongs"),
