@@ -17,7 +17,7 @@ import numpy as np
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.bm25.index import above_bound
 from sdar_envs.search_qa.corpus import reporting
-from sdar_envs.search_qa.engines.engine import Engine, Found
+from sdar_envs.search_qa.engines.engine import Engine, Found, load_package
 from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["Bm25sRetriever"]
@@ -56,7 +56,7 @@ class Bm25sRetriever(Engine):
     @staticmethod
     def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
         """Index passages into a new folder; see `sdar_envs.search_qa.index`."""
-        package = _package()
+        package = load_package("bm25s")
         vocabulary: dict[str, int] = {}
         terms = [
             array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyze(passage.contents)])
@@ -77,18 +77,8 @@ class Bm25sRetriever(Engine):
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> Bm25sRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        scorer = _package().BM25.load(path, mmap=True, backend="auto", show_progress=False)
+        scorer = load_package("bm25s").BM25.load(path, mmap=True, backend="auto", show_progress=False)
         # Plain views: slices of a np.memmap cost a microsecond more.
         for name in ("data", "indices", "indptr"):
             scorer.scores[name] = scorer.scores[name].view(np.ndarray)
         return cls(scorer, passages, fingerprint)
-
-
-def _package() -> Any:
-    try:
-        import bm25s  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine bm25s needs the package bm25s: pip install 'sdar-envs[bm25s]'", name="bm25s"
-        ) from error
-    return bm25s

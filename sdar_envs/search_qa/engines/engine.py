@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption
 from sdar_envs.search_qa.retrieval import Hit, Passage
 
-__all__ = ["Engine", "Found", "check_request"]
+__all__ = ["Engine", "Found", "check_request", "load_package"]
 
 Found = tuple[Sequence[int], Sequence[float]]
 """Places in the corpus and their scores, best first, equal ones in the order of the corpus."""
@@ -25,6 +27,20 @@ def check_request(queries: Sequence[str], k: int) -> None:
         raise InvalidOption(f"the queries are {str(queries)[:200]!r}; wanted a list of texts, such as [query].")
     if not (is_integer(k) and k >= 1):
         raise InvalidOption(f"k is {k!r}; wanted how many passages to return, from 1.")
+
+
+def load_package(name: str) -> Any:
+    """Import the package that an engine is named after, when it is needed.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the engine {name} needs its package: pip install 'sdar-envs[{name}]'", name=error.name
+        ) from error
 
 
 class Engine(ABC):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.engines.encoder import Encoder
-from sdar_envs.search_qa.engines.engine import Engine, Found
+from sdar_envs.search_qa.engines.engine import Engine, Found, load_package
 from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["FaissRetriever"]
@@ -46,7 +46,7 @@ class FaissRetriever(Engine):
     def __init__(self, index: Any, encoder: Encoder, passages: Sequence[Passage], fingerprint: str) -> None:
         super().__init__(passages, index.ntotal, fingerprint)
         self._index = index
-        self._is_flat = isinstance(index, _package().IndexFlat)
+        self._is_flat = isinstance(index, load_package("faiss").IndexFlat)
         self._encoder = encoder
 
     def _find(self, queries: Sequence[str], k: int) -> list[Found]:
@@ -106,7 +106,7 @@ class FaissRetriever(Engine):
         Raises:
             InvalidOption: faiss knows no such kind of index, or it needs more passages.
         """
-        package = _package()
+        package = load_package("faiss")
 
         def encode(places: Sequence[int]) -> NDArray[np.float32]:
             return encoder.passages([passages[place].contents for place in places])
@@ -149,19 +149,9 @@ class FaissRetriever(Engine):
         encoder: Encoder,
     ) -> FaissRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        package = _package()
+        package = load_package("faiss")
         index = package.read_index(str(path / _FILE), package.IO_FLAG_MMAP)
         cells = package.try_extract_index_ivf(index)
         if cells:
             cells.nprobe = min(_PROBES, cells.nlist)
         return cls(index, encoder, passages, fingerprint)
-
-
-def _package() -> Any:
-    try:
-        import faiss  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine faiss needs the package faiss-cpu: pip install 'sdar-envs[faiss]'", name="faiss"
-        ) from error
-    return faiss

@@ -15,7 +15,7 @@ from typing import Any
 
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.search_qa.corpus import reporting
-from sdar_envs.search_qa.engines.engine import Engine, Found
+from sdar_envs.search_qa.engines.engine import Engine, Found, load_package
 from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["TantivyRetriever"]
@@ -38,6 +38,7 @@ class TantivyRetriever(Engine):
 
     def __init__(self, index: Any, passages: Sequence[Passage], fingerprint: str) -> None:
         index.config_reader(reload_policy="manual")
+        self._package = load_package("tantivy")
         self._schema = index.schema
         self._searcher = index.searcher()
         super().__init__(passages, self._searcher.num_docs, fingerprint)
@@ -64,8 +65,7 @@ class TantivyRetriever(Engine):
         return [place for _, place in best], [-score for score, _ in best]
 
     def _question(self, words: Mapping[str, int]) -> Any:
-        package = _package()
-        query, should = package.Query, package.Occur.Should
+        query, should = self._package.Query, self._package.Occur.Should
         parts = []
         for word, count in words.items():
             part = query.term_query(self._schema, "words", word, index_option="freq")
@@ -75,7 +75,7 @@ class TantivyRetriever(Engine):
     @staticmethod
     def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
         """Index passages into a new folder; see `sdar_envs.search_qa.index`."""
-        package = _package()
+        package = load_package("tantivy")
         path.mkdir(parents=True)
         schema = (
             package.SchemaBuilder()
@@ -99,14 +99,4 @@ class TantivyRetriever(Engine):
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> TantivyRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        return cls(_package().Index.open(str(path)), passages, fingerprint)
-
-
-def _package() -> Any:
-    try:
-        import tantivy  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine tantivy needs the package tantivy: pip install 'sdar-envs[tantivy]'", name="tantivy"
-        ) from error
-    return tantivy
+        return cls(load_package("tantivy").Index.open(str(path)), passages, fingerprint)
