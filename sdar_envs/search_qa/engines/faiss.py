@@ -8,7 +8,9 @@ neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,22 +115,22 @@ class FaissRetriever(Engine):
 
         size = len(passages)
         dimension = encode(range(1)).shape[1]
-        try:
+        refused = partial(_refused, factory, size, dimension)
+        with refused():
             index = package.index_factory(dimension, factory, package.METRIC_INNER_PRODUCT)
-            if not index.is_trained:
-                cells = package.try_extract_index_ivf(index)
-                wanted = max(_LEAST_TRAINING, _TRAINING_PER_CELL * (cells.nlist if cells else 0))
-                sample = range(0, size, max(1, size // wanted))
-                batches = [sample[i : i + _ENCODED_AT_ONCE] for i in range(0, len(sample), _ENCODED_AT_ONCE)]
-                index.train(np.concatenate([encode(batch) for batch in batches]))
-        except RuntimeError as error:
-            raise InvalidOption(
-                f"faiss cannot make the index {factory!r} of {size} vectors of {dimension} numbers "
-                f"({str(error).splitlines()[-1]}); wanted such as 'Flat', 'IVF4096,SQ8' or 'HNSW32'."
-            ) from error
+            cells = package.try_extract_index_ivf(index)
+        if not index.is_trained:
+            wanted = max(_LEAST_TRAINING, _TRAINING_PER_CELL * (cells.nlist if cells else 0))
+            sample = range(0, size, max(1, size // wanted))
+            batches = [sample[i : i + _ENCODED_AT_ONCE] for i in range(0, len(sample), _ENCODED_AT_ONCE)]
+            vectors = np.concatenate([encode(batch) for batch in batches])
+            with refused():
+                index.train(vectors)
         for start in range(0, size, _ENCODED_AT_ONCE):
             progress(start)
-            index.add(encode(range(start, min(size, start + _ENCODED_AT_ONCE))))
+            vectors = encode(range(start, min(size, start + _ENCODED_AT_ONCE)))
+            with refused():
+                index.add(vectors)
         progress(size)
         path.mkdir(parents=True)
         package.write_index(index, str(path / _FILE))
@@ -155,3 +157,14 @@ class FaissRetriever(Engine):
         if cells:
             cells.nprobe = min(_PROBES, cells.nlist)
         return cls(index, encoder, passages, fingerprint)
+
+
+@contextmanager
+def _refused(factory: str, size: int, dimension: int) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise InvalidOption(
+            f"faiss cannot make the index {factory!r} of {size} vectors of {dimension} numbers "
+            f"({str(error).splitlines()[-1]}); wanted such as 'Flat', 'IVF4096,SQ8' or 'HNSW32'."
+        ) from error
