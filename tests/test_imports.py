@@ -13,13 +13,17 @@ import pytest
 PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 HEAVY = (
     "alfworld",
+    "bm25s",
     "bs4",
+    "faiss",
     "prompt_toolkit",
     "rapidfuzz",
     "requests",
     "rich",
+    "sentence_transformers",
     "spacy",
     "starlette",
+    "tantivy",
     "textworld",
     "torch",
     "transformers",

@@ -13,7 +13,7 @@ from threading import Lock
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.search_qa.engines.request import check_request
+from sdar_envs.search_qa.engines.engine import check_request
 from sdar_envs.search_qa.retrieval import Hit, RetrievalFailed, Retriever
 
 __all__ = ["CacheStatistics", "CachingRetriever"]

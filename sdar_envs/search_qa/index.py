@@ -133,13 +133,17 @@ def build_index(
                 )
             else:
                 facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
-        files = {
-            str(file.relative_to(folder)): {"size": file.stat().st_size, "checksum": checksum(file)}
-            for file in sorted((folder / "engine").rglob("*"))
-            if file.is_file()
+        files = [file for file in sorted((folder / "engine").rglob("*")) if file.is_file()]
+        content = {
+            "format": _FORMAT,
+            "engine": engine,
+            "corpus": corpus.sha256,
+            "facts": facts,
+            "files": {str(file.relative_to(folder)): _description(file) for file in files},
         }
-        content = {"format": _FORMAT, "engine": engine, "corpus": corpus.sha256, "facts": facts, "files": files}
-        _write_synced(folder / "index.json", json.dumps(content, indent=1) + "\n")
+        (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for file in (*files, folder / "index.json"):
+            _sync(file)
         done = BuildReport(
             path=out,
             engine=engine,
@@ -179,7 +183,7 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
             raise ValueError(f"its format is {content['format']!r} with the engine {engine!r}")
         for name, stored in content["files"].items():
             file = path / name
-            if file.stat().st_size != stored["size"] or checksum(file) != stored["checksum"]:
+            if _description(file) != stored:
                 raise ValueError(f"{name} is not the file that was written")
         corpus = Corpus.open(path / "corpus")
         if corpus.sha256 != content["corpus"]:
@@ -291,11 +295,14 @@ def _publish(folder: Path, out: Path, overwrite: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_synced(path: Path, content: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _description(file: Path) -> dict[str, int]:
+    return {"size": file.stat().st_size, "checksum": checksum(file)}
+
+
+def _sync(file: Path) -> None:
+    """Wait until a file is on the disk: engines do not all see to that."""
+    with open(file, "rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 @contextmanager

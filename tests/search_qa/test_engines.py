@@ -4,6 +4,7 @@ import importlib.util
 import math
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +155,9 @@ def test_equal_passages_come_in_the_order_of_the_corpus(engine, tmp_path):
     expected = ["best", *(name for i, name in enumerate(names) if i != 500)]
     for k in (1, 2, 3, 20, 700, 996, 997, 5000):
         assert ids(retriever.search(["town"], k)[0]) == expected[:k], k
+        equal = [name for name in ids(retriever.search(["town town name of unheard"], k)[0]) if name != "best"]
+        assert equal == expected[1 : len(equal) + 1], k
+        assert k - len(equal) in (0, 1) or k == 5000
 
 
 def test_fingerprints(engine, retriever, tmp_path):
@@ -253,10 +257,21 @@ def test_other_kinds_of_index(factory, tmp_path):
     assert f"factory={factory}" in retriever.fingerprint
 
 
-@pytest.mark.parametrize("factory", ["Flut", "", "IVF5000,Flat", "PQ7"])
+@pytest.mark.parametrize("factory", ["Flut", "", "IVF5000,Flat", "PQ7", "IDMap,Flat"])
 def test_kinds_of_index_that_cannot_be(factory, tmp_path):
     with pytest.raises(InvalidOption, match=f"cannot make the index '{factory}' of 80 vectors of 625 numbers"):
         built(places(), "faiss", tmp_path, factory=factory)
+
+
+def test_an_encoder_that_fails_is_not_blamed_on_faiss(tmp_path):
+    def encode(texts):
+        if len(texts) > 1:
+            raise RuntimeError("out of memory")
+        return bag_of_words(texts)
+
+    for factory in ("Flat", "IVF4,Flat"):
+        with pytest.raises(RuntimeError, match=r"^out of memory$"):
+            built(places(), "faiss", tmp_path, encoder=Encoder("tired", encode), factory=factory)
 
 
 def test_prefixes_go_to_the_encoder(tmp_path):
@@ -289,6 +304,26 @@ def test_an_encoder_of_another_size(tmp_path):
     shorter = Encoder(ENCODER.name, lambda texts: bag_of_words(texts)[:, :5])
     with pytest.raises(InvalidOption, match="vectors of 5 numbers, the index holds vectors of 625"):
         open_index(tmp_path / "faiss", encoder=shorter).search(["river"], 1)
+
+
+def test_an_encoder_by_name(monkeypatch):
+    class SentenceTransformer:
+        def __init__(self, name, device=None):
+            assert (name, device) == ("some/model", "cpu")
+
+        def encode(self, texts, *, batch_size, convert_to_numpy, normalize_embeddings, show_progress_bar):
+            assert (batch_size, convert_to_numpy, normalize_embeddings, show_progress_bar) == (8, True, True, False)
+            return np.array(
+                [[float(text.startswith("query: ")), float(text.startswith("passage: "))] for text in texts]
+            )
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=SentenceTransformer))
+    encoder = sentence_encoder("some/model", device="cpu", batch_size=8)
+    assert encoder.name == "some/model"
+    assert encoder.queries(["a", "b"]).tolist() == [[1, 0], [1, 0]]
+    assert encoder.passages(["a"]).tolist() == [[0, 1]]
+    bare = sentence_encoder("some/model", query_prefix="", passage_prefix="", device="cpu", batch_size=8)
+    assert bare.passages(["a"]).tolist() == bare.queries(["a"]).tolist() == [[0, 0]]
 
 
 def test_an_encoder_by_name_asks_for_its_package(monkeypatch):

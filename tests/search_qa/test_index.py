@@ -159,6 +159,18 @@ def test_foreign_files_with_the_right_checksums(engine, source, tmp_path):
         reopen(tmp_path / "out", engine)
 
 
+def test_no_engine_is_imported_before_it_is_used(source, tmp_path):
+    code = (
+        "import sys\n"
+        "from sdar_envs.search_qa.index import build_index, open_index\n"
+        "build_index(sys.argv[1], sys.argv[2])\n"
+        "print(open_index(sys.argv[2]).search(['river of Kaldorf'], 1)[0][0].passage.id)\n"
+        "print(*sorted({'bm25s', 'faiss', 'rich', 'tantivy', 'torch'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", code, str(source), str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "Kaldorf-river\n\n"
+
+
 # -- builds that do not end well ----------------------------------------------------------------
 
 _BUILD = """

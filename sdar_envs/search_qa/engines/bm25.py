@@ -11,43 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from sdar_envs.bm25.index import SearchIndex
-from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.corpus import reporting
-from sdar_envs.search_qa.engines.request import check_request
-from sdar_envs.search_qa.retrieval import Hit, Passage
+from sdar_envs.search_qa.engines.engine import Engine, Found
+from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["Bm25Retriever"]
 
 
-class Bm25Retriever:
+class Bm25Retriever(Engine):
     """BM25 with the terms and scores of Lucene 8.11 (k1 = 0.9, b = 0.4).
 
     Args:
         index: its documents are the contents of the passages, numbered in their order.
         passages: the corpus.
         fingerprint: tells engine and corpus from any other.
+
+    Raises:
+        CorruptData: the index is of another corpus.
     """
 
     def __init__(self, index: SearchIndex, passages: Sequence[Passage], fingerprint: str) -> None:
-        if len(index) != len(passages):
-            raise CorruptData(f"the index is of {len(index)} passages, the corpus has {len(passages)}: make it again.")
+        super().__init__(passages, len(index), fingerprint)
         self._index = index
-        self._passages = passages
-        self._fingerprint = fingerprint
 
-    @property
-    def fingerprint(self) -> str:
-        """Engine and corpus."""
-        return self._fingerprint
-
-    def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
-        """Return the best passages for each query; see `Retriever.search`."""
-        check_request(queries, k)
-        passages, ranking = self._passages, self._index.ranking
-        return [
-            tuple([Hit(passages[place], score) for place, score in zip(*ranking(query, k), strict=True)])
-            for query in queries
-        ]
+    def _find(self, queries: Sequence[str], k: int) -> list[Found]:
+        return [self._index.ranking(query, k) for query in queries]
 
     @staticmethod
     def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:

@@ -16,58 +16,47 @@ import numpy as np
 
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.bm25.index import above_bound
-from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.corpus import reporting
-from sdar_envs.search_qa.engines.request import check_request
-from sdar_envs.search_qa.retrieval import Hit, Passage
+from sdar_envs.search_qa.engines.engine import Engine, Found, load_package
+from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["Bm25sRetriever"]
 
 
-class Bm25sRetriever:
+class Bm25sRetriever(Engine):
     """BM25 (the `lucene` variant, k1 = 0.9, b = 0.4) by bm25s.
 
     Args:
         scorer: a `bm25s.BM25` whose documents are the contents of the passages, numbered in their order.
         passages: the corpus.
         fingerprint: tells engine and corpus from any other.
+
+    Raises:
+        CorruptData: the index is of another corpus.
     """
 
     def __init__(self, scorer: Any, passages: Sequence[Passage], fingerprint: str) -> None:
-        count = scorer.scores["num_docs"]
-        if count != len(passages):
-            raise CorruptData(f"the index is of {count} passages, the corpus has {len(passages)}: make it again.")
+        super().__init__(passages, scorer.scores["num_docs"], fingerprint)
         self._scorer = scorer
         self._vocabulary: Mapping[str, int] = scorer.vocab_dict
-        self._passages = passages
-        self._fingerprint = fingerprint
 
-    @property
-    def fingerprint(self) -> str:
-        """Engine and corpus."""
-        return self._fingerprint
+    def _find(self, queries: Sequence[str], k: int) -> list[Found]:
+        return [self._rank(query, k) for query in queries]
 
-    def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
-        """Return the best passages for each query; see `Retriever.search`."""
-        check_request(queries, k)
-        return [self._search(query, k) for query in queries]
-
-    def _search(self, query: str, k: int) -> tuple[Hit, ...]:
+    def _rank(self, query: str, k: int) -> Found:
         terms = [self._vocabulary[term] for term in analyze(query) if term in self._vocabulary]
         if not terms:
-            return ()
+            return (), ()
         # Not bm25s' own choice of the best: which of several equal passages it takes depends on its backend.
         scores = self._scorer.get_scores_from_ids(terms)
         found = above_bound(scores, k)
         best = found[np.lexsort((found, -scores[found]))[:k]]
-        return tuple(
-            Hit(self._passages[place], score) for place, score in zip(best.tolist(), scores[best].tolist(), strict=True)
-        )
+        return best.tolist(), scores[best].tolist()
 
     @staticmethod
     def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
         """Index passages into a new folder; see `sdar_envs.search_qa.index`."""
-        package = _package()
+        package = load_package("bm25s")
         vocabulary: dict[str, int] = {}
         terms = [
             array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyze(passage.contents)])
@@ -88,18 +77,8 @@ class Bm25sRetriever:
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> Bm25sRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        scorer = _package().BM25.load(path, mmap=True, backend="auto", show_progress=False)
+        scorer = load_package("bm25s").BM25.load(path, mmap=True, backend="auto", show_progress=False)
         # Plain views: slices of a np.memmap cost a microsecond more.
         for name in ("data", "indices", "indptr"):
             scorer.scores[name] = scorer.scores[name].view(np.ndarray)
         return cls(scorer, passages, fingerprint)
-
-
-def _package() -> Any:
-    try:
-        import bm25s  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine bm25s needs the package bm25s: pip install 'sdar-envs[bm25s]'", name="bm25s"
-        ) from error
-    return bm25s

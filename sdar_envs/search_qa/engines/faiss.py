@@ -8,17 +8,19 @@ neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.errors import CorruptData, InvalidOption
+from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.engines.encoder import Encoder
-from sdar_envs.search_qa.engines.request import check_request
-from sdar_envs.search_qa.retrieval import Hit, Passage
+from sdar_envs.search_qa.engines.engine import Engine, Found, load_package
+from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["FaissRetriever"]
 
@@ -30,7 +32,7 @@ _TRAINING_PER_CELL = 64
 _LEAST_TRAINING = 10_000
 
 
-class FaissRetriever:
+class FaissRetriever(Engine):
     """Nearest neighbours by inner product.
 
     Args:
@@ -38,60 +40,45 @@ class FaissRetriever:
         encoder: makes the vectors of queries.
         passages: the corpus.
         fingerprint: tells engine, encoder and corpus from any other.
+
+    Raises:
+        CorruptData: the index is of another corpus.
     """
 
     def __init__(self, index: Any, encoder: Encoder, passages: Sequence[Passage], fingerprint: str) -> None:
-        if index.ntotal != len(passages):
-            raise CorruptData(
-                f"the index is of {index.ntotal} passages, the corpus has {len(passages)}: make it again."
-            )
+        super().__init__(passages, index.ntotal, fingerprint)
         self._index = index
-        self._is_flat = isinstance(index, _package().IndexFlat)
+        self._is_flat = isinstance(index, load_package("faiss").IndexFlat)
         self._encoder = encoder
-        self._passages = passages
-        self._fingerprint = fingerprint
 
-    @property
-    def fingerprint(self) -> str:
-        """Engine, encoder and corpus."""
-        return self._fingerprint
-
-    def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
-        """Return the best passages for each query; see `Retriever.search`."""
-        check_request(queries, k)
-        k = min(k, len(self._passages))
+    def _find(self, queries: Sequence[str], k: int) -> list[Found]:
         asked = [i for i, query in enumerate(queries) if query.strip()]
-        hits: list[tuple[Hit, ...]] = [()] * len(queries)
-        if asked:
-            vectors = self._encoder.queries([queries[i] for i in asked])
-            if vectors.shape[1] != self._index.d:
-                raise InvalidOption(
-                    f"the encoder {self._encoder.name!r} makes vectors of {vectors.shape[1]} numbers, "
-                    f"the index holds vectors of {self._index.d}: give the encoder that the index was built with."
-                )
-            for i, found in zip(asked, self._nearest(vectors, k), strict=True):
-                hits[i] = tuple(Hit(self._passages[place], score) for score, place in found)
-        return hits
-
-    def _nearest(self, vectors: NDArray[np.float32], k: int) -> list[list[tuple[float, int]]]:
-        """Return scores and places, best first, for each vector."""
-        found: list[list[tuple[float, int]]] = [[] for _ in vectors]
-        rows = np.arange(len(vectors))
-        limit = k + _MARGIN
+        found: list[Found] = [((), ())] * len(queries)
+        if not asked:
+            return found
+        vectors = self._encoder.queries([queries[i] for i in asked])
+        if vectors.shape[1] != self._index.d:
+            raise InvalidOption(
+                f"the encoder {self._encoder.name!r} makes vectors of {vectors.shape[1]} numbers, "
+                f"the index holds vectors of {self._index.d}: give the encoder that the index was built with."
+            )
+        places: NDArray[np.int64]
+        rows, limit = np.array(asked), k + _MARGIN
         while len(rows):
             limit = min(limit, len(self._passages))
-            scores, places = self._index.search(vectors[rows], limit)
+            scores, places = self._index.search(vectors, limit)
             if self._is_flat:
-                scores = self._exact(vectors[rows], places)
+                scores = self._exact(vectors, places)
             for row, row_scores, row_places in zip(rows.tolist(), scores.tolist(), places.tolist(), strict=True):
-                pairs = [(-score, place) for score, place in zip(row_scores, row_places, strict=True) if place >= 0]
-                found[row] = [(-score, place) for score, place in sorted(pairs)[:k]]
+                pairs = ((-score, place) for score, place in zip(row_scores, row_places, strict=True) if place >= 0)
+                best = sorted(pairs)[:k]
+                found[row] = [place for _, place in best], [-score for score, _ in best]
             if limit == len(self._passages):
                 break
             # Which of several equal passages faiss takes is not settled: all that equal the k-th must be seen.
             worst, kth = scores.min(axis=1), np.partition(scores, -k, axis=1)[:, -k]
-            rows = rows[(places[:, -1] >= 0) & (worst >= kth)]
-            limit *= 8
+            is_open = (places[:, -1] >= 0) & (worst >= kth)
+            rows, vectors, limit = rows[is_open], vectors[is_open], limit * 8
         return found
 
     def _exact(self, vectors: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -121,29 +108,29 @@ class FaissRetriever:
         Raises:
             InvalidOption: faiss knows no such kind of index, or it needs more passages.
         """
-        package = _package()
+        package = load_package("faiss")
 
         def encode(places: Sequence[int]) -> NDArray[np.float32]:
             return encoder.passages([passages[place].contents for place in places])
 
         size = len(passages)
         dimension = encode(range(1)).shape[1]
-        try:
+        refused = partial(_refused, factory, size, dimension)
+        with refused():
             index = package.index_factory(dimension, factory, package.METRIC_INNER_PRODUCT)
-            if not index.is_trained:
-                cells = package.try_extract_index_ivf(index)
-                wanted = max(_LEAST_TRAINING, _TRAINING_PER_CELL * (cells.nlist if cells else 0))
-                sample = range(0, size, max(1, size // wanted))
-                batches = [sample[i : i + _ENCODED_AT_ONCE] for i in range(0, len(sample), _ENCODED_AT_ONCE)]
-                index.train(np.concatenate([encode(batch) for batch in batches]))
-        except RuntimeError as error:
-            raise InvalidOption(
-                f"faiss cannot make the index {factory!r} of {size} vectors of {dimension} numbers "
-                f"({str(error).splitlines()[-1]}); wanted such as 'Flat', 'IVF4096,SQ8' or 'HNSW32'."
-            ) from error
+            cells = package.try_extract_index_ivf(index)
+        if not index.is_trained:
+            wanted = max(_LEAST_TRAINING, _TRAINING_PER_CELL * (cells.nlist if cells else 0))
+            sample = range(0, size, max(1, size // wanted))
+            batches = [sample[i : i + _ENCODED_AT_ONCE] for i in range(0, len(sample), _ENCODED_AT_ONCE)]
+            vectors = np.concatenate([encode(batch) for batch in batches])
+            with refused():
+                index.train(vectors)
         for start in range(0, size, _ENCODED_AT_ONCE):
             progress(start)
-            index.add(encode(range(start, min(size, start + _ENCODED_AT_ONCE))))
+            vectors = encode(range(start, min(size, start + _ENCODED_AT_ONCE)))
+            with refused():
+                index.add(vectors)
         progress(size)
         path.mkdir(parents=True)
         package.write_index(index, str(path / _FILE))
@@ -164,7 +151,7 @@ class FaissRetriever:
         encoder: Encoder,
     ) -> FaissRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        package = _package()
+        package = load_package("faiss")
         index = package.read_index(str(path / _FILE), package.IO_FLAG_MMAP)
         cells = package.try_extract_index_ivf(index)
         if cells:
@@ -172,11 +159,12 @@ class FaissRetriever:
         return cls(index, encoder, passages, fingerprint)
 
 
-def _package() -> Any:
+@contextmanager
+def _refused(factory: str, size: int, dimension: int) -> Iterator[None]:
     try:
-        import faiss  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine faiss needs the package faiss-cpu: pip install 'sdar-envs[faiss]'", name="faiss"
+        yield
+    except RuntimeError as error:
+        raise InvalidOption(
+            f"faiss cannot make the index {factory!r} of {size} vectors of {dimension} numbers "
+            f"({str(error).splitlines()[-1]}); wanted such as 'Flat', 'IVF4096,SQ8' or 'HNSW32'."
         ) from error
-    return faiss

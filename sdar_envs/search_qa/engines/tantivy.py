@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sdar_envs.bm25.analyzer import analyze
-from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.corpus import reporting
-from sdar_envs.search_qa.engines.request import check_request
-from sdar_envs.search_qa.retrieval import Hit, Passage
+from sdar_envs.search_qa.engines.engine import Engine, Found, load_package
+from sdar_envs.search_qa.retrieval import Passage
 
 __all__ = ["TantivyRetriever"]
 
@@ -25,40 +24,32 @@ _BUFFER = 300_000_000  # bytes of postings that tantivy gathers before it writes
 _MARGIN = 8
 
 
-class TantivyRetriever:
+class TantivyRetriever(Engine):
     """BM25 (k1 = 1.2, b = 0.75) by tantivy.
 
     Args:
         index: a `tantivy.Index` of words and places.
         passages: the corpus.
         fingerprint: tells engine and corpus from any other.
+
+    Raises:
+        CorruptData: the index is of another corpus.
     """
 
     def __init__(self, index: Any, passages: Sequence[Passage], fingerprint: str) -> None:
         index.config_reader(reload_policy="manual")
+        self._package = load_package("tantivy")
         self._schema = index.schema
         self._searcher = index.searcher()
-        if self._searcher.num_docs != len(passages):
-            raise CorruptData(
-                f"the index is of {self._searcher.num_docs} passages, the corpus has {len(passages)}: make it again."
-            )
-        self._passages = passages
-        self._fingerprint = fingerprint
+        super().__init__(passages, self._searcher.num_docs, fingerprint)
 
-    @property
-    def fingerprint(self) -> str:
-        """Engine and corpus."""
-        return self._fingerprint
+    def _find(self, queries: Sequence[str], k: int) -> list[Found]:
+        return [self._rank(query, k) for query in queries]
 
-    def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
-        """Return the best passages for each query; see `Retriever.search`."""
-        check_request(queries, k)
-        return [self._search(query, k) for query in queries]
-
-    def _search(self, query: str, k: int) -> tuple[Hit, ...]:
+    def _rank(self, query: str, k: int) -> Found:
         words = Counter(analyze(query))
         if not words:
-            return ()
+            return (), ()
         question = self._question(words)
         limit = k + _MARGIN
         while True:
@@ -70,12 +61,11 @@ class TantivyRetriever:
                 break
             limit *= 8
         places = self._searcher.fast_field_values("place", [address for _, address in found])
-        best = sorted(zip((-score for score, _ in found), places, strict=True))[:k]
-        return tuple(Hit(self._passages[place], -score) for score, place in best if score < 0)
+        best = sorted((-score, place) for (score, _), place in zip(found, places, strict=True) if score > 0)[:k]
+        return [place for _, place in best], [-score for score, _ in best]
 
     def _question(self, words: Mapping[str, int]) -> Any:
-        package = _package()
-        query, should = package.Query, package.Occur.Should
+        query, should = self._package.Query, self._package.Occur.Should
         parts = []
         for word, count in words.items():
             part = query.term_query(self._schema, "words", word, index_option="freq")
@@ -85,7 +75,7 @@ class TantivyRetriever:
     @staticmethod
     def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
         """Index passages into a new folder; see `sdar_envs.search_qa.index`."""
-        package = _package()
+        package = load_package("tantivy")
         path.mkdir(parents=True)
         schema = (
             package.SchemaBuilder()
@@ -109,14 +99,4 @@ class TantivyRetriever:
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> TantivyRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        return cls(_package().Index.open(str(path)), passages, fingerprint)
-
-
-def _package() -> Any:
-    try:
-        import tantivy  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine tantivy needs the package tantivy: pip install 'sdar-envs[tantivy]'", name="tantivy"
-        ) from error
-    return tantivy
+        return cls(load_package("tantivy").Index.open(str(path)), passages, fingerprint)
