@@ -30,7 +30,7 @@ SEEDED = {
         "test": ["webshop/test/0425", "webshop/test/0236", "webshop/test/0418"],
     },
     "sdar/SearchQA-v0": {
-        "train": ["search_qa/train/14857", "search_qa/train/8265", "search_qa/train/14629"],
+        "train": ["search_qa/train/14857", "search_qa/train/8264", "search_qa/train/14629"],
         "dev": ["search_qa/dev/1060", "search_qa/dev/0590", "search_qa/dev/1044"],
         "test": ["search_qa/test/2489", "search_qa/test/1385", "search_qa/test/2451"],
     },

@@ -80,7 +80,7 @@ def _answer(question: str, passages: list[_Passage]) -> str:
             sentence = _SENTENCE.split(passage.text, maxsplit=1)[0]
             found = [text for text in pattern.findall(sentence) if _share(text, asked) < 1.0]
             if found:
-                return found[-1].rstrip(".")
+                return str(found[-1]).rstrip(".")
     return ranked[0].title if ranked else "unknown"
 
 

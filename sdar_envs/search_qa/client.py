@@ -42,7 +42,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
-from sdar_envs.search_qa.engines.request import check_request
+from sdar_envs.search_qa.engines.engine import check_request
 from sdar_envs.search_qa.retrieval import Hit, Passage, RetrievalFailed
 from sdar_envs.search_qa.transport import Answer, AnswerTooLong, Transport
 

@@ -10,11 +10,12 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from sdar_envs.errors import CorruptData, UnknownName, did_you_mean
+from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.facts.table import DATA, read_rows
-from sdar_envs.search_qa.retrieval import Passage
+from sdar_envs.search_qa.index import bm25_over
+from sdar_envs.search_qa.retrieval import Passage, Retriever
 
-__all__ = ["FINGERPRINT", "QUESTIONS_FINGERPRINT", "SPLITS", "passages", "questions"]
+__all__ = ["FINGERPRINT", "QUESTIONS_FINGERPRINT", "SPLITS", "embedded_retriever", "passages", "questions"]
 
 FINGERPRINT = "a43fbb0c162cf42bd773376df164ab46b2f74f755977cc0491968b6769724358"
 """SHA-256 of the corpus. Published numbers refer to it: a change is a new release of the corpus, not a repair."""
@@ -36,22 +37,26 @@ def passages() -> Iterator[Passage]:
         yield Passage(row["id"], row["contents"])
 
 
-def questions(split: str) -> Iterator[dict[str, Any]]:
-    """Yield the questions of a split, in a fixed order in which any first part is a fair sample.
+def embedded_retriever() -> Retriever:
+    """Return the search engine over the corpus; its index is made once and kept in the cache."""
+    return bm25_over(tuple(passages()), FINGERPRINT)
+
+
+def questions() -> dict[str, list[dict[str, Any]]]:
+    """Return the questions of each split, in a fixed order in which any first part is a fair sample.
 
     Each has `id`, `question`, `golden_answers`, `data_source` (`facts`), `split` and `metadata`: `type`, `template`,
     `hops` and, in the order of the hops, `supporting` (ids of passages), `queries` (what an oracle searches for) and
     `bridges` (what each passage but the last is read for).
 
     Raises:
-        UnknownName: there is no such split.
         CorruptData: the file is damaged or of another release.
     """
-    if split not in SPLITS:
-        raise UnknownName(f"no split {split!r} of the embedded questions.{did_you_mean(split, SPLITS)}")
-    rows = [row for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT) if row["split"] == split]
     # The file is sorted by id, which packs well; whoever takes the first hundred wants all types among them.
-    yield from sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())
+    rows = sorted(
+        _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT), key=lambda row: hashlib.sha256(row["id"].encode()).digest()
+    )
+    return {split: [row for row in rows if row["split"] == split] for split in SPLITS}
 
 
 def _rows(name: str, fingerprint: str) -> list[dict[str, Any]]:

@@ -112,7 +112,8 @@ def embedded_tasks(env_id: str) -> QuestionTasks:
     from sdar_envs.search_qa.embedded import questions  # noqa: PLC0415
 
     by_split = {
-        split: [from_row(row, "facts", number) for number, row in enumerate(questions(split), 1)] for split in SPLITS
+        split: [from_row(row, "facts", number) for number, row in enumerate(rows, 1)]
+        for split, rows in questions().items()
     }
     return QuestionTasks(by_split, env_id, by_data_set=False)
 

@@ -117,10 +117,9 @@ def _cached(where: str | tuple[str, ...] | Retriever, seconds: float) -> Caching
 def _open(where: str | tuple[str, ...], seconds: float) -> Retriever:
     # Imported where they are used: an index needs no HTTP, and the other way round.
     if where == "embedded":
-        from sdar_envs.search_qa.embedded import FINGERPRINT, passages  # noqa: PLC0415
-        from sdar_envs.search_qa.index import bm25_over  # noqa: PLC0415
+        from sdar_envs.search_qa.embedded import embedded_retriever  # noqa: PLC0415
 
-        return bm25_over(tuple(passages()), FINGERPRINT)
+        return embedded_retriever()
     addresses = (where,) if isinstance(where, str) else where
     if addresses and all(address.startswith(_SCHEMES) for address in addresses):
         from sdar_envs.search_qa.client import HttpRetriever  # noqa: PLC0415

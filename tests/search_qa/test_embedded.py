@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from sdar_envs.errors import CorruptData, UnknownName
+from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.facts import table
 from sdar_envs.search_qa.facts.checks import HIGHEST_SHORTCUT, check_rows, measure
@@ -24,7 +24,7 @@ def corpus():
 
 @pytest.fixture(scope="module")
 def rows():
-    return [row for split in embedded.SPLITS for row in embedded.questions(split)]
+    return [row for of in embedded.questions().values() for row in of]
 
 
 def test_corpus_has_the_form_and_the_size_that_it_should(corpus):
@@ -132,11 +132,6 @@ def test_it_is_a_search_task(corpus, rows):
 # -- damage -------------------------------------------------------------------------------------
 
 
-def test_unknown_split_is_told():
-    with pytest.raises(UnknownName, match="Did you mean 'train'"):
-        next(embedded.questions("trian"))
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "DATA", tmp_path)
@@ -165,7 +160,7 @@ def test_changed_question_is_refused(folder, rows):
     changed = [{**row, "golden_answers": ["42"]} for row in rows[:3]]
     (folder / "questions.jsonl.gz").write_bytes(rows_as_gzip(changed))
     with pytest.raises(CorruptData, match=r"questions\.jsonl\.gz"):
-        next(embedded.questions("train"))
+        embedded.questions()
 
 
 def test_missing_file_is_told(folder):
@@ -174,7 +169,7 @@ def test_missing_file_is_told(folder):
 
 
 def test_any_first_part_of_a_split_is_a_fair_sample():
-    first = Counter(row["metadata"]["type"] for _, row in zip(range(200), embedded.questions("test"), strict=False))
+    first = Counter(row["metadata"]["type"] for row in embedded.questions()["test"][:200])
     assert set(first) == TYPES
     assert min(first.values()) >= 10
 

@@ -118,7 +118,8 @@ def read_rows(name: str) -> tuple[str, list[dict[str, Any]]]:
     path = DATA / name
     try:
         text = gzip.decompress(path.read_bytes()).decode()
-        rows = [json.loads(line) for line in text.splitlines()]
+        # One call for all lines takes half the time of one call for each.
+        rows = json.loads(f"[{','.join(text.splitlines())}]")
     except (OSError, EOFError, ValueError) as error:
         raise CorruptData(f"{path} is damaged ({error}); install sdar-envs anew.") from error
     return text, rows
