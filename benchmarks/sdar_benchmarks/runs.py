@@ -1,4 +1,4 @@
-"""The run folder: what an evaluation leaves on disk, written so that a kill at any moment loses only what was in flight.
+"""The run folder: what an evaluation leaves on disk; a kill at any moment loses only what was in flight.
 
 - `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `suites` (a list of
   `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `fingerprint`), `agent` (`name`, `settings`), `seeds`,
@@ -24,7 +24,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -257,23 +257,21 @@ class RunWriter:
         # As the file will have it: tuples become lists.
         self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))
         self.episodes: list[Episode] = []
-        is_run = (folder / CONFIG).exists()
-        if is_run and not resume:
-            raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or choose another folder.")
-        if not is_run and folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {_LOCK}):
+        if not (folder / CONFIG).exists() and not _is_free(folder):
             raise InvalidOption(f"{folder} exists and is no run folder: choose another name.")
         folder.mkdir(parents=True, exist_ok=True)
-        self._files: list[BinaryIO] = [open(folder / _LOCK, "ab")]
-        try:
-            _lock(self._files[0], folder)
-            if is_run:
+        with ExitStack() as stack:
+            _lock(stack.enter_context(open(folder / _LOCK, "ab")), folder)
+            if (folder / CONFIG).exists():
+                if not resume:
+                    raise InvalidOption(
+                        f"{folder} holds a run already: go on with it by --resume, or choose another folder."
+                    )
                 self._take_over()
             self._write_config()
-            for name in (TRAJECTORIES, EPISODES):
-                self._files.append(open(folder / name, "ab", buffering=0))
-        except BaseException:
-            self.close()
-            raise
+            self._trajectories = stack.enter_context(open(folder / TRAJECTORIES, "ab", buffering=0))
+            self._rows = stack.enter_context(open(folder / EPISODES, "ab", buffering=0))
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> RunWriter:
         """Return the writer itself."""
@@ -285,8 +283,7 @@ class RunWriter:
 
     def close(self) -> None:
         """Close the files and give up the lock."""
-        while self._files:
-            self._files.pop().close()
+        self._stack.close()
 
     def append(self, episode: Episode, trajectory: Mapping[str, Any]) -> None:
         """Write an attempt.
@@ -294,10 +291,9 @@ class RunWriter:
         Raises:
             OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
         """
-        _, trajectories, episodes = self._files
         # In this order a kill can leave a trajectory without its episode, never the reverse.
-        _append(trajectories, trajectory)
-        _append(episodes, episode.to_json())
+        _append(self._trajectories, trajectory)
+        _append(self._rows, episode.to_json())
 
     def finish(self, summary: Mapping[str, Any], report: str, finished: str | None) -> None:
         """Write the numbers.
@@ -356,6 +352,13 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
         yield f"{path} was {old!r} and is {new!r}"
 
 
+def _is_free(folder: Path) -> bool:
+    """Return whether a run may begin there. Hidden files are the lock, and what a kill left of a first write."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
+
+
 def _lock(file: BinaryIO, folder: Path) -> None:
     """Lock a file until it is closed; a killed process gives its lock up too."""
     try:
@@ -410,13 +413,17 @@ def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return  # torn by a kill, or being written just now
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise CorruptData(f"{path}, line {number}, is no JSON ({error}): remove the line.") from error
-            if not isinstance(row, dict):
-                raise CorruptData(f"{path}, line {number}, holds {row!r:.50}; wanted an object: remove the line.")
-            yield row
+            yield _row(line, f"{path}, line {number},")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise CorruptData(f"{where} is no JSON ({error}): remove the line.") from error
+    if not isinstance(row, dict):
+        raise CorruptData(f"{where} holds {row!r:.50}; wanted an object: remove the line.")
+    return row
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -432,9 +439,9 @@ def _drop_orphan(path: Path, episodes: Iterable[Episode]) -> None:
             return
         start = _line_start(file, end - 1)
         file.seek(start)
-        row = json.loads(file.read())
+        row = _row(file.read(), f"{path}, last line,")
         written = {(*episode.key, episode.attempt) for episode in episodes}
-        if (row["env_id"], row["task_id"], row["seed"], row["attempt"]) not in written:
+        if tuple(row.get(key) for key in ("env_id", "task_id", "seed", "attempt")) not in written:
             file.truncate(start)
 
 
