@@ -1,5 +1,7 @@
 """Agents that play text environments."""
 
+from sdar_agents.players import AsyncAgent, Decision, Player
+from sdar_agents.registry import AGENT_NAMES, Entrant, open_agent
 from sdar_agents.scripted import (
     AGENTS,
     Agent,
@@ -11,4 +13,19 @@ from sdar_agents.scripted import (
     make_agent,
 )
 
-__all__ = ["AGENTS", "Agent", "ExplorerAgent", "OracleAgent", "RandomAgent", "RuleAgent", "default_agent", "make_agent"]
+__all__ = [
+    "AGENTS",
+    "AGENT_NAMES",
+    "Agent",
+    "AsyncAgent",
+    "Decision",
+    "Entrant",
+    "ExplorerAgent",
+    "OracleAgent",
+    "Player",
+    "RandomAgent",
+    "RuleAgent",
+    "default_agent",
+    "make_agent",
+    "open_agent",
+]
