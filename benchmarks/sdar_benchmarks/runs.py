@@ -378,10 +378,11 @@ def _lock(file: BinaryIO, folder: Path) -> None:
 
 def _append(file: BinaryIO, row: Mapping[str, Any]) -> None:
     try:
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        # An agent of the user's may put anything into its messages.
+        line = json.dumps(row, ensure_ascii=False, default=repr).encode() + b"\n"
     except UnicodeEncodeError:
         # A lone surrogate, which models do write; as an escape it survives.
-        line = json.dumps(row).encode() + b"\n"
+        line = json.dumps(row, default=repr).encode() + b"\n"
     end = os.fstat(file.fileno()).st_size
     try:
         rest = memoryview(line)

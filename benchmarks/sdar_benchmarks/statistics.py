@@ -17,6 +17,7 @@ from sdar_envs.errors import InvalidOption
 
 __all__ = [
     "ENUMERATED_TASKS",
+    "FLIPS",
     "RESAMPLES",
     "FlipTest",
     "bootstrap_intervals",
@@ -27,13 +28,15 @@ __all__ = [
 ]
 
 RESAMPLES = 10_000
-"""Draws of a bootstrap. At 10,000, the ends of a 95 % interval are off by about 0.7 % of its width."""
+"""Draws of a bootstrap: the ends of a 95 % interval are then off by about 0.7 % of its width. Beyond 10,000 tasks
+they become fewer, down to a tenth."""
 
 ENUMERATED_TASKS = 20
 """Up to so many tasks that differ, all 2**n sign patterns of fractional differences are counted."""
 
 FLIPS = 200_000
-"""Random sign patterns beyond that. The standard error of p is then at most 0.0011."""
+"""Random sign patterns beyond that: the standard error of p is then at most 0.0011. Beyond 5,000 tasks they become
+fewer, down to a twentieth."""
 
 _Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 # Tables of this many numbers at most are held at once.
@@ -57,7 +60,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def bootstrap_intervals(
-    values: ArrayLike, tasks: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+    values: ArrayLike, tasks: ArrayLike, *, resamples: int | None = None, seed: int = 0
 ) -> NDArray[np.float64]:
     """Return 95 % percentile intervals of means, from resampling whole tasks.
 
@@ -68,7 +71,7 @@ def bootstrap_intervals(
     Args:
         values: (N,) or (N, M), a row per episode.
         tasks: (N,) anything that tells tasks apart.
-        resamples: number of draws.
+        resamples: number of draws; None for `RESAMPLES`.
         seed: of the draws.
 
     Returns:
@@ -81,6 +84,7 @@ def bootstrap_intervals(
     """
     sums = _task_sums(values, tasks)
     count = len(sums)
+    resamples = resamples or max(RESAMPLES // 10, min(RESAMPLES, 10**8 // count))
     rng = np.random.default_rng(seed)
     means = np.empty((resamples, sums.shape[1] - 1))
     step = max(1, _CHUNK // count)
@@ -171,7 +175,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
     If it makes no difference which of two agents played, a task's difference could as well have the other sign. p is
     the share of all 2**n sign patterns whose sum is at least as far from 0 as the one seen. Whole numbers (successes)
     are counted exactly, however many there are, by the distribution of their sum; fractions exactly up to
-    `ENUMERATED_TASKS` that are not 0, and by `FLIPS` random patterns beyond, with p = (b + 1) / (m + 1).
+    `ENUMERATED_TASKS` that are not 0, and by m = `FLIPS` random patterns beyond, with p = (b + 1) / (m + 1).
 
     Args:
         differences: (T,) of each task; sums over its seeds.
@@ -199,12 +203,13 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
             sums = np.concatenate([sums + value, sums - value])
         return FlipTest(float(np.mean(np.abs(sums) >= threshold)), "exact", 0.0)
     rng = np.random.default_rng(seed)
+    flips = max(FLIPS // 20, min(FLIPS, 10**9 // len(values)))
     extreme, step = 0, max(1, _CHUNK // len(values))
-    for start in range(0, FLIPS, step):
-        signs = rng.integers(2, size=(min(step, FLIPS - start), len(values)), dtype=np.int8) * 2.0 - 1.0
+    for start in range(0, flips, step):
+        signs = rng.integers(2, size=(min(step, flips - start), len(values)), dtype=np.int8) * 2.0 - 1.0
         extreme += int(np.count_nonzero(np.abs(signs @ values) >= threshold))
-    p = (extreme + 1) / (FLIPS + 1)
-    return FlipTest(p, "monte-carlo", math.sqrt(p * (1 - p) / FLIPS))
+    p = (extreme + 1) / (flips + 1)
+    return FlipTest(p, "monte-carlo", math.sqrt(p * (1 - p) / flips))
 
 
 def _task_sums(values: ArrayLike, tasks: ArrayLike) -> NDArray[np.float64]:
