@@ -186,6 +186,7 @@ async def play_episode(
         cost=record.total("cost"),
         seconds=time.perf_counter() - clock.started,
         agent_seconds=clock.agent_seconds,
+        data_set=task.data.get("data_set"),
     )
     trajectory = {
         "env_id": env_id,

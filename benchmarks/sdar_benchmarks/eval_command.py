@@ -23,7 +23,7 @@ from sdar_benchmarks.panels import Suite
 from sdar_benchmarks.presets import PRESETS, PresetRun
 from sdar_benchmarks.runs import REPORT
 from sdar_benchmarks.statistics import wilson_interval
-from sdar_benchmarks.tables import TextTable, overview, suite_table, suite_title
+from sdar_benchmarks.tables import TextTable, overview, suite_tables, suite_title
 from sdar_benchmarks.terminal import print_table, stdout
 from sdar_envs import ENV_IDS
 from sdar_envs.errors import RunStopped
@@ -150,7 +150,8 @@ def _print_run(evaluation: Evaluation) -> None:
         if number:
             print()
         stdout().print(suite_title(evaluation.config, suite))
-        print_table(suite_table(suite))
+        for table in suite_tables(suite):
+            print_table(table)
     if summary.total and summary.macro and len(summary.suites) > 1:
         stdout().print(
             f"\nmean over suites: won {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}; "

@@ -118,6 +118,7 @@ class Episode:
         cost: of the tokens, in the unit of the prices; None without prices.
         seconds: time for the episode, agent and environment.
         agent_seconds: the part of it that the agent took, waiting included.
+        data_set: of the task, such as `nq`; None in suites that know only one.
     """
 
     env_id: str
@@ -141,6 +142,7 @@ class Episode:
     cost: float | None
     seconds: float
     agent_seconds: float
+    data_set: str | None = None
 
     @property
     def key(self) -> EpisodeKey:
@@ -159,6 +161,7 @@ class Episode:
             CorruptData: a field is missing.
         """
         try:
+            row = {"data_set": None, **row}
             return cls(**{name: row["return" if name == "episode_return" else name] for name in _EPISODE_FIELDS})
         except KeyError as error:
             raise CorruptData(f"an episode's row has no {error.args[0]!r}; its keys are {', '.join(row)}.") from error
