@@ -26,7 +26,7 @@ from sdar_benchmarks.statistics import wilson_interval
 from sdar_benchmarks.tables import TextTable, overview, suite_tables, suite_title
 from sdar_benchmarks.terminal import print_table, stdout
 from sdar_envs import ENV_IDS
-from sdar_envs.errors import RunStopped
+from sdar_envs.errors import InvalidOption, RunStopped
 
 __all__ = ["compare_command", "eval_command"]
 
@@ -42,6 +42,8 @@ def eval_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> Non
         SdarError: something that was asked for cannot be done.
         RunStopped: episodes ended in errors; the numbers were printed nevertheless.
     """
+    if args.resume and args.out is None:
+        raise InvalidOption("--resume goes on with the run in a folder: name the folder with --out.")
     runs = _runs(args)
     out = None if args.out is None else Path(args.out)
     if out is None and args.preset:
