@@ -8,10 +8,12 @@ from collections.abc import Iterable
 __all__ = [
     "ContractViolation",
     "CorruptData",
+    "EndpointError",
     "EpisodeOver",
     "InvalidAction",
     "InvalidOption",
     "MissingData",
+    "RunStopped",
     "SdarError",
     "UnknownName",
     "UnsolvableGame",
@@ -58,6 +60,14 @@ class UnsolvableGame(SdarError, ValueError):
 
 class ContractViolation(SdarError, AssertionError):
     """An environment breaks the contract that `check_env` checks."""
+
+
+class EndpointError(SdarError, ConnectionError):
+    """A model's server cannot be reached, or does not answer as it should."""
+
+
+class RunStopped(SdarError, RuntimeError):
+    """An evaluation could not go on. What was finished is in its folder."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

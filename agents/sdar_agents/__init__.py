@@ -1,5 +1,7 @@
 """Agents that play text environments."""
 
+from sdar_agents.players import AsyncAgent, Decision, Player
+from sdar_agents.registry import AGENT_NAMES, Entrant, open_agent
 from sdar_agents.scripted import (
     AGENTS,
     Agent,
@@ -14,12 +16,18 @@ from sdar_agents.scripted import (
 
 __all__ = [
     "AGENTS",
+    "AGENT_NAMES",
     "Agent",
+    "AsyncAgent",
+    "Decision",
+    "Entrant",
     "ExplorerAgent",
     "OracleAgent",
+    "Player",
     "QuestionAsQueryAgent",
     "RandomAgent",
     "RuleAgent",
     "default_agent",
     "make_agent",
+    "open_agent",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `sdar list | info | play | eval | serve | index`.
+"""The command line: `sdar list | info | play | eval | compare | serve | index`.
 
 This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
 of environments are passed on by name, whatever they are: the environment says what it accepts.
@@ -25,7 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 if something that was asked for cannot be done.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    args.argv = list(sys.argv[1:] if argv is None else argv)
+    if args.command == "eval" and not (args.env_ids or args.preset):
+        parser.error("eval: name an environment, such as sdar/ALFWorld-v0, or give --preset quick")
     try:
         # Imported here: help, version and misspelt options should not wait for Gymnasium.
         from sdar_benchmarks.commands import run  # noqa: PLC0415
@@ -51,13 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--task", metavar="ID", help="play this task")
     command.add_argument("--seed", type=int, metavar="N", help="choose the first task (default: any)")
 
-    command = commands.add_parser("eval", help="let an agent play every task of a split once")
-    _add_env(command)
-    command.add_argument("--agent", metavar="NAME", help="who plays (default: the environment's own script)")
-    command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the episodes (default: %(default)s)")
-    command.add_argument("--output", metavar="FILE", help="write configuration, numbers and episodes as JSON")
-    command.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
+    command = commands.add_parser("eval", help="let an agent play every task of a split")
+    _add_env(command, several=True)
+    _add_evaluation(command)
+
+    command = commands.add_parser("compare", help="how two runs differ, task by task")
+    command.add_argument("run_a", metavar="RUN_A", help="folder of a run")
+    command.add_argument("run_b", metavar="RUN_B", help="folder of another run on the same tasks")
+    command.set_defaults(env_options=())
 
     command = commands.add_parser("serve", help="open a server: the shop in the browser, or passages for Search-QA")
     servers = command.add_subparsers(dest="server", required=True, metavar="SERVER")
@@ -129,9 +134,56 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _add_env(command: argparse.ArgumentParser) -> None:
+def _add_evaluation(command: argparse.ArgumentParser) -> None:
+    """Add what `eval` takes besides the environments' arguments."""
+    command.add_argument("--preset", choices=["quick", "paper"], help="quick: see that all works; paper: as SDAR's")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
+    command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
+    command.add_argument("--concurrency", type=int, metavar="C", help="episodes in flight (default: the agent's)")
+    command.add_argument("--out", metavar="DIR", help="keep configuration, episodes, trajectories and numbers there")
+    command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    group = command.add_argument_group("agent")
+    group.add_argument(
+        "--agent", metavar="NAME", help="`sdar list` names them; module:Class for yours (default: the suite's script)"
+    )
+    options = [
+        group.add_argument(
+            "--model", metavar="NAME", help="openai: as the server knows it; transformers: folder or name"
+        ),
+        group.add_argument(
+            "--base-url", metavar="URL", help="openai: the address up to /v1 (default: $OPENAI_BASE_URL)"
+        ),
+        group.add_argument("--temperature", type=float, metavar="T", help="of the sampling"),
+        group.add_argument("--max-tokens", type=int, metavar="N", help="of one completion"),
+        group.add_argument("--history-length", type=int, metavar="N", help="past turns that a prompt shows"),
+        group.add_argument("--price-prompt", type=float, metavar="X", help="of a million tokens read"),
+        group.add_argument("--price-completion", type=float, metavar="X", help="of a million tokens written"),
+    ]
+    group.add_argument(
+        "--agent-set",
+        dest="agent_settings",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting of the agent, such as api_key_env=MY_KEY; may be repeated",
+    )
+    command.set_defaults(agent_options=tuple(option.dest for option in options))
+    group = command.add_argument_group("limits")
+    group.add_argument("--max-turn-seconds", type=float, metavar="S", help="for one decision of the agent")
+    group.add_argument("--episode-seconds", type=float, metavar="S", help="for an episode")
+    group.add_argument("--episode-tokens", type=int, metavar="N", help="read and written in an episode")
+    group.add_argument("--attempts", type=int, default=2, metavar="N", help="at an episode that fails by an error")
+
+
+def _add_env(command: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add the environment's id and its arguments; not giving one leaves it to the environment."""
-    command.add_argument("env_id", metavar="ENV_ID", help="such as sdar/ALFWorld-v0; `sdar list` names them")
+    text = "such as sdar/ALFWorld-v0; `sdar list` names them"
+    if several:
+        command.add_argument("env_ids", nargs="*", metavar="ENV_ID", help=text)
+    else:
+        command.add_argument("env_id", metavar="ENV_ID", help=text)
     group = command.add_argument_group("environment")
     group.add_argument(
         "--set",

@@ -10,20 +10,19 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 import sdar_envs
-from sdar_agents import AGENTS, default_agent
+from sdar_agents import AGENTS
+from sdar_agents.registry import MODELS
 from sdar_benchmarks.arguments import env_class, env_defaults, make_env
-from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
+from sdar_benchmarks.eval_command import compare_command, eval_command
 from sdar_benchmarks.indexes import index
 from sdar_benchmarks.play import Player, choose_reader
+from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
@@ -31,8 +30,6 @@ from sdar_envs.serving import serve
 from sdar_envs.webshop.env import WebShopEnv
 
 __all__ = ["run"]
-
-_WIDTH = 100
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         "list": _list,
         "info": _info,
         "play": _play,
-        "eval": _eval,
+        "compare": compare_command,
+        "eval": eval_command,
         "serve": _serve,
         "index": index,
     }
@@ -77,12 +75,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
-    console = _stdout()
-    environments = _table("environment", "splits")
+    console = stdout()
+    environments = plain_table("environment", "splits")
     for env_id in sdar_envs.ENV_IDS:
         environments.add_row(env_id, _splits(_text_env(env_id, {})))
-    agents = _table("agent", "what it does")
-    for name, agent in AGENTS.items():
+    agents = plain_table("agent", "what it does")
+    for name, agent in (*AGENTS.items(), *MODELS.items()):
         agents.add_row(name, _first_line(agent))
     console.print(environments)
     console.print()
@@ -106,7 +104,7 @@ def _info(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     ):
         print(f"\n{title}")
         for line in lines:
-            for part in textwrap.wrap(line, _WIDTH - 2) or [""]:
+            for part in textwrap.wrap(line, WIDTH - 2) or [""]:
                 print(f"  {part}".rstrip())
 
 
@@ -117,31 +115,6 @@ def _play(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
         env = _text_env(args.env_id, {**env_kwargs, "split": env.source.find(args.task).split})
     console = Console(highlight=False)
     Player(env, choose_reader(console), console).play(seed=args.seed, task_id=args.task)
-
-
-def _eval(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
-    output = None if args.output is None else Path(args.output)
-    if output is not None:
-        check_output(output, overwrite=args.overwrite)
-    agent = args.agent or default_agent(args.env_id)
-    env_kwargs = {"split": getattr(env_class(args.env_id), "evaluation_split", "test"), **env_kwargs}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    stderr = Console(stderr=True)
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task(agent, total=None)
-        evaluation = evaluate(
-            args.env_id,
-            agent,
-            split=env_kwargs["split"],
-            limit=args.limit,
-            seed=args.seed,
-            env_kwargs=env_kwargs,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
-    _print_evaluation(evaluation)
-    if output is not None:
-        save(evaluation, output, overwrite=args.overwrite)
-        print(f"wrote {output}", file=sys.stderr)
 
 
 def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
@@ -177,49 +150,6 @@ def _retriever_server(args: argparse.Namespace) -> tuple[str, Callable[..., None
 
         retriever = open_index(args.index)
     return "Retriever", partial(serve_retriever, retriever, host=args.host, port=args.port, topk=args.topk)
-
-
-def _print_evaluation(evaluation: Evaluation) -> None:
-    console = _stdout()
-    table = _table("task type", "n", "won", "95 % CI", "score", "steps", "if won", "invalid")
-    rows = {**evaluation.task_types, "all": evaluation.total}
-    for name, summary in rows.items():
-        table.add_row(name, *_cells(summary), style="bold" if name == "all" else None)
-    for column in table.columns[1:]:
-        column.justify = "right"
-        # In a narrow terminal the names give way, not the numbers.
-        column.min_width = max(len(str(cell)) for cell in column.cells)
-    config = evaluation.config
-    console.print(f"{config.agent} on {config.env_id}, split {config.split}, seed {config.seed}")
-    console.print(table)
-
-
-def _cells(summary: Summary) -> tuple[str, ...]:
-    low, high = summary.success_interval
-    return (
-        str(summary.episodes),
-        f"{summary.success_rate:.1%}",
-        f"{100 * low:.1f}-{100 * high:.1f}",
-        f"{summary.mean_score:.3f}",
-        f"{summary.mean_steps:.1f}",
-        "-" if summary.mean_steps_won is None else f"{summary.mean_steps_won:.1f}",
-        f"{summary.invalid_share:.1%}",
-    )
-
-
-def _stdout() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False)
-    # A pipe has no width of its own.
-    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    return console
-
-
-def _table(*columns: str) -> Table:
-    """Make a table without lines: it reads as well from a pipe, and fits into 80 columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=column == columns[0])
-    return table
 
 
 def _text_env(env_id: str, env_kwargs: Mapping[str, Any]) -> TextEnv[Any]:

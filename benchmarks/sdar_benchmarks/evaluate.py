@@ -1,127 +1,83 @@
-"""Evaluation: an agent plays every task of a split once, in order; success counts with their uncertainty.
+"""Evaluation: an agent plays every task of some suites, each once per seed; what happened is kept as it happens.
 
-An evaluation is reproducible: the seed of an episode follows from the evaluation's seed and the task id
-alone, so neither the order nor the number of tasks changes an episode. An error of the agent or of the
-environment ends the evaluation; nothing is retried, and a result never replaces an existing file
-unless that is asked for.
+Each episode is an asyncio task of its own, so that none waits for another; steps of environments take microseconds and
+run in between. The seed of an episode follows from the run's seed and the task id alone: neither order nor number
+nor concurrency changes an episode. An error of agent, endpoint or environment is a result of its episode, which is
+tried again after all others; only when nothing but errors comes back does the run stop.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import os
-import platform
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import gymnasium as gym
-
-from sdar_agents import Agent, make_agent
-from sdar_benchmarks.arguments import env_defaults, make_env
+from sdar_agents import AsyncAgent, Entrant
+from sdar_benchmarks.episodes import Limits, episode_seed, play_episode
+from sdar_benchmarks.panels import Panel, Suite
+from sdar_benchmarks.provenance import now, platform_facts, revision, versions
+from sdar_benchmarks.runs import FORMAT, Episode, EpisodeKey, RunWriter, final_episodes
+from sdar_benchmarks.summary import RunSummary, summarize_run
+from sdar_benchmarks.tables import report_markdown
 from sdar_envs import Task
-from sdar_envs.core import text_env
-from sdar_envs.errors import InvalidOption, UnsolvableGame
-from sdar_envs.registry import count_tasks
-from sdar_envs.storage import write_atomic
+from sdar_envs.core import is_integer
+from sdar_envs.errors import InvalidOption, RunStopped, SdarError
 
-__all__ = [
-    "Config",
-    "Episode",
-    "Evaluation",
-    "Summary",
-    "check_output",
-    "episode_seed",
-    "evaluate",
-    "run_episode",
-    "save",
-    "summarize",
-    "wilson_interval",
-]
+__all__ = ["Evaluation", "Plan", "Tally", "evaluate", "evaluate_async"]
 
-_FORMAT = 1
-_Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+_FEWEST_ERRORS_TO_STOP = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """What was evaluated, with every default filled in.
+class Plan:
+    """What to play and how.
 
     Attributes:
-        env_id: the environment, as `gymnasium.make` knows it.
-        agent: the agent's name.
-        split: the split that was walked.
-        limit: only the first so many tasks; None for all.
-        seed: from which the seeds of the episodes are derived.
-        env_kwargs: all arguments that the environment was made with, `max_steps` among them.
+        suites: what to play; each split of an environment once.
+        seeds: each task is played once with each.
+        limits: what an episode may take.
+        concurrency: episodes in flight; None for what suits the agent.
+        command: for the record.
+
+    Raises:
+        InvalidOption: something is out of range.
     """
 
-    env_id: str
-    agent: str
-    split: str
-    limit: int | None
-    seed: int
-    env_kwargs: Mapping[str, Any]
+    suites: Sequence[Suite]
+    seeds: Sequence[int] = (0,)
+    limits: Limits = field(default_factory=Limits)
+    concurrency: int | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        seeds = list(self.seeds)
+        if not seeds or len(set(seeds)) != len(seeds) or not all(is_integer(seed) and seed >= 0 for seed in seeds):
+            raise InvalidOption(f"the seeds are {seeds!r}; wanted different numbers from 0, at least one.")
+        if self.concurrency is not None and not (is_integer(self.concurrency) and self.concurrency > 0):
+            raise InvalidOption(f"concurrency is {self.concurrency!r}; wanted a number from 1.")
+        names = [(suite.env_id, suite.split) for suite in self.suites]
+        if not names or len(set(names)) != len(names):
+            raise InvalidOption(f"the suites are {names}; wanted at least one, and each split of each once.")
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """One episode.
+class Tally:
+    """How far an evaluation is.
 
     Attributes:
-        task_id: the task.
-        task_type: its kind.
-        seed: of the agent and the environment.
-        success: the task was done.
-        score: the environment's score at the end.
-        episode_return: sum of rewards.
-        steps: commands given.
-        terminated: the task's end was reached.
-        truncated: the steps ran out. Neither: the agent gave up, for lack of any plan that wins.
-        invalid_actions: commands that the environment could not use.
-        seconds: time for the episode, agent and environment.
+        done: episodes with a result; errors are none while they can be tried again.
+        total: all episodes.
+        successes: among those done.
+        errors: attempts that ended in an error, in this sitting.
     """
 
-    task_id: str
-    task_type: str
-    seed: int
-    success: bool
-    score: float
-    episode_return: float
-    steps: int
-    terminated: bool
-    truncated: bool
-    invalid_actions: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Episodes in numbers.
-
-    Attributes:
-        episodes: how many.
-        success_rate: the share of successes, 0 to 1.
-        success_interval: its 95 % Wilson interval.
-        mean_score: the mean of the environment's scores.
-        mean_steps: over all episodes.
-        mean_steps_won: over the successes; None if there are none.
-        invalid_share: invalid actions over all actions, 0 to 1.
-    """
-
-    episodes: int
-    success_rate: float
-    success_interval: tuple[float, float]
-    mean_score: float
-    mean_steps: float
-    mean_steps_won: float | None
-    invalid_share: float
+    done: int
+    total: int
+    successes: int
+    errors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,204 +85,255 @@ class Evaluation:
     """What `evaluate` returns.
 
     Attributes:
-        config: what was evaluated.
-        versions: of the software that took part.
-        episodes: one per task, in the split's order.
-        total: all episodes in numbers.
-        task_types: the same for each task type, sorted by name.
+        config: what was evaluated, as in `config.json`.
+        episodes: the final attempt at each task and seed, in the order of suites, seeds and tasks.
+        summary: the numbers.
+        folder: where all of it is; None if it was not kept.
     """
 
-    config: Config
-    versions: Mapping[str, str]
+    config: Mapping[str, Any]
     episodes: tuple[Episode, ...]
-    total: Summary
-    task_types: Mapping[str, Summary]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the evaluation as a dictionary of JSON values."""
-        return {
-            "format": _FORMAT,
-            "config": {**_fields(self.config), "env_kwargs": dict(self.config.env_kwargs)},
-            "versions": dict(self.versions),
-            "total": asdict(self.total),
-            "task_types": {name: asdict(summary) for name, summary in self.task_types.items()},
-            "episodes": [asdict(episode) for episode in self.episodes],
-        }
+    summary: RunSummary
+    folder: Path | None
 
 
 def evaluate(
-    env_id: str,
-    agent_name: str,
+    plan: Plan,
+    entrant: Entrant,
     *,
-    split: str,
-    limit: int | None = None,
-    seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Tally], None] | None = None,
 ) -> Evaluation:
-    """Play each task of a split once.
+    """Let an agent play. Where an event loop runs already, as in a notebook, await `evaluate_async` instead.
 
     Args:
-        env_id: a registered `TextEnv`, such as `sdar/ALFWorld-v0`.
-        agent_name: a name from `sdar_agents.AGENTS`.
-        split: the split's name.
-        limit: only the first so many tasks; needed for a split without end.
-        seed: from which the seeds of the episodes are derived.
-        env_kwargs: further arguments of the environment, such as `{"data": "official", "max_steps": 30}`.
-        progress: called with the number of episodes done and of all, first with (0, all).
+        plan: what to play and how.
+        entrant: who plays, from `sdar_agents.open_agent`. It is closed at the end.
+        out: the run's folder (see `runs`); None keeps nothing on disk.
+        resume: go on with what is in that folder: play what is missing or ended in an error.
+        progress: called at the beginning and after each attempt.
 
     Raises:
-        InvalidOption: `limit` is not positive or missing for a split without end, or there are no tasks.
-        UnknownName: there is no such agent, environment, argument or split.
+        InvalidOption: the plan or the folder cannot be used, or the agent cannot play a suite.
+        UnknownName: there is no such environment, argument or split, or no script for the suite.
+        RunStopped: the folder cannot be written to any more, or nothing but errors came back. What was finished is
+            in the folder, and `resume` goes on from there.
+        KeyboardInterrupt: likewise.
     """
-    if limit is not None and limit < 1:
-        raise InvalidOption(f"limit is {limit}; wanted an integer of at least 1.")
-    agent = make_agent(agent_name)
-    env_kwargs = {**(env_kwargs or {}), "split": split}
-    env = make_env(env_id, env_kwargs)
-    source = text_env(env).source
-    count = count_tasks(source, split, limit)
-    if not count:
-        raise InvalidOption(f"split {split!r} of {env_id} has no tasks: there is nothing to evaluate.")
-    episodes: list[Episode] = []
-    for index in range(count):
-        if progress:
-            progress(index, count)
-        task = source.task(split, index)
-        episodes.append(run_episode(env, agent, task, episode_seed(seed, task.id)))
-    if progress:
-        progress(count, count)
-    env.close()
-    resolved = MappingProxyType({**env_defaults(env_id), **env_kwargs})
-    return Evaluation(
-        config=Config(env_id, agent_name, split, limit, seed, resolved),
-        versions=_versions(),
-        episodes=tuple(episodes),
-        total=summarize(episodes),
-        task_types=MappingProxyType(
-            {
-                task_type: summarize(episode for episode in episodes if episode.task_type == task_type)
-                for task_type in sorted({episode.task_type for episode in episodes})
-            }
-        ),
-    )
+    return asyncio.run(evaluate_async(plan, entrant, out=out, resume=resume, progress=progress))
 
 
-def run_episode(env: gym.Env[str, str], agent: Agent, task: Task, seed: int) -> Episode:
-    """Play one task from its beginning to its end."""
-    start = time.perf_counter()
-    observation, info = env.reset(seed=seed, options={"task_id": task.id})
-    agent.reset(env, observation, info, seed)
-    episode_return, invalid_actions, steps = 0.0, 0, 0
-    terminated = truncated = False
-    while not (terminated or truncated):
-        try:
-            action = agent.act(observation, info)
-        except UnsolvableGame:
-            # The oracle gives up: the task cannot be done, and that is a result.
-            break
-        observation, reward, terminated, truncated, info = env.step(action)
-        episode_return += float(reward)
-        invalid_actions += not info["is_action_valid"]
-        steps += 1
-    return Episode(
-        task_id=task.id,
-        task_type=task.task_type,
-        seed=seed,
-        success=info["is_success"],
-        score=info["score"],
-        episode_return=episode_return,
-        steps=steps,
-        terminated=terminated,
-        truncated=truncated,
-        invalid_actions=invalid_actions,
-        seconds=time.perf_counter() - start,
-    )
-
-
-def episode_seed(seed: int, task_id: str) -> int:
-    """Derive the seed of a task's episode: the same on every machine, 0 to 2**32 - 1."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{task_id}".encode()).digest()[:4], "big")
-
-
-def summarize(episodes: Iterable[Episode]) -> Summary:
-    """Put episodes in numbers.
-
-    Raises:
-        InvalidOption: there is no episode.
-    """
-    rows = list(episodes)
-    if not rows:
-        raise InvalidOption("there is no episode to summarize.")
-    won = [row.steps for row in rows if row.success]
-    steps = sum(row.steps for row in rows)
-    return Summary(
-        episodes=len(rows),
-        success_rate=len(won) / len(rows),
-        success_interval=wilson_interval(len(won), len(rows)),
-        mean_score=sum(row.score for row in rows) / len(rows),
-        mean_steps=steps / len(rows),
-        mean_steps_won=sum(won) / len(won) if won else None,
-        invalid_share=sum(row.invalid_actions for row in rows) / max(steps, 1),
-    )
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion p = successes / trials.
-
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96. Unlike the normal approximation it
-    stays within 0 and 1 and holds for few trials and for rates near the ends.
-
-    Raises:
-        InvalidOption: not 0 <= successes <= trials, or no trials.
-
-    Source: Wilson (1927), JASA 22:209-212; Newcombe (1998), Statistics in Medicine 17:857-872, method 3.
-    """
-    if not 0 <= successes <= trials or trials == 0:
-        raise InvalidOption(f"{successes} successes in {trials} trials; wanted 0 <= successes <= trials, trials > 0.")
-    rate = successes / trials
-    z2n = _Z_95**2 / trials
-    center = rate + z2n / 2
-    half = math.sqrt(z2n * (rate * (1 - rate) + z2n / 4))
-    # At the ends the formula gives exactly 0 and 1, but rounding does not.
-    low = 0.0 if successes == 0 else (center - half) / (1 + z2n)
-    high = 1.0 if successes == trials else (center + half) / (1 + z2n)
-    return low, high
-
-
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that cannot be written later, before hours are spent on what belongs in it.
-
-    Raises:
-        InvalidOption: the file exists and may not be overwritten, it is a folder, or it cannot be made.
-    """
-    if path.is_dir():
-        raise InvalidOption(f"{path} is a folder; wanted the name of a JSON file.")
-    if path.exists() and not overwrite:
-        raise InvalidOption(f"{path} exists: choose another name, or overwrite it with --overwrite.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InvalidOption(f"{path} cannot be written: {folder} is no folder that one may write to.")
-
-
-def save(evaluation: Evaluation, path: Path, *, overwrite: bool = False) -> None:
-    """Write an evaluation as JSON, all or nothing.
-
-    Raises:
-        InvalidOption: the file exists and may not be overwritten, or it cannot be written.
-    """
-    check_output(path, overwrite=overwrite)
+async def evaluate_async(
+    plan: Plan,
+    entrant: Entrant,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Tally], None] | None = None,
+) -> Evaluation:
+    """Do what `evaluate` does, in a running event loop."""
     try:
-        write_atomic(path, json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False) + "\n")
+        with ExitStack() as stack:
+            panels = [Panel(suite) for suite in plan.suites]
+            for panel in panels:
+                stack.callback(panel.close)
+                # Whatever an agent cannot play should be known before a folder is made.
+                await _try_on(panel, entrant)
+            config = _config(plan, panels, entrant)
+            writer = None if out is None else stack.enter_context(_open_writer(out, config, resume))
+            run = _Run(plan, panels, entrant.agent, config, writer=writer, progress=progress)
+            try:
+                await run.play()
+            except BaseException:
+                # What stopped the run is the news, also if there is no room for the numbers either.
+                with suppress(RunStopped):
+                    run.finish()
+                raise
+            return run.finish()
+    finally:
+        await entrant.agent.close()
+
+
+def _config(plan: Plan, panels: Sequence[Panel], entrant: Entrant) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "command": plan.command,
+        "created": now(),
+        "suites": [panel.to_json() for panel in panels],
+        "agent": {"name": entrant.name, "settings": dict(entrant.settings)},
+        "seeds": list(plan.seeds),
+        "concurrency": plan.concurrency or entrant.concurrency,
+        "limits": asdict(plan.limits),
+        "versions": versions(),
+        "revision": revision(),
+        "platform": platform_facts(),
+    }
+
+
+class _Run:
+    """One sitting."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        panels: Sequence[Panel],
+        agent: AsyncAgent,
+        config: Mapping[str, Any],
+        *,
+        writer: RunWriter | None,
+        progress: Callable[[Tally], None] | None,
+    ) -> None:
+        self._plan = plan
+        self._panels = panels
+        self._agent = agent
+        self._concurrency: int = config["concurrency"]
+        self._config = writer.config if writer else config
+        self._writer = writer
+        self._progress = progress
+        self._total = len(plan.seeds) * sum(map(len, panels))
+        self._final = {episode.key: episode for episode in final_episodes(writer.episodes if writer else ())}
+        self._done = sum(episode.status == "ok" for episode in self._final.values())
+        self._successes = sum(episode.is_success for episode in self._final.values())
+        self._errors = 0
+        self._errors_in_a_row = 0
+
+    async def play(self) -> None:
+        """Play all that is missing; then, as often as allowed, what ended in an error.
+
+        Raises:
+            RunStopped: the folder cannot be written to, or nothing but errors came back.
+        """
+        self._report()
+        for sweep in range(self._plan.limits.attempts):
+            if self._done == self._total:
+                return
+            try:
+                await self._sweep()
+            except BaseExceptionGroup as group:
+                error = _first(group)
+                if isinstance(error, RunStopped) and sweep > 0:
+                    # All that is left are episodes that failed before: no wonder, and no reason to stop.
+                    return
+                if self._writer and isinstance(error, OSError):
+                    raise _unwritable(self._writer, error) from error
+                raise error from error.__cause__
+
+    def finish(self) -> Evaluation:
+        """Write the numbers into the folder, if there is one, and return what there is so far.
+
+        Raises:
+            RunStopped: the folder cannot be written to.
+        """
+        config = self._config
+        episodes = [self._final[key] for _, _, key in self._walk() if key in self._final]
+        summary = summarize_run(config["agent"]["name"], config["suites"], len(self._plan.seeds), episodes)
+        if self._writer:
+            is_complete = not summary.missing and self._done == self._total
+            try:
+                self._writer.finish(summary.to_json(), report_markdown(config, summary), now() if is_complete else None)
+            except OSError as error:
+                raise _unwritable(self._writer, error) from error
+        return Evaluation(config, tuple(episodes), summary, self._writer.folder if self._writer else None)
+
+    def _walk(self) -> Iterator[tuple[Panel, Task, EpisodeKey]]:
+        for panel in self._panels:
+            for seed in self._plan.seeds:
+                for task in panel:
+                    yield panel, task, EpisodeKey(panel.env_id, task.id, seed)
+
+    async def _sweep(self) -> None:
+        """Play each episode that has no result yet once."""
+        free = asyncio.Semaphore(self._concurrency)
+
+        async def play(panel: Panel, task: Task, key: EpisodeKey) -> None:
+            try:
+                await self._play_one(panel, task, key)
+            finally:
+                free.release()
+
+        self._errors_in_a_row = 0
+        async with asyncio.TaskGroup() as group:
+            for panel, task, key in self._walk():
+                if key not in self._final or self._final[key].status == "error":
+                    # Only as many tasks exist as may run: a panel can be long.
+                    await free.acquire()
+                    group.create_task(play(panel, task, key))
+
+    async def _play_one(self, panel: Panel, task: Task, key: EpisodeKey) -> None:
+        earlier = self._final.get(key)
+        env = panel.take_env()
+        episode, trajectory = await play_episode(
+            env,
+            self._agent,
+            task,
+            env_id=panel.env_id,
+            seed=key.seed,
+            attempt=earlier.attempt + 1 if earlier else 1,
+            limits=self._plan.limits,
+        )
+        if episode.stop_reason != "env_error":
+            panel.give_back(env)
+        if self._writer:
+            self._writer.append(episode, trajectory)
+        self._final[key] = episode
+        if episode.status == "ok":
+            self._done += 1
+            self._successes += episode.is_success
+            self._errors_in_a_row = 0
+        else:
+            self._errors += 1
+            self._errors_in_a_row += 1
+        self._report()
+        if self._errors_in_a_row >= max(_FEWEST_ERRORS_TO_STOP, self._concurrency):
+            assert episode.error is not None
+            raise RunStopped(
+                f"the last {self._errors_in_a_row} episodes all ended in an error, at last {episode.stop_reason}: "
+                f"{episode.error['type']}: {episode.error['message']}"
+                f"{' When that is mended, go on with --resume.' if self._writer else ''}"
+            )
+
+    def _report(self) -> None:
+        if self._progress:
+            self._progress(Tally(self._done, self._total, self._successes, self._errors))
+
+
+async def _try_on(panel: Panel, entrant: Entrant) -> None:
+    """Begin an episode and leave it.
+
+    Raises:
+        InvalidOption: the agent cannot begin.
+    """
+    env = panel.take_env()
+    task = next(iter(panel))
+    seed = episode_seed(0, task.id)
+    observation, info = env.reset(seed=seed, options={"task_id": task.id})
+    try:
+        player = await entrant.agent.begin(env, observation, info, seed)
+        player.end()
+    except SdarError:
+        raise
+    except Exception as error:
+        raise InvalidOption(
+            f"the agent {entrant.name!r} cannot begin an episode of {panel.env_id}: {type(error).__name__}: {error}"
+        ) from error
+    panel.give_back(env)
+
+
+def _open_writer(out: Path, config: Mapping[str, Any], resume: bool) -> RunWriter:
+    try:
+        return RunWriter(out, config, resume=resume)
     except OSError as error:
-        raise InvalidOption(f"{path} cannot be written ({error}).") from error
+        raise InvalidOption(f"{out} cannot be written ({error}): choose another folder.") from error
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("sdar-envs", "gymnasium", "numpy")}
-    return {"python": platform.python_version(), **packages}
+def _unwritable(writer: RunWriter, error: OSError) -> RunStopped:
+    return RunStopped(
+        f"{writer.folder} cannot be written to any more ({error}). What was finished is kept: make room, then "
+        "go on with --resume."
+    )
 
 
-def _fields(config: Config) -> dict[str, Any]:
-    # asdict would deep-copy the mapping proxy of env_kwargs, which cannot be copied.
-    return {name: getattr(config, name) for name in Config.__slots__}
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

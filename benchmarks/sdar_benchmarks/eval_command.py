@@ -1,0 +1,190 @@
+"""What `sdar eval` and `sdar compare` do."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sdar_agents import default_agent, open_agent
+from sdar_benchmarks.compare import Comparison, compare_runs
+from sdar_benchmarks.episodes import Limits
+from sdar_benchmarks.evaluate import Evaluation, Plan, Tally, evaluate
+from sdar_benchmarks.panels import Suite
+from sdar_benchmarks.presets import PRESETS, PresetRun
+from sdar_benchmarks.runs import REPORT
+from sdar_benchmarks.statistics import wilson_interval
+from sdar_benchmarks.tables import TextTable, overview, suite_tables, suite_title
+from sdar_benchmarks.terminal import print_table, stdout
+from sdar_envs import ENV_IDS
+from sdar_envs.errors import InvalidOption, RunStopped
+
+__all__ = ["compare_command", "eval_command"]
+
+
+def eval_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
+    """Let an agent play, print the numbers, and keep them if that is asked for.
+
+    Args:
+        args: the parsed arguments.
+        env_kwargs: arguments of the environments that were given.
+
+    Raises:
+        SdarError: something that was asked for cannot be done.
+        RunStopped: episodes ended in errors; the numbers were printed nevertheless.
+    """
+    if args.resume and args.out is None:
+        raise InvalidOption("--resume goes on with the run in a folder: name the folder with --out.")
+    runs = _runs(args)
+    out = None if args.out is None else Path(args.out)
+    if out is None and args.preset:
+        out = Path("runs") / f"{args.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    evaluations = [(run, _evaluate(run, args, env_kwargs, out)) for run in runs]
+    if len(runs) > 1:
+        # Their reports hold the rest.
+        print_table(overview((run.name, evaluation.summary) for run, evaluation in evaluations))
+    else:
+        _print_run(evaluations[0][1])
+    for _, evaluation in evaluations:
+        if evaluation.folder:
+            print(f"report: {_write_report(evaluation.folder)}")
+    errors = sum(evaluation.summary.total.errors for _, evaluation in evaluations if evaluation.summary.total)
+    if errors:
+        raise RunStopped(
+            f"{errors} episodes ended in an error and count as failures"
+            f"{'; --resume tries them again' if out else ': with --out, they can be tried again later'}."
+        )
+
+
+def compare_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
+    """Print how two runs differ."""
+    folder_a, folder_b = Path(args.run_a), Path(args.run_b)
+    comparison = compare_runs(folder_a, folder_b)
+    for warning in comparison.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    stdout().print(f"A: {folder_a}\nB: {folder_b}")
+    print_table(_differences(comparison))
+
+
+def _runs(args: argparse.Namespace) -> list[PresetRun]:
+    """Return what the preset, or else the command line, asks for."""
+    env_ids: Sequence[str] = args.env_ids or ENV_IDS
+    settings = dict(args.agent_settings)
+    settings |= {name: getattr(args, name) for name in args.agent_options if getattr(args, name) is not None}
+    runs = [PresetRun("", tuple(Suite(env_id) for env_id in env_ids))]
+    if args.preset:
+        runs = PRESETS[args.preset](env_ids)
+    if args.agent and any(run.agent for run in runs):
+        runs = [replace(runs[0], agent=args.agent, name=args.agent)]
+    result = []
+    for run in runs:
+        agent = run.agent or args.agent or _default(run.suites)
+        # What a preset says about sampling is for models.
+        chosen = {**run.settings, **settings} if agent in ("openai", "transformers") else settings
+        suites = tuple(replace(suite, limit=suite.limit if args.limit is None else args.limit) for suite in run.suites)
+        result.append(PresetRun(run.name, suites, agent, chosen))
+    return result
+
+
+def _default(suites: Sequence[Suite]) -> str:
+    return default_agent(suites[0].env_id) if len(suites) == 1 else "default"
+
+
+def _evaluate(run: PresetRun, args: argparse.Namespace, env_kwargs: Mapping[str, Any], out: Path | None) -> Evaluation:
+    env_kwargs = dict(env_kwargs)
+    split = env_kwargs.pop("split", None)
+    suites = [
+        replace(suite, split=suite.split if split is None else split, env_kwargs=env_kwargs) for suite in run.suites
+    ]
+    plan = Plan(
+        suites,
+        seeds=range(args.seed, args.seed + args.seeds),
+        limits=Limits(args.max_turn_seconds, args.episode_seconds, args.episode_tokens, args.attempts),
+        concurrency=args.concurrency,
+        command=shlex.join(["sdar", *args.argv]),
+    )
+    assert run.agent is not None
+    entrant = open_agent(run.agent, run.settings, [suite.env_id for suite in suites])
+    stderr = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[success]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task(run.agent, total=None, success="")
+        return evaluate(
+            plan,
+            entrant,
+            out=out / run.name if out else None,
+            resume=args.resume,
+            progress=lambda tally: progress.update(
+                bar, completed=tally.done, total=tally.total, success=_running(tally)
+            ),
+        )
+
+
+def _running(tally: Tally) -> str:
+    """Return the success so far, with its interval as if each episode were another task."""
+    parts = []
+    if tally.done:
+        low, high = wilson_interval(tally.successes, tally.done)
+        parts.append(f"won {tally.successes / tally.done:.1%} ({100 * low:.1f}-{100 * high:.1f})")
+    if tally.errors:
+        parts.append(f"errors {tally.errors}")
+    return ", ".join(parts)
+
+
+def _print_run(evaluation: Evaluation) -> None:
+    summary = evaluation.summary
+    for number, suite in enumerate(summary.suites):
+        if number:
+            print()
+        stdout().print(suite_title(evaluation.config, suite))
+        for table in suite_tables(suite):
+            print_table(table)
+    if summary.total and summary.macro and len(summary.suites) > 1:
+        stdout().print(
+            f"\nmean over suites: won {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}; "
+            f"over episodes: won {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}"
+        )
+
+
+def _differences(comparison: Comparison) -> TextTable:
+    rows = []
+    for part in comparison.differences:
+        p = f"{part.test.p:.4f}" if part.test.p >= 0.0001 else f"{part.test.p:.1e}"
+        if part.test.method == "monte-carlo":
+            p += f" ± {part.test.standard_error:.1g}"
+        low, high = part.interval
+        rows.append(
+            (
+                f"{part.group}, {part.measure}",
+                str(part.episodes),
+                f"{part.mean_a:.3f}",
+                f"{part.mean_b:.3f}",
+                f"{part.difference:+.3f}",
+                f"{low:+.3f} to {high:+.3f}",
+                p,
+            )
+        )
+    return TextTable(("suite, measure", "n", "A", "B", "B - A", "95 % CI", "p"), tuple(rows))
+
+
+def _write_report(folder: Path) -> Path:
+    """Draw the run, if this installation can, and return the file to look at."""
+    if importlib.util.find_spec("sdar_benchmarks.report") is None:
+        return folder / REPORT
+    importlib.import_module("sdar_benchmarks.report").write_report(folder)
+    return folder / "report.html"

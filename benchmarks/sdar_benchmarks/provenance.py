@@ -1,0 +1,53 @@
+"""Where a number comes from: software, revision, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import sdar_envs
+
+__all__ = ["now", "platform_facts", "revision", "versions"]
+
+
+def now() -> str:
+    """Return the time in UTC, such as `2026-11-01T12:00:00Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the software that decides what an episode looks like."""
+    packages = {name: version(name) for name in ("sdar-envs", "gymnasium", "numpy")}
+    return {"python": platform.python_version(), **packages}
+
+
+def revision() -> str | None:
+    """Return the git revision of this package, with `-dirty` if files were changed; None outside a checkout."""
+    package = Path(sdar_envs.__file__).resolve().parent
+    command = ["git", "-C", str(package.parent), "describe", "--always", "--abbrev=40", "--dirty", "--match="]
+    try:
+        top = subprocess.run([*command[:3], "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
+        if Path(top.stdout.strip()) != package.parent:
+            # Installed somewhere inside another project's checkout.
+            return None
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def platform_facts() -> dict[str, str | int | None]:
+    """Return the processor and its number of cores, and the operating system."""
+    return {"cpu": _cpu_model(), "cores": os.cpu_count(), "system": platform.platform()}
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,487 @@
+"""The run folder: what an evaluation leaves on disk; a kill at any moment loses only what was in flight.
+
+- `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `suites` (a list of
+  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `fingerprint`), `agent` (`name`, `settings`), `seeds`,
+  `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`, `episode_tokens`, `attempts`), `versions`,
+  `revision`, `platform`, and `resumed`, a list of what was different when the run went on later. No secrets.
+- `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
+  a task and seed is the one that counts.
+- `trajectories.jsonl`: a row per finished attempt: `env_id`, `task_id`, `task_type`, `split`, `seed`, `attempt`,
+  `instruction`, `is_success`, `score`, `stop_reason`, `final_observation` and `turns`, a list of `observation`,
+  `messages`, `response`, `reasoning` (these three null for agents without a model), `action`, `reward`,
+  `is_action_valid`, `score` and `admissible_commands`. Runs of a trainer may add `tokens` (a list of `text`, `gap`,
+  `gate`) and `skills` (a list of ids) to a turn.
+- `summary.json`, `report.md`: the numbers, written at the end of a run and after an interruption.
+
+Rows are appended and synced, the trajectory before its episode; the rest is replaced as a whole. A torn last line
+counts as missing, and going on removes it. One process writes at a time; readers need no lock. A folder of
+another format is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.storage import write_atomic
+
+__all__ = [
+    "CONFIG",
+    "EPISODES",
+    "ERROR_REASONS",
+    "FORMAT",
+    "REPORT",
+    "STOP_REASONS",
+    "SUMMARY",
+    "TRAJECTORIES",
+    "Episode",
+    "EpisodeKey",
+    "RunWriter",
+    "changed_keys",
+    "final_episodes",
+    "read_config",
+    "read_episodes",
+    "read_summary",
+    "read_trajectories",
+]
+
+FORMAT = 1
+"""The version of all this; it changes when a reader of the old one would misunderstand the new one."""
+
+CONFIG, EPISODES, TRAJECTORIES, SUMMARY, REPORT = (
+    "config.json",
+    "episodes.jsonl",
+    "trajectories.jsonl",
+    "summary.json",
+    "report.md",
+)
+_LOCK = ".lock"
+
+STOP_REASONS = (
+    "terminated",
+    "step_limit",
+    "time_limit",
+    "token_limit",
+    "gave_up",
+    "agent_error",
+    "endpoint_error",
+    "env_error",
+)
+"""Why an episode ended. `gave_up`: the agent has no plan that wins, as the oracle at a task that cannot be done."""
+
+ERROR_REASONS = frozenset({"agent_error", "endpoint_error", "env_error"})
+"""Ends that say nothing about the agent's skill; such episodes are tried again."""
+
+# What may differ between two sittings of one run: it decides neither the tasks nor what is done about them.
+_FREE_KEYS = frozenset({"command", "created", "finished", "concurrency", "revision", "platform", "resumed"})
+_FREE_VERSIONS = frozenset({"python", "gymnasium", "numpy"})
+_FREE_LIMITS = frozenset({"attempts"})
+_FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds"})
+
+
+class EpisodeKey(NamedTuple):
+    """What is played: one task of one environment with one seed."""
+
+    env_id: str
+    task_id: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One attempt at a task: a row of `episodes.jsonl`, where `episode_return` is called `return`.
+
+    Attributes:
+        env_id: the environment.
+        task_id: the task.
+        task_type: its kind.
+        split: its split.
+        seed: one of the run's seeds; `episode_seed` derives that of the episode.
+        attempt: 1, or more if earlier ones ended in an error.
+        status: "error" if `stop_reason` is one of `ERROR_REASONS`.
+        is_success: the task was done.
+        score: the environment's score at the end.
+        episode_return: sum of rewards.
+        steps: commands given.
+        invalid_actions: commands that the environment could not use, or that did not keep to the format.
+        terminated: the task's end was reached.
+        truncated: the steps ran out.
+        stop_reason: one of `STOP_REASONS`.
+        error: `type` and `message` of an error, else None.
+        prompt_tokens: that the model read; None if the agent counts none.
+        completion_tokens: that the model wrote; None if the agent counts none.
+        cost: of the tokens, in the unit of the prices; None without prices.
+        seconds: time for the episode, agent and environment.
+        agent_seconds: the part of it that the agent took, waiting included.
+        data_set: of the task, such as `nq`; None in suites that know only one.
+    """
+
+    env_id: str
+    task_id: str
+    task_type: str
+    split: str
+    seed: int
+    attempt: int
+    status: Literal["ok", "error"]
+    is_success: bool
+    score: float
+    episode_return: float
+    steps: int
+    invalid_actions: int
+    terminated: bool
+    truncated: bool
+    stop_reason: str
+    error: Mapping[str, str] | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: float | None
+    seconds: float
+    agent_seconds: float
+    data_set: str | None = None
+
+    @property
+    def key(self) -> EpisodeKey:
+        """The task and seed; attempts share it."""
+        return EpisodeKey(self.env_id, self.task_id, self.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a dictionary of JSON values."""
+        return {("return" if name == "episode_return" else name): getattr(self, name) for name in _EPISODE_FIELDS}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Episode:
+        """Rebuild an episode from its row; what else the row holds is ignored.
+
+        Raises:
+            CorruptData: a field is missing.
+        """
+        try:
+            row = {"data_set": None, **row}
+            return cls(**{name: row["return" if name == "episode_return" else name] for name in _EPISODE_FIELDS})
+        except KeyError as error:
+            raise CorruptData(f"an episode's row has no {error.args[0]!r}; its keys are {', '.join(row)}.") from error
+
+
+_EPISODE_FIELDS = tuple(field.name for field in fields(Episode))
+
+
+def final_episodes(episodes: Iterable[Episode]) -> list[Episode]:
+    """Return the attempt that counts of each task and seed: the last one. In the order of the first attempts."""
+    return list({episode.key: episode for episode in episodes}.values())
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a run.
+
+    Raises:
+        MissingData: the folder is no run.
+        CorruptData: the configuration cannot be read.
+        InvalidOption: it is of another format.
+    """
+    config = _read_object(folder, CONFIG)
+    if config.get("format") != FORMAT:
+        raise InvalidOption(
+            f"{folder} is a run of format {config.get('format')!r}, this release of sdar-envs reads format {FORMAT}: "
+            "use the release that wrote it, or evaluate again into another folder."
+        )
+    return config
+
+
+def read_episodes(folder: Path) -> list[Episode]:
+    """Return all attempts of a run, in order of completion; see `final_episodes`.
+
+    Raises:
+        CorruptData: a line other than a torn last one cannot be read.
+    """
+    return [Episode.from_json(row) for row in _read_rows(folder / EPISODES)]
+
+
+def read_trajectories(folder: Path) -> Iterator[dict[str, Any]]:
+    """Read the trajectories one by one, in order of completion, attempts that ended in an error included.
+
+    Raises:
+        CorruptData: a line other than a torn last one cannot be read.
+    """
+    return _read_rows(folder / TRAJECTORIES)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the numbers of a run.
+
+    Raises:
+        MissingData: there are none: the run was never finished or interrupted in an orderly way.
+        CorruptData: they cannot be read.
+    """
+    return _read_object(folder, SUMMARY)
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name what two configurations disagree on among that which decides the results.
+
+    Returns:
+        Sentences such as `agent.settings.temperature was 0.4 and is 1.0`.
+    """
+    return list(_differences("", _decisive(old), _decisive(new)))
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+class RunWriter:
+    """The one writer of a run folder. A context manager: leaving it closes the files and gives up the lock.
+
+    Args:
+        folder: made if it is missing.
+        config: the configuration, complete but for `finished` and `resumed`.
+        resume: go on with what is in the folder, if it holds a run.
+
+    Attributes:
+        folder: as given.
+        config: as it stands in the folder.
+        episodes: the attempts of earlier sittings.
+
+    Raises:
+        InvalidOption: the folder holds a run and `resume` is False, holds something else, belongs to a run of another
+            configuration or format, or another process writes to it.
+        CorruptData: it holds a run that is damaged.
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, resume: bool = False) -> None:
+        self.folder = folder
+        # As the file will have it: tuples become lists.
+        self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))
+        self.episodes: list[Episode] = []
+        if not (folder / CONFIG).exists() and not _is_free(folder):
+            raise InvalidOption(f"{folder} exists and is no run folder: choose another name.")
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            _lock(stack.enter_context(open(folder / _LOCK, "ab")), folder)
+            if (folder / CONFIG).exists():
+                if not resume:
+                    raise InvalidOption(
+                        f"{folder} holds a run already: go on with it by --resume, or choose another folder."
+                    )
+                self._take_over()
+            self._write_config()
+            self._trajectories = stack.enter_context(open(folder / TRAJECTORIES, "ab", buffering=0))
+            self._rows = stack.enter_context(open(folder / EPISODES, "ab", buffering=0))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> RunWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        self._stack.close()
+
+    def append(self, episode: Episode, trajectory: Mapping[str, Any]) -> None:
+        """Write an attempt.
+
+        Raises:
+            OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
+        """
+        # In this order a kill can leave a trajectory without its episode, never the reverse.
+        end = _append(self._trajectories, trajectory)
+        try:
+            _append(self._rows, episode.to_json())
+        except OSError:
+            _cut(self._trajectories, end)
+            raise
+
+    def finish(self, summary: Mapping[str, Any], report: str, finished: str | None) -> None:
+        """Write the numbers.
+
+        Args:
+            summary: for `summary.json`.
+            report: for `report.md`.
+            finished: the time; None if episodes are missing.
+
+        Raises:
+            OSError: something cannot be written.
+        """
+        write_atomic(self.folder / SUMMARY, _pretty(summary))
+        write_atomic(self.folder / REPORT, report)
+        self.config["finished"] = finished
+        self._write_config()
+
+    def _take_over(self) -> None:
+        new, old = self.config, read_config(self.folder)
+        changes = changed_keys(old, new)
+        if changes:
+            raise InvalidOption(
+                f"{self.folder} is a run of another configuration: {'; '.join(changes)}. "
+                "Give the same arguments as before, or choose another folder."
+            )
+        for name in (TRAJECTORIES, EPISODES):
+            _drop_torn_line(self.folder / name)
+        self.episodes = read_episodes(self.folder)
+        _drop_orphan(self.folder / TRAJECTORIES, self.episodes)
+        sitting = {"at": new["created"]}
+        for key in ("command", "concurrency", "revision", "versions", "platform", "agent", "limits"):
+            if old.get(key) != new.get(key):
+                sitting[key] = new.get(key)
+        self.config = {**old, "finished": None, "resumed": [*old.get("resumed", []), sitting]}
+
+    def _write_config(self) -> None:
+        write_atomic(self.folder / CONFIG, _pretty(self.config))
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what says where and how fast the same things are done."""
+    agent = dict(config.get("agent", {}))
+    agent["settings"] = _without(agent.get("settings", {}), _FREE_SETTINGS)
+    return {
+        **_without(config, _FREE_KEYS),
+        "agent": agent,
+        "limits": _without(config.get("limits", {}), _FREE_LIMITS),
+        "versions": _without(config.get("versions", {}), _FREE_VERSIONS),
+    }
+
+
+def _without(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(f"{path}.{key}" if path else key, old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{index}]", before, after)
+    elif old != new:
+        yield f"{path} was {old!r} and is {new!r}"
+
+
+def _is_free(folder: Path) -> bool:
+    """Return whether a run may begin there. Hidden files are the lock, and what a kill left of a first write."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    """Lock a file until it is closed; a killed process gives its lock up too."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InvalidOption(
+            f"another process is writing to {folder} ({error.strerror}): wait for it, or choose another folder."
+        ) from error
+
+
+def _append(file: BinaryIO, row: Mapping[str, Any]) -> int:
+    """Write a line; return where the file ended before."""
+    try:
+        # An agent of the user's may put anything into its messages.
+        line = json.dumps(row, ensure_ascii=False, default=repr).encode() + b"\n"
+    except UnicodeEncodeError:
+        # A lone surrogate, which models do write; as an escape it survives.
+        line = json.dumps(row, default=repr).encode() + b"\n"
+    end = os.fstat(file.fileno()).st_size
+    try:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        _cut(file, end)
+        raise
+    return end
+
+
+def _cut(file: BinaryIO, end: int) -> None:
+    """Take back what was written in part; if not even that can be done, going on later does it."""
+    with suppress(OSError):
+        file.truncate(end)
+
+
+def _read_object(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingData(
+            f"{folder} has no {name}; wanted the folder of a run, as `sdar eval --out` writes it."
+        ) from error
+    except ValueError as error:
+        raise CorruptData(f"{folder / name} is no JSON ({error}): restore it, or evaluate again.") from error
+    if not isinstance(content, dict):
+        raise CorruptData(f"{folder / name} holds {content!r:.50}; wanted a JSON object.")
+    return content
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return  # torn by a kill, or being written just now
+            yield _row(line, f"{path}, line {number},")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise CorruptData(f"{where} is no JSON ({error}): remove the line.") from error
+    if not isinstance(row, dict):
+        raise CorruptData(f"{where} holds {row!r:.50}; wanted an object: remove the line.")
+    return row
+
+
+def _drop_torn_line(path: Path) -> None:
+    with suppress(FileNotFoundError), open(path, "r+b") as file:
+        file.truncate(_line_start(file, file.seek(0, os.SEEK_END)))
+
+
+def _drop_orphan(path: Path, episodes: Iterable[Episode]) -> None:
+    """Remove the last trajectory if a kill kept its episode from being written."""
+    with suppress(FileNotFoundError), open(path, "r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if not end:
+            return
+        start = _line_start(file, end - 1)
+        file.seek(start)
+        row = _row(file.read(), f"{path}, last line,")
+        written = {(*episode.key, episode.attempt) for episode in episodes}
+        if tuple(row.get(key) for key in ("env_id", "task_id", "seed", "attempt")) not in written:
+            file.truncate(start)
+
+
+def _line_start(file: BinaryIO, end: int) -> int:
+    """Return the offset behind the last newline before `end`; 0 if there is none."""
+    block = 1 << 16
+    while end > 0:
+        begin = max(0, end - block)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
+
+
+def _pretty(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
