@@ -78,7 +78,7 @@ def write_report(folder: Path) -> Path:
         InvalidOption: it is of another format.
         OSError: the report cannot be written.
     """
-    run = _read(folder, folder.resolve().name)
+    run = _read(folder, "this run")
     path = folder / REPORT_HTML
     write_atomic(path, _valid_unicode(_report(run)))
     return path

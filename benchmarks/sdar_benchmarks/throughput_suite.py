@@ -53,7 +53,7 @@ def measure(env_id: str, progress: Callable[[str], None] = lambda _: None) -> Fi
     few, many = (resident_megabytes(env_id, count) for count in _VECTORS)
     each = (many - few) * 1024 / (_VECTORS[1] - _VECTORS[0])
     figures.add("memory per environment, its task included", each, "KiB")
-    figures.add("process with 1,024 environments", many, "MB")
+    figures.add(f"process with {_VECTORS[1]:,} environments", many, "MB")
     return figures
 
 
