@@ -19,24 +19,21 @@ _GAP_LEVELS = (0.05, 0.25, 0.75, 1.5)
 
 
 def _legend() -> Html:
-    grounds = [(f"down{i}", f"−{_GAP_LEVELS[i - 1]}") for i in (4, 3, 2, 1)]
-    grounds += [(f"up{i}", f"+{_GAP_LEVELS[i - 1]}") for i in (1, 2, 3, 4)]
-    gates = [(f"gate{i}", f"{i / 5:.1f}") for i in (1, 2, 3, 4)]
+    def keys(levels: Iterable[tuple[str, str]]) -> Html:
+        spans = (Html(f'<span class="{name}">&nbsp;{label}&nbsp;</span>') for name, label in levels)
+        return element("span", *spans, class_="tokens")
+
+    down = [(f"down{i}", f"−{_GAP_LEVELS[i - 1]}") for i in (4, 3, 2, 1)]
+    up = [(f"up{i}", f"+{_GAP_LEVELS[i - 1]}") for i in (1, 2, 3, 4)]
     return element(
-        "div",
-        element("p", "Tokens. Ground: the gap, log-probability with the teacher's skills minus without, in nats, from"),
-        element(
-            "p",
-            *(Html(f'<span class="{name}">&nbsp;{label}&nbsp;</span> ') for name, label in grounds),
-            class_="tokens",
-        ),
-        element(
-            "p", "(orange: the teacher finds the token less likely; blue: more likely). Line below: the gate, from"
-        ),
-        element(
-            "p", *(Html(f'<span class="{name}">&nbsp;{label}&nbsp;</span> ') for name, label in gates), class_="tokens"
-        ),
-        element("p", "A token's own numbers show when the pointer rests on it."),
+        "p",
+        "Ground of a token: the gap, its log-probability with the teacher's skills minus without, in nats; from ",
+        keys(down),
+        " the teacher finds it less likely, from ",
+        keys(up),
+        " more likely. Line below: the gate, from ",
+        keys((f"gate{i}", f"{i / 5:.1f}") for i in (1, 2, 3, 4)),
+        ". A token's own numbers show when the pointer rests on it.",
         class_="quiet",
     )
 

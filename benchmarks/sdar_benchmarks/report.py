@@ -24,7 +24,7 @@ from sdar_benchmarks.markup import Html, details, element, page, short, table
 from sdar_benchmarks.metrics import METRICS, Point, read_metrics, smoothed, thinned
 from sdar_benchmarks.plot import Series, curves, histogram, interval_bar, number
 from sdar_benchmarks.runs import CONFIG, Episode, final_episodes, read_config, read_episodes
-from sdar_benchmarks.statistics import bootstrap_intervals, wilson_interval
+from sdar_benchmarks.statistics import success_interval
 from sdar_benchmarks.summary import Summary, summarize
 from sdar_benchmarks.trajectories import EpisodeEntry, EpisodeId, RunIndex
 from sdar_envs.errors import CorruptData, InvalidOption
@@ -193,10 +193,7 @@ def _success_by_turn(groups: Sequence[tuple[_Run, Sequence[Episode]]]) -> Html:
         won = np.array([[e.is_success and e.steps <= turn for turn in turns] for e in episodes], dtype=np.float64)
         rates = won.mean(axis=0)
         tasks = [episode.task_id for episode in episodes]
-        if len(set(tasks)) == len(tasks):
-            ends = [wilson_interval(int(wins), len(tasks)) for wins in won.sum(axis=0)]
-        else:
-            ends = [(float(low), float(high)) for low, high in bootstrap_intervals(won, tasks, resamples=2_000)]
+        ends = [success_interval(won[:, turn], tasks) for turn in turns]
         band = [(turn, low, high) for turn, (low, high) in zip(turns, ends, strict=True)]
         points = [(turn, float(rate)) for turn, rate in zip(turns, rates, strict=True)]
         note = f"{rates[-1]:.1%} in the end"
@@ -346,7 +343,7 @@ def _types(groups: Sequence[tuple[_Run, Sequence[Episode]]]) -> Html:
 
 
 def _training(runs: Sequence[_Run]) -> list[Html]:
-    """Return the curves of all metrics, in groups by the first part of their paths."""
+    """Return the curves of all metrics, by name: those with the first part of their paths in common stand together."""
     names = sorted({name for run in runs for name in run.metrics})
     parts = [
         element(
@@ -355,9 +352,7 @@ def _training(runs: Sequence[_Run]) -> list[Html]:
             class_="quiet",
         )
     ]
-    for group in dict.fromkeys(name.partition("/")[0] for name in names):
-        charts = [_curve(runs, name) for name in names if name.partition("/")[0] == group]
-        parts += [element("h3", group), element("div", *charts, class_="charts")]
+    parts.append(element("div", *(_curve(runs, name) for name in names), class_="charts"))
     return parts
 
 

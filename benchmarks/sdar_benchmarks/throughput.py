@@ -71,7 +71,8 @@ def bench(
         measured += figures
         console.print(_table(env_id, figures, before if baseline is not None else None))
         if env_id == "sdar/ALFWorld-v0" and not any(figure.unit == "x" for figure in figures):
-            stderr.print("TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'.")
+            hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
+            stderr.print(hint, markup=False, soft_wrap=True)
     if output is not None:
         write_atomic(output, json.dumps(_record(measured, command), indent=1) + "\n")
 

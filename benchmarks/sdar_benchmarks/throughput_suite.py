@@ -7,6 +7,7 @@ Commands of random episodes are drawn beforehand and then given again, so the ti
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from sdar_agents import Agent, default_agent, make_agent
 from sdar_benchmarks.arguments import make_env
 from sdar_benchmarks.figures import ONE_ENVIRONMENT, Figures, resident_megabytes, seconds
 from sdar_benchmarks.panels import evaluation_split
+from sdar_envs.core import text_env
 
 __all__ = ["measure"]
 
@@ -25,6 +27,7 @@ _RESETS = 2_000
 _EPISODES = 100
 _VECTORS = (64, 1024)
 _TASKS = 100
+_STEPS_IN = 5
 
 
 def measure(env_id: str, progress: Callable[[str], None] = lambda _: None) -> Figures:
@@ -50,9 +53,11 @@ def measure(env_id: str, progress: Callable[[str], None] = lambda _: None) -> Fi
     by_seed = seconds(lambda: env.reset(seed=next(turns) % len(ids)), _RESETS)
     figures.add("reset by seed", by_seed * 1e6, "CPU us")
     progress("memory")
+    shared = _bytes_per_environment(env_id, split, ids) / 1024
+    figures.add("memory per environment, on shared tasks", shared, "KiB")
     few, many = (resident_megabytes(env_id, count) for count in _VECTORS)
     each = (many - few) * 1024 / (_VECTORS[1] - _VECTORS[0])
-    figures.add("memory per environment, its task included", each, "KiB")
+    figures.add("memory per environment, each on a task of its own", each, "KiB")
     figures.add(f"process with {_VECTORS[1]:,} environments", many, "MB")
     return figures
 
@@ -98,6 +103,27 @@ def _episodes(env: gym.Env[str, str], agent: Agent, ids: list[str]) -> tuple[flo
         steps += sum(1 for _ in _play(env, agent, ids[episode % len(ids)], episode))
     spent = time.process_time() - started
     return _EPISODES / spent, steps / spent
+
+
+def _bytes_per_environment(env_id: str, split: str, ids: list[str]) -> float:
+    """Return what an environment takes in the middle of an episode, when others play the same tasks."""
+    agent = make_agent("random")
+    first = make_env(env_id, {"split": split})
+    for task_id in ids:
+        # What is kept of a task belongs to all environments.
+        first.reset(options={"task_id": task_id})
+    count = _VECTORS[1]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        envs = [text_env(make_env(env_id, {"split": split})) for _ in range(count)]
+        for i, env in enumerate(envs):
+            for _ in zip(range(_STEPS_IN), _play(env, agent, ids[i % len(ids)], i), strict=False):
+                pass
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return (after - before) / count
 
 
 def _vector_steps(env_id: str, count: int, split: str) -> float:
