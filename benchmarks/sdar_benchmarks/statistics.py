@@ -215,7 +215,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
 def _task_sums(values: ArrayLike, tasks: ArrayLike) -> NDArray[np.float64]:
     """Return (T, M + 1): each task's sum of each of M columns, and its number of rows."""
     columns = np.asarray(values, dtype=np.float64)
-    columns = columns.reshape(len(columns), -1)
+    columns = columns[:, None] if columns.ndim == 1 else columns
     names, members = np.unique(np.asarray(tasks), return_inverse=True)
     if len(columns) == 0 or len(members) != len(columns):
         raise InvalidOption(f"{len(columns)} values of {len(members)} tasks; wanted as many of both, at least one.")
