@@ -44,14 +44,14 @@ class Series:
 
 def number(value: float) -> str:
     """Return a number as people write it: a whole one in full, others with about three significant digits."""
-    if isinstance(value, int):
-        return f"{value:,}"
     if not math.isfinite(value):
         return "–"
+    if value == int(value):
+        return f"{int(value):,}"
     size = abs(value)
     if size >= 1000:
         return f"{value:,.0f}"
-    if size >= 100 or value == 0:
+    if size >= 100:
         return f"{value:.0f}"
     if size >= 10:
         return f"{value:.1f}"

@@ -269,8 +269,8 @@ def _episode_list(run: _Run) -> list[Html]:
                 episode.task_type,
                 episode.stop_reason,
                 f"{episode.score:.3f}",
-                number(episode.steps),
-                number(episode.seconds),
+                f"{episode.steps:,}",
+                f"{episode.seconds:,.2f}",
                 str(episode.seed),
             )
         )
@@ -380,24 +380,28 @@ _COLUMNS = ("episodes", "won", "95 % interval", "", "score", "95 % interval", "s
 def _summary_table(groups: Sequence[tuple[_Run, tuple[str, str]]]) -> Html:
     """Return a row for each suite of a run, or for each run that played a suite."""
     is_one_run = len({run.name for run, _ in groups}) == 1
+    has_cost = False
     rows = []
     for run, suite in groups:
         episodes = run.of(suite)
         numbers = summarize(episodes)
+        has_cost |= numbers.cost is not None
         tokens = [count for episode in episodes if (count := _tokens(episode)) is not None]
         rows.append(
             (
                 f"{suite[0]}, {suite[1]}" if is_one_run else run.name,
                 *_cells(numbers),
-                number(fmean(tokens)) if tokens else "–",
-                "–" if numbers.cost is None else number(numbers.cost),
-                number(numbers.mean_seconds),
+                f"{fmean(tokens):,.0f}" if tokens else "–",
+                f"{numbers.mean_seconds:,.2f}",
                 str(numbers.errors),
+                "–" if numbers.cost is None else number(numbers.cost),
             )
         )
-    head = ("suite" if is_one_run else "run", *_COLUMNS, "tokens", "cost", "seconds", "errors")
-    caption = "Steps, tokens and seconds are means of an episode, the cost is of all. Errors count as not won."
-    return table(head, rows, caption=caption)
+    head = ("suite" if is_one_run else "run", *_COLUMNS, "tokens", "seconds", "errors", "cost")
+    caption = "Steps, tokens and seconds are means of an episode. Errors count as not won."
+    if has_cost:
+        return table(head, rows, caption=f"{caption} The cost is of all episodes.")
+    return table(head[:-1], [row[:-1] for row in rows], caption=caption)
 
 
 def _cells(numbers: Summary) -> tuple[str, ...]:

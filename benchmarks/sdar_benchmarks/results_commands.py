@@ -27,7 +27,7 @@ def view_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
     index = RunIndex(Path(args.run))
     try:
         from sdar_benchmarks.viewer import LOCAL_HOSTS, create_app  # noqa: PLC0415
-        from sdar_envs.webshop.site import serve  # noqa: PLC0415
+        from sdar_envs.serving import serve  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidOption(str(error)) from error
     stderr = Console(stderr=True)

@@ -260,10 +260,10 @@ def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Html:
                 entry.task_type,
                 entry.stop_reason,
                 f"{entry.score:.3f}",
-                _cell(facts.get("steps")),
-                _cell(facts.get("invalid_actions")),
-                f"{sum(tokens):,}" if tokens else "",
-                _cell(facts.get("seconds")),
+                _cell(facts.get("steps"), ",.0f"),
+                _cell(facts.get("invalid_actions"), ",.0f"),
+                _cell(sum(tokens) if tokens else None, ",.0f"),
+                _cell(facts.get("seconds"), ",.2f"),
                 str(entry.id.seed),
             )
         )
@@ -410,5 +410,5 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _cell(value: object) -> str:
-    return number(value) if isinstance(value, (int, float)) else ""
+def _cell(value: object, form: str) -> str:
+    return format(value, form) if _is_number(value) else ""

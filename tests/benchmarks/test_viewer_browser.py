@@ -267,7 +267,7 @@ def test_tokens_are_coloured_and_explained(address, browser):
     grounds = {t.value_of_css_property("background-color") for t in coloured}
     assert len(grounds) == 8
     assert "nats, gate" in coloured[0].get_attribute("title")
-    assert "the teacher finds the token less likely" in browser.find_element("css selector", "body").text
+    assert "the teacher finds it less likely" in browser.find_element("css selector", "body").text
 
 
 def test_hostile_text_does_nothing(browser, tmp_path):
