@@ -12,12 +12,15 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from endpoints import act, serving
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 import sdar_envs
 from sdar_benchmarks.cli import main
+from sdar_benchmarks.presets import PRESETS
+from sdar_benchmarks.runs import read_config, read_episodes, read_summary
 
 ALFWORLD = "sdar/ALFWorld-v0"
 TASK = "alfworld/valid_unseen/0007"
@@ -52,7 +55,8 @@ def test_list(run) -> None:
     assert (status, err) == (0, "")
     assert re.search(r"sdar/ALFWorld-v0\s+train \(endless\), valid_seen \(140\), valid_unseen \(134\)", out)
     assert re.search(r"^explorer .*what a player sees\.", out, flags=re.MULTILINE)
-    assert all(re.search(rf"^{agent} ", out, flags=re.MULTILINE) for agent in ("oracle", "random"))
+    agents = ("oracle", "random", "openai", "transformers")
+    assert all(re.search(rf"^{agent} ", out, flags=re.MULTILINE) for agent in agents)
 
 
 def test_info(run) -> None:
@@ -97,23 +101,99 @@ def test_eval_defaults_to_the_explorer_on_valid_unseen(run) -> None:
     assert out.startswith("explorer on sdar/ALFWorld-v0, split valid_unseen, seed 0\n")
 
 
-def test_eval_writes_a_file_once(run, tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    command = ("eval", ALFWORLD, "--agent", "random", "--limit", "2", "--max-steps", "5", "--output", str(path))
-    status, out, err = run(*command)
-    assert (status, err) == (0, f"wrote {path}\n")
-    assert "random on" in out
-    content = json.loads(path.read_text())
-    assert content["config"]["env_kwargs"]["max_steps"] == 5
-    assert [row["task_id"] for row in content["episodes"]] == [f"alfworld/valid_unseen/000{i}" for i in range(2)]
+def test_eval_keeps_a_run_and_goes_on_with_it(run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = ("eval", ALFWORLD, "--agent", "random", "--limit", "2", "--max-steps", "5", "--seeds", "2", "--seed", "7")
+    status, out, err = run(*command, "--out", str(folder))
+    assert (status, err) == (0, "")
+    assert out.startswith("random on sdar/ALFWorld-v0, split valid_unseen, seeds 7, 8\n")
+    assert "pass@2" in out
+    assert re.search(rf"^report: {folder}/report\.(md|html)$", out.splitlines()[-1])
+    config = read_config(folder)
+    assert config["suites"][0]["env_kwargs"]["max_steps"] == 5
+    assert config["command"] == f"sdar {' '.join(command)} --out {folder}"
+    assert [row.task_id for row in read_episodes(folder)] == [f"alfworld/valid_unseen/000{i}" for i in (0, 1)] * 2
 
-    path.write_text("precious")
+    status, again, err = run(*command, "--out", str(folder))
+    assert (status, again) == (2, "")
+    assert err.startswith(f"error: {folder} holds a run already")
+    assert run(*command, "--out", str(folder), "--resume") == (0, out, "")
+
+
+def test_eval_of_several_suites(run) -> None:
+    status, out, err = run("eval", ALFWORLD, "sdar/WebShop-v0", "--limit", "2")
+    assert (status, err) == (0, "")
+    assert out.startswith("explorer on sdar/ALFWorld-v0, split valid_unseen, seed 0\n")
+    assert "\nrule on sdar/WebShop-v0, split test, seed 0\n" in out
+    assert re.search(r"^mean over suites: won [\d.]+%, score [\d.]+; over episodes: ", out.splitlines()[-1])
+
+
+def test_the_quick_preset(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("eval", "--preset", "quick", "--limit", "3")
+    assert (status, err) == (0, "")
+    [folder] = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"quick-\d{8}-\d{6}", folder.name)
+    lines = out.splitlines()
+    agents = ("default", "random", "oracle")
+    assert [line.split(" ")[:2] for line in lines[1:-3]] == [
+        [f"{agent},", env_id] for agent in agents for env_id in sdar_envs.ENV_IDS
+    ]
+    for agent, line in zip(agents, lines[-3:], strict=True):
+        path = line.removeprefix("report: ")
+        assert Path(path).read_text()
+        assert path.startswith(f"runs/{folder.name}/{agent}/report.")
+        assert read_summary(folder / agent)["total"]["episodes"] == 3 * len(sdar_envs.ENV_IDS)
+
+
+def test_the_paper_preset_knows_panels_and_sampling(run, tmp_path: Path) -> None:
+    with serving(lambda body: act("look")) as server:
+        agent = ("--agent", "openai", "--model", "tiny", "--base-url", server.url, "--temperature", "0.7")
+        status, _, err = run(
+            "eval", ALFWORLD, "--preset", "paper", *agent, "--limit", "2", "--out", str(tmp_path / "p")
+        )
+    assert (status, err) == (0, "")
+    config = read_config(tmp_path / "p" / "ALFWorld-v0")
+    settings = config["agent"]["settings"]
+    assert (settings["temperature"], settings["history_length"], settings["max_tokens"]) == (0.7, 2, 512)
+    assert config["suites"][0]["split"] == "valid_seen"
+    assert len(server.requests) == 100
+    assert {(body["temperature"], body["max_tokens"]) for _, body in server.requests} == {(0.7, 512)}
+    runs = {run.name: run.suites[0] for run in PRESETS["paper"](sdar_envs.ENV_IDS)}
+    assert (runs["ALFWorld-v0"].limit, runs["WebShop-v0"].limit, runs["WebShop-v0"].split) == (128, 128, "test")
+    assert len(runs) == len(sdar_envs.ENV_IDS)
+
+
+def test_errors_are_told_at_the_end(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "moody.py").write_text(
+        "class Moody:\n"
+        "    def reset(self, env, observation, info, seed): self.id = info['task_id']\n"
+        "    def act(self, observation, info): return 'look' if self.id.endswith('0') else 1 / 0\n"
+    )
+    command = ("eval", ALFWORLD, "--agent", "moody:Moody", "--limit", "3", "--max-steps", "2")
     status, out, err = run(*command)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"error: {path} exists")
-    assert path.read_text() == "precious"
-    assert run(*command, "--overwrite")[0] == 0
-    assert json.loads(path.read_text())["format"] == 1
+    assert status == 2
+    assert err == (
+        "error: 2 episodes ended in an error and count as failures: with --out, they can be tried again later.\n"
+    )
+    assert out.splitlines()[-1].split()[-1] == "2"
+    assert "errors" in out.splitlines()[1]
+
+
+def test_compare(run, tmp_path: Path) -> None:
+    for agent in ("random", "oracle"):
+        assert run("eval", ALFWORLD, "--agent", agent, "--limit", "12", "--out", str(tmp_path / agent))[0] == 0
+    status, out, err = run("compare", str(tmp_path / "random"), str(tmp_path / "oracle"))
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == [f"A: {tmp_path / 'random'}", f"B: {tmp_path / 'oracle'}"]
+    assert lines[3].split() == f"{ALFWORLD}, success 12 0.000 1.000 +1.000 +1.000 to +1.000 0.0005".split()
+    run("eval", ALFWORLD, "--agent", "oracle", "--limit", "5", "--out", str(tmp_path / "short"))
+    status, out, err = run("compare", str(tmp_path / "random"), str(tmp_path / "short"))
+    assert status == 0
+    assert err.startswith("warning: the panels differ: 7 episodes are in the first run alone")
+    assert run("compare", str(tmp_path), str(tmp_path / "short"))[2].startswith(f"error: {tmp_path} has no config.json")
 
 
 # -- play -------------------------------------------------------------------------------------
@@ -214,7 +294,16 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
         (("eval", ALFWORLD, "--wording", "putt"), r"wording is 'putt'.* Did you mean 'put'\?"),
         (("eval", ALFWORLD, "--data-dir", "somewhere"), r"data='official'"),
         (("eval", ALFWORLD, "--data", "official", "--data-dir", "no/such/folder"), r"no/such/folder"),
-        (("eval", ALFWORLD, "--limit", "1", "--output", "."), r"is a folder"),
+        (("eval", ALFWORLD, "--limit", "1", "--out", "."), r"\. exists and is no run folder"),
+        (("eval", ALFWORLD, "--agent", "openai"), r"given no model: name one with --model"),
+        (("eval", ALFWORLD, "--agent", "random", "--model", "x"), r"no setting 'model'"),
+        (("eval", ALFWORLD, "--agent", "openai", "--model", "x", "--agent-set", "api_key=y"), r"looks like a secret"),
+        (("eval", ALFWORLD, "--seeds", "0"), r"the seeds are \[\]"),
+        (("eval", ALFWORLD, "--episode-seconds", "0"), r"episode_seconds is 0"),
+        (("eval", ALFWORLD, ALFWORLD), r"each split of each once"),
+        (("eval", "sdar/WebShop-v0", "--agent", "explorer"), r"no explorer for 'sdar/WebShop-v0'"),
+        (("eval", "--preset", "quick", "--split", "valid_unseen"), r"no split 'valid_unseen' here"),
+        (("compare", "no/such/run", "."), r"no/such/run has no config\.json"),
     ],
 )
 def test_refusals_are_one_line(run, arguments: tuple[str, ...], match: str) -> None:
@@ -258,7 +347,7 @@ def test_interruption_is_not_a_traceback(run, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdar_benchmarks.commands.evaluate", interrupt)
+    monkeypatch.setattr("sdar_benchmarks.eval_command.evaluate", interrupt)
     assert run("eval", ALFWORLD) == (130, "", "interrupted\n")
 
 
@@ -309,11 +398,10 @@ def test_eval_knows_who_plays_what_by_default(
 
 
 def test_settings_reach_the_environment(tmp_path: Path) -> None:
-    output = tmp_path / "run.json"
     settings = ["--set", "goals=human", "--set", "max_steps=7", "--set", "reward_scale=10.0"]
-    assert main(["eval", "sdar/WebShop-v0", "--limit", "2", "--output", str(output), *settings]) == 0
-    config = json.loads(output.read_text())["config"]
-    assert {name: config["env_kwargs"][name] for name in ("goals", "max_steps", "reward_scale", "split")} == {
+    assert main(["eval", "sdar/WebShop-v0", "--limit", "2", "--out", str(tmp_path / "run"), *settings]) == 0
+    [suite] = read_config(tmp_path / "run")["suites"]
+    assert {name: suite["env_kwargs"][name] for name in ("goals", "max_steps", "reward_scale", "split")} == {
         "goals": "human",
         "max_steps": 7,
         "reward_scale": 10.0,
