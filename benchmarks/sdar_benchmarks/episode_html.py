@@ -77,7 +77,8 @@ def turns_html(trajectory: Mapping[str, Any], *, longest: int | None = None, pro
         trajectory: a row of `trajectories.jsonl`. What it lacks is left out; what has an unexpected form is shown as
             JSON.
         longest: characters of a text that are shown; None for all.
-        prompt_address: where a long prompt can be read, followed by the turn's number; None leaves prompts out.
+        prompt_address: where a long prompt can be read, followed by the turn's number; None leaves prompts out, and
+            the ids of turns, which a page with several episodes must not repeat.
     """
     turns = [
         _turn(turn if isinstance(turn, Mapping) else {"observation": turn}, i, longest, prompt_address)
@@ -86,7 +87,11 @@ def turns_html(trajectory: Mapping[str, Any], *, longest: int | None = None, pro
     last = trajectory.get("final_observation")
     if last is not None:
         end = element(
-            "section", element("h3", "End"), _says("Observation", _text(last, longest)), class_="turn", id="end"
+            "section",
+            element("h3", "End"),
+            _says("Observation", _text(last, longest)),
+            class_="turn",
+            id=None if prompt_address is None else "end",
         )
         turns.append(end)
     return Html("".join(turns))
@@ -130,7 +135,7 @@ def _turn(turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: 
     if turn.get("action") is not None:
         refused = " refused" if is_valid is False else ""
         parts.append(_says("Action", _text(turn["action"], longest), class_=f"action{refused}"))
-    return element("section", *parts, class_="turn", id=f"t{i}")
+    return element("section", *parts, class_="turn", id=None if prompt_address is None else f"t{i}")
 
 
 def _prompt(messages: Any, i: int, address: str) -> Html:

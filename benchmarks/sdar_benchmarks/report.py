@@ -80,7 +80,7 @@ def write_report(folder: Path) -> Path:
     """
     run = _read(folder, "this run")
     path = folder / REPORT_HTML
-    write_atomic(path, _valid_unicode(_report(run)))
+    write_atomic(path, _report(run))
     return path
 
 
@@ -106,7 +106,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in whole]
     runs = [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
-    write_atomic(path, _valid_unicode(_comparison(runs)))
+    write_atomic(path, _comparison(runs))
 
 
 def _read(folder: Path, name: str) -> _Run:
@@ -243,10 +243,7 @@ def _examples(run: _Run, index: RunIndex, entries: Mapping[tuple[str, str, int, 
                 parts.append(element("p", str(error), class_="note"))
                 continue
             has_tokens |= any(isinstance(turn, dict) and bool(turn.get("tokens")) for turn in trajectory["turns"])
-            # Ids of turns must not repeat in a page.
-            turns = Html(
-                turns_html(trajectory, longest=_LONGEST_TEXT).replace(' class="turn" id="', ' class="turn" data-turn="')
-            )
+            turns = turns_html(trajectory, longest=_LONGEST_TEXT)
             summary = Html(
                 outcome_tag(entry.outcome) + element("span", f" {entry.id.task_id}: {short(entry.instruction)}")
             )
@@ -458,8 +455,3 @@ def _count(n: int, noun: str) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _valid_unicode(content: str) -> str:
-    # Halves of surrogate pairs have been named in the text; what is left of them has no bytes.
-    return content.encode("utf-8", "replace").decode()

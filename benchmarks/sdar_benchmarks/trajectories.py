@@ -98,7 +98,7 @@ class RunIndex:
         """Look at what was written since the last time, and return all episodes.
 
         Args:
-            progress: called with the bytes read so far of each file.
+            progress: called with the bytes of trajectories that were read so far.
         """
         with self._lock:
             if not all(tail.is_as_before() for tail in self._tails):
@@ -129,7 +129,7 @@ class RunIndex:
                     else:
                         entry = replace(entry, id=entry_id, facts=row)
                     self._entries[entry_id] = entry
-                    if progress:
+                    if progress and is_trajectory:
                         progress(offset + len(line))
             return tuple(self._entries.values())
 

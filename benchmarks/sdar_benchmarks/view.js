@@ -14,7 +14,7 @@
     turns[here].scrollIntoView({ block: "start" });
     history.replaceState(null, "", "#" + turns[here].id);
   };
-  const follow = (id) => document.getElementById(id)?.click();
+  const follow = (rel) => document.querySelector(`a[rel="${rel}"]`)?.click();
   const prompts = () => {
     const folds = [...document.querySelectorAll("details.prompt")];
     const open = !folds.every((fold) => fold.open);
@@ -22,7 +22,7 @@
   };
   const keys = {
     j: () => move(1), k: () => move(-1),
-    ArrowRight: () => follow("next"), ArrowLeft: () => follow("previous"),
+    ArrowRight: () => follow("next"), ArrowLeft: () => follow("prev"),
     u: () => follow("up"), p: prompts, r: () => location.reload(),
     "/": () => document.getElementById("text")?.focus(),
   };

@@ -166,22 +166,21 @@ class _Viewer:
             prompts = episode_address(entry.id, path="/turn", more=wanted.chosen()) + "&turn="
             turns = turns_html(trajectory, prompt_address=prompts)
         links = [
-            element("a", "All episodes", href=make_address("/", wanted.chosen()), id="up"),
-            *([_episode_link(before, wanted, "← Previous", "previous")] if before else []),
-            *([_episode_link(after, wanted, "Next →", "next")] if after else []),
+            element("a", "All episodes", href=make_address("/", wanted.chosen()), rel="up"),
+            *([_episode_link(before, wanted, "← Previous", rel="prev")] if before else []),
+            *([_episode_link(after, wanted, "Next →", rel="next")] if after else []),
         ]
-        if place is not None:
-            links.append(element("span", f"{place + 1:,} of {len(kept):,}", class_="quiet push"))
+        counted = "" if place is None else element("span", f"{place + 1:,} of {len(kept):,}", class_="quiet push")
         has_tokens = trajectory is not None and any(
             isinstance(turn, dict) and turn.get("tokens") for turn in trajectory["turns"]
         )
         body = [
-            element("nav", *links, class_="bar", aria_label="Episodes"),
+            element("nav", *links, counted, class_="bar", aria_label="Episodes"),
             element("h1", short(entry.instruction, 300) or entry.id.task_id),
             _facts(entry),
             *([TOKEN_LEGEND] if has_tokens else []),
             element("main", turns),
-            element("nav", *links[:-1], class_="bar", aria_label="Episodes, again") if len(links) > 1 else "",
+            element("nav", *links, class_="bar", aria_label="Episodes, again"),
             _keys("episode"),
         ]
         return _html(entry.id.task_id, body)
@@ -200,7 +199,7 @@ class _Viewer:
         back = episode_address(entry.id, more=wanted.chosen()) + f"#t{i}"
         body = [
             element(
-                "nav", element("a", "Back to the episode", href=back, id="up"), class_="bar", aria_label="Way back"
+                "nav", element("a", "Back to the episode", href=back, rel="up"), class_="bar", aria_label="Way back"
             ),
             element("h1", f"Prompt of turn {i}"),
             element("p", entry.id.task_id, class_="quiet"),
@@ -306,8 +305,8 @@ def _facts(entry: EpisodeEntry) -> Html:
     return Html("".join(lines))
 
 
-def _episode_link(entry: EpisodeEntry, wanted: _Filter, label: str, id_: str | None = None) -> Html:
-    return element("a", label, href=episode_address(entry.id, more=wanted.chosen()), id=id_)
+def _episode_link(entry: EpisodeEntry, wanted: _Filter, label: str, rel: str | None = None) -> Html:
+    return element("a", label, href=episode_address(entry.id, more=wanted.chosen()), rel=rel)
 
 
 def _pages(wanted: _Filter, start: int, count: int) -> Html:
@@ -317,10 +316,10 @@ def _pages(wanted: _Filter, start: int, count: int) -> Html:
     links: list[str] = []
     if start:
         there = [*chosen, ("start", str(start - _PER_PAGE))]
-        links.append(element("a", "← Previous page", href=make_address("/", there), id="previous"))
+        links.append(element("a", "← Previous page", href=make_address("/", there), rel="prev"))
     if start + _PER_PAGE < count:
         there = [*chosen, ("start", str(start + _PER_PAGE))]
-        links.append(element("a", "Next page →", href=make_address("/", there), id="next"))
+        links.append(element("a", "Next page →", href=make_address("/", there), rel="next"))
     shown = f"{start + 1:,} to {min(start + _PER_PAGE, count):,} of {count:,}"
     return element("nav", *links, element("span", shown, class_="quiet push"), class_="bar", aria_label="Pages")
 
@@ -384,13 +383,13 @@ def _html(title: str, body: Iterable[str], status: int = 200) -> Response:
 
 
 def _respond(content: str, media_type: str, status: int = 200) -> Response:
-    return Response(content.encode("utf-8", "replace"), status, _HEADERS, f"{media_type}; charset=utf-8")
+    return Response(content.encode(), status, _HEADERS, f"{media_type}; charset=utf-8")
 
 
 def _refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     body = [
-        element("nav", element("a", "All episodes", href="/", id="up"), class_="bar", aria_label="Way back"),
+        element("nav", element("a", "All episodes", href="/", rel="up"), class_="bar", aria_label="Way back"),
         element("h1", "This cannot be shown"),
         element("p", error.detail),
     ]

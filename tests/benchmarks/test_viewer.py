@@ -83,12 +83,12 @@ def test_an_episode_and_its_neighbours_in_the_filter(folder) -> None:
     [_, third, _] = links(client.get("/", params={"outcome": "won"}).text, "/episode")
     page = client.get(third).text
     assert "2 of 3" in page
-    previous, following = (re.search(f'<a href="([^"]*)" id="{name}"', page)[1] for name in ("previous", "next"))
+    previous, following = (re.search(f'<a href="([^"]*)" rel="{name}"', page)[1] for name in ("prev", "next"))
     assert "0000" in previous
     assert "0003" in following
     assert "outcome=won" in previous
     assert client.get(html.unescape(following)).status_code == 200
-    assert client.get(html.unescape(re.search('href="([^"]*)" id="up"', page)[1])).status_code == 200
+    assert client.get(html.unescape(re.search('href="([^"]*)" rel="up"', page)[1])).status_code == 200
 
 
 def test_a_turn_shows_all_that_was_recorded(tmp_path) -> None:
@@ -198,7 +198,7 @@ def test_many_episodes_come_in_pages(tmp_path) -> None:
     client = visit(tmp_path)
     first = client.get("/").text
     assert len(rows(first)) == 100
-    second = client.get(html.unescape(re.search('<a href="([^"]*)" id="next"', first)[1])).text
+    second = client.get(html.unescape(re.search('<a href="([^"]*)" rel="next"', first)[1])).text
     assert rows(second)[0][-4:] == "0100"
     assert "101 to 200 of 250" in second
     assert rows(client.get("/?start=99999").text)[0][-4:] == "0200"

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from browsers import CAN_BROWSE, open_browser
 from run_folders import (
     ALFWORLD,
     HOSTILE,
@@ -24,16 +24,13 @@ from run_folders import (
 
 from sdar_benchmarks.report import write_comparison, write_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra: browser)")
-from selenium.webdriver.support.expected_conditions import staleness_of  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+pytest.importorskip("selenium", reason="selenium is not installed (extra: browser)")
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or its driver is not installed"),
+    pytest.mark.skipif(not CAN_BROWSE, reason="Chromium or its driver is not installed"),
 ]
 
 SIZES = {"wide": (1280, 900, False), "narrow": (380, 800, True)}
@@ -70,24 +67,7 @@ def address(run):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-        "window-size=1280,900",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(30)
+    driver = open_browser(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -253,7 +233,7 @@ def test_filters_lead_to_episodes_and_back(address, browser):
     follow(browser, "table.list tbody a")
     assert browser.find_element("css selector", ".tag").text == "lost"
     assert f"1 of {count}" in browser.find_element("css selector", "nav .push").text
-    follow(browser, "#up")
+    follow(browser, 'a[rel="up"]')
     assert Select(browser.find_element("name", "outcome")).first_selected_option.text == "lost"
 
 
