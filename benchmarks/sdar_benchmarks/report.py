@@ -129,7 +129,9 @@ def _report(run: _Run) -> str:
     if run.config.get("finished") is None and run.episodes:
         notes.append("This run is not finished: the numbers are of the episodes so far.")
     if errors:
-        notes.append(f"Of {_count(len(run.episodes), 'episode')}, {errors:,} ended in an error and counts as not won.")
+        notes.append(
+            f"Of {_count(len(run.episodes), 'episode')}, {errors:,} ended in an error. Errors count as not won."
+        )
     index = RunIndex(run.folder)
     entries = {(entry.id.env_id, entry.id.task_id, entry.id.seed, entry.id.attempt): entry for entry in index.refresh()}
     notes += index.notes
@@ -139,7 +141,10 @@ def _report(run: _Run) -> str:
         *(element("p", note, class_="note") for note in notes),
     ]
     if run.episodes:
-        body += [element("h2", "Summary"), _summary_table([(run, suite) for suite in run.suites])]
+        body += [
+            element("h2", "Summary"),
+            _summary_table([(", ".join(suite), run.of(suite)) for suite in run.suites], "suite"),
+        ]
     for suite in run.suites:
         body += [element("h2", f"{suite[0]}, {suite[1]}"), *_suite(run, suite)]
     if run.metrics:
@@ -189,6 +194,10 @@ def _success_by_turn(groups: Sequence[tuple[_Run, Sequence[Episode]]]) -> Html:
     last = max(episode.steps for _, episodes in groups for episode in episodes)
     turns = range(last + 1)
     for run, episodes in groups:
+        if not episodes:
+            series.append(Series(run.name, (), note="none"))
+            table_rows.append(["–"] * len(turns))
+            continue
         # (N, turns): whether the episode was won within so many turns.
         won = np.array([[e.is_success and e.steps <= turn for turn in turns] for e in episodes], dtype=np.float64)
         rates = won.mean(axis=0)
@@ -305,8 +314,10 @@ def _comparison(runs: Sequence[_Run]) -> str:
     body: list[str] = [element("h1", title), table(("run", "agent", "episodes"), rows, words=3)]
     for suite in dict.fromkeys(suite for run in runs for suite in run.suites):
         body.append(element("h2", f"{suite[0]}, {suite[1]}"))
-        groups = [(run, episodes) for run in runs if (episodes := run.of(suite))]
-        panels = {frozenset((e.task_id, e.seed) for e in episodes) for _, episodes in groups}
+        # Runs that did not play it stay in the charts, so that each keeps its colour.
+        groups = [(run, run.of(suite)) for run in runs]
+        played = [(run, episodes) for run, episodes in groups if episodes]
+        panels = {frozenset((e.task_id, e.seed) for e in episodes) for _, episodes in played}
         if len(panels) > 1:
             body.append(
                 element(
@@ -317,10 +328,10 @@ def _comparison(runs: Sequence[_Run]) -> str:
                     class_="note",
                 )
             )
-        body.append(_summary_table([(run, suite) for run, _ in groups]))
-        body += [_charts(groups), _types(groups)]
+        body.append(_summary_table([(run.name, episodes) for run, episodes in played], "run"))
+        body += [_charts(groups), _types(played)]
     if any(run.metrics for run in runs):
-        body += [element("h2", "Training"), *_training([run for run in runs if run.metrics])]
+        body += [element("h2", "Training"), *_training(runs)]
     body.append(element("h2", "How to repeat it"))
     body += [details(run.name, _settings(run)) for run in runs]
     return page(title, *body)
@@ -362,7 +373,6 @@ def _curve(runs: Sequence[_Run], name: str) -> Html:
             note = f"last {number(smooth[-1][1])}"
             series.append(Series(run.name if len(runs) > 1 else "", thinned(smooth), thinned(points), note=note))
         else:
-            # Every run keeps its colour in every chart.
             series.append(Series(run.name, (), note="none"))
     values = [y for line in series for _, y in line.raw]
     is_share = "success" in name and min(values) >= 0 and max(values) <= 1
@@ -374,19 +384,17 @@ def _curve(runs: Sequence[_Run], name: str) -> Html:
 _COLUMNS = ("episodes", "won", "95 % interval", "", "score", "95 % interval", "steps", "if won", "invalid")
 
 
-def _summary_table(groups: Sequence[tuple[_Run, tuple[str, str]]]) -> Html:
-    """Return a row for each suite of a run, or for each run that played a suite."""
-    is_one_run = len({run.name for run, _ in groups}) == 1
+def _summary_table(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) -> Html:
+    """Return a row for each group of episodes; `what` says what the groups are."""
     has_cost = False
     rows = []
-    for run, suite in groups:
-        episodes = run.of(suite)
+    for name, episodes in groups:
         numbers = summarize(episodes)
         has_cost |= numbers.cost is not None
         tokens = [count for episode in episodes if (count := _tokens(episode)) is not None]
         rows.append(
             (
-                f"{suite[0]}, {suite[1]}" if is_one_run else run.name,
+                name,
                 *_cells(numbers),
                 f"{fmean(tokens):,.0f}" if tokens else "–",
                 f"{numbers.mean_seconds:,.2f}",
@@ -394,7 +402,7 @@ def _summary_table(groups: Sequence[tuple[_Run, tuple[str, str]]]) -> Html:
                 "–" if numbers.cost is None else number(numbers.cost),
             )
         )
-    head = ("suite" if is_one_run else "run", *_COLUMNS, "tokens", "seconds", "errors", "cost")
+    head = (what, *_COLUMNS, "tokens", "seconds", "errors", "cost")
     caption = "Steps, tokens and seconds are means of an episode. Errors count as not won."
     if has_cost:
         return table(head, rows, caption=f"{caption} The cost is of all episodes.")

@@ -22,7 +22,8 @@ from run_folders import (
 )
 from starlette.testclient import TestClient
 
-from sdar_benchmarks.report import write_comparison, write_report
+from sdar_benchmarks.cli import _parser
+from sdar_benchmarks.report import VIEWER, write_comparison, write_report
 from sdar_benchmarks.runs import read_episodes
 from sdar_benchmarks.summary import summarize
 from sdar_benchmarks.trajectories import RunIndex
@@ -161,7 +162,7 @@ def test_errors_count_as_not_won_and_are_named(tmp_path) -> None:
     )
     folder = write_run(tmp_path, [episode(0), failed], settings=config(finished=None))
     text = write_report(folder).read_text()
-    assert "Of 2 episodes, 1 ended in an error and counts as not won." in text
+    assert "Of 2 episodes, 1 ended in an error. Errors count as not won." in text
     assert "This run is not finished" in text
     assert '<th scope="row">endpoint_error</th><td>Timeout</td><td class="n">1</td><td class="n">50.0%</td>' in text
     assert "50.0%" in text
@@ -210,6 +211,25 @@ def test_several_runs_side_by_side(run, tmp_path) -> None:
     figure = re.search(r"<figcaption>only/here</figcaption>.*?</figure>", text, flags=re.DOTALL)[0]
     assert '</svg> first <span class="quiet">none</span>' in figure
     assert 'class="line c1 d1"' in figure
+
+
+def test_a_run_keeps_its_colour_where_others_are_missing(tmp_path) -> None:
+    first = write_run(tmp_path / "first", [episode(0, env_id=WEBSHOP)])
+    second = write_run(tmp_path / "second", [episode(0)], metrics=training_metrics(5))
+    write_comparison([first, second], tmp_path / "both.html")
+    text = (tmp_path / "both.html").read_text()
+    figures = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
+    assert len(figures) == 2 * 3 + len(training_metrics(5)[-1]) - 1
+    for figure in figures:
+        legend = re.findall(r'class="line (c\d) d\d" points="0,4 24,4"/></svg> (\w+) ', figure)
+        assert legend == [("c0", "first"), ("c1", "second")]
+    heads = re.findall(r'<th scope="col">(\w+)</th><th scope="col" class="n">episodes', text)
+    assert heads == ["run", "run"]
+
+
+def test_the_viewer_is_where_the_links_lead() -> None:
+    args = _parser().parse_args(["view", "run"])
+    assert f"http://{args.host}:{args.port}" == VIEWER
 
 
 def test_other_tasks_are_pointed_out(tmp_path) -> None:
