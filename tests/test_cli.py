@@ -298,6 +298,7 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
         (("eval", ALFWORLD, "--agent", "openai"), r"given no model: name one with --model"),
         (("eval", ALFWORLD, "--agent", "random", "--model", "x"), r"no setting 'model'"),
         (("eval", ALFWORLD, "--agent", "openai", "--model", "x", "--agent-set", "api_key=y"), r"looks like a secret"),
+        (("eval", ALFWORLD, "--resume"), r"--resume goes on with .*name the folder with --out"),
         (("eval", ALFWORLD, "--seeds", "0"), r"the seeds are \[\]"),
         (("eval", ALFWORLD, "--episode-seconds", "0"), r"episode_seconds is 0"),
         (("eval", ALFWORLD, ALFWORLD), r"each split of each once"),

@@ -16,6 +16,7 @@ from sdar_benchmarks.panels import Suite
 from sdar_benchmarks.runs import Episode
 from sdar_benchmarks.statistics import wilson_interval
 from sdar_benchmarks.summary import Macro, summarize, summarize_run
+from sdar_benchmarks.tables import suite_tables
 from sdar_envs.errors import InvalidOption, MissingData
 
 ALFWORLD = "sdar/ALFWorld-v0"
@@ -115,6 +116,24 @@ def test_macro_and_micro_means() -> None:
         "macro": None,
         "missing": 24,
     }
+
+
+def test_data_sets_that_tasks_name() -> None:
+    rows = [
+        *(episode(f"qa/test/nq/{i:04d}", i < 3, task_type="direct", data_set="nq") for i in range(4)),
+        *(episode(f"qa/test/bamboogle/{i:04d}", False, task_type="multi_hop", data_set="bamboogle") for i in range(2)),
+    ]
+    suites = [{"env_id": "toy/A-v0", "split": "valid", "tasks": 6}]
+    [suite] = summarize_run("me", suites, 1, rows).suites
+    assert {name: (part.episodes, part.success_rate) for name, part in suite.data_sets.items()} == {
+        "bamboogle": (2, 0.0),
+        "nq": (4, 0.75),
+    }
+    assert suite.data_set_macro == Macro(0.375, 0.375)
+    assert suite.total.success_rate == 0.5
+    assert [table.columns[0] for table in suite_tables(suite)] == ["task type", "data set"]
+    [suite] = summarize_run("me", suites, 1, [episode("qa/test/0000", True)]).suites
+    assert (suite.data_sets, suite.data_set_macro) == ({}, None)
 
 
 # -- comparisons ------------------------------------------------------------------------------

@@ -515,6 +515,25 @@ def test_many_errors_that_stay_do_not_stop_a_run_at_its_end() -> None:
     assert len(evaluation.episodes) == 30
 
 
+def test_a_player_that_is_not_asynchronous_is_an_error_of_the_agent() -> None:
+    class Plain:
+        async def begin(self, *_: Any) -> Any:
+            return self
+
+        async def close(self) -> None: ...
+
+        def act(self, observation: str, info: Any) -> str:
+            if observation.startswith("It is 1"):
+                raise ValueError("one")
+            return "up"
+
+        def end(self) -> None: ...
+
+    evaluation = play(Entrant("plain", {}, Plain(), 31))
+    assert {row.stop_reason for row in evaluation.episodes} == {"agent_error"}
+    assert {row.error["type"] for row in evaluation.episodes} == {"TypeError", "ValueError"}
+
+
 def test_an_agent_that_cannot_begin_is_told_before_anything_is_written(tmp_path: Path) -> None:
     class Shy:
         async def begin(self, *_: Any) -> Player:

@@ -14,6 +14,7 @@ PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 HEAVY = (
     "alfworld",
     "bs4",
+    "httpx2",
     "prompt_toolkit",
     "rapidfuzz",
     "requests",
@@ -49,6 +50,11 @@ def test_import_loads_nothing_heavy() -> None:
     loaded = run_python("import sys, sdar_envs; print(*{name.partition('.')[0] for name in sys.modules})").split()
     assert "gymnasium" in loaded
     assert not set(HEAVY) & set(loaded)
+
+
+def test_evaluation_loads_no_model_and_no_client() -> None:
+    code = "import sys, sdar_benchmarks.evaluate; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert not {"httpx2", "scipy", "torch", "transformers"} & set(run_python(code).split())
 
 
 def test_import_is_fast() -> None:

@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(path)
+    torch.set_num_threads(1)  # two busy threads on two shared cores wait for each other
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),

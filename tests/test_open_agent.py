@@ -80,6 +80,7 @@ def test_your_own_class_plays_one_at_a_time_or_many() -> None:
         (InvalidOption, "own_agents:Many", {"sise": 3}, "cannot be made with .*unexpected keyword argument 'sise'"),
         (InvalidOption, "own_agents:Simple", {"password": "x"}, "'password' looks like a secret"),
         (InvalidOption, "own_agents:Simple", {"MY_TOKEN": "x"}, "'MY_TOKEN' looks like a secret"),
+        (InvalidOption, "openai", {"model": "m", "extra_body": {"api-key": "x"}}, "'api-key' looks like a secret"),
     ],
 )
 def test_refusals(error: type[Exception], name: str, settings: dict[str, Any], match: str) -> None:

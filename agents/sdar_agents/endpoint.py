@@ -36,7 +36,7 @@ _SHORTEST_SECRET = 12
 
 
 class Endpoint:
-    """A chat model behind `<base_url>/chat/completions`.
+    """A chat model behind an OpenAI-compatible endpoint, `<base_url>/chat/completions`.
 
     Args:
         model: its name, as the server knows it.

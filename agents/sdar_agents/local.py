@@ -30,7 +30,7 @@ class _Request:
 
 
 class LocalModel:
-    """A causal language model with a chat template.
+    """A chat model in this process, through transformers and torch: a causal one with a chat template.
 
     Args:
         model: a folder, or a name on the hub.

@@ -24,7 +24,7 @@ from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 
 __all__ = ["AGENT_NAMES", "MODELS", "Entrant", "open_agent"]
 
-_SECRET = re.compile(r"(^|_)(key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE)
+_SECRET = re.compile(r"(^|[_-])(key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,7 @@ def open_agent(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -
         UnknownName: there is no such agent, or it has no such setting.
         InvalidOption: a setting is missing or out of range, or what it needs is not installed.
     """
-    for setting in settings:
-        if _SECRET.search(setting):
-            raise InvalidOption(
-                f"the setting {setting!r} looks like a secret, and settings are written into the run folder: put "
-                "it into an environment variable (the openai agent takes its name as api_key_env)."
-            )
+    _refuse_secrets(settings)
     if ":" in name:
         return _open_class(name, settings)
     if name in MODELS:
@@ -102,6 +97,17 @@ def open_agent(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -
     if name == "default":
         return Entrant(name, {env_id: default_agent(env_id) for env_id in env_ids}, DefaultAgent(), concurrency=1)
     return Entrant(name, {}, OneAtATime(AGENTS[name], in_threads=False), concurrency=1)
+
+
+def _refuse_secrets(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if _SECRET.search(name):
+            raise InvalidOption(
+                f"the setting {name!r} looks like a secret, and settings are written into the run folder: put "
+                "it into an environment variable (the openai agent takes its name as api_key_env)."
+            )
+        if isinstance(value, Mapping):
+            _refuse_secrets(value)
 
 
 def _open_model(name: str, make: Callable[..., Model], settings: Mapping[str, Any]) -> Entrant:

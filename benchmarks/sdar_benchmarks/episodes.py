@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -71,8 +71,8 @@ class _Clock:
         self.started = time.perf_counter()
         self.agent_seconds = 0.0
 
-    async def wait_for(self, decision: Awaitable[ResultT]) -> ResultT:
-        """Wait for the agent; raise `_Stopped` for what may come of it."""
+    async def wait_for(self, method: Callable[..., Awaitable[ResultT]], *arguments: Any) -> ResultT:
+        """Call the agent and wait for it; raise `_Stopped` for what may come of it."""
         limits = self._limits
         started = time.perf_counter()
         left = math.inf if limits.max_turn_seconds is None else limits.max_turn_seconds
@@ -81,7 +81,7 @@ class _Clock:
         timeout = asyncio.timeout(None if left == math.inf else left)
         try:
             async with timeout:
-                result = await decision
+                result = await method(*arguments)
         except UnsolvableGame as error:
             raise _Stopped("gave_up") from error
         except EndpointError as error:
@@ -148,9 +148,9 @@ async def play_episode(
             record.observation, record.info = env.reset(seed=derived, options={"task_id": task.id})
         except Exception as problem:
             raise _Stopped("env_error", problem) from problem
-        player = await clock.wait_for(agent.begin(env, record.observation, record.info, derived))
+        player = await clock.wait_for(agent.begin, env, record.observation, record.info, derived)
         while not (record.terminated or record.truncated):
-            decision = await clock.wait_for(player.act(record.observation, record.info))
+            decision = await clock.wait_for(player.act, record.observation, record.info)
             _step(env, record, decision)
             if limits.episode_tokens is not None and not (record.terminated or record.truncated):
                 _check_tokens(record, limits.episode_tokens)
@@ -186,6 +186,7 @@ async def play_episode(
         cost=record.total("cost"),
         seconds=time.perf_counter() - clock.started,
         agent_seconds=clock.agent_seconds,
+        data_set=task.data.get("data_set"),
     )
     trajectory = {
         "env_id": env_id,

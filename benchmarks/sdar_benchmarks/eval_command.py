@@ -22,10 +22,10 @@ from sdar_benchmarks.panels import Suite
 from sdar_benchmarks.presets import PRESETS, PresetRun
 from sdar_benchmarks.report import write_report
 from sdar_benchmarks.statistics import wilson_interval
-from sdar_benchmarks.tables import TextTable, overview, suite_table, suite_title
+from sdar_benchmarks.tables import TextTable, overview, suite_tables, suite_title
 from sdar_benchmarks.terminal import print_table, stdout
 from sdar_envs import ENV_IDS
-from sdar_envs.errors import RunStopped
+from sdar_envs.errors import InvalidOption, RunStopped
 
 __all__ = ["compare_command", "eval_command"]
 
@@ -41,6 +41,8 @@ def eval_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> Non
         SdarError: something that was asked for cannot be done.
         RunStopped: episodes ended in errors; the numbers were printed nevertheless.
     """
+    if args.resume and args.out is None:
+        raise InvalidOption("--resume goes on with the run in a folder: name the folder with --out.")
     runs = _runs(args)
     out = None if args.out is None else Path(args.out)
     if out is None and args.preset:
@@ -149,7 +151,8 @@ def _print_run(evaluation: Evaluation) -> None:
         if number:
             print()
         stdout().print(suite_title(evaluation.config, suite))
-        print_table(suite_table(suite))
+        for table in suite_tables(suite):
+            print_table(table)
     if summary.total and summary.macro and len(summary.suites) > 1:
         stdout().print(
             f"\nmean over suites: won {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}; "

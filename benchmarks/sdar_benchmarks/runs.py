@@ -81,7 +81,9 @@ ERROR_REASONS = frozenset({"agent_error", "endpoint_error", "env_error"})
 
 # What may differ between two sittings of one run: it decides neither the tasks nor what is done about them.
 _FREE_KEYS = frozenset({"command", "created", "finished", "concurrency", "revision", "platform", "resumed"})
-_FREE_VERSIONS = ("python", "gymnasium", "numpy")
+_FREE_VERSIONS = frozenset({"python", "gymnasium", "numpy"})
+_FREE_LIMITS = frozenset({"attempts"})
+_FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds"})
 
 
 class EpisodeKey(NamedTuple):
@@ -118,6 +120,7 @@ class Episode:
         cost: of the tokens, in the unit of the prices; None without prices.
         seconds: time for the episode, agent and environment.
         agent_seconds: the part of it that the agent took, waiting included.
+        data_set: of the task, such as `nq`; None in suites that know only one.
     """
 
     env_id: str
@@ -141,6 +144,7 @@ class Episode:
     cost: float | None
     seconds: float
     agent_seconds: float
+    data_set: str | None = None
 
     @property
     def key(self) -> EpisodeKey:
@@ -159,6 +163,7 @@ class Episode:
             CorruptData: a field is missing.
         """
         try:
+            row = {"data_set": None, **row}
             return cls(**{name: row["return" if name == "episode_return" else name] for name in _EPISODE_FIELDS})
         except KeyError as error:
             raise CorruptData(f"an episode's row has no {error.args[0]!r}; its keys are {', '.join(row)}.") from error
@@ -292,8 +297,12 @@ class RunWriter:
             OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
         """
         # In this order a kill can leave a trajectory without its episode, never the reverse.
-        _append(self._trajectories, trajectory)
-        _append(self._rows, episode.to_json())
+        end = _append(self._trajectories, trajectory)
+        try:
+            _append(self._rows, episode.to_json())
+        except OSError:
+            _cut(self._trajectories, end)
+            raise
 
     def finish(self, summary: Mapping[str, Any], report: str, finished: str | None) -> None:
         """Write the numbers.
@@ -324,7 +333,7 @@ class RunWriter:
         self.episodes = read_episodes(self.folder)
         _drop_orphan(self.folder / TRAJECTORIES, self.episodes)
         sitting = {"at": new["created"]}
-        for key in ("command", "concurrency", "revision", "versions", "platform"):
+        for key in ("command", "concurrency", "revision", "versions", "platform", "agent", "limits"):
             if old.get(key) != new.get(key):
                 sitting[key] = new.get(key)
         self.config = {**old, "finished": None, "resumed": [*old.get("resumed", []), sitting]}
@@ -334,11 +343,19 @@ class RunWriter:
 
 
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in _FREE_KEYS}
-    kept["versions"] = {k: v for k, v in config.get("versions", {}).items() if k not in _FREE_VERSIONS}
-    # More attempts after an outage are no other experiment.
-    kept["limits"] = {k: v for k, v in config.get("limits", {}).items() if k != "attempts"}
-    return kept
+    """Leave out what says where and how fast the same things are done."""
+    agent = dict(config.get("agent", {}))
+    agent["settings"] = _without(agent.get("settings", {}), _FREE_SETTINGS)
+    return {
+        **_without(config, _FREE_KEYS),
+        "agent": agent,
+        "limits": _without(config.get("limits", {}), _FREE_LIMITS),
+        "versions": _without(config.get("versions", {}), _FREE_VERSIONS),
+    }
+
+
+def _without(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
@@ -376,7 +393,8 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         ) from error
 
 
-def _append(file: BinaryIO, row: Mapping[str, Any]) -> None:
+def _append(file: BinaryIO, row: Mapping[str, Any]) -> int:
+    """Write a line; return where the file ended before."""
     try:
         # An agent of the user's may put anything into its messages.
         line = json.dumps(row, ensure_ascii=False, default=repr).encode() + b"\n"
@@ -390,9 +408,15 @@ def _append(file: BinaryIO, row: Mapping[str, Any]) -> None:
             rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
     except OSError:
-        with suppress(OSError):
-            file.truncate(end)
+        _cut(file, end)
         raise
+    return end
+
+
+def _cut(file: BinaryIO, end: int) -> None:
+    """Take back what was written in part; if not even that can be done, going on later does it."""
+    with suppress(OSError):
+        file.truncate(end)
 
 
 def _read_object(folder: Path, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ an agent that breaks on what is hard. `errors` says how many there are; a result
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """Means in which each group (a task type, a suite) counts the same, whatever its size."""
+    """Means in which each group (a task type, a data set, a suite) counts the same, whatever its size."""
 
     success_rate: float
     mean_score: float
@@ -86,6 +86,8 @@ class SuiteSummary:
         total: all episodes; in the means, each episode counts the same.
         task_types: the same for each task type, sorted by name.
         macro: the mean over task types.
+        data_sets: the same for each data set, sorted by name, if the tasks name some.
+        data_set_macro: the mean over data sets; None if there are none.
     """
 
     env_id: str
@@ -93,6 +95,8 @@ class SuiteSummary:
     total: Summary
     task_types: Mapping[str, Summary]
     macro: Macro
+    data_sets: Mapping[str, Summary]
+    data_set_macro: Macro | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +189,24 @@ def summarize_run(
 
 
 def _summarize_suite(env_id: str, split: str, rows: Sequence[Episode]) -> SuiteSummary:
-    by_type: dict[str, list[Episode]] = defaultdict(list)
+    task_types = _grouped(rows, lambda row: row.task_type)
+    data_sets = _grouped([row for row in rows if row.data_set], lambda row: row.data_set or "")
+    return SuiteSummary(
+        env_id=env_id,
+        split=split,
+        total=summarize(rows),
+        task_types=task_types,
+        macro=_macro(task_types.values()),
+        data_sets=data_sets,
+        data_set_macro=_macro(data_sets.values()) if data_sets else None,
+    )
+
+
+def _grouped(rows: Iterable[Episode], name: Callable[[Episode], str]) -> dict[str, Summary]:
+    groups: dict[str, list[Episode]] = defaultdict(list)
     for row in rows:
-        by_type[row.task_type].append(row)
-    task_types = {name: summarize(by_type[name]) for name in sorted(by_type)}
-    return SuiteSummary(env_id, split, summarize(rows), task_types, _macro(task_types.values()))
+        groups[name(row)].append(row)
+    return {group: summarize(groups[group]) for group in sorted(groups)}
 
 
 def _macro(summaries: Iterable[Summary]) -> Macro:

@@ -9,7 +9,7 @@ from typing import Any
 from sdar_agents import default_agent
 from sdar_benchmarks.summary import RunSummary, SuiteSummary, Summary
 
-__all__ = ["TextTable", "overview", "report_markdown", "suite_table", "suite_title"]
+__all__ = ["TextTable", "overview", "report_markdown", "suite_tables", "suite_title"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ def suite_title(config: Mapping[str, Any], suite: SuiteSummary) -> str:
     return f"{name} on {suite.env_id}, split {suite.split}, {numbers}"
 
 
-def suite_table(suite: SuiteSummary) -> TextTable:
-    """Return a row for each task type and one for all."""
-    return _table("task type", {**suite.task_types, "all": suite.total})
+def suite_tables(suite: SuiteSummary) -> list[TextTable]:
+    """Return a table by task type and, if there are some, one by data set; each ends in a row for all."""
+    groups = [("task type", suite.task_types), ("data set", suite.data_sets)]
+    return [_table(first, {**summaries, "all": suite.total}) for first, summaries in groups if summaries]
 
 
 def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
@@ -66,7 +67,8 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
             f"**{summary.total.errors} episodes ended in an error** and count as failures; `--resume` tries them again."
         )
     for suite in summary.suites:
-        parts += [f"## {suite_title(config, suite)}", suite_table(suite).markdown(), _details(suite)]
+        tables = [table.markdown() for table in suite_tables(suite)]
+        parts += [f"## {suite_title(config, suite)}", *tables, _details(suite)]
     if summary.total and summary.macro and len(summary.suites) > 1:
         parts += [
             "## All suites",
@@ -108,6 +110,9 @@ def _details(suite: SuiteSummary) -> str:
         f"({_span(total.return_interval)})",
         f"mean over task types: success {suite.macro.success_rate:.1%}, score {suite.macro.mean_score:.3f}",
     ]
+    if suite.data_set_macro:
+        macro = suite.data_set_macro
+        lines.append(f"mean over data sets: success {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
     if total.pass_at_k:
         chances = (
             f"@{k} {100 * mean:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
