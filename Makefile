@@ -2,7 +2,7 @@
 # make demo     the explorer plays the evaluation split of ALFWorld
 # make test     the tests
 # make slow     the tests that take minutes
-# make check    format, lint, types, import layers
+# make check    format, lint, types, import layers, leaderboard tables
 # make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
 # make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13); with $ALFWORLD_DATA on its games too
 
@@ -32,9 +32,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sdar leaderboard render --check
 
 bench: .venv-peer/.stamp
-	.venv-peer/bin/python -m sdar_benchmarks.throughput
+	.venv-peer/bin/sdar bench
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer

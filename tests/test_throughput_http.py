@@ -1,12 +1,13 @@
 """The measuring of HTTP itself, with few queries: what it measures, not how fast it is."""
 
 from sdar_benchmarks import throughput_http
+from sdar_benchmarks.figures import Figures
 
 
 def test_every_way_is_measured(monkeypatch):
     monkeypatch.setattr(throughput_http, "_QUERIES", 40)
     said = []
-    figures = throughput_http.measure(said.append)
+    throughput_http.measure(figures := Figures("sdar/SearchQA-v0"), said.append)
     assert len(said) == 3
     assert [figure.what for figure in figures] == [
         f"{way}: {part}" for way in said for part in ("CPU of the client", "CPU of the server", "elapsed")

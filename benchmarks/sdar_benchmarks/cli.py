@@ -1,4 +1,4 @@
-"""The command line: `sdar list | info | play | eval | compare | serve | index`.
+"""The command line: `sdar list | info | play | eval | compare | report | view | leaderboard | bench | index | serve`.
 
 This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
 of environments are passed on by name, whatever they are: the environment says what it accepts.
@@ -64,6 +64,34 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_b", metavar="RUN_B", help="folder of another run on the same tasks")
     command.set_defaults(env_options=())
 
+    command = commands.add_parser("report", help="write report.html of a run, or one of several side by side")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
+    command.add_argument("--out", metavar="FILE", help="of several runs (default: comparison.html)")
+    command.set_defaults(env_options=())
+
+    command = commands.add_parser("view", help="browse the episodes of a run")
+    command.add_argument("run", metavar="RUN", help="a run folder; the run may still be going on")
+    command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
+    command.add_argument("--port", type=int, default=3030, metavar="N", help="0: any (default: %(default)s)")
+    command.set_defaults(env_options=())
+
+    command = commands.add_parser("leaderboard", help="results as records, and the tables that are made of them")
+    command.set_defaults(env_options=())
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    action = actions.add_parser("add", help="make records of finished runs")
+    action.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
+    action.add_argument("--replace", action="store_true", help="replace records of the same agent and panel")
+    _add_root(action)
+    action = actions.add_parser("render", help="make LEADERBOARD.md and the table in README.md")
+    action.add_argument("--check", action="store_true", help="write nothing, fail if they are not current")
+    _add_root(action)
+
+    command = commands.add_parser("bench", help="measure speed and memory of the environments")
+    command.add_argument("envs", nargs="*", metavar="ENV_ID", help="only these (default: all)")
+    command.add_argument("--output", metavar="FILE", help="write a record as JSON")
+    command.add_argument("--baseline", metavar="FILE", help="an older record: print how many times better this is")
+    command.set_defaults(env_options=())
+
     command = commands.add_parser("serve", help="open a server: the shop in the browser, or passages for Search-QA")
     servers = command.add_subparsers(dest="server", required=True, metavar="SERVER")
 
@@ -89,6 +117,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_index(commands.add_parser("index", help="make passages searchable, and search them"))
     return parser
+
+
+def _add_root(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--root", default=".", metavar="DIR", help="the repository (default: the current folder)")
 
 
 def _add_address(command: argparse.ArgumentParser, *, port: int) -> None:

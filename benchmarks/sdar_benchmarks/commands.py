@@ -22,6 +22,7 @@ from sdar_benchmarks.arguments import env_class, env_defaults, make_env
 from sdar_benchmarks.eval_command import compare_command, eval_command
 from sdar_benchmarks.indexes import index
 from sdar_benchmarks.play import Player, choose_reader
+from sdar_benchmarks.results_commands import bench_command, leaderboard_command, report_command, view_command
 from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
         "play": _play,
         "compare": compare_command,
         "eval": eval_command,
+        "report": report_command,
+        "view": view_command,
+        "leaderboard": leaderboard_command,
+        "bench": bench_command,
         "serve": _serve,
         "index": index,
     }

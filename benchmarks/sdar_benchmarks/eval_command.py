@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from sdar_benchmarks.episodes import Limits
 from sdar_benchmarks.evaluate import Evaluation, Plan, Tally, evaluate
 from sdar_benchmarks.panels import Suite
 from sdar_benchmarks.presets import PRESETS, PresetRun
-from sdar_benchmarks.runs import REPORT
+from sdar_benchmarks.report import write_report
 from sdar_benchmarks.statistics import wilson_interval
 from sdar_benchmarks.tables import TextTable, overview, suite_tables, suite_title
 from sdar_benchmarks.terminal import print_table, stdout
@@ -56,7 +55,7 @@ def eval_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> Non
         _print_run(evaluations[0][1])
     for _, evaluation in evaluations:
         if evaluation.folder:
-            print(f"report: {_write_report(evaluation.folder)}")
+            print(f"report: {write_report(evaluation.folder)}")
     errors = sum(evaluation.summary.total.errors for _, evaluation in evaluations if evaluation.summary.total)
     if errors:
         raise RunStopped(
@@ -180,11 +179,3 @@ def _differences(comparison: Comparison) -> TextTable:
             )
         )
     return TextTable(("suite, measure", "n", "A", "B", "B - A", "95 % CI", "p"), tuple(rows))
-
-
-def _write_report(folder: Path) -> Path:
-    """Draw the run, if this installation can, and return the file to look at."""
-    if importlib.util.find_spec("sdar_benchmarks.report") is None:
-        return folder / REPORT
-    importlib.import_module("sdar_benchmarks.report").write_report(folder)
-    return folder / "report.html"

@@ -12,7 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["Figure", "Figures", "median_seconds", "peak_megabytes", "resident_megabytes", "seconds"]
+__all__ = ["ONE_ENVIRONMENT", "Figure", "Figures", "median_seconds", "peak_megabytes", "resident_megabytes", "seconds"]
+
+ONE_ENVIRONMENT = "steps, one environment, info and resets included"
+"""The figure that the suites' own parts compare with the original engines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,11 @@ class Figure:
     what: str
     value: float
     unit: str
+
+    @property
+    def is_rate(self) -> bool:
+        """More is better: of everything else, which is time or memory, less is."""
+        return self.unit == "x" or "/CPU s" in self.unit
 
 
 class Figures(list[Figure]):
@@ -36,6 +44,10 @@ class Figures(list[Figure]):
         """Append a number and return it."""
         self.append(Figure(self._env_id, what, value, unit))
         return value
+
+    def value(self, what: str) -> float:
+        """Return a number that was measured before."""
+        return next(figure.value for figure in self if figure.what == what)
 
 
 def seconds(action: Callable[[], Any], repeats: int) -> float:
@@ -69,7 +81,7 @@ def resident_megabytes(env_id: str, count: int) -> float:
         "from sdar_benchmarks.figures import peak_megabytes\n"
         f"envs = sdar_envs.make_vec({env_id!r}, {count})\n"
         "_, infos = envs.reset(seed=0)\n"
-        "for _ in range(5): *_, infos = envs.step([c[0] for c in infos['admissible_commands']])\n"
+        "for _ in range(5): *_, infos = envs.step([c[0] if c else '' for c in infos['admissible_commands']])\n"
         "print(peak_megabytes())\n"
     )
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout

@@ -1,76 +1,140 @@
-"""How fast and how large the environments are.
+"""How fast and how large the environments are: `sdar bench`.
 
-    python -m sdar_benchmarks.throughput [--env sdar/WebShop-v0] [--output figures.json]
-
-Times are CPU seconds of one process. What is compared with what, the parts say: `throughput_alfworld`,
-`throughput_webshop`, `throughput_search_qa`.
+Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`throughput_suite`);
+what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`).
+A record of the numbers can be kept, and a later run set against it.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import json
-import platform
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sdar_benchmarks import throughput_alfworld, throughput_search_qa, throughput_webshop
-from sdar_benchmarks.figures import Figure
+from sdar_benchmarks import throughput_alfworld, throughput_search_qa, throughput_suite, throughput_webshop
+from sdar_benchmarks.figures import Figure, Figures
+from sdar_benchmarks.provenance import now, platform_facts, revision, versions
+from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.storage import write_atomic
 
-__all__ = ["MEASURES", "main"]
+__all__ = ["SPECIFIC", "bench", "read_baseline"]
 
-MEASURES: Mapping[str, Callable[[Callable[[str], None]], list[Figure]]] = {
+_FORMAT = 1
+
+SPECIFIC: Mapping[str, Callable[[Figures, Callable[[str], None]], None]] = {
     "sdar/ALFWorld-v0": throughput_alfworld.measure,
     "sdar/WebShop-v0": throughput_webshop.measure,
     "sdar/SearchQA-v0": throughput_search_qa.measure,
 }
-"""By environment: measures everything and says what it is doing."""
+"""By environment: adds what only this suite has, and says what it is doing."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table for each environment, and write the figures as JSON if asked to."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sdar_benchmarks.throughput", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--env", choices=MEASURES, help="measure this environment only")
-    parser.add_argument("--output", type=Path, help="write the figures as JSON")
-    arguments = parser.parse_args(argv)
-    console = Console(stderr=True)
-    figures: list[Figure] = []
-    for env_id in MEASURES if arguments.env is None else [arguments.env]:
-        with console.status("measuring") as status:
-            measured = MEASURES[env_id](lambda what: status.update(f"measuring: {what}"))
-        figures += measured
-        table = Table(title=f"{env_id}, Python {platform.python_version()}, one core")
-        table.add_column("what")
-        table.add_column("value", justify="right")
-        table.add_column("unit")
-        for figure in measured:
-            table.add_row(figure.what, f"{figure.value:,.{_digits(figure.value)}f}", figure.unit)
-        Console().print(table)
-        if env_id == "sdar/ALFWorld-v0" and not any(figure.what.startswith("ratio") for figure in measured):
+def bench(
+    env_ids: Sequence[str],
+    console: Console,
+    *,
+    output: Path | None = None,
+    baseline: Path | None = None,
+    command: str = "",
+) -> None:
+    """Measure environments, print a table for each, and write a record if asked to.
+
+    Args:
+        env_ids: the environments.
+        console: where the tables go.
+        output: write the record there; a file that is there is replaced.
+        baseline: a record to compare with.
+        command: what was typed, for the record.
+
+    Raises:
+        UnknownName: there is no such environment.
+        MissingData: there is no such baseline.
+        CorruptData: the baseline is no such record.
+        OSError: the record cannot be written.
+    """
+    before = {} if baseline is None else read_baseline(baseline)
+    stderr = Console(stderr=True)
+    measured: list[Figure] = []
+    for env_id in env_ids:
+        with stderr.status("measuring") as status:
+
+            def progress(what: str, env_id: str = env_id, say: Callable[[str], None] = status.update) -> None:
+                say(f"measuring {env_id}: {what}")
+
+            figures = throughput_suite.measure(env_id, progress)
+            if env_id in SPECIFIC:
+                SPECIFIC[env_id](figures, progress)
+        measured += figures
+        console.print(_table(env_id, figures, before if baseline is not None else None))
+        if env_id == "sdar/ALFWorld-v0" and not any(figure.unit == "x" for figure in figures):
             hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
-            console.print(hint, markup=False)
-    if arguments.output is not None:
-        record = {
-            "version": importlib.metadata.version("sdar-envs"),
-            "python": platform.python_version(),
-            "figures": [asdict(figure) for figure in figures],
-        }
-        write_atomic(arguments.output, json.dumps(record, indent=2) + "\n")
-    return 0
+            stderr.print(hint, markup=False, soft_wrap=True)
+    if output is not None:
+        write_atomic(output, json.dumps(_record(measured, command), indent=1) + "\n")
 
 
-def _digits(value: float) -> int:
-    return 0 if value >= 100 else 1 if value >= 1 else 3
+def read_baseline(path: Path) -> dict[tuple[str, str, str], float]:
+    """Read a record.
+
+    Returns:
+        The numbers by environment, what was measured, and unit.
+
+    Raises:
+        MissingData: there is no such file.
+        CorruptData: it is no record of this format.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        if record["format"] != _FORMAT:
+            raise ValueError(f"its format is {record['format']!r}, wanted {_FORMAT}")
+        return {(f["env"], f["what"], f["unit"]): float(f["value"]) for f in record["figures"]}
+    except FileNotFoundError as error:
+        raise MissingData(f"there is no {path}; wanted a record that `sdar bench --output` wrote.") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise CorruptData(
+            f"{path} is no record of `sdar bench` ({type(error).__name__}: {error}): make it again by --output."
+        ) from error
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _record(figures: Sequence[Figure], command: str) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "command": command,
+        "date": now()[:10],
+        "revision": revision(),
+        "hardware": platform_facts(),
+        "versions": versions(),
+        "figures": [asdict(figure) for figure in figures],
+    }
+
+
+def _table(env_id: str, figures: Sequence[Figure], before: Mapping[tuple[str, str, str], float] | None) -> Table:
+    table = Table(title=f"{env_id}, Python {versions()['python']}, one core")
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    if before is not None:
+        table.add_column("baseline", justify="right")
+        table.add_column("better by", justify="right")
+    for figure in figures:
+        row = [figure.what, _number(figure.value), figure.unit]
+        if before is not None:
+            old = before.get((figure.env, figure.what, figure.unit))
+            row += ["-", "-"] if old is None else [_number(old), _better(figure, old)]
+        table.add_row(*row)
+    return table
+
+
+def _better(figure: Figure, old: float) -> str:
+    """Return how many times as good a number is as the old one: above 1 is better, for times and memory too."""
+    new, old = (figure.value, old) if figure.is_rate else (old, figure.value)
+    return f"{new / old:.2f}" if old > 0 and new > 0 else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 1 else 3}f}"

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -22,8 +21,7 @@ from statistics import median
 import gymnasium as gym
 
 import sdar_envs
-from sdar_benchmarks.figures import Figures, median_seconds, resident_megabytes, seconds
-from sdar_envs.alfworld.env import ALFWorldEnv
+from sdar_benchmarks.figures import ONE_ENVIRONMENT, Figures, median_seconds, seconds
 from sdar_envs.alfworld.export import export_game
 from sdar_envs.alfworld.generator import generate
 from sdar_envs.alfworld.official import load_game
@@ -37,40 +35,29 @@ _GAMES = 6
 _PEER_STEPS = 25
 
 
-def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
-    """Measure everything; takes about a minute, most of it TextWorld's."""
-    figures = Figures(_ENV_ID)
+def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Add what is ALFWorld's own; takes about a minute, most of it TextWorld's."""
     add = figures.add
-    progress("stepping")
+    progress("the bare engine")
     bare = add("steps, bare engine", _engine_steps(40_000), "steps/CPU s")
-    made = add("steps, gymnasium.make with info", _env_steps(gym.make(_ENV_ID), 40_000), "steps/CPU s")
-    for count in (8, 1024):
-        add(f"steps, make_vec({count})", _vector_steps(count, 40_000), "env-steps/CPU s")
-    progress("resetting")
-    env = gym.make(_ENV_ID, split="valid_seen")
-    ids = [task.id for task in sdar_envs.tasks(_ENV_ID, split="valid_seen")]
-    add("reset to a cached game", seconds(lambda: env.reset(options={"task_id": ids[0]}), 2000) * 1e6, "CPU us")
     indices = iter(range(10**6))
     add("make and load an embedded game", median_seconds(lambda: _compile(next(indices)), 200) * 1e3, "CPU ms")
     with tempfile.TemporaryDirectory() as folder:
         paths = [export_game("valid_seen", index, Path(folder)) for index in range(60)]
         first_loads = [seconds(lambda path=path: load_game(path), 1) for path in paths]  # type: ignore[misc]
         add("load a game file for the first time", median(first_loads) * 1e3, "CPU ms")
-        progress("memory")
-        add("memory per environment", _bytes_per_environment() / 1024, "KiB")
-        add("process with 1,024 environments", resident_megabytes(_ENV_ID, 1024), "MB")
         if importlib.util.find_spec("textworld") is None:
-            return figures
+            return
         progress("TextWorld")
         jobs = [(path, _random_commands(path)) for path in paths[:_GAMES]]
         theirs = _textworld(jobs, Path(folder))
-        add("TextWorld: steps", theirs["steps"] / theirs["step_seconds"], "steps/CPU s")
+        their_step = theirs["step_seconds"] / theirs["steps"]
+        add("TextWorld: steps", 1 / their_step, "steps/CPU s")
         add("TextWorld: load and reset a game", theirs["reset_seconds"] / len(jobs) * 1e3, "CPU ms")
         ours = add("the same commands, gymnasium.make", _replay(jobs), "steps/CPU s")
-        add("ratio, same commands", ours * theirs["step_seconds"] / theirs["steps"], "x")
-        add("ratio, gymnasium.make", made * theirs["step_seconds"] / theirs["steps"], "x")
-        add("ratio, bare engine", bare * theirs["step_seconds"] / theirs["steps"], "x")
-    return figures
+        add("ratio, same commands", ours * their_step, "x")
+        add("ratio, one environment", figures.value(ONE_ENVIRONMENT) * their_step, "x")
+        add("ratio, bare engine", bare * their_step, "x")
 
 
 def _compile(index: int) -> Game:
@@ -92,51 +79,6 @@ def _engine_steps(steps: int) -> float:
         local = game.local_actions(state)
         commands = game.commands(state, local)
     return steps / (time.process_time() - started)
-
-
-def _env_steps(env: gym.Env[str, str], steps: int) -> float:
-    """Random admissible commands over the cached games of a panel, resets included."""
-    ids = [task.id for task in sdar_envs.tasks(_ENV_ID, split="valid_seen")]
-    rng = random.Random(0)
-    episode = 0
-    _, info = env.reset(options={"task_id": ids[0]})
-    started = time.process_time()
-    for _ in range(steps):
-        _, _, terminated, truncated, info = env.step(rng.choice(info["admissible_commands"]))
-        if terminated or truncated:
-            episode += 1
-            _, info = env.reset(options={"task_id": ids[episode % len(ids)]})
-    return steps / (time.process_time() - started)
-
-
-def _vector_steps(count: int, steps: int) -> float:
-    envs = sdar_envs.make_vec(_ENV_ID, count, split="valid_seen")
-    rng = random.Random(0)
-    _, infos = envs.reset(seed=0)
-    rounds = max(1, steps // count)
-    started = time.process_time()
-    for _ in range(rounds):
-        *_, infos = envs.step([rng.choice(commands) for commands in infos["admissible_commands"]])
-    return rounds * count / (time.process_time() - started)
-
-
-def _bytes_per_environment(count: int = 1024) -> float:
-    ids = [task.id for task in sdar_envs.tasks(_ENV_ID, split="valid_seen")]
-    ALFWorldEnv(split="valid_seen").reset(seed=0)
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    envs = []
-    for index in range(count):
-        env = ALFWorldEnv(split="valid_seen")
-        _, info = env.reset(seed=index, options={"task_id": ids[index % len(ids)]})
-        for step in range(10):
-            _, _, terminated, _, info = env.step(info["admissible_commands"][step])
-            if terminated:
-                break
-        envs.append(env)
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return (after - before) / count
 
 
 def _random_commands(path: Path) -> list[str]:

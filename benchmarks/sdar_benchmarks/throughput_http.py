@@ -1,7 +1,5 @@
 """What HTTP adds to a search: queries one by one, as the reference sends them, and in batches.
 
-    python -m sdar_benchmarks.throughput_http
-
 A server in a process of its own, on this machine, with an engine that costs nothing: it answers every query with three
 passages of a hundred words. So all that is measured is the client, the server and what lies between. CPU
 times are of each process; elapsed times say more about the machine's other work the busier it is.
@@ -25,7 +23,6 @@ from sdar_envs.search_qa.server import serve_retriever
 
 __all__ = ["measure"]
 
-_ENV_ID = "sdar/SearchQA-v0"
 _QUERIES = 2_048
 _BATCH = 256
 _TOPK = 3
@@ -35,9 +32,8 @@ _PASSAGES = tuple(
 )
 
 
-def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
-    """Measure everything; takes about ten seconds."""
-    figures = Figures(_ENV_ID)
+def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Add what a query by HTTP costs; takes about ten seconds."""
     queries = [f"which river flows through the {n}th town of the valley" for n in range(_QUERIES)]
     ways: list[tuple[str, Dialect, int]] = [
         ("HTTP, one query after the other", "query", 1),
@@ -53,7 +49,6 @@ def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
             retriever.close()
             for part, value in spent.items():
                 figures.add(f"{what}: {part}", value / _QUERIES * 1e6, "us/query")
-    return figures
 
 
 def _ask(retriever: HttpRetriever, queries: Sequence[str], at_once: int) -> None:
@@ -84,7 +79,7 @@ def _spent(server: _Server, action: Callable[[], None]) -> dict[str, float]:
 @contextmanager
 def _serving() -> Iterator[_Server]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "sdar_benchmarks.throughput_http", "serve"],
+        [sys.executable, "-m", "sdar_benchmarks.throughput_http"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -121,8 +116,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        _serve()
-    else:
-        for figure in measure(lambda what: print(what, file=sys.stderr)):
-            print(f"{figure.what:<70} {figure.value:>8.1f} {figure.unit}")
+    _serve()

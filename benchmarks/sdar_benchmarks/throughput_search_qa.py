@@ -1,4 +1,4 @@
-"""Search-QA's part of `sdar_benchmarks.throughput`: its search engines.
+"""Search-QA's part of `sdar_benchmarks.throughput`: its search engines, and asking one by HTTP.
 
 `measure` takes a corpus of the size of the embedded one: 25,000 short passages made from a few sentence patterns, so
 that many share their words. Queries are questions about them, none asked twice. Times are CPU seconds.
@@ -29,6 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from sdar_benchmarks import throughput_http
 from sdar_benchmarks.figures import Figures, peak_megabytes
 from sdar_envs.rng import Rng
 from sdar_envs.search_qa.index import bm25_over, build_index, open_index
@@ -37,7 +38,6 @@ from sdar_envs.storage import write_atomic
 
 __all__ = ["large_passages", "large_queries", "main", "measure", "small_passages", "small_queries"]
 
-_ENV_ID = "sdar/SearchQA-v0"
 _K = 3
 _SMALL = 25_000
 _BATCH = 256
@@ -109,9 +109,8 @@ def small_queries(count: int, passages: int = _SMALL) -> list[str]:
     return list(queries)
 
 
-def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
-    """Measure everything; takes about ten seconds."""
-    figures = Figures(_ENV_ID)
+def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Add what is Search-QA's own; takes about twenty seconds."""
     with tempfile.TemporaryDirectory() as folder:
         progress(f"{_SMALL:,} passages")
         first = _in_new_process("small", cache=folder)
@@ -121,7 +120,7 @@ def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
     figures.add(f"kept index opened, {of}", later["open"] * 1e3, "CPU ms")
     figures.add(f"single search, top {_K}, {of}", later["single"] * 1e3, "CPU ms")
     figures.add(f"search in batches of {_BATCH}, top {_K}, {of}", later["batched"] * 1e3, "CPU ms")
-    return figures
+    throughput_http.measure(figures, progress)
 
 
 def _measure_small() -> dict[str, float]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 
 import sdar_envs
-from sdar_benchmarks.figures import Figures, peak_megabytes, resident_megabytes, seconds
+from sdar_benchmarks.figures import Figures, peak_megabytes, seconds
 from sdar_envs.webshop.generator import generate_catalog
 
 __all__ = ["measure", "write_catalogue"]
@@ -32,19 +31,11 @@ _ENV_ID = "sdar/WebShop-v0"
 _SIZES = (1_000, 10_000, 100_000)
 _GENERATED_AT_ONCE = 10_000
 _SEARCHES = 300
-_STEPS = 40_000
-_RESETS = 10_000
 
 
-def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
-    """Measure everything; takes about two minutes, most of it for making the catalogues and their indexes."""
-    figures = Figures(_ENV_ID)
+def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Add what is WebShop's own; takes about two minutes, most of it for making catalogues and their indexes."""
     add = figures.add
-    progress("stepping many environments")
-    for count in (8, 1024):
-        add(f"steps, make_vec({count}), embedded catalogue", _vector_steps(count), "env-steps/CPU s")
-    progress("memory")
-    add("process with 1,024 environments, embedded catalogue", resident_megabytes(_ENV_ID, 1024), "MB")
     for size in _SIZES:
         progress(f"{size:,} products")
         with tempfile.TemporaryDirectory() as folder:
@@ -52,16 +43,11 @@ def measure(progress: Callable[[str], None] = lambda _: None) -> Figures:
             first = _in_new_process(folder, is_first=True)
             later = _in_new_process(folder, is_first=False)
         of = f"{size:,} products"
-        if size == _SIZES[0]:
-            add(f"steps, gymnasium.make with info, {of}", later["steps"], "steps/CPU s")
-            add(f"reset to a cached task by id, {of}", later["reset_id"] * 1e6, "CPU us")
-            add(f"reset to a cached task by seed, {of}", later["reset_seed"] * 1e6, "CPU us")
         add(f"search and its first page, {of}", later["search"] * 1e3, "CPU ms")
         add(f"first start, {of}", first["start"], "CPU s")
         add(f"later start, {of}", later["start"] * 1e3, "CPU ms")
         add(f"process after a first start, {of}", first["megabytes"], "MB")
         add(f"process after a later start, {of}", later["megabytes"], "MB")
-    return figures
 
 
 def write_catalogue(folder: Path, size: int, seed: int = 2) -> None:
@@ -83,25 +69,6 @@ def write_catalogue(folder: Path, size: int, seed: int = 2) -> None:
             attributes.update(made.attributes)
         file.write("]")
     (folder / "items_ins_v2.json").write_text(json.dumps(attributes), encoding="utf-8")
-
-
-def _vector_steps(count: int) -> float:
-    envs = sdar_envs.make_vec(_ENV_ID, count, split="test")
-    rng = random.Random(0)
-    _, infos = envs.reset(seed=0)
-    rounds = max(1, _STEPS // count)
-    started = time.process_time()
-    for _ in range(rounds):
-        actions = map(_action, infos["admissible_commands"], infos["instruction"], [rng] * count)
-        *_, infos = envs.step(list(actions))
-    return rounds * count / (time.process_time() - started)
-
-
-def _action(commands: list[str], instruction: str, rng: random.Random) -> str:
-    """Search for the instruction where there is a search bar; else click anything."""
-    if not commands or commands[0].startswith("search["):
-        return f"search[{instruction}]"
-    return rng.choice(commands)
 
 
 def _in_new_process(folder: str, *, is_first: bool) -> dict[str, float]:
@@ -127,12 +94,6 @@ def _measure_start(folder: str, *, is_first: bool) -> dict[str, float]:
         return measured
     tasks = sdar_envs.tasks(_ENV_ID, **options)
     measured["search"] = _search_seconds(env, tasks)
-    ids = [task.id for task in tasks]
-    _steps(env, ids, _STEPS // 4)
-    measured["steps"] = _steps(env, ids, _STEPS)
-    turns = iter(range(2 * _RESETS))
-    measured["reset_id"] = seconds(lambda: env.reset(options={"task_id": ids[next(turns) % len(ids)]}), _RESETS)
-    measured["reset_seed"] = seconds(lambda: env.reset(seed=next(turns) % len(ids)), _RESETS)
     return measured
 
 
@@ -144,21 +105,6 @@ def _search_seconds(env: gym.Env[str, str], tasks: tuple[sdar_envs.Task, ...]) -
         env.reset(seed=0)
         spent += seconds(lambda query=query: env.step(f"search[{query}]"), 1)  # type: ignore[misc]
     return spent / len(queries)
-
-
-def _steps(env: gym.Env[str, str], ids: list[str], steps: int) -> float:
-    """Return the steps per CPU second of episodes that search for their instruction and click at random."""
-    rng = random.Random(0)
-    episode = 0
-    _, info = env.reset(options={"task_id": ids[0]})
-    started = time.process_time()
-    for _ in range(steps):
-        action = _action(info["admissible_commands"], info["instruction"], rng)
-        _, _, terminated, truncated, info = env.step(action)
-        if terminated or truncated:
-            episode += 1
-            _, info = env.reset(options={"task_id": ids[episode % len(ids)]})
-    return steps / (time.process_time() - started)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """A person's purchase in a real browser. Pictures of it go to $WEBSHOP_SCREENSHOTS, if that is set."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
+from browsers import CAN_BROWSE, open_browser
 from live import served
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra: browser)")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or its driver is not installed"),
+    pytest.mark.skipif(not CAN_BROWSE, reason="Chromium or its driver is not installed"),
 ]
 
 
@@ -25,25 +23,7 @@ def site():
 
 @pytest.fixture
 def browser(tmp_path):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        f"user-data-dir={tmp_path / 'profile'}",
-        "window-size=1200,900",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(30)
+    driver = open_browser(tmp_path / "profile", 1200)
     yield driver
     driver.quit()
 
