@@ -28,6 +28,7 @@ HEAVY = (
     "torch",
     "transformers",
     "uvicorn",
+    "yaml",
 )
 SECONDS = 0.5
 
