@@ -766,7 +766,7 @@ def test_heat_what_lies_in_the_target():
 @claim(HEAT, "Only apple, bread, cup, egg, mug, plate, potato and tomato are ever to be heated.")
 def test_heat_what_can_be_heated():
     wanted = {game.goal.object_type.removesuffix("type") for _, game in games("pick_heat_then_place_in_recep")}
-    assert wanted == set("apple bread cup egg mug plate potato tomato".split())
+    assert wanted == {"apple", "bread", "cup", "egg", "mug", "plate", "potato", "tomato"}
 
 
 def wanted_places(task_type: str, *, room: str = "") -> Counter[str]:
@@ -790,8 +790,8 @@ COOL = "alfworld/cool-in-the-fridge"
 
 @claim(
     COOL,
-    "what lies there at the start is mostly cool already. Then take it straight to the target; `cool` on the spot costs "
-    "one step and makes sure of it.",
+    "what lies there at the start is mostly cool already. Then take it straight to the target; `cool` on the spot "
+    "costs one step and makes sure of it.",
 )
 def test_cool_what_lies_in_the_fridge_is_cool_already():
     there = 0
@@ -902,7 +902,8 @@ def test_clean_only_in_a_sinkbasin(wording):
 
 @claim(
     CLEAN,
-    "In a kitchen mostly on the countertop, in the sinkbasin, a cabinet, on the diningtable, in the fridge or a drawer.",
+    "In a kitchen mostly on the countertop, in the sinkbasin, a cabinet, on the diningtable, in the fridge or a "
+    "drawer.",
     "In a bathroom it is a cloth, a soapbar or a dishsponge, on the countertop or toilet, in the sinkbasin, the "
     "bathtubbasin, a cabinet or a drawer.",
 )
