@@ -16,7 +16,6 @@ from typing import Any
 import gymnasium as gym
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 import sdar_envs
 from sdar_agents import AGENTS, default_agent
@@ -24,6 +23,8 @@ from sdar_benchmarks.arguments import env_class, env_defaults, make_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
 from sdar_benchmarks.indexes import index
 from sdar_benchmarks.play import Player, choose_reader
+from sdar_benchmarks.skills_commands import ACTIONS
+from sdar_benchmarks.tables import WIDTH, plain_table, stdout
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
@@ -31,8 +32,6 @@ from sdar_envs.serving import serve
 from sdar_envs.webshop.env import WebShopEnv
 
 __all__ = ["run"]
-
-_WIDTH = 100
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,20 +42,22 @@ def run(args: argparse.Namespace) -> int:
             the environment's; those of them that are None were not given.
 
     Returns:
-        The exit status: 0, 2 if something that was asked for cannot be done, 130 if interrupted.
+        The exit status: 0, 1 if a check found something, 2 if something that was asked for cannot be done, 130 if
+        interrupted.
     """
-    commands: Mapping[str, Callable[[argparse.Namespace, Mapping[str, Any]], None]] = {
+    commands: Mapping[str, Callable[[argparse.Namespace, Mapping[str, Any]], int | None]] = {
         "list": _list,
         "info": _info,
         "play": _play,
         "eval": _eval,
         "serve": _serve,
         "index": index,
+        "skills": _skills,
     }
     env_kwargs = dict(getattr(args, "settings", []))
     env_kwargs |= {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}
     try:
-        commands[args.command](args, env_kwargs)
+        status = commands[args.command](args, env_kwargs) or 0
         sys.stdout.flush()
     except (SdarError, gym.error.Error) as error:
         # An error is one line, whatever its message is made of.
@@ -73,15 +74,15 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: the output cannot be written ({error})", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    return 0
+    return status
 
 
 def _list(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
-    console = _stdout()
-    environments = _table("environment", "splits")
+    console = stdout()
+    environments = plain_table("environment", "splits")
     for env_id in sdar_envs.ENV_IDS:
         environments.add_row(env_id, _splits(_text_env(env_id, {})))
-    agents = _table("agent", "what it does")
+    agents = plain_table("agent", "what it does")
     for name, agent in AGENTS.items():
         agents.add_row(name, _first_line(agent))
     console.print(environments)
@@ -106,7 +107,7 @@ def _info(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     ):
         print(f"\n{title}")
         for line in lines:
-            for part in textwrap.wrap(line, _WIDTH - 2) or [""]:
+            for part in textwrap.wrap(line, WIDTH - 2) or [""]:
                 print(f"  {part}".rstrip())
 
 
@@ -179,9 +180,13 @@ def _retriever_server(args: argparse.Namespace) -> tuple[str, Callable[..., None
     return "Retriever", partial(serve_retriever, retriever, host=args.host, port=args.port, topk=args.topk)
 
 
+def _skills(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
+    return ACTIONS[args.action](args, env_kwargs)
+
+
 def _print_evaluation(evaluation: Evaluation) -> None:
-    console = _stdout()
-    table = _table("task type", "n", "won", "95 % CI", "score", "steps", "if won", "invalid")
+    console = stdout()
+    table = plain_table("task type", "n", "won", "95 % CI", "score", "steps", "if won", "invalid")
     rows = {**evaluation.task_types, "all": evaluation.total}
     for name, summary in rows.items():
         table.add_row(name, *_cells(summary), style="bold" if name == "all" else None)
@@ -205,21 +210,6 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         "-" if summary.mean_steps_won is None else f"{summary.mean_steps_won:.1f}",
         f"{summary.invalid_share:.1%}",
     )
-
-
-def _stdout() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False)
-    # A pipe has no width of its own.
-    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    return console
-
-
-def _table(*columns: str) -> Table:
-    """Make a table without lines: it reads as well from a pipe, and fits into 80 columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=column == columns[0])
-    return table
 
 
 def _text_env(env_id: str, env_kwargs: Mapping[str, Any]) -> TextEnv[Any]:

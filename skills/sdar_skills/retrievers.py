@@ -49,6 +49,7 @@ __all__ = [
     "make_retriever",
     "register_retriever",
     "retriever_names",
+    "search_skills",
     "sentence_encoder",
 ]
 
@@ -146,11 +147,12 @@ class TaskTypeRetriever(LibraryRetriever):
 
 
 class KeywordRetriever(LibraryRetriever):
-    """The skills whose keywords occur in the instruction, then the general ones.
+    """The skills of one type whose keywords occur in the instruction, then the general ones.
 
     A keyword counts where it stands as whole words, in any case: `hat` is not in "that". More keywords rank
-    higher; of equally many, the skill ranks higher that has fewer others. A skill without keywords is never found; if
-    none is, `why` of the general ones says so.
+    higher; of equally many, the skill ranks higher that has fewer others. The type is that of the best skill: "put a
+    clean plate" is about cleaning, though it also says "put". A skill without keywords is never found; if none is,
+    `why` of the general ones says so.
     """
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
@@ -161,7 +163,8 @@ class KeywordRetriever(LibraryRetriever):
             if hits and skill.task_type is not None:
                 score = len(hits) + len(hits) / (len(words) + 1)
                 found.append(Retrieved(skill, score, f"the instruction says {', '.join(hits)}"))
-        yield from sorted(found, key=lambda retrieved: (-retrieved.score, retrieved.skill.id))
+        found.sort(key=lambda retrieved: (-retrieved.score, retrieved.skill.id))
+        yield from (item for item in found if item.skill.task_type == found[0].skill.task_type)
         yield from _general(candidates, "" if found else "; no keyword of a task skill is in the instruction")
 
 
@@ -172,17 +175,13 @@ class BM25Retriever(LibraryRetriever):
         self, library: Library, *, count_tokens: TokenCounter | None = None, include_shadow: bool = False
     ) -> None:
         super().__init__(library, count_tokens=count_tokens, include_shadow=include_shadow)
-        self._index = lru_cache(maxsize=16)(self._build)
+        self._index = lru_cache(maxsize=16)(_index)
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         index = self._index(candidates)
         found = index.search(task.instruction, len(candidates))
         for number, score in zip(found, index.scores(task.instruction, len(candidates)), strict=True):
             yield Retrieved(candidates[number], score, "shares words with the instruction")
-
-    @staticmethod
-    def _build(skills: tuple[Skill, ...]) -> SearchIndex:
-        return SearchIndex.build([(skill.id, _document(skill)) for skill in skills], progress=False)
 
 
 class EmbeddingRetriever(LibraryRetriever):
@@ -255,6 +254,26 @@ class NoneRetriever(LibraryRetriever):
 def keywords(skill: Skill) -> tuple[str, ...]:
     """Return the words and phrases of the field `keywords` of a skill's metadata, which commas separate."""
     return tuple(filter(None, (word.strip() for word in skill.metadata.get("keywords", "").split(","))))
+
+
+def search_skills(library: Library, query: str, *, k: int, suite: str | None = None) -> tuple[tuple[Skill, float], ...]:
+    """Return the active skills that share words with a query, with their BM25 scores, best first.
+
+    Args:
+        library: where to look.
+        query: any words.
+        k: how many at most.
+        suite: only skills of this suite.
+
+    Raises:
+        UnknownName: the library has no skills for the suite.
+    """
+    suites = library.suites if suite is None else (suite,)
+    skills = tuple(skill for name in suites for skill in library.select(name))
+    index = _index(skills)
+    return tuple(
+        (skills[number], score) for number, score in zip(index.search(query, k), index.scores(query, k), strict=True)
+    )
 
 
 def sentence_encoder(model: str) -> Encoder:
@@ -343,6 +362,10 @@ def make_retriever(name: str, library: Library, **settings: Any) -> Retriever:
 
 def _general(candidates: tuple[Skill, ...], remark: str = "") -> Iterable[Retrieved]:
     return (Retrieved(skill, 0.0, f"general{remark}") for skill in candidates if skill.task_type is None)
+
+
+def _index(skills: tuple[Skill, ...]) -> SearchIndex:
+    return SearchIndex.build([(skill.id, _document(skill)) for skill in skills], progress=False)
 
 
 def _document(skill: Skill) -> str:

@@ -73,6 +73,12 @@ def test_keyword_ranks_by_how_much_is_said():
     assert names(retrieve("keyword", make_task(instruction="lift it"))) == ["bend-knees", "grip", "breathe"]
 
 
+def test_keyword_settles_on_one_type():
+    task = make_task(instruction="push the crate and lift it")
+    assert names(retrieve("keyword", task)) == ["grip", "bend-knees", "breathe"]
+    assert names(retrieve("keyword", make_task(instruction="push the hat, lift it"))) == ["lean", "breathe"]
+
+
 def test_keyword_says_when_nothing_matched():
     found = retrieve("keyword", make_task(instruction="that is pushing it"))
     assert names(found) == ["breathe"]
