@@ -14,7 +14,6 @@ A strategy of your own is a `LibraryRetriever` with a `_rank`, or anything with 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import random
 import re
@@ -30,13 +29,13 @@ from sdar_envs import Task
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.search_qa.engines.encoder import Encoder
 from sdar_skills.library import Library
 from sdar_skills.skill import Retrieved, Retriever, Skill, Status
 
 __all__ = [
     "BM25Retriever",
     "EmbeddingRetriever",
-    "Encoder",
     "FullRetriever",
     "KeywordRetriever",
     "LibraryRetriever",
@@ -50,14 +49,10 @@ __all__ = [
     "register_retriever",
     "retriever_names",
     "search_skills",
-    "sentence_encoder",
 ]
 
 TokenCounter = Callable[[str], int]
 """Returns how many tokens a text takes, by the tokenizer of the model that will read it."""
-
-Encoder = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
-"""Returns one vector for each text: (texts, dimensions)."""
 
 
 class LibraryRetriever:
@@ -189,7 +184,8 @@ class EmbeddingRetriever(LibraryRetriever):
 
     Args:
         library: where the skills come from.
-        encoder: makes vectors of texts, such as `sentence_encoder("...")`.
+        encoder: makes vectors of texts: `sdar_envs.search_qa.engines.encoder.sentence_encoder(name)`, or a function
+            from n texts to (n, d) numbers.
         count_tokens: measures a skill's text; needed for token budgets.
         include_shadow: return skills on trial, too.
     """
@@ -198,29 +194,21 @@ class EmbeddingRetriever(LibraryRetriever):
         self,
         library: Library,
         *,
-        encoder: Encoder,
+        encoder: Encoder | Callable[[Sequence[str]], Any],
         count_tokens: TokenCounter | None = None,
         include_shadow: bool = False,
     ) -> None:
         super().__init__(library, count_tokens=count_tokens, include_shadow=include_shadow)
-        self._encoder = encoder
-        self._skills = lru_cache(maxsize=16)(lambda skills: self._encode([_document(skill) for skill in skills]))
-        self._query = lru_cache(maxsize=4096)(lambda text: self._encode([text])[0])
+        made = encoder if isinstance(encoder, Encoder) else Encoder("of the retriever", encoder)
+        self._skills = lru_cache(maxsize=16)(
+            lambda skills: _unit(made.passages([_document(skill) for skill in skills]))
+        )
+        self._query = lru_cache(maxsize=4096)(lambda text: _unit(made.queries([text]))[0])
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         scores = self._skills(candidates) @ self._query(task.instruction)
         for number in np.argsort(-scores, kind="stable").tolist():
             yield Retrieved(candidates[number], float(scores[number]), "is close in meaning to the instruction")
-
-    def _encode(self, texts: list[str]) -> NDArray[np.float64]:
-        vectors = np.asarray(self._encoder(texts), dtype=np.float64)
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            raise InvalidOption(
-                f"the encoder returned an array of shape {vectors.shape} for {len(texts)} texts; wanted one vector of "
-                "finite numbers for each: (texts, dimensions)."
-            )
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.where(lengths == 0, 1.0, lengths), dtype=np.float64)
 
 
 class RandomRetriever(LibraryRetriever):
@@ -274,29 +262,6 @@ def search_skills(library: Library, query: str, *, k: int, suite: str | None = N
     return tuple(
         (skills[number], score) for number, score in zip(index.search(query, k), index.scores(query, k), strict=True)
     )
-
-
-def sentence_encoder(model: str) -> Encoder:
-    """Return an encoder of the sentence-transformers package.
-
-    Args:
-        model: name or folder of one of its models.
-
-    Raises:
-        ModuleNotFoundError: the package is not installed.
-    """
-    try:
-        sentence_transformers = importlib.import_module("sentence_transformers")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the encoder needs sentence-transformers: pip install 'sdar-envs[embedding]'", name=error.name
-        ) from error
-    encoder = sentence_transformers.SentenceTransformer(model)
-
-    def encode(texts: Sequence[str]) -> NDArray[np.floating[Any]]:
-        return np.asarray(encoder.encode(list(texts), show_progress_bar=False))
-
-    return encode
 
 
 _RETRIEVERS: dict[str, Callable[..., Retriever]] = {
@@ -366,6 +331,11 @@ def _general(candidates: tuple[Skill, ...], remark: str = "") -> Iterable[Retrie
 
 def _index(skills: tuple[Skill, ...]) -> SearchIndex:
     return SearchIndex.build([(skill.id, _document(skill)) for skill in skills], progress=False)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float64)
+    return np.asarray(vectors / np.where(lengths == 0, 1.0, lengths), dtype=np.float64)
 
 
 def _document(skill: Skill) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from skill_toys import make_skill, make_task
 
 import sdar_skills.retrievers
 from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.search_qa.engines.encoder import Encoder
 from sdar_skills import Library, LibraryRetriever, Retrieved, make_retriever, register_retriever, retriever_names
-from sdar_skills.retrievers import fit_budget, sentence_encoder
+from sdar_skills.retrievers import fit_budget
 
 LIBRARY = Library(
     [
@@ -132,7 +132,7 @@ def test_embedding_encodes_skills_and_instructions_once():
 
 @pytest.mark.parametrize("wrong", [lambda t: np.zeros(3), lambda t: np.zeros((1, 2)), lambda t: [[np.nan]] * len(t)])
 def test_a_wrong_encoder_is_refused(wrong):
-    with pytest.raises(InvalidOption, match=r"the encoder returned an array of shape .* wanted one vector"):
+    with pytest.raises(InvalidOption, match=r"the encoder 'of the retriever' made an array of shape .* wanted"):
         make_retriever("embedding", LIBRARY, encoder=wrong).retrieve(make_task(), 1, None, RNG)
 
 
@@ -240,7 +240,14 @@ def test_a_strategy_of_ones_own_gets_a_name(monkeypatch):
         register_retriever("backwards", LibraryRetriever)
 
 
-def test_the_encoder_names_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'sdar-envs\[embedding\]'"):
-        sentence_encoder("any")
+def test_an_encoder_with_prefixes_is_used_as_it_wants():
+    seen = []
+
+    def encode(texts):
+        seen.extend(texts)
+        return letters(texts)
+
+    encoder = Encoder("e5", encode, query_prefix="query: ", passage_prefix="passage: ")
+    make_retriever("embedding", LIBRARY, encoder=encoder).retrieve(make_task(), 1, None, RNG)
+    assert sorted({text.partition(": ")[0] for text in seen}) == ["passage", "query"]
+    assert seen[-1] == "query: lift the box."
