@@ -219,6 +219,23 @@ def test_choose_when_options_are_kept_and_lost():
         assert visit.chosen == {}
 
 
+@claim(
+    CHOOSE,
+    'one that shares its words counts too: "large" for "large tall", "6 ounce (pack of 2)" for "6 ounce (pack of 6)". '
+    '"2 pack" for "10 pack" does not.',
+)
+@pytest.mark.parametrize(
+    ("clicked", "wanted", "counts"),
+    [
+        ("large", "large tall", True),
+        ("6 ounce (pack of 2)", "6 ounce (pack of 6)", True),
+        ("2 pack", "10 pack", False),
+    ],
+)
+def test_choose_values_that_share_their_words_count(clicked, wanted, counts):
+    assert bool(matched_options([clicked], (("size", wanted),))) == counts
+
+
 @claim(CHOOSE, "an episode that ends without a purchase scores nothing")
 def test_choose_no_purchase_no_score():
     visit = Visit(wishes()[0])
@@ -524,6 +541,11 @@ def test_beauty_options():
     assert option_counts("beauty")[0] == pytest.approx(1 / 3, abs=0.02)
     named = [goal for goal in of("beauty") if goal.options]
     assert sum(bool(names(goal) & {"color", "size", "scent"}) for goal in named) / len(named) > 0.85
+
+
+@claim(BEAUTY, "A bare other amount does not count: 8 fl oz is not 16 fl oz.")
+def test_beauty_amounts_must_agree():
+    assert not matched_options(["8 fl oz"], (("size", "16 fl oz"),))
 
 
 @claim(

@@ -76,7 +76,7 @@ def test_what_no_panel_is():
         measure(SKILLS, [make_task(suite="other")], "task_type")
 
 
-@pytest.mark.parametrize(("env_id", "split"), [("sdar/ALFWorld-v0", "valid_unseen"), ("sdar/WebShop-v0", "test")])
+@pytest.mark.parametrize(("env_id", "split"), [("sdar/ALFWorld-v0", "valid_unseen"), ("sdar/WebShop-v0", "test"), ("sdar/SearchQA-v0", "test")])
 def test_our_skills_have_no_gaps(env_id, split):
     tasks = sdar_envs.tasks(env_id, split=split)
     library = Library.load()
