@@ -164,7 +164,10 @@ class KeywordRetriever(LibraryRetriever):
 
 
 class BM25Retriever(LibraryRetriever):
-    """All skills of the suite by the words that they share with the instruction; those that share none are left out."""
+    """All skills of the suite by the words that they share with the instruction, then the general ones that share none.
+
+    `why` says of the latter that they share none.
+    """
 
     def __init__(
         self, library: Library, *, count_tokens: TokenCounter | None = None, include_shadow: bool = False
@@ -177,6 +180,8 @@ class BM25Retriever(LibraryRetriever):
         found = index.search(task.instruction, len(candidates))
         for number, score in zip(found, index.scores(task.instruction, len(candidates)), strict=True):
             yield Retrieved(candidates[number], score, "shares words with the instruction")
+        rest = tuple(skill for number, skill in enumerate(candidates) if number not in found)
+        yield from _general(rest, "; shares no word with the instruction")
 
 
 class EmbeddingRetriever(LibraryRetriever):

@@ -1,16 +1,20 @@
-"""What the Search-QA skills say is what the environment does, on a corpus of a dozen passages."""
+"""What the Search-QA skills say is what the environment does, on a dozen passages and on the embedded facts."""
 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from typing import Any
 
 import pytest
 from claims import claim
 
+from sdar_envs.search_qa.embedded import passages, questions
+from sdar_envs.search_qa.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.index import bm25_over
 from sdar_envs.search_qa.retrieval import Passage
-from sdar_envs.search_qa.scoring import exact_match
+from sdar_envs.search_qa.scoring import exact_match, normalize
 
 FACTS = [
     ("Peru: capital", "Lima is the capital of Peru."),
@@ -34,8 +38,8 @@ def make(tmp_path_factory):
     folder = tmp_path_factory.mktemp("questions")
     row = {"id": "0", "question": QUESTION, "golden_answers": ANSWERS, "data_source": "nq"}
     (folder / "test.jsonl").write_text(json.dumps(row) + "\n")
-    passages = [Passage(str(i), f'"{title}"\n{text}') for i, (title, text) in enumerate(FACTS)]
-    retriever = bm25_over(passages, "claims")
+    dozen = [Passage(str(i), f'"{title}"\n{text}') for i, (title, text) in enumerate(FACTS)]
+    retriever = bm25_over(dozen, "claims")
 
     def make() -> SearchQAEnv:
         env = SearchQAEnv(data="official", data_dir=str(folder), split="test", retriever=retriever)
@@ -156,6 +160,70 @@ def test_answer_spelling_counts():
     assert exact_match("Emile Zola", ["Émile Zola"]) == 0.0
     assert exact_match("fifty", ["50"]) == 0.0
     assert exact_match("22294", ["22,294"]) == 1.0
+
+
+# -- on the embedded facts --------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def facts() -> Bm25Retriever:
+    return bm25_over(list(passages()), "facts")
+
+
+def sample(kind: str) -> list[dict[str, Any]]:
+    of_kind = [question for question in questions("test") if question["metadata"]["type"] == kind]
+    return of_kind[:: len(of_kind) // 200]
+
+
+def found(query: str, k: int = 3) -> list[str]:
+    (hits,) = facts().search([query], k)
+    return [hit.passage.id for hit in hits]
+
+
+def reads_answer(question: dict[str, Any], query: str) -> bool:
+    (hits,) = facts().search([query], 3)
+    texts = [normalize(hit.passage.contents) for hit in hits]
+    return any(normalize(answer) in text for answer in question["golden_answers"] for text in texts)
+
+
+def hops(question: dict[str, Any]) -> list[tuple[str, str]]:
+    return list(zip(question["metadata"]["queries"], question["metadata"]["supporting"], strict=True))
+
+
+@claim("search_qa/find-one-fact", "the question's own words find it in nine of ten cases")
+def test_fact_the_questions_words_find_it():
+    asked = sample("direct_retrieval")
+    share = sum(reads_answer(question, question["question"]) for question in asked) / len(asked)
+    assert share == pytest.approx(0.9, abs=0.05)
+
+
+@claim("search_qa/look-up-a-property", "The passage about it nearly always comes first.")
+def test_property_and_name_find_it_first():
+    asked = sample("entity_attribute_lookup")
+    assert sum(found(query, 1) == [passage] for q in asked for query, passage in hops(q)) / len(asked) > 0.95
+
+
+@claim(
+    "search_qa/take-one-hop-at-a-time",
+    "The question itself as a search hardly ever finds the answer, because no passage holds both facts.",
+)
+def test_hops_the_question_itself_finds_nothing():
+    asked = sample("multi_hop_reasoning")
+    assert sum(reads_answer(question, question["question"]) for question in asked) / len(asked) < 0.12
+    for question in asked:
+        assert 2 <= len(hops(question)) <= 3
+        assert all(passage in found(query) for query, passage in hops(question))
+
+
+@claim("search_qa/compare-two-things", "Both names in one search bring both values in six of ten cases only.")
+def test_compare_two_searches_are_sure():
+    asked = sample("compare")
+    both = sum({passage for _, passage in hops(q)} <= set(found(q["question"])) for q in asked) / len(asked)
+    assert both == pytest.approx(0.6, abs=0.08)
+    assert all(passage in found(query) for question in asked for query, passage in hops(question))
+
+
+# -- on the dozen passages --------------------------------------------------------------------
 
 
 @claim("search_qa/find-one-fact", "Search with the rare words of the question", "the fact may stand in a passage about")

@@ -7,6 +7,7 @@ from skill_toys import make_skill, make_task
 
 import sdar_envs
 from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.search_qa.embedded import questions
 from sdar_skills import Library, make_retriever
 from sdar_skills.coverage import measure_coverage
 
@@ -62,7 +63,7 @@ def test_too_small_a_k_leaves_skills_unreached():
 
 
 def test_a_task_without_any_skill_is_a_gap():
-    found = measure(SKILLS, [make_task("lift", "zzz")], "bm25")
+    found = measure(SKILLS[:2], [make_task("lift", "zzz")], "bm25")
     assert found.tasks_without_skill == {"bm25": 1}
     assert found.has_gaps
 
@@ -76,12 +77,22 @@ def test_what_no_panel_is():
         measure(SKILLS, [make_task(suite="other")], "task_type")
 
 
-@pytest.mark.parametrize(("env_id", "split"), [("sdar/ALFWorld-v0", "valid_unseen"), ("sdar/WebShop-v0", "test"), ("sdar/SearchQA-v0", "test")])
-def test_our_skills_have_no_gaps(env_id, split):
-    tasks = sdar_envs.tasks(env_id, split=split)
+PANELS = {
+    "alfworld": lambda: sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_unseen"),
+    "webshop": lambda: sdar_envs.tasks("sdar/WebShop-v0", split="test"),
+    "search_qa": lambda: [
+        make_task(question["metadata"]["type"], question["question"], "search_qa") for question in questions("test")
+    ],
+}
+
+
+@pytest.mark.parametrize("suite", list(PANELS))
+def test_our_skills_have_no_gaps(suite):
+    tasks = PANELS[suite]()
     library = Library.load()
     retrievers = {name: make_retriever(name, library) for name in ("task_type", "keyword", "bm25")}
     found = measure_coverage(library, tasks, retrievers, k=6)
+    assert found.suite == suite
     assert found.types_without_skill == ()
     assert found.unreached == ()
     assert found.tasks_of_own_type["task_type"] == len(tasks)

@@ -101,11 +101,13 @@ def test_keyword_matches_whole_words_only(word, instruction):
     assert ("a" in found) == whole
 
 
-def test_bm25_ranks_by_shared_words_and_leaves_out_the_rest():
+def test_bm25_ranks_by_shared_words_and_leaves_out_other_task_skills():
     found = retrieve("bm25", make_task("lift", "lean on the wardrobe and breathe"))
     assert names(found) == ["lean", "breathe"]
     assert found[0].score > found[1].score > 0
-    assert retrieve("bm25", make_task("lift", "zzz")) == ()
+    found = retrieve("bm25", make_task("lift", "zzz"))
+    assert [(item.skill.name, item.score) for item in found] == [("breathe", 0.0)]
+    assert found[0].why == "general; shares no word with the instruction"
 
 
 def test_embedding_ranks_by_cosine():
