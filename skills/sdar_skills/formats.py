@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.storage import write_atomic
+from sdar_skills.retrievers import keywords
 from sdar_skills.skill import Skill
 from sdar_skills.suites import TASK_TYPES
 
@@ -194,7 +195,7 @@ def export_sdar(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
         files[key] = file
         if kind is not None:
             types[kind] = key
-        words = [word for skill in members for word in _keywords(skill)]
+        words = [word for skill in members for word in keywords(skill)]
         if words:
             hints[key] = list(dict.fromkeys(words))
         # A description that an import made says nothing; one that somebody wrote is lost.
@@ -448,10 +449,6 @@ def _sentence(text: str) -> str:
     """Return a description: at most 1,024 characters, on one line."""
     text = " ".join(text.split())
     return text if len(text) <= 1024 else f"{text[:1021]}..."
-
-
-def _keywords(skill: Skill) -> list[str]:
-    return [word.strip() for word in skill.metadata.get("keywords", "").split(",") if word.strip()]
 
 
 def _lost(skill: Skill, kept: set[str], *more: str) -> list[str]:
