@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from sdar_envs.errors import InvalidOption
@@ -21,9 +21,11 @@ __all__ = [
     "DEFAULT_STYLE",
     "STYLES",
     "ParsedCompletion",
+    "PromptParts",
     "PromptStyle",
     "Turn",
     "parse_completion",
+    "prompt_parts",
     "render_completion",
     "render_messages",
     "style_for",
@@ -72,6 +74,40 @@ class PromptStyle:
     refuse_cjk: bool = True
     max_characters: int | None = None
     parse: Callable[[str], ParsedCompletion] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """One turn's prompt before its paragraphs are joined, so that something can be put between them.
+
+    Attributes:
+        before: the role and the task.
+        past: all past turns of the episode, oldest first, with each action as the model wrote it.
+        history_length: how many of the latest turns are shown.
+        after: the observation, the commands and the answer format.
+        system: text of a system message; None for none.
+    """
+
+    before: tuple[str, ...]
+    past: tuple[Turn, ...]
+    history_length: int
+    after: tuple[str, ...]
+    system: str | None = None
+
+    @property
+    def shown_turns(self) -> int:
+        """How many past turns the prompt shows."""
+        return min(self.history_length, len(self.past))
+
+    def messages(self, inserted: Sequence[str] = ()) -> list[dict[str, str]]:
+        """Return the chat messages: a user message, after a system message if there is one.
+
+        Args:
+            inserted: paragraphs to put between the task and the past.
+        """
+        paragraphs = (*self.before, *inserted, *_history(self.past, self.history_length), *self.after)
+        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*messages, {"role": "user", "content": "\n\n".join(paragraphs)}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +190,30 @@ def render_messages(
     history_length: int = 2,
     system: str | None = None,
 ) -> list[dict[str, str]]:
-    """Return the chat messages of one turn: a user message, after a system message if `system` is given.
+    """Return the chat messages of one turn: the joined `prompt_parts` of the same arguments.
+
+    Returns:
+        `{"role": ..., "content": ...}` for each message. Equal arguments give equal messages.
+
+    Raises:
+        InvalidOption: `history_length` is negative.
+    """
+    return prompt_parts(
+        style, instruction, history, observation, admissible_commands, history_length=history_length, system=system
+    ).messages()
+
+
+def prompt_parts(
+    style: PromptStyle,
+    instruction: str,
+    history: Sequence[Turn],
+    observation: str,
+    admissible_commands: Sequence[str],
+    *,
+    history_length: int = 2,
+    system: str | None = None,
+) -> PromptParts:
+    """Return the parts of one turn's prompt.
 
     The task is said once: its line is left out while the observation itself contains the instruction (case and
     spacing aside), as the first observation of ALFWorld does. At later turns it is always there, also while
@@ -168,9 +227,6 @@ def render_messages(
         admissible_commands: `info["admissible_commands"]`; listed one per line in this order.
         history_length: how many of the latest turns to show.
         system: text for a system message.
-
-    Returns:
-        `{"role": ..., "content": ...}` for each message. Equal arguments give equal messages.
 
     Raises:
         InvalidOption: `history_length` is negative.
@@ -189,12 +245,11 @@ def render_messages(
     if style.list_commands and commands:
         after.append("Commands you can give now:\n" + "\n".join(commands))
     after.append(_answer_format(style))
-    past = _history(style, history, history_length)
-    content = "\n\n".join(before + past + after)
-    if style.max_characters is not None and len(content) > style.max_characters:
-        content = "\n\n".join(before + _history(style, history, 0) + after)
-    messages = [] if system is None else [{"role": "system", "content": system}]
-    return [*messages, {"role": "user", "content": content}]
+    past = tuple(Turn(turn.observation, _shown(style, turn.action)) for turn in history)
+    parts = PromptParts(tuple(before), past, history_length, tuple(after), system)
+    if style.max_characters is not None and len(parts.messages()[-1]["content"]) > style.max_characters:
+        return replace(parts, history_length=0)
+    return parts
 
 
 def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled: str = "") -> ParsedCompletion:
@@ -257,13 +312,13 @@ def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
     return text
 
 
-def _history(style: PromptStyle, history: Sequence[Turn], length: int) -> list[str]:
+def _history(history: Sequence[Turn], length: int) -> list[str]:
     """Return the paragraphs on the past: none at the first turn."""
     if not history:
         return []
     start = max(0, len(history) - length)
     shown = [
-        f"Turn {number}, observation: {turn.observation}\nTurn {number}, action: {_shown(style, turn.action)}"
+        f"Turn {number}, observation: {turn.observation}\nTurn {number}, action: {turn.action}"
         for number, turn in enumerate(history[start:], start + 1)
     ]
     taken = f"Steps taken so far: {len(history)}."

@@ -29,6 +29,7 @@ HEAVY = (
     "torch",
     "transformers",
     "uvicorn",
+    "yaml",
 )
 SECONDS = 0.5
 

@@ -13,6 +13,7 @@ from sdar_envs.prompt import (
     PromptStyle,
     Turn,
     parse_completion,
+    prompt_parts,
     render_completion,
     render_messages,
 )
@@ -286,3 +287,16 @@ def test_styles_are_read_only_and_name_suites():
     assert set(STYLES) >= {"alfworld"}
     with pytest.raises(TypeError):
         STYLES["x"] = DEFAULT_STYLE
+
+
+def test_parts_are_what_is_joined():
+    history = [Turn("a room", "search[x]"), Turn("a page", "search[y]")]
+    arguments = (SEARCH, "who?", history, "a text", [])
+    parts = prompt_parts(*arguments, history_length=1, system="Be brief.")
+    assert parts.messages() == render_messages(*arguments, history_length=1, system="Be brief.")
+    assert (parts.shown_turns, dataclasses.replace(parts, history_length=9).shown_turns) == (1, 2)
+    # As the model wrote it.
+    assert parts.past[0].action == "<search>x</search>"
+    whole = parts.messages(["one", "two"])[1]["content"]
+    assert "Your task: who?\n\none\n\ntwo\n\nSteps taken so far: 2." in whole
+    assert whole.replace("one\n\ntwo\n\n", "") == parts.messages()[1]["content"]

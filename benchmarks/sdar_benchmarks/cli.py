@@ -1,4 +1,4 @@
-"""The command line: `sdar list | info | play | eval | compare | report | view | leaderboard | bench | index | serve`.
+"""The command line of `sdar`: environments, evaluation, reports, skills and servers.
 
 This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
 of environments are passed on by name, whatever they are: the environment says what it accepts.
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; None for those of the process.
 
     Returns:
-        The exit status: 0, or 2 if something that was asked for cannot be done.
+        The exit status: 0; 1 if a check found something; 2 if something that was asked for cannot be done.
     """
     parser = _parser()
     args = parser.parse_args(argv)
@@ -116,11 +116,84 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(env_options=())
 
     _add_index(commands.add_parser("index", help="make passages searchable, and search them"))
+
+    command = commands.add_parser("skills", help="what teachers may read: list, search, check, import, export")
+    command.set_defaults(env_options=())
+    _add_skills(command.add_subparsers(dest="action", required=True, metavar="ACTION"))
     return parser
 
 
 def _add_root(action: argparse.ArgumentParser) -> None:
     action.add_argument("--root", default=".", metavar="DIR", help="the repository (default: the current folder)")
+
+
+def _add_skills(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommands of `sdar skills`."""
+    action = actions.add_parser("list", help="all skills, or those of a suite")
+    action.add_argument("--suite", metavar="NAME", help="only this suite, such as alfworld")
+    _add_library(action)
+
+    action = actions.add_parser("show", help="one skill as a SKILL.md file")
+    action.add_argument("skill", metavar="SKILL", help="its id, such as alfworld/carry-one-thing")
+    _add_library(action)
+
+    action = actions.add_parser("search", help="skills that share words with a text")
+    action.add_argument("words", nargs="+", metavar="WORD")
+    action.add_argument("--suite", metavar="NAME", help="only this suite")
+    action.add_argument("-k", type=int, default=5, metavar="N", help="how many at most (default: %(default)s)")
+    _add_library(action)
+
+    action = actions.add_parser("check", help="what each task gets, and what is missing; status 1 if something is")
+    action.add_argument("--suite", required=True, metavar="NAME", help="such as alfworld")
+    action.add_argument("--limit", type=int, metavar="N", help="only the first N tasks of the split (default: all)")
+    action.add_argument(
+        "--strategy", action="append", metavar="NAME", help="may be repeated (default: task_type, keyword and bm25)"
+    )
+    action.add_argument("-k", type=int, default=6, metavar="N", help="skills for a task (default: %(default)s)")
+    action.add_argument("--summary", action="store_true", help="do not print the tasks one by one")
+    _add_library(action)
+    options = [
+        action.add_argument("--split", metavar="NAME", help="part of the tasks (default: the environment's)"),
+        action.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
+        action.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
+    ]
+    action.set_defaults(env_options=tuple(option.dest for option in options))
+
+    action = actions.add_parser("import", help="make SKILL.md files of another collection")
+    action.add_argument("source", metavar="PATH", help="a folder with skill_mapping.json (sdar), or a file (skillrl)")
+    action.add_argument("--format", choices=["sdar", "skillrl"], required=True)
+    action.add_argument("--suite", required=True, metavar="NAME", help="what the skills are for, such as alfworld")
+    action.add_argument(
+        "--output", required=True, metavar="DIR", help="where the files go: DIR/<suite>/<name>/SKILL.md"
+    )
+    action.add_argument(
+        "--task-type",
+        type=_translation,
+        action="append",
+        default=[],
+        metavar="THEIRS=OURS",
+        help="what a kind of task in the source is here, or general; may be repeated",
+    )
+
+    action = actions.add_parser("export", help="write the active skills of a suite in another format")
+    action.add_argument("target", metavar="PATH", help="a new folder (sdar) or file (skillrl)")
+    action.add_argument("--format", choices=["sdar", "skillrl"], required=True)
+    action.add_argument("--suite", required=True, metavar="NAME", help="which skills")
+    _add_library(action)
+
+
+def _add_library(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--library", action="append", default=[], metavar="DIR", help="a folder of skills, too; may be repeated"
+    )
+    action.add_argument("--no-builtin", action="store_true", help="without the skills of this package")
+
+
+def _translation(text: str) -> tuple[str, str]:
+    theirs, equals, ours = text.partition("=")
+    if not (theirs and equals and ours):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form THEIRS=OURS, such as comparison=compare")
+    return theirs, ours
 
 
 def _add_address(command: argparse.ArgumentParser, *, port: int) -> None:

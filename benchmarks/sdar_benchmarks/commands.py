@@ -23,6 +23,7 @@ from sdar_benchmarks.eval_command import compare_command, eval_command
 from sdar_benchmarks.indexes import index
 from sdar_benchmarks.play import Player, choose_reader
 from sdar_benchmarks.results_commands import bench_command, leaderboard_command, report_command, view_command
+from sdar_benchmarks.skills_commands import ACTIONS
 from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
@@ -41,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
             the environment's; those of them that are None were not given.
 
     Returns:
-        The exit status: 0, 2 if something that was asked for cannot be done, 130 if interrupted.
+        The exit status: 0, 1 if a check found something, 2 if something that was asked for cannot be done, 130 if
+        interrupted.
     """
-    commands: Mapping[str, Callable[[argparse.Namespace, Mapping[str, Any]], None]] = {
+    commands: Mapping[str, Callable[[argparse.Namespace, Mapping[str, Any]], int | None]] = {
         "list": _list,
         "info": _info,
         "play": _play,
@@ -55,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
         "bench": bench_command,
         "serve": _serve,
         "index": index,
+        "skills": _skills,
     }
     env_kwargs = dict(getattr(args, "settings", []))
     env_kwargs |= {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}
     try:
-        commands[args.command](args, env_kwargs)
+        status = commands[args.command](args, env_kwargs) or 0
         sys.stdout.flush()
     except (SdarError, gym.error.Error) as error:
         # An error is one line, whatever its message is made of.
@@ -76,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: the output cannot be written ({error})", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    return 0
+    return status
 
 
 def _list(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
@@ -155,6 +158,10 @@ def _retriever_server(args: argparse.Namespace) -> tuple[str, Callable[..., None
 
         retriever = open_index(args.index)
     return "Retriever", partial(serve_retriever, retriever, host=args.host, port=args.port, topk=args.topk)
+
+
+def _skills(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
+    return ACTIONS[args.action](args, env_kwargs)
 
 
 def _text_env(env_id: str, env_kwargs: Mapping[str, Any]) -> TextEnv[Any]:

@@ -1,0 +1,281 @@
+"""The privileged teacher context: the student's prompt with skills in it.
+
+    prompt = prompt_parts(style_for(task.id), instruction, history, observation, commands)
+    student = prompt.messages()
+    context = teacher_context(prompt, retrieved)
+    teacher = context.messages
+
+The student's text is never changed. Where the skills stand is the placement:
+
+- `user` (default): in the user message, between the task and the history;
+- `system`: at the end of the system message, which is made if there is none;
+- `legacy_prefix`: as raw text before the rendered chat, outside of any message. Only for parity with SDAR's code, which
+  does that; `TeacherContext.render` joins the two.
+
+What is too long for a token budget gives way whole and in this order: the skills, worst first, but not the best; the
+history, oldest turn first. If that is not enough, it is an error: the observation, the task, the answer format and the
+best skill never go. Every drop is in the record, from which the context can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from sdar_envs.core import is_integer
+from sdar_envs.errors import CorruptData, InvalidOption, SdarError, did_you_mean
+from sdar_envs.prompt import PromptParts
+from sdar_skills.library import Library
+from sdar_skills.retrievers import TokenCounter
+from sdar_skills.skill import Retrieved, Skill
+
+__all__ = [
+    "ContextTooLong",
+    "Messages",
+    "Placement",
+    "Render",
+    "SkillUse",
+    "TeacherContext",
+    "legacy_prefix",
+    "rebuild_context",
+    "skill_block",
+    "teacher_context",
+    "teacher_messages",
+]
+
+Placement = Literal["user", "system", "legacy_prefix"]
+"""Where the skills stand."""
+
+Messages = list[dict[str, str]]
+"""Chat messages: `{"role": ..., "content": ...}` each."""
+
+Render = Callable[[Messages], str]
+"""Makes of messages the text that the model reads: the tokenizer's chat template with the generation prompt."""
+
+
+class ContextTooLong(SdarError, ValueError):
+    """A teacher context does not fit its token budget, with all that may be dropped dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkillUse:
+    """Which text of which skill was used."""
+
+    id: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherContext:
+    """What a teacher reads at one turn, and how it came about.
+
+    Attributes:
+        messages: the chat messages.
+        prefix: raw text before the rendered chat; empty unless the placement is `legacy_prefix`.
+        placement: where the skills stand.
+        skills: the skills shown, best first.
+        dropped_skills: those that had to give way, in their order of rank.
+        dropped_turns: how many past turns that the student sees had to give way.
+        tokens: length of the rendered context; None if there was no budget.
+        token_budget: what it may be; None if there was none.
+    """
+
+    messages: Messages
+    prefix: str
+    placement: Placement
+    skills: tuple[SkillUse, ...]
+    dropped_skills: tuple[SkillUse, ...] = ()
+    dropped_turns: int = 0
+    tokens: int | None = None
+    token_budget: int | None = None
+
+    def render(self, render: Render) -> str:
+        """Return the text that the teacher reads.
+
+        Args:
+            render: makes it of the messages, such as
+                `lambda messages: tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)`.
+        """
+        return self.prefix + render(self.messages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a dictionary of JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> TeacherContext:
+        """Make the record again from `to_json`'s dictionary, read from JSON or not."""
+        uses = {name: tuple(SkillUse(**use) for use in fields[name]) for name in ("skills", "dropped_skills")}
+        messages = [dict(message) for message in fields["messages"]]
+        return cls(**{**fields, **uses, "messages": messages})
+
+
+def skill_block(skills: Sequence[Skill]) -> str:
+    """Return what a teacher reads of skills: a line that introduces them, then each with its name as a heading."""
+    return "\n\n".join(
+        ["What is known about tasks of this kind:", *(f"### {skill.name}\n{skill.text}" for skill in skills)]
+    )
+
+
+def legacy_prefix(skills: Sequence[Skill]) -> str:
+    """Return the raw text that SDAR's code puts before the rendered chat; nothing if there are no skills."""
+    texts = "\n\n".join(skill.text for skill in skills)
+    return f"[Privileged Skill Information]\n{texts}\n\n" if skills else ""
+
+
+def teacher_messages(
+    messages: PromptParts | Sequence[Mapping[str, str]], skills: Sequence[Skill], placement: Placement = "user"
+) -> Messages:
+    """Return chat messages with skills in them. Without skills they are the student's.
+
+    Args:
+        messages: the student's prompt (`sdar_envs.prompt.prompt_parts`), or any chat messages.
+        skills: what to show, best first.
+        placement: `user` needs a `PromptParts`, because messages do not tell where the task ends; with
+            `legacy_prefix` the messages stay the student's, and `legacy_prefix(skills)` is what precedes them.
+
+    Raises:
+        InvalidOption: there is no such placement, or it needs a `PromptParts`.
+    """
+    _check_placement(placement)
+    if isinstance(messages, PromptParts):
+        if placement == "user":
+            return messages.messages([skill_block(skills)] if skills else [])
+        chat = messages.messages()
+    else:
+        chat = [dict(message) for message in messages]
+        if placement == "user" and skills:
+            raise InvalidOption(
+                "placement is 'user', but plain messages do not tell where the task ends: pass "
+                "sdar_envs.prompt.prompt_parts(...) or a PromptParts of yours, or choose placement='system'."
+            )
+    if placement != "system" or not skills:
+        return chat
+    if chat and chat[0]["role"] == "system":
+        return [{**chat[0], "content": f"{chat[0]['content']}\n\n{skill_block(skills)}"}, *chat[1:]]
+    return [{"role": "system", "content": skill_block(skills)}, *chat]
+
+
+def teacher_context(
+    prompt: PromptParts,
+    skills: Sequence[Retrieved] | Sequence[Skill],
+    placement: Placement = "user",
+    *,
+    token_budget: int | None = None,
+    count_tokens: TokenCounter | None = None,
+    render: Render | None = None,
+    require_skill: bool = True,
+) -> TeacherContext:
+    """Make the teacher's context of one turn.
+
+    Args:
+        prompt: the student's prompt.
+        skills: what was retrieved, best first. None at all gives a context equal to the student's.
+        placement: where they stand.
+        token_budget: tokens that the rendered context may have; None is no limit.
+        count_tokens: counts the tokens of a rendered text, without adding any; needed for a budget.
+        render: makes that text of messages, see `Render`; needed for a budget.
+        require_skill: what happens if the best skill does not fit even without history: True is an error, because a
+            teacher without skills teaches nothing; False drops it, last of all.
+
+    Raises:
+        InvalidOption: there is no such placement, or something for the budget is missing.
+        ContextTooLong: it does not fit.
+    """
+    _check_placement(placement)
+    given = tuple(skill.skill if isinstance(skill, Retrieved) else skill for skill in skills)
+    if token_budget is None:
+        return _context(prompt, given, placement)
+    if not is_integer(token_budget) or token_budget < 1:
+        raise InvalidOption(f"token_budget is {token_budget!r}; wanted None or a number of tokens from 1.")
+    if count_tokens is None or render is None:
+        raise InvalidOption(
+            f"token_budget is {token_budget}, but nothing counts: pass count_tokens= and render=, the tokenizer's "
+            "count and its chat template."
+        )
+    tokens = 0
+    for kept, turns in _smaller(len(given), prompt.shown_turns, require_skill=require_skill):
+        context = _context(replace(prompt, history_length=turns), given[:kept], placement)
+        tokens = count_tokens(context.render(render))
+        if tokens <= token_budget:
+            return replace(
+                context,
+                dropped_skills=tuple(map(_use, given[kept:])),
+                dropped_turns=prompt.shown_turns - turns,
+                tokens=tokens,
+                token_budget=token_budget,
+            )
+    raise ContextTooLong(
+        f"the teacher's context takes {tokens} tokens without history and with "
+        f"{'its best skill only' if given and require_skill else 'no skill'}, and the budget is {token_budget}: "
+        "give it more, or shorter skills."
+    )
+
+
+def rebuild_context(
+    record: TeacherContext, prompt: PromptParts, library: Library | Mapping[str, Skill]
+) -> TeacherContext:
+    """Make a context again from its record, and prove that it is the same.
+
+    Args:
+        record: what was recorded; its messages are only compared with.
+        prompt: the student's prompt of that turn.
+        library: where its skills are found by id.
+
+    Raises:
+        UnknownName: the library has no such skill.
+        CorruptData: a skill's text is another one by now, or the result differs from the record.
+    """
+    skills = []
+    for use in record.skills:
+        skill = library[use.id]
+        if _use(skill) != use:
+            raise CorruptData(
+                f"{use.id} was version {use.version} with the hash {use.sha256[:12]}, and is {skill.version} with "
+                f"{skill.sha256[:12]} now: use the library of that time."
+            )
+        skills.append(skill)
+    shown = replace(prompt, history_length=prompt.shown_turns - record.dropped_turns)
+    context = replace(
+        _context(shown, tuple(skills), record.placement),
+        dropped_skills=record.dropped_skills,
+        dropped_turns=record.dropped_turns,
+        tokens=record.tokens,
+        token_budget=record.token_budget,
+    )
+    if context != record:
+        raise CorruptData("the context differs from its record: this is not the prompt that it was made from.")
+    return context
+
+
+def _context(prompt: PromptParts, skills: tuple[Skill, ...], placement: Placement) -> TeacherContext:
+    return TeacherContext(
+        messages=teacher_messages(prompt, skills, placement),
+        prefix=legacy_prefix(skills) if placement == "legacy_prefix" else "",
+        placement=placement,
+        skills=tuple(map(_use, skills)),
+    )
+
+
+def _smaller(skills: int, turns: int, *, require_skill: bool) -> list[tuple[int, int]]:
+    """Return (skills, turns) to try, in the order in which things give way."""
+    fewest = min(skills, 1)
+    tries = [(kept, turns) for kept in range(skills, fewest, -1)]
+    for kept in [fewest] if require_skill or not skills else [fewest, 0]:
+        # Without its last skill the teacher is the student again, history included.
+        tries += [(kept, shown) for shown in range(turns, -1, -1)]
+    return tries
+
+
+def _use(skill: Skill) -> SkillUse:
+    return SkillUse(skill.id, skill.version, skill.sha256)
+
+
+def _check_placement(placement: str) -> None:
+    placements = get_args(Placement)
+    if placement not in placements:
+        raise InvalidOption(
+            f"placement is {placement!r}; wanted one of {', '.join(placements)}.{did_you_mean(placement, placements)}"
+        )

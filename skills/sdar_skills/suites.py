@@ -1,0 +1,31 @@
+"""The suites that this library has skills for, and the kinds of task in each: what a skill file may name.
+
+Environments tell the kind of a task in `Task.task_type`; these are the values that ours give. A suite that is not
+listed here may name its kinds as it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sdar_envs import Task
+from sdar_envs.alfworld.problem import TASK_TYPES as ALFWORLD_TYPES
+from sdar_envs.search_qa.questions import QUESTION_TYPES
+
+__all__ = ["TASK_TYPES", "suite_of"]
+
+TASK_TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "alfworld": ALFWORLD_TYPES,
+        # The departments of the catalogue, embedded and official; a site of the original's kind does not tell them.
+        "webshop": ("beauty", "electronics", "fashion", "garden", "grocery", "shopping"),
+        "search_qa": QUESTION_TYPES,
+    }
+)
+"""The kinds of task of each suite."""
+
+
+def suite_of(task: Task) -> str:
+    """Return the suite that a task belongs to: the first part of its id, as for prompt styles."""
+    return task.id.split("/", 1)[0]
