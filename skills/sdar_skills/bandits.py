@@ -203,7 +203,7 @@ class ThompsonRetriever(BanditRetriever):
         (there prior and noise are 1). V. Raj, S. Kalyani, Taming non-stationary bandits, 2017 (the discount).
     """
 
-    prior: float = 0.3
+    prior: float = 0.2
     noise: float = 0.5
 
     def __post_init__(self) -> None:

@@ -448,11 +448,11 @@ def showings_of_group(
     task: Task,
     shown: Sequence[Sequence[Skill]],
     rewards: Sequence[float],
+    baseline: Literal["control", "group"] | float,
     *,
     run: str,
     step: int,
     strategy: str,
-    baseline: Literal["group", "control"] | float = "group",
     gaps: Sequence[float] | None = None,
 ) -> list[Showing]:
     """Return what to append for a group of episodes of one task.
@@ -464,12 +464,13 @@ def showings_of_group(
         task: what the group played.
         shown: for each member, the skills that it was shown.
         rewards: for each member.
+        baseline: what the rewards are compared with. `control`: the mean of the members that were shown nothing.
+            `group`: the mean of all, as GRPO does; it rises while the better skills take over the group, and in
+            a group that saw little variety it hides them (`sdar_benchmarks.skill_strategies` tells how much is lost).
+            A number: known otherwise, such as the control's mean in the statistics.
         run: as in `Showing`.
         step: as in `Showing`.
         strategy: as in `Showing`.
-        baseline: what the rewards are compared with. `group`: their mean, as GRPO does. `control`: the mean of
-            the members that were shown nothing; it does not move while the better skills take over the group.
-            A number: known otherwise, such as the control's mean in the statistics.
         gaps: for each member, as in `Showing`.
 
     Raises:

@@ -157,7 +157,7 @@ def test_a_draw_of_zero_is_no_infinity(ledger: Ledger) -> None:
             return 0.0
 
     retriever = ThompsonRetriever((A,), statistics=Statistics(ledger))
-    assert -3 < retriever.retrieve(TASK, 1, None, Zero())[0].score < -2
+    assert -2 < retriever.retrieve(TASK, 1, None, Zero())[0].score < -1
 
 
 # -- hybrid -----------------------------------------------------------------------------------

@@ -387,8 +387,10 @@ def test_a_ledger_outlives_a_fork(path: Path) -> None:
 # -- groups -----------------------------------------------------------------------------------
 
 
-def group(shown: list[list[Skill]], rewards: list[float], **settings: object) -> list[Showing]:
-    return showings_of_group(TASK, shown, rewards, run="run-1", step=3, strategy="ucb", **settings)
+def group(
+    shown: list[list[Skill]], rewards: list[float], baseline: object = "group", gaps: list[float] | None = None
+) -> list[Showing]:
+    return showings_of_group(TASK, shown, rewards, baseline, run="run-1", step=3, strategy="ucb", gaps=gaps)
 
 
 def test_each_skill_shown_gets_its_members_reward() -> None:
