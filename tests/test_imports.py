@@ -14,6 +14,7 @@ PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 HEAVY = (
     "alfworld",
     "bs4",
+    "matplotlib",
     "prompt_toolkit",
     "rapidfuzz",
     "requests",

@@ -2,14 +2,14 @@
 
 import pytest
 
-from sdar_benchmarks import throughput, throughput_webshop
+from sdar_benchmarks import throughput, throughput_skills, throughput_webshop
 from sdar_benchmarks.figures import Figures, peak_megabytes
 from sdar_envs.registry import ENV_IDS
 from sdar_envs.webshop.catalog import CatalogFiles, load_catalog
 
 
-def test_every_environment_is_measured(capsys):
-    assert tuple(throughput.MEASURES) == ENV_IDS
+def test_every_environment_and_the_skill_library_are_measured(capsys):
+    assert tuple(throughput.MEASURES) == (*ENV_IDS, "skills")
     with pytest.raises(SystemExit):
         throughput.main(["--env", "sdar/WebShop"])
     assert "invalid choice" in capsys.readouterr().err
@@ -34,6 +34,18 @@ def test_starts_steps_and_searches(tmp_path, monkeypatch):
     assert later.keys() == {*first, "search", "steps", "reset_id", "reset_seed"}
     assert all(value >= 0 for value in later.values())
     assert 10 < peak_megabytes() < 10_000
+
+
+def test_the_ledger_and_the_choice(monkeypatch):
+    for name, value in {"_SHOWINGS": 64, "_BATCH": 16, "_CHOICES": 3, "_STEPS": 2}.items():
+        monkeypatch.setattr(throughput_skills, name, value)
+    figures = throughput_skills.measure()
+    assert {figure.env for figure in figures} == {"skills"}
+    assert [figure.what for figure in figures if "choice" in figure.what] == [
+        "UCB choice among 60 skills",
+        "Thompson choice among 60 skills",
+    ]
+    assert all(figure.value > 0 for figure in figures)
 
 
 def test_the_whole_table(tmp_path, monkeypatch, capsys):

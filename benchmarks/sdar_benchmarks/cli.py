@@ -1,4 +1,4 @@
-"""The command line: `sdar list | info | play | eval | serve`.
+"""The command line: `sdar list | info | play | eval | serve | skills`.
 
 This module only reads arguments, so that `sdar --help` answers at once; `commands` does the work. Arguments
 of environments are passed on by name, whatever they are: the environment says what it accepts.
@@ -72,7 +72,20 @@ def _parser() -> argparse.ArgumentParser:
         group.add_argument("--num-products", type=int, metavar="N", help="only the first N records (default: all)"),
     ]
     command.set_defaults(env_options=tuple(option.dest for option in options))
+
+    command = commands.add_parser("skills", help="what is known of the skills")
+    command.set_defaults(env_options=())
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_skills_stats(actions)
     return parser
+
+
+def _add_skills_stats(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    action = actions.add_parser("stats", help="how the skills of a ledger did, by task type")
+    action.add_argument("ledger", metavar="LEDGER", help="the file that a run has written")
+    action.add_argument("--suite", metavar="NAME", help="only this suite, such as alfworld")
+    action.add_argument("--task-type", metavar="NAME", help="only this kind of task")
+    action.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -9,6 +9,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sdar_agents import AGENTS, default_agent
 from sdar_benchmarks.arguments import env_class, env_defaults, make_env
 from sdar_benchmarks.evaluate import Evaluation, Summary, check_output, evaluate, save
 from sdar_benchmarks.play import Player, choose_reader
+from sdar_benchmarks.skills_stats import COLUMNS, cells, statistics_rows
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         "play": _play,
         "eval": _eval,
         "serve": _serve,
+        "skills": _skills,
     }
     env_kwargs = dict(getattr(args, "settings", []))
     env_kwargs |= {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}
@@ -159,6 +162,28 @@ def _serve(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
     except KeyboardInterrupt:
         # The only way to stop it is no failure.
         print("stopped", file=sys.stderr)
+
+
+def _skills(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None:
+    actions: Mapping[str, Callable[[argparse.Namespace], None]] = {"stats": _skills_stats}
+    actions[args.action](args)
+
+
+def _skills_stats(args: argparse.Namespace) -> None:
+    rows = statistics_rows(Path(args.ledger), args.suite, args.task_type)
+    if args.json:
+        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+        return
+    console = _stdout()
+    for number, ((suite, task_type), group) in enumerate(groupby(rows, key=lambda row: (row.suite, row.task_type))):
+        table = _table(*COLUMNS)
+        for row in group:
+            table.add_row(*cells(row))
+        for column in table.columns[1:]:
+            column.justify = "right"
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+        console.print(f"{chr(10) * (number > 0)}{suite}, {task_type}")
+        console.print(table)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

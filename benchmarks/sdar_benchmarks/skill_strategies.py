@@ -171,11 +171,11 @@ def simulate(strategy: str, scenario: Scenario, seed: int, steps: int) -> Curve:
     Args:
         strategy: one of `STRATEGIES`.
         scenario: the world.
-        seed: of the world and of all draws; strategies with equal seeds meet the same world.
+        seed: of the world, the tasks and all draws; strategies with equal seeds meet the same world and tasks.
         steps: training steps.
     """
     world = World(seed, drifts=scenario.drifts)
-    rng = random.Random(seed)
+    tasks, rng = random.Random(f"tasks {seed}"), random.Random(f"draws {seed}")
     regret, uplift, possible = (np.zeros(steps) for _ in range(3))
     with Ledger(None) as ledger:
         statistics = Statistics(ledger, gamma=scenario.gamma)
@@ -184,7 +184,7 @@ def simulate(strategy: str, scenario: Scenario, seed: int, steps: int) -> Curve:
             showings = []
             asked = 0
             for number in range(_TASKS_PER_STEP):
-                kind = _TYPES[int(rng.random() * len(_TYPES))]
+                kind = _TYPES[int(tasks.random() * len(_TYPES))]
                 task = Task(f"toy/train/{step:05d}-{number:02d}", "toy", "train", kind, "")
                 best, plain = world.chance(world.best(kind), kind), world.chance(None, kind)
                 shown: list[list[Skill]] = [[] for _ in range(_CONTROLS)]

@@ -1,9 +1,9 @@
-"""How fast and how large the environments are.
+"""How fast and how large the environments and the skill library are.
 
     python -m sdar_benchmarks.throughput [--env sdar/WebShop-v0] [--output figures.json]
 
 Times are CPU seconds of one process. What is compared with what, the parts say: `throughput_alfworld`,
-`throughput_webshop`.
+`throughput_webshop`, `throughput_skills`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sdar_benchmarks import throughput_alfworld, throughput_webshop
+from sdar_benchmarks import throughput_alfworld, throughput_skills, throughput_webshop
 from sdar_benchmarks.figures import Figure
 from sdar_envs.storage import write_atomic
 
@@ -29,16 +29,17 @@ __all__ = ["MEASURES", "main"]
 MEASURES: Mapping[str, Callable[[Callable[[str], None]], list[Figure]]] = {
     "sdar/ALFWorld-v0": throughput_alfworld.measure,
     "sdar/WebShop-v0": throughput_webshop.measure,
+    "skills": throughput_skills.measure,
 }
-"""By environment: measures everything and says what it is doing."""
+"""By environment, and the skill library: measures everything and says what it is doing."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print a table for each environment, and write the figures as JSON if asked to."""
+    """Measure, print a table for each part, and write the figures as JSON if asked to."""
     parser = argparse.ArgumentParser(
         prog="python -m sdar_benchmarks.throughput", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--env", choices=MEASURES, help="measure this environment only")
+    parser.add_argument("--env", choices=MEASURES, help="measure this only")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
