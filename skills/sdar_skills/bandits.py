@@ -238,7 +238,7 @@ class HybridRetriever(UcbRetriever):
     Args:
         library, statistics, c, refresh, no_skill_arm, count_tokens, include_shadow: as in `UcbRetriever`.
         router: any retriever; None: the skills for the task's type and the general ones.
-        proposals: how many skills the router may propose.
+        proposals: how many skills a given router may propose.
     """
 
     router: Retriever | None = None
@@ -252,9 +252,8 @@ class HybridRetriever(UcbRetriever):
     def _candidates(self, task: Task, rng: random.Random) -> tuple[Skill, ...]:
         if self.router is not None:
             return tuple(retrieved.skill for retrieved in self.router.retrieve(task, self.proposals, None, rng))
-        return tuple(skill for skill in super()._candidates(task, rng) if skill.task_type in (None, task.task_type))[
-            : self.proposals
-        ]
+        candidates = super()._candidates(task, rng)
+        return tuple(skill for skill in candidates if skill.task_type in (None, task.task_type))
 
 
 class _SkillList:

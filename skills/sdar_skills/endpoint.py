@@ -67,15 +67,18 @@ class EndpointProposer(ModelProposer):
             if not value > 0:
                 raise InvalidOption(f"{name} is {value!r}; wanted seconds above 0.")
         address = _checked(base_url)
-        headers = {}
+        key = "" if api_key_env is None else os.environ.get(api_key_env, "").strip()
         if api_key_env is not None:
-            key = os.environ.get(api_key_env, "").strip()
             if not key:
                 raise InvalidOption(
                     f"the environment variable {api_key_env} is not set: put the key there, or pass api_key_env=None "
                     "for a server that wants none."
                 )
-            headers["Authorization"] = f"Bearer {key}"
+            if not key.isascii():
+                raise InvalidOption(
+                    f"the key in {api_key_env} has characters that no HTTP header can hold: set it again."
+                )
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
 
         def chat(messages: Sequence[dict[str, str]]) -> str:
             body = {"model": model, "temperature": temperature, "messages": list(messages)}
@@ -85,12 +88,17 @@ class EndpointProposer(ModelProposer):
                     answer = requests.post(
                         address, json=body, headers=headers, timeout=request_seconds, allow_redirects=False
                     )
-                except (requests.ConnectionError, requests.Timeout) as error:
+                except requests.RequestException as error:
                     problem = f"did not answer ({type(error).__name__})"
                 else:
-                    problem = f"answered {answer.status_code} {answer.text[:_SHOWN]!r}"
+                    # A server may repeat the key in what it says; it must not get into a log.
+                    said = (answer.text.replace(key, "[key]") if key else answer.text)[:_SHOWN]
+                    problem = f"answered {answer.status_code} {said!r}"
                     if answer.status_code == requests.codes.ok:
-                        return _content(answer.text, address)
+                        content = _content(answer.text)
+                        if content is None:
+                            raise ProposalFailed(f"{address} answered no chat completion: {said!r}. Is it the address?")
+                        return content
                     if answer.status_code not in _PASSING:
                         break
                     asked_for = _seconds(answer.headers.get("Retry-After", ""))
@@ -110,14 +118,13 @@ def _checked(base_url: str) -> str:
     return f"{base_url.rstrip('/')}/chat/completions"
 
 
-def _content(body: str, address: str) -> str:
+def _content(body: str) -> str | None:
+    """Return what the model says in the body of an answer; None if that is no chat completion."""
     try:
         content: Any = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
-        content = None
-    if not isinstance(content, str):
-        raise ProposalFailed(f"{address} answered no chat completion: {body[:_SHOWN]!r}. Is the address right?")
-    return content
+        return None
+    return content if isinstance(content, str) else None
 
 
 def _seconds(retry_after: str) -> float:

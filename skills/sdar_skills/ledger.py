@@ -187,7 +187,6 @@ class Ledger:
         self._process = os.getpid()
         with self._errors():
             self._connection = self._open()
-            self._id: str = self._connection.execute("SELECT ledger FROM identity").fetchone()[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._path is None:
@@ -343,6 +342,7 @@ class Ledger:
                     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                     connection.execute(f"PRAGMA user_version = {_FORMAT}")
                 connection.execute("COMMIT")
+            self._id: str = connection.execute("SELECT ledger FROM identity").fetchone()[0]
         except BaseException:
             connection.close()
             raise
@@ -375,8 +375,8 @@ class Ledger:
                 self._process = os.getpid()
                 self._connection = self._open()
             connection = self._connection
-            connection.execute(f"BEGIN {kind}")
             try:
+                connection.execute(f"BEGIN {kind}")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:

@@ -213,7 +213,7 @@ def test_retries_are_bounded(server: Server) -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "body", "match"),
     [
-        (401, {}, "wrong key", "answered 401 'wrong key'. Check address, model and key"),
+        (401, {}, "wrong key: sk-toy", r"answered 401 'wrong key: \[key\]'. Check address, model and key"),
         (404, {}, "<html>", "answered 404"),
         (302, {"Location": "http://127.0.0.1:9/"}, "", "answered 302"),
         (200, {}, "<html>", "no chat completion: '<html>'"),
@@ -251,11 +251,13 @@ def test_a_server_that_wants_no_key(server: Server, monkeypatch: pytest.MonkeyPa
         ("ftp://x/v1", {}, "base_url is 'ftp://x/v1'; wanted a bare address"),
         ("http://me:secret@x/v1", {}, "base_url is 'x/v1'"),
         ("http://x/v1", {"api_key_env": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY is not set"),
+        ("http://x/v1", {"api_key_env": "BAD_KEY"}, "the key in BAD_KEY has characters that no HTTP header can hold"),
         ("http://x/v1", {"retries": -1}, "retries is -1"),
         ("http://x/v1", {"backoff_seconds": 0}, "backoff_seconds is 0; wanted seconds above 0"),
     ],
 )
-def test_refusals(url: str, settings: dict[str, Any], match: str) -> None:
+def test_refusals(url: str, settings: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAD_KEY", "schlüssel")
     with pytest.raises(InvalidOption, match=match) as refused:
         EndpointProposer(url, "tiny", **{"api_key_env": None, **settings})
     assert "secret" not in str(refused.value)
