@@ -309,17 +309,17 @@ class Ledger:
 
     def arm(self, number: int) -> Arm:
         """Return the arm with that number in this file."""
-        with self._transaction("DEFERRED") as connection:
-            row = connection.execute("SELECT skill, version, sha256 FROM arm WHERE id = ?", (number,)).fetchone()
-        return Arm(*row)
+        return Arm(*self._texts("SELECT skill, version, sha256 FROM arm WHERE id = ?", number))
 
     def context(self, number: int) -> tuple[str, str]:
         """Return the suite and task type with that number in this file."""
-        with self._transaction("DEFERRED") as connection:
-            suite, task_type = connection.execute(
-                "SELECT suite, task_type FROM context WHERE id = ?", (number,)
-            ).fetchone()
+        suite, task_type = self._texts("SELECT suite, task_type FROM context WHERE id = ?", number)
         return suite, task_type
+
+    def _texts(self, query: str, number: int) -> tuple[str, ...]:
+        with self._transaction("DEFERRED") as connection:
+            texts: tuple[str, ...] = connection.execute(query, (number,)).fetchone()
+        return texts
 
     # -- the file ---------------------------------------------------------------------------
 

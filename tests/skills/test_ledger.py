@@ -383,7 +383,7 @@ def test_a_ledger_outlives_a_fork(path: Path) -> None:
             "ledger.append([showing(2 if child else 3)])\n"
             # SQLite forbids to carry a connection over a fork, even where it seems to work.
             "assert (ledger._connection is before) == (child != 0)\n"
-            "if child: sys.exit(os.waitpid(child, 0)[1])\n"
+            "if child: sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         )
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
         subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=environment)
