@@ -466,7 +466,8 @@ def showings_of_group(
         rewards: for each member.
         baseline: what the rewards are compared with. `control`: the mean of the members that were shown nothing.
             `group`: the mean of all, as GRPO does; it rises while the better skills take over the group, and in
-            a group that saw little variety it hides them (`sdar_benchmarks.skill_strategies` tells how much is lost).
+            a group that saw little variety it hides them: in `sdar_benchmarks.skill_strategies`, UCB behind the task
+            type captured 66 % of the possible uplift with `control` and 31 % with `group`.
             A number: known otherwise, such as the control's mean in the statistics.
         run: as in `Showing`.
         step: as in `Showing`.
