@@ -17,6 +17,7 @@ HEAVY = (
     "bs4",
     "faiss",
     "httpx2",
+    "matplotlib",
     "prompt_toolkit",
     "rapidfuzz",
     "requests",
