@@ -20,11 +20,12 @@ from statistics import NormalDist
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import NO_SKILL, Arm, arm_of, suite_of
+from sdar_skills.ledger import NO_SKILL, Arm, arm_of
 from sdar_skills.library import Library
 from sdar_skills.retrievers import LibraryRetriever, TokenCounter, register_retriever
 from sdar_skills.skill import Retrieved, Retriever, Skill
 from sdar_skills.statistics import Aggregate, Statistics
+from sdar_skills.suites import suite_of
 
 __all__ = ["BanditRetriever", "HybridRetriever", "ThompsonRetriever", "UcbRetriever"]
 

@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple, Protocol
 from sdar_envs import Task
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.errors import InvalidOption, SdarError
-from sdar_skills.ledger import suite_of
 from sdar_skills.skill import Skill
+from sdar_skills.suites import suite_of
 
 __all__ = [
     "Draft",

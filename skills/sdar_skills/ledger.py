@@ -30,6 +30,7 @@ from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, SdarError
 from sdar_skills.skill import Skill
+from sdar_skills.suites import suite_of
 
 __all__ = [
     "NO_SKILL",
@@ -41,7 +42,6 @@ __all__ = [
     "Showing",
     "arm_of",
     "showings_of_group",
-    "suite_of",
 ]
 
 _APPLICATION = 0x53444152  # "SDAR": tells our files from other programs'
@@ -520,11 +520,6 @@ def showings_of_group(
         for number, (member, reward) in enumerate(zip(arms, rewards, strict=True))
         for arm in member
     ]
-
-
-def suite_of(task: Task) -> str:
-    """Return the suite that a task belongs to: the first part of its id."""
-    return task.id.partition("/")[0]
 
 
 _TEXTS = ("suite", "task_type", "task", "run", "strategy")

@@ -22,9 +22,10 @@ from typing import Literal, NamedTuple
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import NO_SKILL, arm_of, suite_of
+from sdar_skills.ledger import NO_SKILL, arm_of
 from sdar_skills.skill import Retrieved, Retriever, Skill, Status
 from sdar_skills.statistics import Aggregate, Statistics
+from sdar_skills.suites import suite_of
 
 __all__ = ["TrialRetriever", "TrialRule", "Verdict", "apply", "judge"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Collection
 
 import pytest
 
 from sdar_envs import Task
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import CorruptData, InvalidOption, UnknownName
+from sdar_skills import Library, make_retriever
 from sdar_skills.bandits import BanditRetriever, HybridRetriever, ThompsonRetriever, UcbRetriever
 from sdar_skills.ledger import NO_SKILL, Arm, Ledger, Showing, arm_of
 from sdar_skills.skill import Retrieved, Skill, Status
@@ -228,12 +228,13 @@ def test_skills_on_trial_only_where_asked_for_and_retired_ones_never(ledger: Led
 
 
 def test_a_library_is_asked_for_candidates(ledger: Ledger) -> None:
-    class Library:
-        def candidates(self, task: Task, statuses: Collection[Status]) -> tuple[Skill, ...]:
-            assert (task, statuses) == (TASK, {"active"})
-            return (A,)
-
-    assert names(retrieve(UcbRetriever(Library(), statistics=Statistics(ledger)))) == "a"
+    library = Library(SKILLS)
+    by_name = make_retriever("ucb", library, statistics=Statistics(ledger), c=0.5)
+    assert isinstance(by_name, UcbRetriever)
+    assert (by_name.library, by_name.c) == (library, 0.5)
+    assert names(retrieve(by_name, 3)) == names(retrieve(UcbRetriever(SKILLS, statistics=Statistics(ledger)), 3))
+    with pytest.raises(InvalidOption, match="needs statistics"):
+        make_retriever("thompson", library)
 
 
 def test_news_is_read_before_each_choice_or_when_asked_for(ledger: Ledger) -> None:
@@ -268,7 +269,7 @@ def test_refusals_of_the_others(ledger: Ledger) -> None:
             ThompsonRetriever((A,), statistics=statistics, **{name: 0})
     with pytest.raises(InvalidOption, match="proposals is 0"):
         HybridRetriever((A,), statistics=statistics, proposals=0)
-    with pytest.raises(InvalidOption, match="two skills have the id 'alfworld/a'"):
+    with pytest.raises(CorruptData, match="two skills have the id 'alfworld/a'"):
         UcbRetriever((A, A), statistics=statistics)
 
 

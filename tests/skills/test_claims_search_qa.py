@@ -171,7 +171,7 @@ def facts() -> Bm25Retriever:
 
 
 def sample(kind: str) -> list[dict[str, Any]]:
-    of_kind = [question for question in questions("test") if question["metadata"]["type"] == kind]
+    of_kind = [question for question in questions()["test"] if question["metadata"]["type"] == kind]
     return of_kind[:: len(of_kind) // 200]
 
 
