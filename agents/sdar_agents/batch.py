@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class Totals:
     def of(cls, batch: Batch) -> Totals:
         """Count this rank's mini-batch."""
         trained = batch.mask.any(dim=1)
-        episodes = batch.episode_index[trained].unique().numel()
+        episodes = batch.episode_index[trained].bincount().count_nonzero()
         return cls(float(batch.mask.sum()), float(trained.sum()), float(episodes))
 
     def reduced(self) -> Totals:
@@ -99,7 +99,7 @@ class Batch:
         turn_index: `(B,)`.
         teacher: teacher prompts with the same responses; a row without a teacher holds the student's prompt.
         has_teacher: `(B,)` bool.
-        sampler_logprobs: `(B, L)`, what the sampling engine said; NaN in rows where it said nothing.
+        sampler_logprobs: `(B, L)`, what the sampling engine said.
         old_logprobs: `(B, L)`, student prompt, weights of the rollout.
         ref_logprobs: `(B, L)`, student prompt, frozen reference.
         teacher_logprobs: `(B, L)`, teacher prompt.
@@ -133,7 +133,7 @@ class Batch:
             return torch.zeros_like(self.mask)
         return self.mask & self.has_teacher[:, None]
 
-    def replace(self, **parts: Tensor | Totals | None) -> Self:
+    def replace(self, **parts: Any) -> Self:
         """Return the batch with some parts filled in.
 
         Raises:
@@ -147,7 +147,7 @@ class Batch:
                     raise InvalidOption(
                         f"{name} must align with the batch: got {tuple(part.shape)}, expected {wanted}."
                     )
-        return dataclasses.replace(self, **parts)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **parts)
 
     def weighed(self, mode: Aggregation, *, response_limit: int | None = None) -> Self:
         """Return this mini-batch with the weights of its loss. Collective if `torch.distributed` is in use.
@@ -162,16 +162,16 @@ class Batch:
         return self.replace(weights=weights, totals=totals)
 
     def select(self, index: Tensor | Sequence[int]) -> Self:
-        """Return some rows, in that order, without the columns that only others need. Totals stay those of the whole."""
+        """Return some rows, in that order, without the columns that only others need. The totals stay."""
         index = torch.as_tensor(index, dtype=torch.long, device=self.mask.device)
         student = self.student.select(index)
         width = int(student.response_lengths.max()) if len(index) else 0
-        parts: dict[str, object] = {"student": student, "teacher": self.teacher and self.teacher.select(index)}
+        parts: dict[str, Any] = {"student": student, "teacher": self.teacher and self.teacher.select(index)}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 parts[field.name] = value[index, :width] if field.name in _PER_TOKEN else value[index]
-        return dataclasses.replace(self, **parts)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **parts)
 
     def split(self, max_tokens: int) -> list[Self]:
         """Cut the batch into micro-batches of at most so many padded tokens, rows of like length together.
@@ -182,7 +182,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the batch on a device."""
-        parts = {
+        parts: dict[str, Any] = {
             field.name: value.to(device)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), (Tensor, Sequences))
@@ -204,7 +204,7 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
         mask_truncated: leave responses that ran into the token limit out of the mask.
 
     Raises:
-        InvalidOption: there are no rows.
+        InvalidOption: there are no rows, or the engine's log-probs are missing in some.
     """
     if not rows:
         raise InvalidOption("there are no rows; wanted at least one turn to train on.")
@@ -217,14 +217,16 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
     teacher = None
     if has_teacher.any():
         teacher = _sequences([(row.teacher_prompt_ids or row.prompt_ids, row.response_ids) for row in rows], pad_id)
+    silent = sum(row.sampler_logprobs is None for row in rows)
+    if 0 < silent < len(rows):
+        raise InvalidOption(
+            f"{silent} of {len(rows)} rows have no sampler log-probs; wanted all or none: they come from one engine."
+        )
     sampler = None
-    if any(row.sampler_logprobs is not None for row in rows):
+    if not silent:
         sampler = torch.zeros(mask.shape)
         for i, row in enumerate(rows):
-            if row.sampler_logprobs is None:
-                sampler[i] = torch.nan
-            else:
-                sampler[i, : len(row.sampler_logprobs)] = torch.tensor(row.sampler_logprobs)
+            sampler[i, : len(row.response_ids)] = torch.tensor(row.sampler_logprobs)
     return Batch(
         student=student,
         mask=mask,
@@ -289,10 +291,9 @@ def token_weights(
     if mode == "episode-mean-token-mean":
         if episode_index is None:
             raise InvalidOption(f"{mode} wants episode_index; got None.")
-        _, episode = episode_index.unique(return_inverse=True)
         tokens = mask.sum(dim=1)
-        per_episode = torch.zeros_like(tokens).scatter_add(0, episode, tokens)
-        return weights / max(totals.episodes, 1.0) / per_episode[episode].clamp(min=1)[:, None]
+        per_episode = tokens.new_zeros(len(mask) and int(episode_index.max()) + 1).index_add(0, episode_index, tokens)
+        return weights / max(totals.episodes, 1.0) / per_episode[episode_index].clamp(min=1)[:, None]
     raise InvalidOption(
         f"no aggregation {mode!r}; wanted one of {', '.join(get_args(Aggregation))}."
         f"{did_you_mean(mode, get_args(Aggregation))}"
