@@ -14,6 +14,7 @@ It refuses to duplicate rows, to cut sequences and to drop tokens: what does not
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -97,8 +98,9 @@ class Batch:
         group_index: `(B,)`, equal where `Row.group_id` is.
         episode_index: `(B,)`, equal where `Row.episode_id` is.
         turn_index: `(B,)`.
-        teacher: teacher prompts with the same responses; a row without a teacher holds the student's prompt.
         has_teacher: `(B,)` bool.
+        teacher: teacher prompts with the same responses; a row without a teacher has the student's there. None if no
+            row has a teacher.
         sampler_logprobs: `(B, L)`, what the sampling engine said.
         old_logprobs: `(B, L)`, student prompt, weights of the rollout.
         ref_logprobs: `(B, L)`, student prompt, frozen reference.
@@ -113,8 +115,8 @@ class Batch:
     group_index: Tensor
     episode_index: Tensor
     turn_index: Tensor
+    has_teacher: Tensor
     teacher: Sequences | None = None
-    has_teacher: Tensor | None = None
     sampler_logprobs: Tensor | None = None
     old_logprobs: Tensor | None = None
     ref_logprobs: Tensor | None = None
@@ -129,8 +131,6 @@ class Batch:
     @property
     def teacher_mask(self) -> Tensor:
         """`(B, L)` bool: the trained tokens of rows that have a teacher."""
-        if self.has_teacher is None:
-            return torch.zeros_like(self.mask)
         return self.mask & self.has_teacher[:, None]
 
     def replace(self, **parts: Any) -> Self:
@@ -139,6 +139,8 @@ class Batch:
         Raises:
             InvalidOption: a part does not fit the batch.
         """
+        if parts.get("teacher_logprobs") is not None and not self.has_teacher.any():
+            raise InvalidOption("teacher_logprobs came, but no row has a teacher: make rows with teacher_prompt_ids.")
         rows, columns = self.mask.shape
         for name, part in parts.items():
             if isinstance(part, Tensor):
@@ -172,6 +174,21 @@ class Batch:
             if isinstance(value, Tensor):
                 parts[field.name] = value[index, :width] if field.name in _PER_TOKEN else value[index]
         return dataclasses.replace(self, **parts)
+
+    def minibatches(self, count: int, rng: random.Random) -> list[Self]:
+        """Deal whole episodes out to so many mini-batches, in a random order. Each row is in exactly one.
+
+        Raises:
+            InvalidOption: there are fewer episodes than that.
+        """
+        rows: dict[int, list[int]] = {}
+        for row, episode in enumerate(self.episode_index.tolist()):
+            rows.setdefault(episode, []).append(row)
+        if not 1 <= count <= len(rows):
+            raise InvalidOption(f"{count} mini-batches of {len(rows)} episodes; wanted 1 to {len(rows)}.")
+        episodes = list(rows.values())
+        rng.shuffle(episodes)
+        return [self.select([row for episode in episodes[i::count] for row in episode]) for i in range(count)]
 
     def split(self, max_tokens: int) -> list[Self]:
         """Cut the batch into micro-batches of at most so many padded tokens, rows of like length together.
@@ -233,8 +250,8 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
         group_index=_numbered(row.group_id for row in rows),
         episode_index=_numbered(row.episode_id for row in rows),
         turn_index=torch.tensor([row.turn_index for row in rows]),
+        has_teacher=has_teacher,
         teacher=teacher,
-        has_teacher=has_teacher if teacher is not None else None,
         sampler_logprobs=sampler,
     )
 
