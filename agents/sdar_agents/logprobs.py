@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens, entropies and divergences, without the `(B, T, V)` logits.
 
-The backbone runs once; the head runs on the positions that predict trained response tokens, a chunk at a time, forward
+The backbone runs once; the head runs on the positions that predict trained response tokens, a piece at a time, forward
 and again backward. Whatever the model's dtype, log-softmax and everything after it is float32 (float64 for a float64
 model). All values are in nats.
 
@@ -10,6 +10,7 @@ gradients are computed, and prompts without tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ Divergence = Literal["rkl_full", "fkl_full", "jsd_full", "rkl_topk"]
 """Of student p and teacher q: KL(p||q), KL(q||p), Jensen-Shannon, KL(p||q) over p's top k tokens and one rest."""
 
 CHUNK_ELEMENTS = 1 << 25
-"""Logits that exist at a time: 128 MiB in float32. The head's backward pass holds about three such buffers."""
+"""Logits that exist at a time: 128 MiB in float32. A pass over the head holds about three such buffers."""
 
 
 class Scores(NamedTuple):
@@ -250,7 +251,7 @@ def head_scores(
     chunk_elements: int = CHUNK_ELEMENTS,
     head_dtype: torch.dtype | None = None,
 ) -> Scores:
-    """Score tokens from hidden states and head, chunk by chunk, with a backward pass that computes the logits again.
+    """Score tokens from hidden states and head, piece by piece, with a backward pass that computes the logits again.
 
     Args:
         states: `(N, H)`.
@@ -309,145 +310,169 @@ class _Job:
     chunk_elements: int
     head_dtype: torch.dtype
 
-    def chunks(self, count: int, vocabulary: int) -> Iterator[slice]:
-        size = max(1, self.chunk_elements // vocabulary)
+    def pieces(self, count: int, other: int) -> Iterator[slice]:
+        """Cut `count` rows so that a piece of `other` columns has at most `chunk_elements` elements."""
+        size = max(1, self.chunk_elements // max(other, 1))
         return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
-    def logprobs(self, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return `(n, V)` log-probabilities of a chunk of states; `weight` and `bias` have the head's dtype."""
-        logits = F.linear(states.to(self.head_dtype), weight, bias)
+    def logits(self, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `(n, v)` logits over the temperature, in float32 or float64; a new tensor."""
+        bias = None if bias is None else bias.to(self.head_dtype)
+        logits = F.linear(states.to(self.head_dtype), weight.to(self.head_dtype), bias)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if self.temperature != 1.0:
-            logits.div_(self.temperature)
-        return logits.sub_(logits.logsumexp(dim=-1, keepdim=True))
+        return logits if self.temperature == 1.0 else logits.div_(self.temperature)
 
 
 class _HeadScores(torch.autograd.Function):
     """`(3, N)`: log-probs, entropies, divergences (0 where not asked for).
 
-    With p the probabilities, the gradients of one position with respect to its logits z are
+    The forward pass goes over tokens, with all logits of a token at a time. With p the probabilities, the gradients of
+    one token with respect to its logits z are
 
         d log p_y / dz_v = [v = y] - p_v
         d H / dz_v       = -p_v (log p_v + H)
-        d D / dz_v       : see `_divergence`
+        d D / dz_v       : see `_slope`
+
+    which need of the other logits only sums that the forward pass kept. So the backward pass goes over the vocabulary,
+    with all tokens at a time: each row of the head gets its whole gradient from one product, summed in full precision.
     """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, job: _Job) -> Tensor:
-        out = states.new_zeros(3, len(states), dtype=torch.promote_types(states.dtype, torch.float32))
+        count = len(states)
+        out = states.new_zeros(3, count, dtype=torch.promote_types(states.dtype, torch.float32))
+        # Log-sum-exps of student and teacher, then what `_divergence` keeps.
+        sums = out.new_zeros(4, count)
+        top = torch.zeros(count, 0, dtype=torch.long, device=states.device)
+        if job.divergence == "rkl_topk":
+            top = top.new_zeros(count, min(job.top_k, len(weight)))
         with torch.autocast(states.device.type, enabled=False):
-            head = _cast(weight, bias, job)
-            teacher_head = None if job.teacher is None else _cast(job.teacher.weight, job.teacher.bias, job)
-            for chunk in job.chunks(len(states), len(weight)):
-                logp = job.logprobs(states[chunk], *head)
-                out[0, chunk] = logp.gather(1, job.targets[chunk, None])[:, 0]
+            head = weight.to(job.head_dtype)
+            teacher_head = None if job.teacher is None else job.teacher.weight.to(job.head_dtype)
+            for piece in job.pieces(count, len(weight)):
+                logp = job.logits(states[piece], head, bias)
+                sums[0, piece] = logp.logsumexp(dim=-1)
+                logp.sub_(sums[0, piece, None])
+                out[0, piece] = logp.gather(1, job.targets[piece, None])[:, 0]
                 if job.entropies:
-                    out[1, chunk] = _entropy(logp)
+                    out[1, piece] = -(logp.exp() * logp).sum(dim=-1)
                 if job.divergence is not None and job.teacher is not None and teacher_head is not None:
-                    logq = job.logprobs(job.teacher.states[chunk], *teacher_head)
-                    out[2, chunk], _ = _divergence(job.divergence, logp, logq, job.top_k, with_gradient=False)
-        ctx.save_for_backward(states, weight, bias)
+                    logq = job.logits(job.teacher.states[piece], teacher_head, job.teacher.bias)
+                    sums[1, piece] = logq.logsumexp(dim=-1)
+                    logq.sub_(sums[1, piece, None])
+                    if job.divergence == "rkl_topk":
+                        top[piece] = logp.topk(top.shape[1], dim=-1).indices
+                    out[2, piece], sums[2, piece], sums[3, piece] = _divergence(job.divergence, logp, logq, top[piece])
+        ctx.save_for_backward(states, weight, bias, out[1], sums, top)
         ctx.job = job
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        states, weight, bias = ctx.saved_tensors
+        states, weight, bias, entropy, sums, top = ctx.saved_tensors
         job: _Job = ctx.job
         wants_states, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        d_states = torch.zeros_like(states) if wants_states else None
-        # Sums over chunks are kept in full precision: a bfloat16 sum would depend on the size of the chunks.
-        full = torch.promote_types(weight.dtype, torch.float32)
-        d_weight = torch.zeros_like(weight, dtype=full) if wants_weight else None
-        d_bias = torch.zeros_like(bias, dtype=full) if wants_bias else None
+        full = torch.promote_types(states.dtype, torch.float32)
+        d_states = torch.zeros_like(states, dtype=full) if wants_states else None
+        d_weight = torch.zeros_like(weight) if wants_weight else None
+        d_bias = torch.zeros_like(bias) if wants_bias else None
+        of_logprob, of_entropy, of_divergence = grad[:, :, None]
+        rows = torch.arange(len(states), device=states.device)
         with torch.autocast(states.device.type, enabled=False):
-            head = _cast(weight, bias, job)
-            teacher_head = None if job.teacher is None else _cast(job.teacher.weight, job.teacher.bias, job)
-            for chunk in job.chunks(len(states), len(weight)):
-                logp = job.logprobs(states[chunk], *head)
-                of_logprob, of_entropy, of_divergence = (part[:, None] for part in grad[:, chunk])
+            cast_states = states.to(job.head_dtype)
+            for piece in job.pieces(len(weight) if len(states) else 0, len(states)):
+                head = weight[piece].to(job.head_dtype)
+                logp = job.logits(cast_states, head, None if bias is None else bias[piece]).sub_(sums[0, :, None])
                 d_logits = logp.exp()
-                if job.divergence is not None and job.teacher is not None and teacher_head is not None:
-                    logq = job.logprobs(job.teacher.states[chunk], *teacher_head)
-                    _, gradient = _divergence(job.divergence, logp, logq, job.top_k, with_gradient=True)
-                    extra = gradient.mul_(of_divergence)
-                else:
-                    extra = None
+                extra = None
+                if job.divergence is not None and job.teacher is not None:
+                    teacher_bias = None if job.teacher.bias is None else job.teacher.bias[piece]
+                    logq = job.logits(job.teacher.states, job.teacher.weight[piece], teacher_bias).sub_(
+                        sums[1, :, None]
+                    )
+                    extra = _slope(job.divergence, d_logits, logp, logq, sums=sums[2:, :, None], top=top - piece.start)
+                    extra.mul_(of_divergence)
                 if job.entropies:
-                    entropy = _entropy(logp)[:, None]
-                    d_logits.mul_(logp.add_(entropy).mul_(-of_entropy).sub_(of_logprob))
+                    d_logits.mul_(logp.add_(entropy[:, None]).mul_(-of_entropy).sub_(of_logprob))
                 else:
                     d_logits.mul_(-of_logprob)
-                d_logits.scatter_add_(1, job.targets[chunk, None], of_logprob)
+                here = (job.targets >= piece.start) & (job.targets < piece.stop)
+                d_logits[rows[here], job.targets[here] - piece.start] += of_logprob[here, 0]
                 if extra is not None:
                     d_logits.add_(extra)
                 if job.temperature != 1.0:
                     d_logits.div_(job.temperature)
                 if d_bias is not None:
-                    d_bias.add_(d_logits.sum(dim=0))
+                    d_bias[piece] = d_logits.sum(dim=0)
                 d_logits = d_logits.to(job.head_dtype)
                 if d_states is not None:
-                    d_states[chunk] = (d_logits @ head[0]).to(d_states.dtype)
+                    d_states.add_(d_logits @ head)
                 if d_weight is not None:
-                    product = states[chunk].to(job.head_dtype)
-                    if d_weight.dtype == d_logits.dtype:
-                        d_weight.addmm_(d_logits.t(), product)
-                    else:
-                        d_weight.add_(d_logits.t() @ product)
-        return (
-            d_states,
-            None if d_weight is None else d_weight.to(weight.dtype),
-            None if d_bias is None else d_bias.to(bias.dtype),
-            None,
-        )
+                    d_weight[piece] = d_logits.t() @ cast_states
+        return None if d_states is None else d_states.to(states.dtype), d_weight, d_bias, None
 
 
-def _cast(weight: Tensor, bias: Tensor | None, job: _Job) -> tuple[Tensor, Tensor | None]:
-    return weight.to(job.head_dtype), None if bias is None else bias.to(job.head_dtype)
+def _divergence(kind: Divergence, logp: Tensor, logq: Tensor, top: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a divergence `(n,)` of the log-probabilities `(n, V)`, and two sums `(n,)` that `_slope` needs.
 
+    rkl_full   D = sum_v p_v (log p_v - log q_v)
+    fkl_full   D = sum_v q_v (log q_v - log p_v)
+    jsd_full   D = KL(p||M)/2 + KL(q||M)/2, M = (p + q)/2
+    rkl_topk   D = sum_c P_c (log P_c - log Q_c)
 
-def _entropy(logp: Tensor) -> Tensor:
-    return -(logp.exp() * logp).sum(dim=-1)
-
-
-def _divergence(
-    kind: Divergence, logp: Tensor, logq: Tensor, top_k: int, *, with_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    """Return a divergence `(n,)` and its gradient `(n, V)` with respect to the student's logits (empty if unwanted).
-
-    rkl_full   D = sum_v p_v (log p_v - log q_v)              dD/dz_v = p_v (log p_v - log q_v - D)
-    fkl_full   D = sum_v q_v (log q_v - log p_v)              dD/dz_v = p_v - q_v
-    jsd_full   D = KL(p||M)/2 + KL(q||M)/2, M = (p + q)/2     dD/dz_v = p_v (log p_v - log M_v - KL(p||M)) / 2
-    rkl_topk   D = sum_c P_c (log P_c - log Q_c)              dD/dz_v = p_v (log P_c(v) - log Q_c(v) - D)
-
-    where the cells c are p's k likeliest tokens and one cell for all others. It is at most rkl_full, and equal to it
-    if k is V.
+    where the cells c are p's likeliest tokens, `top` `(n, k)`, and one cell for all others. rkl_topk is at most
+    rkl_full, and equal to it if k is V.
     """
     p = logp.exp()
-    empty = logp.new_empty(0)
+    zero = torch.zeros_like(p[:, 0])
     if kind == "fkl_full":
-        q = logq.exp()
-        return (q * (logq - logp)).sum(dim=-1), p - q if with_gradient else empty
+        return (logq.exp() * (logq - logp)).sum(dim=-1), zero, zero
     if kind == "jsd_full":
-        log_mixture = torch.logaddexp(logp, logq) - torch.log(logp.new_tensor(2.0))
-        ratio = logp - log_mixture
-        of_p = (p * ratio).sum(dim=-1)
-        of_q = (logq.exp() * (logq - log_mixture)).sum(dim=-1)
-        return (of_p + of_q) / 2, p * (ratio - of_p[:, None]) / 2 if with_gradient else empty
+        mixture = torch.logaddexp(logp, logq).sub_(math.log(2.0))
+        of_p = (p * (logp - mixture)).sum(dim=-1)
+        of_q = (logq.exp() * (logq - mixture)).sum(dim=-1)
+        return (of_p + of_q) / 2, of_p, zero
     if kind == "rkl_full":
-        ratio = logp - logq
-        value = (p * ratio).sum(dim=-1)
-    else:
-        top = logp.topk(min(top_k, logp.shape[-1]), dim=-1).indices
-        in_top = torch.zeros_like(logp, dtype=torch.bool).scatter_(1, top, True)
-        rest_p = logp.masked_fill(in_top, -torch.inf).logsumexp(dim=-1, keepdim=True)
-        rest_q = logq.masked_fill(in_top, -torch.inf).logsumexp(dim=-1, keepdim=True)
-        # Without a rest both are -inf and the cell is empty: it must not give -inf - -inf.
-        rest = torch.where(rest_p.isinf(), 0.0, rest_p - rest_q)
-        ratio = torch.where(in_top, logp - logq, rest)
-        value = (p * ratio).sum(dim=-1)
-    return value, p * (ratio - value[:, None]) if with_gradient else empty
+        value = (p * (logp - logq)).sum(dim=-1)
+        return value, value, zero
+    rest_p, rest_q = (part.scatter(1, top, -torch.inf).logsumexp(dim=-1) for part in (logp, logq))
+    # Without a rest both are -inf and the cell is empty: it must not give -inf - -inf.
+    rest = torch.where(rest_p.isinf(), 0.0, rest_p - rest_q)
+    value = (p.gather(1, top) * (logp - logq).gather(1, top)).sum(dim=-1) + rest_p.exp() * rest
+    return value, value, rest
+
+
+def _slope(kind: Divergence, p: Tensor, logp: Tensor, logq: Tensor, *, sums: Tensor, top: Tensor) -> Tensor:
+    """Return the gradient `(n, v)` of a divergence with respect to some of the student's logits.
+
+    rkl_full   p_v (log p_v - log q_v - D)
+    fkl_full   p_v - q_v
+    jsd_full   p_v (log p_v - log M_v - KL(p||M)) / 2
+    rkl_topk   p_v (log P_c - log Q_c - D), with c the cell of v
+
+    Args:
+        kind: which.
+        p: `(n, v)`.
+        logp: its logarithm.
+        logq: `(n, v)`, the teacher's.
+        sums: `(2, n, 1)`, what `_divergence` returned besides the value.
+        top: `(n, k)` columns of the likeliest tokens; those outside 0 to v - 1 are not among these logits.
+    """
+    if kind == "fkl_full":
+        return p - logq.exp()
+    pivot, rest = sums[0], sums[1]
+    if kind == "jsd_full":
+        mixture = torch.logaddexp(logp, logq).sub_(math.log(2.0))
+        return p * (logp - mixture - pivot) / 2
+    ratio = logp - logq
+    if kind == "rkl_topk":
+        inside = (top >= 0) & (top < p.shape[1])
+        in_top = torch.zeros_like(p, dtype=torch.bool)
+        rows = torch.arange(len(p), device=p.device)[:, None].expand_as(top)
+        in_top[rows[inside], top[inside]] = True
+        ratio = torch.where(in_top, ratio, rest)
+    return p * (ratio - pivot)
 
 
 def disable_dropout(model: nn.Module) -> None:
