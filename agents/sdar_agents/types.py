@@ -32,7 +32,7 @@ class Completion:
     """What a model answered.
 
     Attributes:
-        token_ids: the sampled ids, the end token included if it was sampled. May be empty.
+        token_ids: the sampled ids, the end token included if it was sampled. Empty if the policy has no tokens.
         logprobs: of each id under the distribution that it was drawn from (after temperature), in nats; None if the
             engine does not say.
         text: the ids in words, without special tokens.
@@ -66,7 +66,7 @@ class Turn:
     Attributes:
         observation: what the environment showed.
         messages: the chat messages of the prompt, each with `role` and `content`.
-        prompt_ids: the ids that the model was fed.
+        prompt_ids: the ids that the model was fed; empty if the policy has no tokens, and then there is no row to train.
         completion: what it answered.
         action: the command that the environment got.
         reward: what the environment gave for it.
@@ -260,9 +260,9 @@ def make_rows(trajectory: Trajectory, *, invalid_penalty: float = 0.0) -> tuple[
 def _freeze_ids(owner: object, name: str) -> None:
     given: Iterable[int] = getattr(owner, name)
     ids = tuple(given)
-    # Compared by type, not value: a tensor's 0-d elements or numpy integers would not survive JSON.
-    wrong = next((token for token in ids if type(token) is not int or token < 0), None)
-    if wrong is not None:
+    # By type, not value: a tensor's elements or numpy integers would not survive JSON. Whole at first: it is faster.
+    if ids and (set(map(type, ids)) != {int} or min(ids) < 0):
+        wrong = next(token for token in ids if type(token) is not int or token < 0)
         raise InvalidOption(
             f"{name} holds {wrong!r} ({type(wrong).__name__}); wanted token ids as int from 0. Call .tolist() first."
         )
@@ -273,11 +273,11 @@ def _freeze_logprobs(owner: object, name: str, count: int) -> None:
     given: Sequence[float] | None = getattr(owner, name)
     if given is None:
         return
-    logprobs = tuple(float(logprob) for logprob in given)
+    logprobs = tuple(map(float, given))
     if len(logprobs) != count:
         raise InvalidOption(f"{name} must pair with the tokens: got {len(logprobs)}, expected {count}.")
-    for logprob in logprobs:
-        _check_finite(name, logprob)
+    if not all(map(math.isfinite, logprobs)):
+        raise InvalidOption(f"{name} holds {next(x for x in logprobs if not math.isfinite(x))}; wanted finite numbers.")
     object.__setattr__(owner, name, logprobs)
 
 

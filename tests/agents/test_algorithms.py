@@ -109,6 +109,19 @@ def test_the_loss_of_grpo_by_hand(batch: Batch) -> None:
     assert output.loss.item() == pytest.approx(total / int(batch.mask.sum()), rel=1e-5)
 
 
+def test_the_parts_of_a_loss_sum_to_it_in_value_and_gradient(batch: Batch) -> None:
+    algorithm = make_algorithm("sdar", distill_coef=0.5, **EVERYTHING)
+    model = tiny_model()
+    output = algorithm.loss(whole(batch, algorithm), score(model, batch.student, batch.mask, entropies=True))
+    assert set(output.parts) == {"policy", "kl", "entropy", "distill"}
+    parameters = list(model.parameters())
+    parts = [torch.autograd.grad(part, parameters, retain_graph=True) for part in output.parts.values()]
+    total = torch.autograd.grad(output.loss, parameters)
+    assert largest_difference([torch.stack(grads).sum(0) for grads in zip(*parts, strict=True)], list(total)) < 1e-5
+    assert all(max(float(grad.abs().max()) for grad in part) > 1e-4 for part in parts)
+    assert sum(part.item() for part in output.parts.values()) == pytest.approx(output.loss.item(), rel=1e-5)
+
+
 OFF = {
     "grpo_opsd": {"distill_coef": 0.0},
     "grpo_opsd_beta0": {"distill_coef": 0.0},

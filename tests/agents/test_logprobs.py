@@ -53,6 +53,7 @@ def test_every_column_is_the_token_that_it_says(rows: list[Row], packing: bool, 
         assert (logprobs[i, len(values) :] == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*checkpointing:FutureWarning")
 def test_packed_gradients_are_the_padded_ones_also_with_checkpointing(rows: list[Row]) -> None:
     batch = make_batch(rows, pad_id=PAD)
     model = tiny_model()
@@ -62,11 +63,7 @@ def test_packed_gradients_are_the_padded_ones_also_with_checkpointing(rows: list
     score(model, batch.student, batch.mask, packing=True).logprobs.sum().backward()
     assert largest_difference(padded, gradients(model)) < 1e-4
     model.train()
-    for layer in model.model.layers:
-        layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = lambda function, *args: torch.utils.checkpoint.checkpoint(
-            function, *args, use_reentrant=False
-        )
+    model.gradient_checkpointing_enable()
     score(model, batch.student, batch.mask, packing=True).logprobs.sum().backward()
     assert largest_difference(padded, gradients(model)) < 1e-4
 

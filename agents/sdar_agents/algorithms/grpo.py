@@ -34,10 +34,13 @@ class LossOutput(NamedTuple):
 
     Attributes:
         loss: scalar with gradient.
+        parts: its terms, with coefficient and gradient, by name: `policy`, `kl`, `entropy`, `distill`. They sum to the
+            loss; their gradients tell which term steers.
         metrics: by path, such as `loss/policy`. Those in `loss/` are means over mini-batches, the others over tokens.
     """
 
     loss: Tensor
+    parts: dict[str, Tensor]
     metrics: dict[str, Metric]
 
 
@@ -178,9 +181,9 @@ class GRPO:
                 correction = importance_weight(old, batch.sampler_logprobs, self.sampler_cap)
                 metrics["sampler/weight"] = masked_metric(correction, mask)
                 losses = losses * correction
-        total = aggregate(losses, weights)
-        metrics["loss/policy"] = _share(total, batch)
-        total = self.pg_coef * total
+        policy_term = aggregate(losses, weights)
+        parts = {"policy": self.pg_coef * policy_term}
+        metrics["loss/policy"] = _share(policy_term, batch)
         metrics["policy/clip_fraction"] = masked_metric(policy.is_clipped, mask)
         metrics["policy/dual_clip_fraction"] = masked_metric(policy.is_dual_clipped, mask)
         metrics["policy/ratio"] = masked_metric(policy.ratio, mask, spread=True)
@@ -188,23 +191,24 @@ class GRPO:
         if self.needs_reference:
             reference = kl_estimate(logprobs, self._part(batch, "ref_logprobs"), self.kl_kind)
             kl = aggregate(reference, weights)
+            parts["kl"] = self.kl_coef * kl
             metrics["kl/ref"] = masked_metric(reference, mask)
             metrics["loss/kl"] = _share(kl, batch)
-            total = total + self.kl_coef * kl
         if scores.entropies is not None:
             metrics["policy/entropy"] = masked_metric(scores.entropies, mask)
         if self.entropy_coef:
-            total = total - self.entropy_coef * aggregate(self._entropies(scores), weights)
+            parts["entropy"] = -self.entropy_coef * aggregate(self._entropies(scores), weights)
         added = self._distillation(batch, scores, log_vocabulary)
         if added is not None:
             distill = aggregate(added.losses, weights * batch.teacher_mask)
             metrics |= added.metrics
             metrics["loss/distill"] = _share(distill, batch)
-            # Skipped at 0, so that not even a NaN of the teacher can reach the student.
+            # Left out at 0, so that not even a NaN of the teacher can reach the student.
             if self._distillation_coefficient():
-                total = total + self._distillation_coefficient() * distill
+                parts["distill"] = self._distillation_coefficient() * distill
+        total = sum(parts.values(), start=torch.zeros_like(policy_term))
         metrics["loss/total"] = _share(total, batch)
-        return LossOutput(total, metrics)
+        return LossOutput(total, parts, metrics)
 
     def _advantages_per_token(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Metric]]:
         """Return `(B,)` or `(B, L)`, and metrics; for methods that shape advantages."""
