@@ -66,7 +66,7 @@ class Turn:
     Attributes:
         observation: what the environment showed.
         messages: the chat messages of the prompt, each with `role` and `content`.
-        prompt_ids: the ids that the model was fed; empty if the policy has no tokens, and then there is no row to train.
+        prompt_ids: the ids that the model was fed; empty if the policy has no tokens, and nothing can be trained.
         completion: what it answered.
         action: the command that the environment got.
         reward: what the environment gave for it.
