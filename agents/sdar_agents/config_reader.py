@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from sdar_agents.algorithms.settings import check_value
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
 
 __all__ = ["Given", "build", "merge", "parse_overrides", "read_yaml", "to_plain"]
@@ -156,12 +157,12 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def plain_value(value: Any, where: str) -> Any:
+def _read(value: Any, where: str) -> Any:
     """Return a value with everything from the command line in it read as YAML."""
     if isinstance(value, Given):
         return read_yaml(value.text, f"--{where}")
     if isinstance(value, Mapping):
-        return {name: plain_value(part, f"{where}.{name}") for name, part in value.items()}
+        return {name: _read(part, f"{where}.{name}") for name, part in value.items()}
     return value
 
 
@@ -173,9 +174,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     is_text = isinstance(value, Given) and str in kinds
     if is_text and not (type(None) in kinds and value.text in ("null", "~", "")):
         return value.text
-    value = plain_value(value, path)
+    value = _read(value, path)
     if any(get_origin(kind) is tuple for kind in kinds) and isinstance(value, list):
-        return tuple(value)
-    if float in kinds and type(value) is int:
-        return float(value)
-    return value
+        value = tuple(value)
+    check_value(path, value, hint)
+    return float(value) if float in kinds and type(value) is int else value

@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -171,7 +171,7 @@ class Learner:
         if settings.packing:
             enable_packing(model)
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+            _checkpoint_activations(model)
         self.optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.lr,
@@ -226,7 +226,7 @@ class Learner:
             say("reference")
             with phases("reference"), self._weights(self.initial):
                 batch = batch.replace(ref_logprobs=self._score_rows(batch.student, batch.mask).logprobs)
-        if self._has_teacher(batch) and self.settings.teacher != "live":
+        if self.algorithm.needs_teacher and self.settings.teacher != "live":
             say("teacher")
             batch = self._ask_teacher(batch, phases)
         advantages, group_metrics = self.algorithm.advantages(rows, batch)
@@ -241,7 +241,7 @@ class Learner:
             for number, dealt in enumerate(batch.minibatches(count, rng)):
                 if not dealt.mask.any():
                     continue
-                is_live = self._has_teacher(dealt) and self.settings.teacher == "live"
+                is_live = self.algorithm.needs_teacher and self.settings.teacher == "live"
                 mini = self._ask_teacher(dealt, phases) if is_live else dealt
                 every = self.settings.gradient_parts_every
                 measures = every > 0 and step % every == 0 and epoch == number == 0
@@ -296,7 +296,9 @@ class Learner:
         return kept[self.settings.teacher]
 
     def _ask_teacher(self, batch: Batch, phases: Phases) -> Batch:
-        assert batch.teacher is not None
+        if batch.teacher is None or not self._has_teacher(batch):
+            # Nobody to ask: the numbers are there, and the mask of the teacher hides them.
+            return replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
         with phases("teacher"), self._weights(self._teacher_weights()):
             scores = self._score_rows(batch.teacher, batch.teacher_mask)
         return batch.replace(teacher_logprobs=scores.logprobs)
@@ -380,7 +382,7 @@ class Learner:
         return micro, scores
 
     def _view(self, micro: Batch) -> TeacherView | None:
-        if self.algorithm.full_divergence is None or not self._has_teacher(micro):
+        if self.algorithm.full_divergence is None:
             return None
         with self._autocast(), self._weights(self._teacher_weights()):
             return view_teacher(self.model, micro, packing=self.settings.packing)
@@ -439,6 +441,14 @@ class Learner:
     def _set_lr(self, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(step)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # transformers before 5.24
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 _BUCKETS = tuple((low, high) for low, high in ((0, 1), *((1 << i, 2 << i) for i in range(12))))
