@@ -215,10 +215,12 @@ class _Batch:
 
         policy = self._policy
         device = next(policy.model.parameters()).device
-        lengths = torch.tensor([len(prompt) for prompt in self._prompts])
+        # Members of a group begin alike: each prompt is read once.
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(self._prompts))}
+        lengths = torch.tensor([len(prompt) for prompt in places])
         width = int(lengths.max())
-        ids = torch.zeros(len(lengths), width, dtype=torch.long)  # padded with any token: the mask hides it
-        for row, prompt in zip(ids, self._prompts, strict=True):
+        ids = torch.zeros(len(places), width, dtype=torch.long)  # padded with any token: the mask hides it
+        for row, prompt in zip(ids, places, strict=True):
             row[width - len(prompt) :] = torch.tensor(prompt)
         mask = (torch.arange(width) >= width - lengths[:, None]).long()
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -226,9 +228,13 @@ class _Batch:
         is_padded = bool((lengths < width).any())
         ids, mask, positions = ids.to(device), mask.to(device), positions.to(device)
         cache = DynamicCache(config=policy.model.config)
+        logits = policy.forward(ids, mask if is_padded else None, positions, cache)
+        if len(places) < len(self._prompts):
+            index = torch.tensor([places[prompt] for prompt in self._prompts], device=device)
+            cache.batch_select_indices(index)
+            logits, positions, mask = logits[index], positions[index], mask[index]
         rows = list(range(len(self._prompts)))
         while True:
-            logits = policy.forward(ids, mask if is_padded else None, positions, cache)
             tokens = self._choose(logits, rows)
             kept = [place for place, row in enumerate(rows) if self._reasons[row] is None]
             if not kept:
@@ -240,6 +246,7 @@ class _Batch:
                 ids, positions, mask = ids[index], positions[index], mask[index]
                 rows = [rows[place] for place in kept]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            logits = policy.forward(ids, mask if is_padded else None, positions, cache)
 
     def _choose(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """Choose the next token `(B,)` of each row, by its logits `(B, V)`, and keep it if the row still runs."""
