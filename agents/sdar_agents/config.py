@@ -124,7 +124,7 @@ class EvaluationSettings:
     Attributes:
         every: evaluate after each so many steps, and after the last; 0 for never.
         at_start: evaluate before the first step too.
-        split: which.
+        split: which; null is the one that results of the environment are usually reported on.
         tasks: how many; 0 for none.
         env_kwargs: of the environment, over those of the rollout.
         temperature: of the sampled evaluation.
@@ -137,7 +137,7 @@ class EvaluationSettings:
 
     every: int = setting(5, low=0)
     at_start: bool = True
-    split: str = "valid_unseen"
+    split: str | None = None
     tasks: int = setting(64, low=0)
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = setting(0.4, low=0)

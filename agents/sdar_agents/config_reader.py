@@ -169,7 +169,7 @@ def _read(value: Any, where: str) -> Any:
 def _value(hint: Any, value: Any, path: str) -> Any:
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     nested = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
-    if nested:
+    if nested and not (type(None) in kinds and _read(value, path) is None):
         return build(nested[0], value, path)  # type: ignore[arg-type]
     is_text = isinstance(value, Given) and str in kinds
     if is_text and not (type(None) in kinds and value.text in ("null", "~", "")):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
+
 import sdar_envs
 from sdar_agents.config import EvaluationSettings
 from sdar_agents.intervals import wilson_interval
@@ -18,6 +20,7 @@ from sdar_agents.rollout import Rollout, RolloutSettings
 from sdar_agents.skill_prompts import SkillPrompts
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
+from sdar_envs.core import text_env
 
 __all__ = ["Evaluation", "success_metrics"]
 
@@ -44,13 +47,16 @@ class Evaluation:
         skills: SkillPrompts | None = None,
     ) -> None:
         self.settings = settings
-        kwargs = {**rollout.env_kwargs, "split": settings.split, **settings.env_kwargs}
-        others = {name: value for name, value in kwargs.items() if name != "split"}
         self.panel: tuple[Task, ...] = ()
-        if settings.tasks:
-            self.panel = sdar_envs.tasks(rollout.env_id, split=settings.split, limit=settings.tasks, **others)
-        plain = replace(rollout, env_kwargs=kwargs, greedy=True)
         self._ways: dict[str, Rollout] = {}
+        if not (settings.every and settings.tasks):
+            return
+        kwargs = {**rollout.env_kwargs, **settings.env_kwargs}
+        env = text_env(gym.make(rollout.env_id, disable_env_checker=True, **kwargs))
+        kwargs["split"] = settings.split or type(env).evaluation_split
+        others = {name: value for name, value in kwargs.items() if name != "split"}
+        self.panel = sdar_envs.tasks(rollout.env_id, split=kwargs["split"], limit=settings.tasks, **others)
+        plain = replace(rollout, env_kwargs=kwargs, greedy=True)
         if settings.greedy:
             self._ways["greedy"] = Rollout(plain, policy)
         if settings.sampled:
@@ -70,7 +76,7 @@ class Evaluation:
         """
         metrics: dict[str, float] = {}
         rows = []
-        for way, rollout in self._ways.items() if self.panel else ():
+        for way, rollout in self._ways.items():
             progress(f"evaluation, {way.replace('_', ' ')}")
             result = rollout.collect(self.panel, group_size=1, seed=self.settings.seed, step=0)
             metrics |= {f"eval/{way}/{name}": value for name, value in success_metrics(result.trajectories)}

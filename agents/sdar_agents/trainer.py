@@ -114,7 +114,10 @@ class Trainer:
         is_shown = self.algorithm.needs_teacher or self.algorithm.student_sees_skills
         self.rollout = Rollout(config.rollout, self.policy, skills=skills if is_shown else None)
         self.evaluation = Evaluation(config.evaluation, config.rollout, self.policy, skills=skills)
-        if saved is not None:
+        if saved is None:
+            # Nothing here draws from torch's own generator; an environment or a model of yours may.
+            torch.manual_seed(config.seed)
+        else:
             self._restore(saved, state)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / CONFIG, config.to_yaml())
@@ -279,10 +282,19 @@ class Trainer:
         if self._ledger is None:
             return
         settings = self.config.skills
-        episodes = [trajectory.episode_id for trajectory in result.trajectories if trajectory.turns]
+        shown: dict[str, set[tuple[str, ...]]] = {}
+        for trajectory in result.trajectories:
+            ids = tuple(skill.id for skill in result.shown.get(trajectory.episode_id, ()))
+            shown.setdefault(trajectory.group_id, set()).add(ids)
+        # A group whose members were all shown the same says nothing about a skill.
+        telling = {
+            group for group, kinds in shown.items() if len(kinds) > 1 and (() in kinds or not settings.control_members)
+        }
+        trajectories = [trajectory for trajectory in result.trajectories if trajectory.group_id in telling]
+        episodes = [trajectory.episode_id for trajectory in trajectories if trajectory.turns]
         self._ledger.append(
             skill_showings(
-                result.trajectories,
+                trajectories,
                 result.shown,
                 run=self.folder.name,
                 step=step,

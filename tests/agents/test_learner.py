@@ -13,7 +13,6 @@ from sdar_agents.algorithms import make_algorithm
 from sdar_agents.batch import make_batch
 from sdar_agents.learner import Learner, LearnerSettings
 from sdar_agents.logprobs import score
-from sdar_agents.types import Row
 from sdar_agents.weights import Weights, fingerprint
 from sdar_envs.errors import InvalidOption
 
@@ -318,9 +317,11 @@ def test_weights_are_lent_and_given_back() -> None:
     with torch.no_grad():
         model.lm_head.weight.add_(1.0)
     changed = fingerprint(model)
-    with pytest.raises(ZeroDivisionError), kept.in_place_of(model):
+    with kept.in_place_of(model):
         assert fingerprint(model) == fingerprint(tiny_model())
-        raise ZeroDivisionError
+    assert fingerprint(model) == changed
+    with pytest.raises(ZeroDivisionError), kept.in_place_of(model):
+        1 / 0  # noqa: B018
     assert fingerprint(model) == changed
     with pytest.raises(InvalidOption, match="another model's"):
         kept.load_state_dict({})

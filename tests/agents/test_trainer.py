@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_chat import save_tiny_chat
+from training_runs import resumed_config, run_config
+
+import sdar_envs
+from sdar_agents.algorithms import make_algorithm
+from sdar_agents.checkpoints import Checkpoints
+from sdar_agents.generation import TransformersPolicy
+from sdar_agents.recording import read_trajectories
+from sdar_agents.task_stream import TaskStream
+from sdar_agents.trainer import Trainer, read_run_config
+from sdar_agents.weights import fingerprint
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
+from sdar_skills import Ledger, Library
+
+TESTS = Path(__file__).parents[1]
+METHODS = ("grpo", "opsd", "grpo_opsd", "grpo_opsd_beta0", "skill_grpo", "rlsd", "skill_sd", "sdar")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_chat(tmp_path_factory.mktemp("model"))
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def print_of(folder: Path) -> str:
+    """The checksum of a checkpoint's weights."""
+    return fingerprint(TransformersPolicy.load(str(folder / "model")).model)
+
+
+@pytest.mark.parametrize("suite", ["alfworld", "webshop", "search_qa"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_on_every_suite(method: str, suite: str, model: Path, tmp_path: Path) -> None:
+    config = run_config(model, suite, method=method, log={"trajectories_every": 1})
+    trainer = Trainer(config, tmp_path)
+    before = fingerprint(trainer.policy.model)
+    trainer.run()
+    rows = metrics(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert fingerprint(trainer.policy.model) != before
+    assert print_of(tmp_path / "checkpoints" / "step-000003") == fingerprint(trainer.policy.model)
+    algorithm = make_algorithm(method)
+    assert all(row["optimizer/updates"] == 2 and row["optimizer/skipped"] == 0 for row in rows)
+    assert all(("distill/gap" in row) == algorithm.needs_teacher for row in rows)
+    assert all(row["sampler/difference_max"] < 1e-4 for row in rows)
+    # The student's prompt has skills in Skill-GRPO alone, and a teacher's prompt is the student's with skills.
+    texts = [skill.text.strip().splitlines()[0] for skill in Library.load().select(suite)]
+    for trajectory in read_trajectories(tmp_path):
+        for turn in trajectory.turns:
+            has_skill = any(text in turn.messages[-1]["content"] for text in texts)
+            assert has_skill == algorithm.student_sees_skills
+            assert (turn.teacher_prompt_ids is not None) == algorithm.needs_teacher
+            if algorithm.needs_teacher:
+                assert len(turn.teacher_prompt_ids or ()) > len(turn.prompt_ids)
+
+
+def test_without_its_coefficient_sdar_is_grpo_bit_for_bit(model: Path, tmp_path: Path) -> None:
+    prints = []
+    for method, algorithm in (("grpo", {}), ("sdar", {"distill_coef": 0.0}), ("skill_sd", {"distill_coef": 0.0})):
+        trainer = Trainer(run_config(model, method=method, algorithm=algorithm), tmp_path / method)
+        trainer.run()
+        prints.append(fingerprint(trainer.policy.model))
+    assert len(set(prints)) == 1
+
+
+@pytest.fixture(scope="module")
+def runs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run, and two that were killed and resumed."""
+    folder = tmp_path_factory.mktemp("runs")
+    Trainer(resumed_config(model), folder / "whole" / "run").run()
+    killed = subprocess.run(
+        [
+            *(sys.executable, str(TESTS / "training_runs.py"), str(model)),
+            *("between", str(folder / "between" / "run"), "during", str(folder / "during" / "run")),
+        ],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert killed.stdout.split() == ["between", str(-signal.SIGKILL), "during", str(-signal.SIGKILL)]
+    for name in ("between", "during"):
+        assert [found.step for found in Checkpoints(folder / name / "run" / "checkpoints", keep=2).all()][-1] == 3
+    leftovers = list((folder / "during" / "run" / "checkpoints").glob(".step-000004-*"))
+    assert [(path / "model" / "model.safetensors").exists() for path in leftovers] == [True]
+    for name in ("between", "during"):
+        Trainer(resumed_config(model), folder / name / "run", resume=True).run()
+    return folder
+
+
+class TestResume:
+    @pytest.mark.parametrize("name", ["between", "during"])
+    def test_a_killed_run_ends_as_one_that_never_stopped(self, runs: Path, name: str) -> None:
+        whole, resumed = (runs / which / "run" for which in ("whole", name))
+        # With the first of the best, which here is the first that was evaluated.
+        kept = [path.name for path in sorted((whole / "checkpoints").iterdir())]
+        assert kept == ["step-000002", "step-000005", "step-000006"]
+        assert [path.name for path in sorted((resumed / "checkpoints").iterdir())] == kept
+        for step in kept:
+            left, right = whole / "checkpoints" / step, resumed / "checkpoints" / step
+            assert print_of(left) == print_of(right)
+            tensors = [torch.load(path / "trainer.pt", weights_only=True) for path in (left, right)]
+            torch.testing.assert_close(tensors[0], tensors[1], rtol=0, atol=0)
+
+    @pytest.mark.parametrize("name", ["between", "during"])
+    def test_its_records_are_the_same(self, runs: Path, name: str) -> None:
+        whole, resumed = (runs / which / "run" for which in ("whole", name))
+        for file in ("evaluations.jsonl", "trajectories.jsonl"):
+            assert (whole / file).read_bytes() == (resumed / file).read_bytes()
+        for left, right in zip(metrics(whole), metrics(resumed), strict=True):
+            measured = {key for key in left if key.startswith(("time/", "tokens/", "memory/"))}
+            assert {key: left[key] for key in left if key not in measured} == {
+                key: right[key] for key in right if key not in measured
+            }
+        shown = []
+        for folder in (whole, resumed):
+            with Ledger(folder / "ledger.sqlite", create=False) as ledger:
+                shown.append([showing._replace(time=None) for showing in ledger.showings()])
+        assert shown[0] == shown[1]
+        assert len(shown[0]) % 3 == 0  # three members, a skill each
+        assert len(shown[0]) >= 9
+
+    def test_a_finished_run_is_prolonged_but_not_changed(self, runs: Path, model: Path) -> None:
+        folder = runs / "whole" / "run"
+        config = read_run_config(folder)
+        assert config == resumed_config(model).resolved()
+        with pytest.raises(InvalidOption, match=r"another configuration: seed, learner\.lr changed"):
+            Trainer(run_config_changed(config, seed=1, lr=1.0), folder, resume=True)
+        with pytest.raises(InvalidOption, match="holds a run already"):
+            Trainer(config, folder)
+
+
+def run_config_changed(config: Any, *, seed: int, lr: float) -> Any:
+    from dataclasses import replace
+
+    return replace(config, seed=seed, learner=replace(config.learner, lr=lr))
+
+
+def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> None:
+    config = run_config(
+        model,
+        skills={"retriever": "random", "varied": True, "k": 1},
+        evaluation={"every": 1, "tasks": 1},
+        log={"trajectories_every": 1},
+    )
+    broken = Trainer(config, tmp_path / "run")
+    broken.learner.learn = lambda *_, **__: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(ZeroDivisionError):
+        broken.run()
+    again = Trainer(config, tmp_path / "run", resume=True)
+    again.run()
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 1, 2, 3]
+    other = Trainer(config, tmp_path / "other" / "run")
+    other.run()
+    assert fingerprint(other.policy.model) == fingerprint(again.policy.model)
+    with Ledger(tmp_path / "run" / "ledger.sqlite", create=False) as ledger:
+        steps = [showing.step for showing in ledger.showings()]
+    with Ledger(tmp_path / "other" / "run" / "ledger.sqlite", create=False) as ledger:
+        assert steps == [showing.step for showing in ledger.showings()] != []
+
+
+def test_another_start_is_refused_when_resuming(model: Path, tmp_path: Path) -> None:
+    other = save_tiny_chat(tmp_path / "model", seed=1)
+    Trainer(run_config(other, steps=1), tmp_path / "run").run()
+    save_tiny_chat(tmp_path / "model", seed=2)
+    with pytest.raises(InvalidOption, match="not the model that this run began with"):
+        Trainer(run_config(other, steps=2), tmp_path / "run", resume=True)
+
+
+class TestEvaluation:
+    def test_it_is_repeatable_and_disturbs_nothing(self, model: Path, tmp_path: Path) -> None:
+        prints = []
+        for every in (0, 1):
+            torch.manual_seed(5)
+            random.seed(5)
+            trainer = Trainer(
+                run_config(model, evaluation={"every": every, "tasks": 2}, steps=2), tmp_path / str(every)
+            )
+            trainer.run()
+            prints.append((fingerprint(trainer.policy.model), torch.rand(1).item(), random.random()))
+        assert prints[0] == prints[1]
+
+    def test_two_evaluations_of_the_same_weights_are_equal(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, evaluation={"every": 1, "tasks": 3}), tmp_path)
+        first, second = trainer.evaluation.run(), trainer.evaluation.run()
+        assert first == second
+        names = [task.id for task in sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_unseen", limit=3)]
+        assert [row["task_id"] for row in first[1]] == 3 * names
+        assert {row["way"] for row in first[1]} == {"greedy", "sampled", "with_skills"}
+        trainer.close()
+
+    def test_skills_are_seen_in_the_diagnostic_alone(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, method="grpo", evaluation={"every": 1, "tasks": 1}), tmp_path)
+        prompts = {
+            way: [turn.skill_ids for turn in rollout.collect(trainer.evaluation.panel, group_size=1, seed=0, step=0)
+                  .trajectories[0].turns]
+            for way, rollout in trainer.evaluation._ways.items()
+        }  # fmt: skip
+        assert not any(map(any, (prompts["greedy"], prompts["sampled"])))
+        assert all(prompts["with_skills"])
+        trainer.close()
+
+    def test_rates_have_their_interval(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, evaluation={"every": 1, "tasks": 2}), tmp_path)
+        numbers, _ = trainer.evaluation.run()
+        assert numbers["eval/greedy/success"] == 0.0
+        assert numbers["eval/greedy/success_low"] == 0.0
+        assert numbers["eval/greedy/success_high"] == pytest.approx(0.6576, abs=1e-4)
+        trainer.close()
+
+
+class TestTaskStream:
+    def test_a_pass_shows_each_task_once(self) -> None:
+        source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
+        stream = TaskStream(source, "valid_unseen", per_step=4, seed=1, limit=12)
+        first = [task.id for step in (1, 2, 3) for task in stream.tasks(step)]
+        second = [task.id for step in (4, 5, 6) for task in stream.tasks(step)]
+        assert len(set(first)) == 12
+        assert set(first) == set(second)
+        assert first != second
+        assert stream.tasks(2) == TaskStream(source, "valid_unseen", per_step=4, seed=1, limit=12).tasks(2)
+        assert stream.tasks(2) != TaskStream(source, "valid_unseen", per_step=4, seed=2, limit=12).tasks(2)
+
+    def test_a_split_without_end(self) -> None:
+        source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
+        stream = TaskStream(source, "train", per_step=8, seed=0)
+        seen = {task.id for step in range(1, 5) for task in stream.tasks(step)}
+        assert len(seen) == 32
+
+    def test_too_few_tasks(self) -> None:
+        source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
+        with pytest.raises(InvalidOption, match="a step wants 4 different tasks, and there are 3"):
+            TaskStream(source, "valid_unseen", per_step=4, seed=1, limit=3)
+
+
+class TestTrouble:
+    def test_gradients_that_stay_broken_stop_the_run_with_its_state_saved(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, steps=9, learner={"stop_after_skips": 3}), tmp_path)
+        weight = next(trainer.policy.model.parameters())
+        weight.register_hook(lambda grad: grad * math.nan)
+        before = fingerprint(trainer.policy.model)
+        with pytest.raises(RunStopped, match=r"4 optimiser steps in a row .* stopped at step 2"):
+            trainer.run()
+        assert [row["optimizer/skipped"] for row in metrics(tmp_path)] == [2, 2]
+        assert print_of(tmp_path / "checkpoints" / "step-000002") == before
+
+    def test_a_full_disk_leaves_the_checkpoint_before(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, checkpoints={"every": 1}, steps=2), tmp_path)
+        save = trainer.save
+
+        def save_on_a_small_disk(value: float | None = None) -> Any:
+            if trainer.step < 2:
+                return save(value)
+            with limited_files(20_000):
+                return save(value)
+
+        trainer.save = save_on_a_small_disk  # type: ignore[method-assign]
+        with pytest.raises(RunStopped, match=r"cannot be written .* the one of step 1 is untouched"):
+            trainer.run()
+        assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+        resumed = Trainer(run_config(model, checkpoints={"every": 1}, steps=2), tmp_path, resume=True)
+        resumed.run()
+        assert [row["step"] for row in metrics(tmp_path)] == [1, 2]
+
+    def test_a_damaged_checkpoint_says_what_to_do(self, model: Path, tmp_path: Path) -> None:
+        config = run_config(model, steps=1)
+        Trainer(config, tmp_path).run()
+        (tmp_path / "checkpoints" / "step-000001" / "trainer.pt").write_bytes(b"nothing")
+        with pytest.raises(CorruptData, match="delete it to go on from the one before"):
+            Trainer(config, tmp_path, resume=True)
+
+    def test_folders_that_hold_something_else(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "mine.txt").touch()
+        with pytest.raises(InvalidOption, match="is no training run"):
+            Trainer(run_config(model), tmp_path)
+        with pytest.raises(MissingData, match="is no training run"):
+            Trainer(run_config(model), tmp_path, resume=True)
+
+    def test_no_model(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidOption, match="cannot be loaded"):
+            Trainer(run_config(tmp_path / "nowhere"), tmp_path / "run")
+
+    def test_a_model_without_chat_template(self, tmp_path: Path) -> None:
+        folder = save_tiny_chat(tmp_path / "model")
+        (folder / "chat_template.jinja").unlink()
+        with pytest.raises(InvalidOption, match="no chat template"):
+            Trainer(run_config(folder), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_bandits_want_something_to_compare(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(InvalidOption, match=r"set skills\.varied, or skills\.control_members"):
+            Trainer(run_config(model, skills={"retriever": "ucb"}), tmp_path / "run")
+
+    def test_skills_that_fit_no_budget(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, skills={"max_prompt_tokens": 40}), tmp_path / "run")
+        with pytest.raises(ValueError, match="no room for even the best skill"):
+            trainer.run()
+
+
+@contextmanager
+def limited_files(size: int) -> Iterator[None]:
+    """No file may grow beyond this: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    config = run_config(model, model={"lora": {"rank": 2, "alpha": 4}}, learner={"teacher": "frozen"}, steps=2)
+    whole = Trainer(config, tmp_path / "whole")
+    whole.run()
+    trained = [name for name, parameter in whole.policy.model.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    half = run_config(model, model={"lora": {"rank": 2, "alpha": 4}}, learner={"teacher": "frozen"}, steps=1)
+    Trainer(half, tmp_path / "half").run()
+    resumed = Trainer(config, tmp_path / "half", resume=True)
+    resumed.run()
+    assert fingerprint(resumed.policy.model) == fingerprint(whole.policy.model)
+    assert metrics(tmp_path / "whole")[0]["kl/ref"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_default_tracker_gets_the_metrics(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    Trainer(run_config(model, steps=1, log={"tracker": "tensorboard"}), tmp_path).run()
+    assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
