@@ -26,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 if a check found something; 2 if something that was asked for cannot be done.
     """
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if args.command == "train":
+        args.overrides = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.argv = list(sys.argv[1:] if argv is None else argv)
     if args.command == "eval" and not (args.env_ids or args.preset):
         parser.error("eval: name an environment, such as sdar/ALFWorld-v0, or give --preset quick")
@@ -85,6 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     action = actions.add_parser("render", help="make LEADERBOARD.md and the table in README.md")
     action.add_argument("--check", action="store_true", help="write nothing, fail if they are not current")
     _add_root(action)
+
+    command = commands.add_parser(
+        "train",
+        help="train a model by GRPO, OPSD, RLSD, Skill-SD, SDAR, ...",
+        epilog="Any setting may follow by its path, such as --learner.lr 3e-6 --rollout.env_kwargs.max_steps 20.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--config", metavar="NAME", help="a file, or the name of a configuration of this package")
+    command.add_argument("--list", action="store_true", help="name the configurations of this package")
+    command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
+    command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
+    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    command.set_defaults(env_options=())
 
     command = commands.add_parser("bench", help="measure speed and memory of the environments")
     command.add_argument("envs", nargs="*", metavar="ENV_ID", help="only these (default: all)")

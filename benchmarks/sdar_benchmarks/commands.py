@@ -25,6 +25,7 @@ from sdar_benchmarks.play import Player, choose_reader
 from sdar_benchmarks.results_commands import bench_command, leaderboard_command, report_command, view_command
 from sdar_benchmarks.skills_commands import ACTIONS
 from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
+from sdar_benchmarks.train_command import train_command
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         "view": view_command,
         "leaderboard": leaderboard_command,
         "bench": bench_command,
+        "train": train_command,
         "serve": _serve,
         "index": index,
         "skills": _skills,
