@@ -175,7 +175,7 @@ def _word(rank: int) -> str:
 
 
 class _Zipf:
-    """Draws ranks of words; equal seeds give equal ranks on every machine."""
+    """Draws ranks of words; equal seeds give equal ranks."""
 
     def __init__(self, seed: int) -> None:
         weights = 1 / (np.arange(_VOCABULARY) + 2.7) ** 1.05
@@ -210,7 +210,7 @@ def large_passages(count: int) -> Iterator[Passage]:
 
 
 def large_queries(count: int) -> list[str]:
-    """Return questions of ten words: three content words of a passage, seven as they come, some of them stop words."""
+    """Return questions of ten words: seven as they come, three that stand together in a passage drawn like the corpus."""
     zipf = _Zipf(2)
     queries = []
     for ranks in _large_ranks(count):
