@@ -4,7 +4,7 @@
 # make slow     the tests that take minutes
 # make check    format, lint, types, import layers, leaderboard tables
 # make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
-# make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13); with $ALFWORLD_DATA on its games too
+# make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ setup: .venv/.stamp
 
 .venv/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
 	touch $@
 
 demo: setup
@@ -39,7 +39,7 @@ bench: .venv-peer/.stamp
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer]'
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train]'
 	touch $@
 
 peer: .venv-peer/.stamp
