@@ -17,6 +17,7 @@ HEAVY = (
     "bs4",
     "faiss",
     "httpx2",
+    "matplotlib",
     "prompt_toolkit",
     "rapidfuzz",
     "requests",
@@ -60,6 +61,11 @@ def test_import_loads_nothing_heavy() -> None:
 def test_evaluation_loads_no_model_and_no_client() -> None:
     code = "import sys, sdar_benchmarks.evaluate; print(*{name.partition('.')[0] for name in sys.modules})"
     assert not {"httpx2", "scipy", "torch", "transformers"} & set(run_python(code).split())
+
+
+def test_agents_load_no_torch_until_they_train() -> None:
+    code = "import sys, sdar_agents, sdar_agents.types; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert not {"torch", "transformers"} & set(run_python(code).split())
 
 
 def test_import_is_fast() -> None:

@@ -55,7 +55,7 @@ def test_commands_are_drawn_beforehand(monkeypatch):
 
 
 def test_only_suites_of_this_package_have_parts_of_their_own():
-    assert set(throughput.SPECIFIC) <= set(ENV_IDS)
+    assert set(throughput.SPECIFIC) <= {*ENV_IDS, "skills"} == set(throughput.PARTS)
 
 
 def test_a_catalogue_of_several_seeds(tmp_path, monkeypatch):

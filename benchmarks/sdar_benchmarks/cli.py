@@ -117,9 +117,11 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_index(commands.add_parser("index", help="make passages searchable, and search them"))
 
-    command = commands.add_parser("skills", help="what teachers may read: list, search, check, import, export")
+    command = commands.add_parser("skills", help="what teachers may read: list, search, check, import, export, stats")
     command.set_defaults(env_options=())
-    _add_skills(command.add_subparsers(dest="action", required=True, metavar="ACTION"))
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_skills(actions)
+    _add_skills_stats(actions)
     return parser
 
 
@@ -226,6 +228,14 @@ def _add_index(command: argparse.ArgumentParser) -> None:
     search.add_argument("index", metavar="DIR", help="what `sdar index build` made")
     search.add_argument("query", metavar="QUERY", help="any text")
     search.add_argument("-k", type=int, default=3, metavar="N", help="how many passages (default: %(default)s)")
+
+
+def _add_skills_stats(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    action = actions.add_parser("stats", help="how the skills of a ledger did, by task type")
+    action.add_argument("ledger", metavar="LEDGER", help="the file that a run has written")
+    action.add_argument("--suite", metavar="NAME", help="only this suite, such as alfworld")
+    action.add_argument("--task-type", metavar="NAME", help="only this kind of task")
+    action.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -14,9 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from sdar_benchmarks.leaderboard import add_run, render
 from sdar_benchmarks.report import write_comparison, write_report
-from sdar_benchmarks.throughput import bench
+from sdar_benchmarks.throughput import PARTS, bench
 from sdar_benchmarks.trajectories import RunIndex
-from sdar_envs import ENV_IDS
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 
 __all__ = ["bench_command", "leaderboard_command", "report_command", "view_command"]
@@ -84,12 +83,10 @@ def leaderboard_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
 def bench_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
     """Measure how fast and how large environments are."""
     for env_id in args.envs:
-        if env_id not in ENV_IDS:
-            raise UnknownName(
-                f"no environment {env_id!r} to measure; there are {', '.join(ENV_IDS)}.{did_you_mean(env_id, ENV_IDS)}"
-            )
+        if env_id not in PARTS:
+            raise UnknownName(f"no {env_id!r} to measure; there are {', '.join(PARTS)}.{did_you_mean(env_id, PARTS)}")
     bench(
-        args.envs or ENV_IDS,
+        args.envs or PARTS,
         Console(highlight=False),
         output=None if args.output is None else Path(args.output),
         baseline=None if args.baseline is None else Path(args.baseline),

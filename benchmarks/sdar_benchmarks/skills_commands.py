@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from sdar_benchmarks.arguments import env_class, make_env
+from sdar_benchmarks.skills_stats import COLUMNS, cells, statistics_rows
 from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
 from sdar_envs.core import text_env
 from sdar_envs.errors import UnknownName, did_you_mean
@@ -92,6 +95,24 @@ def _export(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
     return 0
 
 
+def _stats(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
+    rows = statistics_rows(Path(args.ledger), args.suite, args.task_type)
+    if args.json:
+        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+        return 0
+    console = stdout()
+    for number, ((suite, task_type), group) in enumerate(groupby(rows, key=lambda row: (row.suite, row.task_type))):
+        table = plain_table(*COLUMNS)
+        for row in group:
+            table.add_row(*cells(row))
+        for column in table.columns[1:]:
+            column.justify = "right"
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+        console.print(f"{chr(10) * (number > 0)}{suite}, {task_type}")
+        console.print(table)
+    return 0
+
+
 ACTIONS: Mapping[str, Callable[[argparse.Namespace, Mapping[str, Any]], int]] = {
     "list": _list,
     "show": _show,
@@ -99,6 +120,7 @@ ACTIONS: Mapping[str, Callable[[argparse.Namespace, Mapping[str, Any]], int]] = 
     "check": _check,
     "import": _import,
     "export": _export,
+    "stats": _stats,
 }
 """What `sdar skills` can do. Each takes the parsed arguments and those of the environment, and returns the status."""
 

@@ -1,7 +1,8 @@
-"""How fast and how large the environments are: `sdar bench`.
+"""How fast and how large the environments and the skill library are: `sdar bench`.
 
 Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`throughput_suite`);
-what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`).
+what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`); the
+skill library has such a part alone.
 A record of the numbers can be kept, and a later run set against it.
 """
 
@@ -16,13 +17,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sdar_benchmarks import throughput_alfworld, throughput_search_qa, throughput_suite, throughput_webshop
+from sdar_benchmarks import (
+    throughput_alfworld,
+    throughput_search_qa,
+    throughput_skills,
+    throughput_suite,
+    throughput_webshop,
+)
 from sdar_benchmarks.figures import Figure, Figures
 from sdar_benchmarks.provenance import now, platform_facts, revision, versions
 from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.registry import ENV_IDS
 from sdar_envs.storage import write_atomic
 
-__all__ = ["SPECIFIC", "bench", "read_baseline"]
+__all__ = ["PARTS", "SPECIFIC", "bench", "read_baseline"]
 
 _FORMAT = 1
 
@@ -30,8 +38,12 @@ SPECIFIC: Mapping[str, Callable[[Figures, Callable[[str], None]], None]] = {
     "sdar/ALFWorld-v0": throughput_alfworld.measure,
     "sdar/WebShop-v0": throughput_webshop.measure,
     "sdar/SearchQA-v0": throughput_search_qa.measure,
+    "skills": throughput_skills.measure,
 }
-"""By environment: adds what only this suite has, and says what it is doing."""
+"""By environment, and for the skill library: adds what only it has, and says what it is doing."""
+
+PARTS: tuple[str, ...] = tuple(dict.fromkeys([*ENV_IDS, *SPECIFIC]))
+"""All that can be measured: the environments and the skill library."""
 
 
 def bench(
@@ -42,10 +54,10 @@ def bench(
     baseline: Path | None = None,
     command: str = "",
 ) -> None:
-    """Measure environments, print a table for each, and write a record if asked to.
+    """Measure parts, print a table for each, and write a record if asked to.
 
     Args:
-        env_ids: the environments.
+        env_ids: of `PARTS`.
         console: where the tables go.
         output: write the record there; a file that is there is replaced.
         baseline: a record to compare with.
@@ -66,7 +78,7 @@ def bench(
             def progress(what: str, env_id: str = env_id, say: Callable[[str], None] = status.update) -> None:
                 say(f"measuring {env_id}: {what}")
 
-            figures = throughput_suite.measure(env_id, progress)
+            figures = throughput_suite.measure(env_id, progress) if env_id in ENV_IDS else Figures(env_id)
             if env_id in SPECIFIC:
                 SPECIFIC[env_id](figures, progress)
         measured += figures

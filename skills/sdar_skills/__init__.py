@@ -6,27 +6,38 @@
     context = teacher_context(prompt, skills)
 
 `library` reads and writes SKILL.md files, `retrievers` chooses skills for a task, `context` puts them into a prompt,
-`formats` trades with other collections of skills, `coverage` finds gaps.
+`formats` trades with other collections of skills, `coverage` finds gaps. `ledger` keeps what became of skills that were
+shown, `statistics` sums it up, `bandits` choose by it; `experience` proposes skills, `trial` promotes or retires them.
 """
 
+from sdar_skills.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
 from sdar_skills.context import TeacherContext, rebuild_context, teacher_context, teacher_messages
+from sdar_skills.ledger import NO_SKILL, Ledger, showings_of_group
 from sdar_skills.library import Library, save_skill
 from sdar_skills.retrievers import LibraryRetriever, make_retriever, register_retriever, retriever_names
 from sdar_skills.skill import Retrieved, Retriever, Skill, Status
+from sdar_skills.statistics import Statistics
 
 __all__ = [
+    "NO_SKILL",
+    "HybridRetriever",
+    "Ledger",
     "Library",
     "LibraryRetriever",
     "Retrieved",
     "Retriever",
     "Skill",
+    "Statistics",
     "Status",
     "TeacherContext",
+    "ThompsonRetriever",
+    "UcbRetriever",
     "make_retriever",
     "rebuild_context",
     "register_retriever",
     "retriever_names",
     "save_skill",
+    "showings_of_group",
     "teacher_context",
     "teacher_messages",
 ]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from claims import claim
 
+from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.search_qa.embedded import passages, questions
 from sdar_envs.search_qa.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.env import SearchQAEnv
-from sdar_envs.search_qa.index import bm25_over
 from sdar_envs.search_qa.retrieval import Passage
 from sdar_envs.search_qa.scoring import exact_match, normalize
 
@@ -29,6 +29,14 @@ FACTS = [
     ("Sergei Eisenstein", "Sergei Eisenstein was born in 1898."),
     ("Seagulls", "Seagulls live near the coast."),
 ]
+
+
+def engine(corpus: list[Passage], name: str) -> Bm25Retriever:
+    """Return the built-in search over a corpus, in memory: the cache is for the user's."""
+    documents = [(place, passage.contents) for place, passage in enumerate(corpus)]
+    return Bm25Retriever(SearchIndex.build(documents, progress=False), corpus, name)
+
+
 QUESTION = "What is the capital of Peru?"
 ANSWERS = ["Lima"]
 
@@ -39,7 +47,7 @@ def make(tmp_path_factory):
     row = {"id": "0", "question": QUESTION, "golden_answers": ANSWERS, "data_source": "nq"}
     (folder / "test.jsonl").write_text(json.dumps(row) + "\n")
     dozen = [Passage(str(i), f'"{title}"\n{text}') for i, (title, text) in enumerate(FACTS)]
-    retriever = bm25_over(dozen, "claims")
+    retriever = engine(dozen, "dozen")
 
     def make() -> SearchQAEnv:
         env = SearchQAEnv(data="official", data_dir=str(folder), split="test", retriever=retriever)
@@ -167,11 +175,11 @@ def test_answer_spelling_counts():
 
 @lru_cache(maxsize=1)
 def facts() -> Bm25Retriever:
-    return bm25_over(list(passages()), "facts")
+    return engine(list(passages()), "facts")
 
 
 def sample(kind: str) -> list[dict[str, Any]]:
-    of_kind = [question for question in questions("test") if question["metadata"]["type"] == kind]
+    of_kind = [question for question in questions()["test"] if question["metadata"]["type"] == kind]
     return of_kind[:: len(of_kind) // 200]
 
 

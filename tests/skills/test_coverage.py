@@ -81,7 +81,7 @@ PANELS = {
     "alfworld": lambda: sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_unseen"),
     "webshop": lambda: sdar_envs.tasks("sdar/WebShop-v0", split="test"),
     "search_qa": lambda: [
-        make_task(question["metadata"]["type"], question["question"], "search_qa") for question in questions("test")
+        make_task(question["metadata"]["type"], question["question"], "search_qa") for question in questions()["test"]
     ],
 }
 
