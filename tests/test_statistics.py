@@ -11,6 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdar_agents.intervals import score_interval
 from sdar_benchmarks import statistics
 from sdar_benchmarks.statistics import (
     FlipTest,
@@ -70,7 +71,7 @@ def test_seeds_that_say_all_the_same_count_once() -> None:
     assert success_interval(np.repeat([1, 1, 1, 0, 0, 0, 0, 0], 5), tasks) == wilson_interval(3, 8)
     assert success_interval(np.ones(40), tasks) == wilson_interval(8, 8)
     assert success_interval(np.zeros(40), tasks) == wilson_interval(0, 8)
-    assert success_interval([1, 1, 0], ["x"] * 3) == pytest.approx(statistics._wilson(2 / 3, 1))
+    assert success_interval([1, 1, 0], ["x"] * 3) == pytest.approx(score_interval(2 / 3, 1))
 
 
 def test_seeds_that_differ_within_tasks_count_as_trials() -> None:
@@ -88,7 +89,7 @@ def test_effective_trials_by_hand() -> None:
     # Tasks of 2 seeds: 2, 2, 0, 1 won. p = 5/8; (s - 2p)² sums to 2·(3/4)² + (5/4)² + (1/4)² = 2.75;
     # v = 2.75 · 4/3 / 64 = 0.057292; p(1-p)/v = 4.0909 trials.
     low, high = success_interval([1, 1, 1, 1, 0, 0, 1, 0], [0, 0, 1, 1, 2, 2, 3, 3])
-    assert (low, high) == pytest.approx(statistics._wilson(5 / 8, 4.090909090909091), rel=1e-12)
+    assert (low, high) == pytest.approx(score_interval(5 / 8, 4.090909090909091), rel=1e-12)
 
 
 def test_the_interval_covers_what_it_says() -> None:

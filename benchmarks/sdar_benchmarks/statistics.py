@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sdar_agents.intervals import score_interval, wilson_interval
 from sdar_envs.errors import InvalidOption
 
 __all__ = [
@@ -38,25 +39,8 @@ FLIPS = 200_000
 """Random sign patterns beyond that: the standard error of p is then at most 0.0011. Beyond 5,000 tasks they become
 fewer, down to a twentieth."""
 
-_Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 # Tables of this many numbers at most are held at once.
 _CHUNK = 1 << 22
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion p = successes / trials.
-
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96. Unlike the normal approximation it
-    stays within 0 and 1 and holds for few trials and for rates near the ends.
-
-    Raises:
-        InvalidOption: not 0 <= successes <= trials, or no trials.
-
-    Source: Wilson (1927), JASA 22:209-212; Newcombe (1998), Statistics in Medicine 17:857-872, method 3.
-    """
-    if not 0 <= successes <= trials or trials == 0:
-        raise InvalidOption(f"{successes} successes in {trials} trials; wanted 0 <= successes <= trials, trials > 0.")
-    return _wilson(successes / trials, trials)
 
 
 def bootstrap_intervals(
@@ -122,7 +106,7 @@ def success_interval(successes: ArrayLike, tasks: ArrayLike) -> tuple[float, flo
         variance = float(np.sum((sums[:, 0] - rate * sums[:, 1]) ** 2)) * count / (count - 1) / len(won) ** 2
         # Without any variance nothing is known of what seeds share: the least is assumed.
         trials = min(max(rate * (1 - rate) / variance, count), len(won)) if variance else trials
-    return _wilson(rate, trials)
+    return score_interval(rate, trials)
 
 
 def pass_at_k(attempts: ArrayLike, successes: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -222,16 +206,6 @@ def _task_sums(values: ArrayLike, tasks: ArrayLike) -> NDArray[np.float64]:
     sums = np.zeros((len(names), columns.shape[1] + 1))
     np.add.at(sums, members, np.column_stack([columns, np.ones(len(columns))]))
     return sums
-
-
-def _wilson(rate: float, trials: float) -> tuple[float, float]:
-    z2n = _Z_95**2 / trials
-    center = rate + z2n / 2
-    half = math.sqrt(z2n * (rate * (1 - rate) + z2n / 4))
-    # At the ends the formula gives exactly 0 and 1, but rounding does not.
-    low = 0.0 if rate == 0 else (center - half) / (1 + z2n)
-    high = 1.0 if rate == 1 else (center + half) / (1 + z2n)
-    return low, high
 
 
 def _share_of_whole_sums(values: NDArray[np.int64], seen: int) -> float:

@@ -1,4 +1,4 @@
-"""Settings of an algorithm are the fields of its frozen dataclass: checked by their annotation and their range."""
+"""Settings are the fields of a frozen dataclass: checked by their annotation and their range."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def check_settings(owner: Any) -> None:
         kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         if value is None and type(None) in kinds:
             continue
+        plain = tuple(get_origin(kind) or kind for kind in kinds if kind not in (float, int, bool))
+        if plain and isinstance(value, plain):
+            continue
+        if float not in kinds and int not in kinds and bool not in kinds:
+            optional = " or null" if type(None) in kinds else ""
+            _refuse(owner, field.name, value, _WORDS.get(plain[0], f"a {plain[0].__name__}") + optional)
         if bool in kinds:
             if not isinstance(value, bool):
                 _refuse(owner, field.name, value, "true or false")
@@ -58,6 +64,9 @@ def check_settings(owner: Any) -> None:
         is_number = isinstance(value, (int, float) if float in kinds else int) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or not low <= value <= high:
             _refuse(owner, field.name, value, wanted + _range(low, high) + (" or null" if type(None) in kinds else ""))
+
+
+_WORDS = {str: "text", tuple: "a list", Mapping: "a section with settings"}
 
 
 def _choices(hint: Any) -> tuple[str, ...] | None:

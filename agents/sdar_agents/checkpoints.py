@@ -1,0 +1,183 @@
+"""Checkpoints of a training run: whole or not there, whatever kills the process.
+
+A checkpoint is a folder `checkpoints/step-000012`: the model in Hugging Face format, with its tokenizer, in `model/`;
+optimiser, random states, teacher weights in `trainer.pt`; step, counters and positions in `state.json`. It is written
+under a hidden name, flushed, and renamed: a folder that has its name is complete. Of all of them the last few and the
+best are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdar_envs.errors import CorruptData, MissingData, RunStopped
+
+__all__ = ["Checkpoint", "Checkpoints"]
+
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint.
+
+    Attributes:
+        path: its folder.
+        step: after which it was written.
+    """
+
+    path: Path
+    step: int
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model, which `from_pretrained` reads."""
+        return self.path / "model"
+
+    def read_state(self) -> dict[str, Any]:
+        """Return what `state.json` holds.
+
+        Raises:
+            CorruptData: it cannot be read.
+        """
+        try:
+            state: dict[str, Any] = json.loads((self.path / "state.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise CorruptData(
+                f"{self.path} cannot be used ({error}): delete it to go on from the one before."
+            ) from error
+        return state
+
+    def read_tensors(self) -> dict[str, Any]:
+        """Return what `trainer.pt` holds, on the CPU.
+
+        Raises:
+            CorruptData: it cannot be read.
+        """
+        try:
+            tensors: dict[str, Any] = torch.load(self.path / "trainer.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises what the damage happens to run into
+            raise CorruptData(
+                f"{self.path} cannot be used ({error}): delete it to go on from the one before."
+            ) from error
+        return tensors
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        folder: of all of them; made when the first is written.
+        keep: how many of the latest stay.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder = folder
+        self._keep = keep
+
+    def all(self) -> list[Checkpoint]:
+        """Return the complete ones, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = ((path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir())
+        return sorted(
+            (Checkpoint(path, int(match[1])) for path, match in found if match and path.is_dir()),
+            key=lambda checkpoint: checkpoint.step,
+        )
+
+    def latest(self) -> Checkpoint:
+        """Return the last one.
+
+        Raises:
+            MissingData: there is none.
+        """
+        found = self.all()
+        if not found:
+            raise MissingData(f"there is no checkpoint in {self.folder}: start the run anew, in another folder.")
+        return found[-1]
+
+    def best(self) -> Checkpoint | None:
+        """Return the one with the best evaluation, the first of equals; None if there was no evaluation."""
+        values = {checkpoint: checkpoint.read_state().get("value") for checkpoint in self.all()}
+        known = {checkpoint: float(value) for checkpoint, value in values.items() if value is not None}
+        return max(known, key=lambda checkpoint: known[checkpoint], default=None)
+
+    def save(
+        self,
+        step: int,
+        save_model: Callable[[Path], object],
+        tensors: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        value: float | None = None,
+    ) -> Checkpoint:
+        """Write a checkpoint, then delete what is not to be kept. One of this step that is there already stays.
+
+        Args:
+            step: after which.
+            save_model: writes the model to the folder that it is given.
+            tensors: for `trainer.pt`.
+            state: for `state.json`, which gets the step and the value too.
+            value: of the evaluation at this step, more is better; None if there was none.
+
+        Raises:
+            RunStopped: it cannot be written; the checkpoints before it are untouched.
+        """
+        path = self.folder / f"step-{step:06d}"
+        if not path.is_dir():
+            self._write(path, save_model, tensors, {**state, "step": step, "value": value})
+        self._prune()
+        return Checkpoint(path, step)
+
+    def _write(
+        self, path: Path, save_model: Callable[[Path], object], tensors: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> None:
+        temporary = self.folder / f".{path.name}-{secrets.token_hex(8)}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self.folder.glob(".step-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            (temporary / "model").mkdir(parents=True)
+            save_model(temporary / "model")
+            torch.save(dict(tensors), temporary / "trainer.pt")
+            (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+            for file in (*temporary.rglob("*"), temporary):
+                _flush(file)
+            os.rename(temporary, path)
+            _flush(self.folder)
+        except Exception as error:  # safetensors and torch have exceptions of their own for a full disk
+            shutil.rmtree(temporary, ignore_errors=True)
+            before = self.all()
+            kept = f"the one of step {before[-1].step} is untouched" if before else "there is none before it"
+            raise RunStopped(
+                f"the checkpoint {path} cannot be written ({' '.join(str(error).split())}); {kept}. "
+                "Free some space and resume."
+            ) from error
+
+    def _prune(self) -> None:
+        found = self.all()
+        best = self.best()
+        for checkpoint in found[: -self._keep]:
+            if best is None or checkpoint.step != best.step:
+                # A hidden name first: a folder that is half deleted must not look complete.
+                hidden = checkpoint.path.with_name(f".{checkpoint.path.name}-old")
+                os.rename(checkpoint.path, hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,64 @@
+"""Which tasks a training step plays: a function of seed and step, so that nothing has to be remembered."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sdar_envs import Task
+from sdar_envs.core import TaskSource
+from sdar_envs.errors import InvalidOption
+from sdar_envs.registry import count_tasks
+from sdar_envs.rng import Rng
+
+__all__ = ["TaskStream"]
+
+_ENDLESS = 1_000_000_000
+
+
+class TaskStream:
+    """The training tasks in a random order, again and again, each time in another one.
+
+    A split without end, of which no number of tasks is named, gives tasks at random from its first billion.
+
+    Args:
+        source: where tasks come from.
+        split: its part.
+        per_step: tasks in a step.
+        seed: of the order.
+        limit: only the first so many tasks of the split.
+
+    Raises:
+        InvalidOption: there are fewer tasks than a step wants.
+    """
+
+    def __init__(self, source: TaskSource, split: str, *, per_step: int, seed: int, limit: int | None = None) -> None:
+        self._source = source
+        self._split = split
+        self._per_step = per_step
+        self._seed = seed
+        endless = source.splits[split] is None and limit is None
+        self._count = None if endless else count_tasks(source, split, limit)
+        if self._count is not None and self._count < per_step:
+            raise InvalidOption(
+                f"a step wants {per_step} different tasks, and there are {self._count} in {split!r}: lower "
+                "tasks_per_step, or raise environment.tasks."
+            )
+        self._order = lru_cache(maxsize=2)(self._draw_order)
+
+    def tasks(self, step: int) -> tuple[Task, ...]:
+        """Return the tasks of a step; steps count from 1. No task comes twice in one."""
+        if self._count is None:
+            rng = Rng(f"task stream {self._seed} step {step}")
+            indices: dict[int, None] = {}
+            while len(indices) < self._per_step:
+                indices[rng.below(_ENDLESS)] = None
+            return tuple(self._source.task(self._split, index) for index in indices)
+        # Whole steps only: what is left of a pass is too little for a step, and would meet its own tasks again.
+        steps = self._count // self._per_step
+        round_, place = divmod(step - 1, steps)
+        order = self._order(round_)[place * self._per_step : (place + 1) * self._per_step]
+        return tuple(self._source.task(self._split, index) for index in order)
+
+    def _draw_order(self, round_: int) -> list[int]:
+        assert self._count is not None
+        return Rng(f"task stream {self._seed} round {round_}").shuffled(range(self._count))

@@ -1,0 +1,85 @@
+"""Other weights for the same model: the reference, a teacher, the weights of a rollout.
+
+    reference = Weights(model)
+    with reference.in_place_of(model):
+        score_rows(model, ...)
+
+Only what is trained is copied, so with LoRA a copy costs no more than the adapter, and the copy that was taken before
+the first step is the model without what it learnt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["Weights", "fingerprint"]
+
+
+class Weights:
+    """A copy of a model's trainable weights.
+
+    Args:
+        model: whose.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._tensors = {name: parameter.detach().clone() for name, parameter in _trainable(model)}
+
+    @contextmanager
+    def in_place_of(self, model: nn.Module) -> Iterator[None]:
+        """Let the model have these weights for a while. Not between a forward pass and its backward pass."""
+        own = {}
+        for name, parameter in _trainable(model):
+            own[name] = parameter.data
+            parameter.data = self._tensors[name]
+        try:
+            yield
+        finally:
+            for name, parameter in _trainable(model):
+                parameter.data = own[name]
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module, decay: float) -> None:
+        """Move to the model: `w = decay w + (1 - decay) theta`; decay 0 copies it."""
+        for name, parameter in _trainable(model):
+            tensor = self._tensors[name]
+            if decay == 0.0:
+                tensor.copy_(parameter)
+            else:
+                tensor.lerp_(parameter.to(tensor.dtype), 1.0 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors by name; not copies."""
+        return dict(self._tensors)
+
+    @torch.no_grad()
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over tensors.
+
+        Raises:
+            InvalidOption: they are another model's.
+        """
+        for name, tensor in self._tensors.items():
+            if name not in tensors or tensors[name].shape != tensor.shape:
+                raise InvalidOption(f"the weights have no {name} of the shape {tuple(tensor.shape)}: another model's.")
+            tensor.copy_(tensors[name])
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a checksum of all parameters, which tells whether two models are the same bit for bit."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
