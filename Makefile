@@ -1,4 +1,4 @@
-# make setup    a virtual environment in .venv, with the versions of constraints.txt
+# make setup    a virtual environment in .venv, with the versions of constraints.txt; light: without torch
 # make demo     the explorer plays the evaluation split of ALFWorld
 # make test     the tests
 # make slow     the tests that take minutes
@@ -15,19 +15,24 @@ setup: .venv/.stamp
 
 .venv/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# What the trainer needs besides, torch above all: gigabytes where the default wheel brings CUDA along.
+.venv/.train-stamp: .venv/.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
 	touch $@
 
 demo: setup
 	$(BIN)/sdar eval sdar/ALFWorld-v0 --agent explorer --split valid_unseen
 
-test: setup
+test: .venv/.train-stamp
 	$(BIN)/python -m pytest
 
-slow: setup
+slow: .venv/.train-stamp
 	$(BIN)/python -m pytest -m slow
 
-check: setup
+check: .venv/.train-stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -29,6 +29,7 @@ __all__ = [
     "render_completion",
     "render_messages",
     "style_for",
+    "terse",
 ]
 
 _FALLBACK_LENGTH = 200
@@ -48,7 +49,7 @@ class PromptStyle:
     """How one suite is put to a model, and how its answers are read.
 
     Attributes:
-        role: a paragraph that says where the agent is and what it can do.
+        role: a paragraph that says where the agent is and what it can do; empty for none.
         action_tags: the tags that hold an action; one of them is wanted in each completion.
         lowercase: lower-case the action.
         hidden_commands: admissible commands that the prompt does not list; they still work.
@@ -60,6 +61,7 @@ class PromptStyle:
         require_reasoning: accept only completions that hold `<think>` and `</think>`.
         refuse_cjk: accept only completions without CJK ideographs (U+4E00 to U+9FFF).
         max_characters: leave the history out of user messages that would be longer; None is no limit.
+        states_format: say how to answer.
         parse: reads completions in a way of its own, instead of by these rules.
     """
 
@@ -73,6 +75,7 @@ class PromptStyle:
     require_reasoning: bool = True
     refuse_cjk: bool = True
     max_characters: int | None = None
+    states_format: bool = True
     parse: Callable[[str], ParsedCompletion] | None = None
 
 
@@ -180,6 +183,11 @@ def style_for(task_id: str) -> PromptStyle:
     return STYLES.get(task_id.split("/", 1)[0], DEFAULT_STYLE)
 
 
+def terse(style: PromptStyle) -> PromptStyle:
+    """Return the style without its role and without the answer format, for models that were trained to need neither."""
+    return replace(style, role="", states_format=False)
+
+
 def render_messages(
     style: PromptStyle,
     instruction: str,
@@ -233,7 +241,7 @@ def prompt_parts(
     """
     if history_length < 0:
         raise InvalidOption(f"history_length is {history_length}; wanted 0 or more turns.")
-    before = [style.role]
+    before = [style.role] if style.role else []
     if _squeezed(instruction) not in _squeezed(observation):
         before.append(f"Your task: {instruction}")
     after = []
@@ -244,7 +252,8 @@ def prompt_parts(
     commands = [command for command in admissible_commands if command not in style.hidden_commands]
     if style.list_commands and commands:
         after.append("Commands you can give now:\n" + "\n".join(commands))
-    after.append(_answer_format(style))
+    if style.states_format:
+        after.append(_answer_format(style))
     past = tuple(Turn(turn.observation, _shown(style, turn.action)) for turn in history)
     parts = PromptParts(tuple(before), past, history_length, tuple(after), system)
     if style.max_characters is not None and len(parts.messages()[-1]["content"]) > style.max_characters:

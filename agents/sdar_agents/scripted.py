@@ -9,7 +9,7 @@ returns one command a turn and never steps the environment itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
@@ -17,7 +17,11 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 
 from sdar_envs import TextEnv
+from sdar_envs.alfworld.explorer import Explorer
+from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
+from sdar_skills import Skill
+from sdar_skills.homes import read_habits
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 
 __all__ = [
@@ -175,6 +179,19 @@ class ExplorerAgent(_SuiteAgent):
 
     name = "explorer"
     players = MappingProxyType({"sdar/ALFWorld-v0": "sdar_envs.alfworld.explorer:Explorer"})
+
+    def read(self, skills: Iterable[Skill]) -> None:
+        """Search first where skills say that a thing is kept (`sdar_skills.homes`), in this episode."""
+        habits: dict[str, str] = {}
+        for skill in skills:
+            habits |= read_habits(skill.text)
+
+        def places(thing: str) -> Mapping[str, int]:
+            usual = usual_places(thing)
+            return {**usual, habits[thing]: 9 * sum(usual.values())} if thing in habits else usual
+
+        if isinstance(self._player, Explorer):
+            self._player.places = places
 
 
 class RuleAgent(_SuiteAgent):

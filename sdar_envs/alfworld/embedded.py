@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from sdar_envs.alfworld.generator import SPLITS, generate
+from sdar_envs.alfworld.generator import SPLITS, Rooms, generate
 from sdar_envs.alfworld.wording import DIALECTS, Wording
 from sdar_envs.alfworld.world import Game
 from sdar_envs.core import Task, index_from_id
@@ -19,45 +19,51 @@ class EmbeddedGames:
 
     Args:
         wording: `move` (default, as in current releases) or `put`.
+        rooms: `full`, or `small` for easy games of their own.
     """
 
-    def __init__(self, wording: Wording | None = None) -> None:
+    def __init__(self, wording: Wording | None = None, rooms: Rooms = "full") -> None:
         self.wording: Wording = wording or "move"
+        self.rooms: Rooms = rooms
+        self._prefix = _PREFIXES[rooms]
 
     @property
     def splits(self) -> Mapping[str, int | None]:
         """Games in each split; None: without end."""
-        return SPLITS
+        return SPLITS[self.rooms]
 
     def task(self, split: str, index: int) -> Task:
         """Return game `index` of the split."""
-        if split not in SPLITS:
-            raise UnknownName(f"no split {split!r}.{did_you_mean(split, SPLITS)}")
-        return _make(split, index, self.wording)[0]
+        if split not in self.splits:
+            raise UnknownName(f"no split {split!r}.{did_you_mean(split, self.splits)}")
+        return _make(self.rooms, split, index, self.wording)[0]
 
     def find(self, task_id: str) -> Task:
-        """Return the game with that id, `alfworld/<split>/<number>`."""
-        split = next((name for name in SPLITS if task_id.startswith(f"alfworld/{name}/")), None)
+        """Return the game with that id, `alfworld/<split>/<number>`, or `alfworld/small_<split>/<number>`."""
+        split = next((name for name in self.splits if task_id.startswith(f"{self._prefix}{name}/")), None)
         if split is None:
-            examples = [f"alfworld/{name}/0000" for name in SPLITS]
+            examples = [f"{self._prefix}{name}/0000" for name in self.splits]
             raise UnknownName(
                 f"no task {task_id[:200]!r}; embedded tasks look like {examples[-1]!r}."
                 f"{did_you_mean(task_id, examples)}"
             )
-        return self.task(split, index_from_id(task_id, f"alfworld/{split}/", SPLITS[split]))
+        return self.task(split, index_from_id(task_id, f"{self._prefix}{split}/", self.splits[split]))
 
     def game(self, task: Task) -> Game:
         """Return the compiled game."""
-        return _make(task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[1]
+        return _make(self.rooms, task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[1]
+
+
+_PREFIXES: Mapping[Rooms, str] = {"full": "alfworld/", "small": "alfworld/small_"}
 
 
 # Games are shared between environments; 512 of them take about 50 MB.
 @lru_cache(maxsize=512)
-def _make(split: str, index: int, wording: Wording) -> tuple[Task, Game]:
-    made = generate(split, index)
+def _make(rooms: Rooms, split: str, index: int, wording: Wording) -> tuple[Task, Game]:
+    made = generate(split, index, rooms)
     game = Game(made.problem, made.task_sentence, DIALECTS[wording])
     task = Task(
-        id=f"alfworld/{split}/{index:04d}",
+        id=f"{_PREFIXES[rooms]}{split}/{index:04d}",
         env="sdar/ALFWorld-v0",
         split=split,
         task_type=game.goal.task_type,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sdar_envs.alfworld.embedded import EmbeddedGames
+from sdar_envs.alfworld.generator import Rooms
 from sdar_envs.alfworld.official import OfficialGames, data_folder
 from sdar_envs.alfworld.oracle import plan
 from sdar_envs.alfworld.world import Action, Game, State
@@ -43,7 +44,10 @@ class ALFWorldEnv(TextEnv[State]):
 
     Args:
         data: `embedded` (made by us, no download) or `official` (from `data_dir`).
-        split: `train`, `valid_seen` or `valid_unseen`; official data may have more.
+        rooms: of embedded games: `full`, as in the official ones, or `small`: few things in few places, for small
+            models. Small rooms are in homes with habits (`sdar_envs.alfworld.generator.room_habits`).
+        split: `train`, `valid_seen` or `valid_unseen`; official data may have more, and small rooms have `home`, the
+            endless split in the home of their `valid_seen`.
         data_dir: folder of the official data; None for `$ALFWORLD_DATA`, else `~/.cache/alfworld`.
         wording: `move`, `put`, or `auto`: what the game file says, `move` for embedded games.
         max_steps: step limit.
@@ -57,6 +61,7 @@ class ALFWorldEnv(TextEnv[State]):
         self,
         *,
         data: Literal["embedded", "official"] = "embedded",
+        rooms: Rooms = "full",
         split: str = "train",
         data_dir: str | None = None,
         wording: Literal["auto", "move", "put"] = "auto",
@@ -66,6 +71,7 @@ class ALFWorldEnv(TextEnv[State]):
     ) -> None:
         for name, value, allowed in (
             ("data", data, ("embedded", "official")),
+            ("rooms", rooms, get_args(Rooms)),
             ("wording", wording, ("auto", "move", "put")),
         ):
             if value not in allowed:
@@ -74,8 +80,10 @@ class ALFWorldEnv(TextEnv[State]):
                 )
         if data == "embedded" and data_dir is not None:
             raise InvalidOption(f"data_dir is {data_dir!r}, but embedded games need none: pass data='official' too.")
+        if data == "official" and rooms != "full":
+            raise InvalidOption(f"rooms is {rooms!r}, but official games are as they are: leave it out.")
         super().__init__(
-            _source(data_folder(data_dir) if data == "official" else None, wording),
+            _source(data_folder(data_dir) if data == "official" else None, wording, rooms),
             split=split,
             max_steps=max_steps,
             reward_scale=reward_scale,
@@ -138,7 +146,7 @@ class ALFWorldEnv(TextEnv[State]):
 
 
 @lru_cache(maxsize=16)
-def _source(folder: Path | None, wording: str) -> EmbeddedGames | OfficialGames:
+def _source(folder: Path | None, wording: str, rooms: Rooms) -> EmbeddedGames | OfficialGames:
     """Environments of one process share their source, and with it the index and the games."""
     chosen: Any = None if wording == "auto" else wording
-    return EmbeddedGames(chosen) if folder is None else OfficialGames(folder, chosen)
+    return EmbeddedGames(chosen, rooms) if folder is None else OfficialGames(folder, chosen)

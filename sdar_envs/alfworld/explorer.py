@@ -9,6 +9,7 @@ somebody else's episode: what it was not told, it looks up.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,7 +80,14 @@ def _class(name: str) -> str:
 
 
 class Explorer:
-    """Plays one episode at a time: `reset`, then `act` until the end."""
+    """Plays one episode at a time: `reset`, then `act` until the end.
+
+    Args:
+        places: where a thing may be: object class, as a player reads it, -> receptacle class -> weight.
+    """
+
+    def __init__(self, places: Callable[[str], Mapping[str, int]] = usual_places) -> None:
+        self.places = places
 
     def reset(self, observation: str, info: dict[str, Any]) -> None:
         """Begin an episode, or take one over.
@@ -182,7 +190,7 @@ class Explorer:
 
     def _search(self, wanted: str, commands: list[str]) -> str:
         """Look into the place that promises most per step."""
-        places = usual_places(wanted)
+        places = self.places(wanted)
         sizes: dict[str, int] = {}
         for name in self._receptacles:
             sizes[_class(name)] = sizes.get(_class(name), 0) + 1

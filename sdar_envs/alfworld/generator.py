@@ -6,6 +6,11 @@ and oddities (a pan on two burners at once, a cabinet without a door) occur abou
 official games; the plans themselves are our own. 27 plans of each kind of room are for `train` and
 `valid_seen`, three for `valid_unseen` alone.
 
+With `rooms="small"` a room has five to nine pieces of furniture and few things in it, and stands in a home. A home has
+its habits: most things of a kind are kept in one kind of furniture, which differs from home to home (`room_habits`).
+Split `train` shows a new home in nearly every game; `home` and `valid_seen` play in one home that no other game is in,
+and `valid_unseen` in new ones.
+
 Every game can be won: the target can be taken, the goal's receptacle accepts it, and one walks
 anywhere in one step. No game is won at its start. Refused: splits and indices that do not exist.
 """
@@ -14,26 +19,47 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from sdar_envs.alfworld import knowledge
-from sdar_envs.alfworld.knowledge import CAN_CONTAIN, CAPACITY, HEIGHTS, ROOMS, RoomName, type_id, usual_places
+from sdar_envs.alfworld.knowledge import (
+    CAN_CONTAIN,
+    CAPACITY,
+    HEIGHTS,
+    ROOMS,
+    SMALL_ROOMS,
+    Room,
+    RoomName,
+    type_id,
+    usual_places,
+)
 from sdar_envs.alfworld.problem import Goal, Problem, TaskType
 from sdar_envs.errors import UnknownName, did_you_mean
 from sdar_envs.rng import Rng, Weights
 
-__all__ = ["SPLITS", "GeneratedGame", "generate"]
+__all__ = ["SPLITS", "GeneratedGame", "Rooms", "generate", "room_habits"]
 
-SPLITS: Mapping[str, int | None] = MappingProxyType({"train": None, "valid_seen": 140, "valid_unseen": 134})
+Rooms = Literal["full", "small"]
+"""How much is in a room: as in the official games, or little."""
+
+SPLITS: Mapping[Rooms, Mapping[str, int | None]] = MappingProxyType(
+    {
+        "full": MappingProxyType({"train": None, "valid_seen": 140, "valid_unseen": 134}),
+        "small": MappingProxyType({"train": None, "home": None, "valid_seen": 128, "valid_unseen": 128}),
+    }
+)
 """Number of games in each split; None for a stream without end."""
 
 _STREAM_SIZE = 2**31
 _SEEN_PLANS = range(1, 28)
 _UNSEEN_PLANS = range(28, 31)
+# Homes of small rooms: 0 is the one of `home` and `valid_seen`.
+_TRAIN_HOMES = range(1, 2**31)
+_UNSEEN_HOMES = range(2**31, 2**32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +71,7 @@ class GeneratedGame:
         task_sentence: what the player is told, such as `Your task is to: put a clean mug in desk.`
         object_class: the class of the target, such as `Mug`.
         receptacle_class: the class of the receptacle to put it in; of the lamp if it is to be looked at.
-        layout: the plan of the room, such as `Kitchen-07`.
+        layout: the plan of the room, such as `Kitchen-07` or `SmallKitchen-0`.
     """
 
     problem: Problem
@@ -55,24 +81,27 @@ class GeneratedGame:
     layout: str
 
 
-def generate(split: str, index: int) -> GeneratedGame:
+def generate(split: str, index: int, rooms: Rooms = "full") -> GeneratedGame:
     """Return game `index` of a split.
 
     Raises:
-        UnknownName: there is no such split, or no such game in it.
+        UnknownName: there are no such rooms, no such split of them, or no such game in it.
     """
-    if split not in SPLITS:
+    if rooms not in SPLITS:
+        raise UnknownName(f"no rooms {rooms!r}; wanted one of {', '.join(SPLITS)}.{did_you_mean(rooms, SPLITS)}")
+    splits = SPLITS[rooms]
+    if split not in splits:
         raise UnknownName(
-            f"no split {split!r} of generated games; the splits are {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}"
+            f"no split {split!r} of generated games; the splits are {', '.join(splits)}.{did_you_mean(split, splits)}"
         )
     index = operator.index(index)
-    size = SPLITS[split] or _STREAM_SIZE
+    size = splits[split] or _STREAM_SIZE
     if not 0 <= index < size:
         raise UnknownName(f"no generated game {index} in split {split!r}; wanted 0 to {size - 1}.")
-    rng = Rng(f"alfworld/1/{split}/{index}")
+    rng = Rng(f"alfworld/1/{'small_' if rooms == 'small' else ''}{split}/{index}")
     task_type = rng.weighted(_TASKS)
     room = rng.weighted(_TASK_ROOMS[task_type])
-    layout = _layout(room, rng.choice(_UNSEEN_PLANS if split == "valid_unseen" else _SEEN_PLANS))
+    layout = _layout(rooms, room, rng.choice(_plans(rooms, split)))
     object_class = rng.weighted(_target_weights(layout, task_type))
     receptacle_class = rng.weighted(_receptacle_weights(layout, task_type, object_class))
     goal = _goal(task_type, object_class, receptacle_class)
@@ -84,6 +113,31 @@ def generate(split: str, index: int) -> GeneratedGame:
         receptacle_class=receptacle_class,
         layout=layout.name,
     )
+
+
+def room_habits(layout: str) -> Mapping[str, str]:
+    """Return where the things of a small room are mostly kept, as a player reads it: `mug` -> `drawer`.
+
+    Nine things of ten lie there; the others are anywhere else that is usual.
+
+    Args:
+        layout: `GeneratedGame.layout`, or `task.data["layout"]`.
+
+    Raises:
+        UnknownName: that is no small room.
+    """
+    small, _, rest = layout.partition("Small")
+    room, _, number = rest.partition("-")
+    if small or room not in get_args(RoomName) or not number.isdecimal():
+        raise UnknownName(f"{layout!r:.200} is no small room; wanted a layout such as 'SmallKitchen-0'.")
+    plan = _layout("small", room, int(number))
+    return {class_.lower(): plan.kept[class_].lower() for class_ in plan.contents.objects if class_ in plan.kept}
+
+
+def _plans(rooms: Rooms, split: str) -> range:
+    if rooms == "full":
+        return _UNSEEN_PLANS if split == "valid_unseen" else _SEEN_PLANS
+    return {"train": _TRAIN_HOMES, "valid_unseen": _UNSEEN_HOMES}.get(split, range(1))
 
 
 # -- tasks ------------------------------------------------------------------------------------
@@ -162,6 +216,8 @@ _SOMETIMES_DOORED = frozenset({"Cabinet", "Drawer", "Safe"})
 # Chance in per cent that something is used from where its neighbour is used.
 _SHARING = {"Cabinet": 18, "Drawer": 16, "Shelf": 10, "CoffeeMachine": 30, "Toaster": 20}
 _LAMP_PLACES = ("Desk", "SideTable", "Dresser")
+# How many times likelier a thing of a small room is where its kind is kept than everywhere else together.
+_HABIT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +236,7 @@ class _Layout:
 
     Attributes:
         name: `Kitchen-07`.
-        room: the kind of room.
+        contents: what such a room has in it.
         size: steps along x and z from `corner` to the opposite corner.
         corner: grid coordinates of the corner with the smallest x and z.
         receptacles: the furniture; elsewhere, numbers index it.
@@ -191,10 +247,12 @@ class _Layout:
         locations: where one stands to use any of all these.
         places: object class -> the receptacle classes here where it may be found.
         accepted: object class -> the facts that it may be put somewhere here.
+        kept: object class -> the receptacle class where most of its kind are; empty for a room without habits.
+        weights: what was worked out about this layout once, to be drawn from again.
     """
 
     name: str
-    room: RoomName
+    contents: Room
     size: tuple[int, int]
     corner: tuple[int, int]
     receptacles: tuple[_Receptacle, ...]
@@ -205,6 +263,8 @@ class _Layout:
     locations: frozenset[str]
     places: dict[str, Weights[str]]
     accepted: dict[str, tuple[tuple[str, str], ...]]
+    kept: dict[str, str]
+    weights: dict[tuple[str, ...], Weights[str]] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=4096)
@@ -222,20 +282,22 @@ def _location_id(x: int, z: int, turn: int, horizon: int) -> str:
     return f"loc_bar_{'_bar_'.join(numbers)}"
 
 
-@cache
-def _layout(room: RoomName, number: int) -> _Layout:
-    return _Furnisher(room, number).layout()
+# All layouts of full rooms, and the latest of the small ones, which are without end.
+@lru_cache(maxsize=512)
+def _layout(rooms: Rooms, room: RoomName, number: int) -> _Layout:
+    return _Furnisher(rooms, room, number).layout()
 
 
 class _Furnisher:
     """Builds one layout: furniture side by side along the four walls of a rectangular room."""
 
-    def __init__(self, room: RoomName, number: int) -> None:
-        self.name = f"{room}-{number:02d}"
-        self.room = room
+    def __init__(self, rooms: Rooms, room: RoomName, number: int) -> None:
+        self.has_habits = rooms == "small"
+        self.name = f"Small{room}-{number}" if rooms == "small" else f"{room}-{number:02d}"
+        self.contents = (SMALL_ROOMS if rooms == "small" else ROOMS)[room]
         self.rng = Rng(f"alfworld/1/layout/{self.name}")
-        counts = {class_: self.rng.choice(numbers) for class_, numbers in ROOMS[room].receptacles.items()}
-        if room in ("LivingRoom", "Bedroom") and not any(counts[place] for place in _LAMP_PLACES):
+        counts = {class_: self.rng.choice(numbers) for class_, numbers in self.contents.receptacles.items()}
+        if room in ("LivingRoom", "Bedroom") and not any(counts.get(place) for place in _LAMP_PLACES):
             counts["SideTable"] = 1
         groups = self.rng.shuffled(self._groups(counts))
         perimeter = sum(_WIDTHS.get(classes[0], 3) + 1 for classes in groups)
@@ -253,7 +315,7 @@ class _Furnisher:
             for level, class_ in enumerate(classes):
                 self._add_receptacle(class_, at + width // 2, level)
             at += width + 1
-        for class_, numbers in ROOMS[room].scenery.items():
+        for class_, numbers in self.contents.scenery.items():
             for _ in range(self.rng.choice(numbers)):
                 at = self.rng.below(2 * (self.width + self.depth))
                 x, z, turn = self._wall(at)
@@ -348,15 +410,20 @@ class _Furnisher:
             elif one in by_class and other in by_class:
                 overlaps.append((rng.choice(by_class[one]), rng.choice(by_class[other])))
         places: dict[str, Weights[str]] = {}
+        kept: dict[str, str] = {}
         accepted: dict[str, tuple[tuple[str, str], ...]] = {}
         for class_ in knowledge.OBJECT_CLASSES:
             here = {place: weight for place, weight in usual_places(class_).items() if place in by_class}
             if here:
                 places[class_] = Weights(here)
+            if self.has_habits and len(here) > 1:
+                kept[class_] = rng.choice(tuple(here))
+                others = sum(here.values()) - here[kept[class_]]
+                places[class_] = Weights({**here, kept[class_]: _HABIT * others})
             accepted[class_] = tuple((type_id(r), type_id(class_)) for r in by_class if class_ in CAN_CONTAIN[r])
         return _Layout(
             name=self.name,
-            room=self.room,
+            contents=self.contents,
             size=(self.width, self.depth),
             corner=self.corner,
             receptacles=tuple(receptacles),
@@ -367,29 +434,33 @@ class _Furnisher:
             locations=frozenset(self.locations),
             places=places,
             accepted=accepted,
+            kept=kept,
         )
 
 
 # -- goals that a layout allows ---------------------------------------------------------------
 
 
-@cache
 def _target_weights(layout: _Layout, task_type: TaskType) -> Weights[str]:
-    treatment = _TREATMENTS.get(task_type)
-    return Weights(
-        {
-            class_: 2 if per_cent == 100 else 1
-            for class_, per_cent in ROOMS[layout.room].objects.items()
-            if class_ in knowledge.PICKUPABLE
-            and (treatment is None or class_ in treatment.suitable)
-            and _goal_receptacles(layout, task_type, class_)
-        }
-    )
+    if (task_type,) not in layout.weights:
+        treatment = _TREATMENTS.get(task_type)
+        layout.weights[task_type,] = Weights(
+            {
+                class_: 2 if per_cent == 100 else 1
+                for class_, per_cent in layout.contents.objects.items()
+                if class_ in knowledge.PICKUPABLE
+                and (treatment is None or class_ in treatment.suitable)
+                and _goal_receptacles(layout, task_type, class_)
+            }
+        )
+    return layout.weights[task_type,]
 
 
-@cache
 def _receptacle_weights(layout: _Layout, task_type: TaskType, object_class: str) -> Weights[str]:
-    return Weights(_goal_receptacles(layout, task_type, object_class))
+    key = task_type, object_class
+    if key not in layout.weights:
+        layout.weights[key] = Weights(_goal_receptacles(layout, task_type, object_class))
+    return layout.weights[key]
 
 
 def _goal_receptacles(layout: _Layout, task_type: TaskType, object_class: str) -> dict[str, int]:
@@ -408,6 +479,7 @@ def _goal_receptacles(layout: _Layout, task_type: TaskType, object_class: str) -
         if object_class in CAN_CONTAIN[class_]
         and (treatment is None or class_ != treatment.appliance)
         and found_in.items != (class_,)
+        and class_ != layout.kept.get(object_class)
         and not (task_type == "pick_two_obj_and_place" and CAPACITY.get(class_, 2) < 2)
     }
 
@@ -455,7 +527,7 @@ class _Arrangement:
         }
         self._place_targets()
         self._place_others()
-        if rng.per_cent(ROOMS[layout.room].doubles):
+        if rng.per_cent(layout.contents.doubles):
             self._double()
         if rng.per_cent(_INNER_GAMES):
             self._put_inside()
@@ -481,7 +553,7 @@ class _Arrangement:
     def _place_others(self) -> None:
         rng = self.rng
         counts = rng.choice(_COUNTS)
-        for class_, per_cent in ROOMS[self.layout.room].objects.items():
+        for class_, per_cent in self.layout.contents.objects.items():
             if class_ == self.target_class or (class_ == _LAMP and self.goal.lamp_type is not None):
                 continue
             if per_cent < 100 and not rng.per_cent(per_cent):

@@ -30,6 +30,7 @@ __all__ = [
     "RECEPTACLE_CLASSES",
     "ROOMS",
     "SLICEABLE",
+    "SMALL_ROOMS",
     "TOGGLEABLE",
     "USUAL_PLACES",
     "Room",
@@ -816,3 +817,71 @@ ROOMS: Mapping[RoomName, Room] = MappingProxyType(
     }
 )
 """The four kinds of room."""
+
+SMALL_ROOMS: Mapping[RoomName, Room] = MappingProxyType(
+    {
+        "Kitchen": Room(
+            receptacles={
+                "Cabinet": (1, 1, 2),
+                "CounterTop": (1,),
+                "DiningTable": (0, 1),
+                "Drawer": (1,),
+                "Fridge": (1,),
+                "Microwave": (1,),
+                "SinkBasin": (1,),
+            },
+            scenery={},
+            objects=dict.fromkeys(
+                ("Apple", "Bread", "Cup", "Egg", "Fork", "Knife", "Lettuce", "Mug", "Plate", "Potato", "Spoon", "Tomato"),
+                30,
+            ),
+            doubles=0,
+        ),
+        "LivingRoom": Room(
+            receptacles={
+                "ArmChair": (0, 1),
+                "CoffeeTable": (1,),
+                "Drawer": (1, 1, 2),
+                "Shelf": (0, 1),
+                "SideTable": (1,),
+                "Sofa": (1,),
+            },
+            scenery={},
+            objects=dict.fromkeys(
+                ("Book", "Box", "CreditCard", "KeyChain", "Laptop", "Newspaper", "RemoteControl", "Vase", "Watch"), 35
+            ),
+            doubles=0,
+        ),
+        "Bedroom": Room(
+            receptacles={
+                "Bed": (1,),
+                "Desk": (1,),
+                "Drawer": (1, 1, 2),
+                "Dresser": (0, 1),
+                "Shelf": (0, 1),
+                "SideTable": (1,),
+            },
+            scenery={},
+            objects=dict.fromkeys(
+                ("AlarmClock", "Book", "CD", "CellPhone", "CreditCard", "KeyChain", "Laptop", "Mug", "Pen", "Pencil"), 35
+            ),
+            doubles=0,
+        ),
+        "Bathroom": Room(
+            receptacles={
+                "Cabinet": (1, 1, 2),
+                "CounterTop": (1,),
+                "Drawer": (0, 1),
+                "GarbageCan": (1,),
+                "SinkBasin": (1,),
+                "Toilet": (1,),
+            },
+            scenery={},
+            objects=dict.fromkeys(
+                ("Candle", "Cloth", "DishSponge", "SoapBar", "SoapBottle", "SprayBottle", "ToiletPaper"), 45
+            ),
+            doubles=0,
+        ),
+    }
+)
+"""The four kinds of room with little in them: for tasks that a small model can learn."""
