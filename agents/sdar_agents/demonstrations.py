@@ -59,8 +59,18 @@ def demonstrate(config: DemonstrationConfig) -> Iterator[dict[str, Any]]:
             if noisy:
                 action = rng.choice([c for c in commands if c not in style.hidden_commands])
             else:
-                thought = think(task.id.split("/")[0], info["instruction"], history, config.history_length, observation, commands, action)
-                parts = prompt_parts(style, info["instruction"], history, observation, commands, history_length=config.history_length)
+                thought = think(
+                    task.id.split("/")[0],
+                    info["instruction"],
+                    history,
+                    config.history_length,
+                    observation,
+                    commands,
+                    action,
+                )
+                parts = prompt_parts(
+                    style, info["instruction"], history, observation, commands, history_length=config.history_length
+                )
                 yield {
                     "task_id": task.id,
                     "task_type": task.task_type,

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sdar_agents.algorithms import GRPO
 from sdar_agents.algorithms.settings import check_settings, setting
 from sdar_agents.batch import Batch, Sequences, make_batch
-from sdar_agents.logprobs import Scores, TeacherView, disable_dropout, score, score_rows, view_teacher
+from sdar_agents.logprobs import Scores, TeacherView, disable_dropout, score, score_groups, score_rows, view_teacher
 from sdar_agents.metrics import Metric, masked_metric, merge_metrics, reduce_metrics, summarise
 from sdar_agents.packing import enable_packing
 from sdar_agents.types import Row
@@ -92,22 +92,28 @@ class LearnerSettings:
 
 
 class Phases:
-    """Wall-clock seconds by phase. On an accelerator a phase ends when its work has."""
+    """Seconds by phase. On an accelerator a phase ends when its work has.
 
-    def __init__(self, device: torch.device) -> None:
+    Args:
+        device: where the work is done.
+        clock: wall-clock seconds, or those of `time.process_time`.
+    """
+
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
         self._device = device
+        self._clock = clock
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add the time of the block to a phase."""
-        started = time.perf_counter()
+        started = self._clock()
         try:
             yield
         finally:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - started
 
 
 @dataclass(slots=True)
@@ -299,9 +305,16 @@ class Learner:
         if batch.teacher is None or not self._has_teacher(batch):
             # Nobody to ask: the numbers are there, and the mask of the teacher hides them.
             return replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
-        with phases("teacher"), self._weights(self._teacher_weights()):
-            scores = self._score_rows(batch.teacher, batch.teacher_mask)
-        return batch.replace(teacher_logprobs=scores.logprobs)
+        with phases("teacher"), self._weights(self._teacher_weights()), self._autocast():
+            logprobs = score_groups(
+                self.model,
+                batch.teacher,
+                batch.teacher_mask,
+                batch.group_index,
+                max_tokens=self.settings.max_tokens,
+                temperature=self._temperature,
+            )
+        return batch.replace(teacher_logprobs=logprobs)
 
     def _score_rows(self, sequences: Sequences, mask: Tensor, *, entropies: bool = False) -> Scores:
         with self._autocast():

@@ -10,6 +10,8 @@ gradients are computed, and prompts without tokens.
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ __all__ = [
     "head_scores",
     "response_states",
     "score",
+    "score_groups",
     "score_rows",
     "view_teacher",
 ]
@@ -175,6 +178,100 @@ def score_rows(
         if progress is not None:
             progress(len(group))
     return Scores(*results)
+
+
+@torch.no_grad()
+def score_groups(
+    model: nn.Module,
+    sequences: Sequences,
+    mask: Tensor,
+    group_index: Tensor,
+    *,
+    max_tokens: int,
+    temperature: float = 1.0,
+    least_prefix: int = 64,
+) -> Tensor:
+    """Score rows without gradients, reading once what the prompts of a group have in common at their beginning.
+
+    The teacher's prompts of a group share the task and the skills, which are most of them. Equal to `score_rows` but
+    for rounding.
+
+    Args:
+        model: as for `score`; the pieces are moved to its device.
+        sequences: `(B, T)`.
+        mask: `(B, L)` bool. Rows without a token to score are not read.
+        group_index: `(B,)`; rows of a group are looked at for a common beginning.
+        max_tokens: of a piece, the common part counted for each row.
+        temperature: as for `score`.
+        least_prefix: a shorter common beginning is read again for each row.
+
+    Returns:
+        `(B, L)` log-probs, float32 on the device of the mask.
+    """
+    result = torch.zeros(mask.shape, device=mask.device)
+    asked = mask.any(dim=1)
+    alone = asked.clone()
+    # A sliding window forgets the beginning, which is not worth handling: such models read all rows whole.
+    slides = any(getattr(module, "sliding_window", None) is not None for module in model.modules())
+    for group in () if slides else group_index[asked].unique().tolist():
+        index = ((group_index == group) & asked).nonzero()[:, 0]
+        length = _common_length(sequences, index)
+        if length >= least_prefix and len(index) > 1:
+            alone[index] = False
+            rows, width = sequences.select(index), int(sequences.response_lengths[index].max())
+            result[index, :width] = _score_group(
+                model, rows, mask[index, :width], length, max_tokens=max_tokens, temperature=temperature
+            ).to(result)
+    rest = alone.nonzero()[:, 0]
+    if len(rest):
+        piece = sequences.select(rest)
+        width = int(piece.response_lengths.max())
+        scores = score_rows(model, piece, mask[rest, :width], max_tokens=max_tokens, temperature=temperature)
+        result[rest, :width] = scores.logprobs
+    return result
+
+
+def _common_length(sequences: Sequences, index: Tensor) -> int:
+    """Return how many tokens the prompts of some rows begin with in common, the last of each prompt left out."""
+    limit = int(sequences.prompt_lengths[index].min()) - 1
+    ids = sequences.input_ids[index, :limit]
+    differs = (ids != ids[:1]).any(dim=0).nonzero()
+    return int(differs[0, 0]) if len(differs) else limit
+
+
+def _score_group(
+    model: nn.Module, sequences: Sequences, mask: Tensor, length: int, *, max_tokens: int, temperature: float
+) -> Tensor:
+    """Return the scores `(b, l)` of rows that have their first `length` tokens in common."""
+    from transformers import DynamicCache  # noqa: PLC0415
+
+    device = next(model.parameters()).device
+    backbone = _backbone(model)
+    weight, bias = _head(model)
+    # transformers has renamed the argument in 5.24.
+    name = "cache" if "cache" in inspect.signature(backbone.forward).parameters else "past_key_values"
+    result = torch.zeros(mask.shape, device=device)
+    with _scoring_mode(model):
+        common = DynamicCache(config=_causal_lm(model).config)
+        backbone(input_ids=sequences.input_ids[:1, :length].to(device), use_cache=True, **{name: common})
+        for rows in pack_by_length(sequences.lengths.tolist(), max_tokens):
+            index = torch.tensor(rows, device=mask.device)
+            piece = sequences.select(index).to(device)
+            own = mask[index, : int(piece.response_lengths.max())].to(device)
+            suffix = piece.input_ids[:, length:]
+            positions = torch.arange(length, piece.input_ids.shape[1], device=device)
+            cache = copy.deepcopy(common)
+            cache.batch_repeat_interleave(len(rows))
+            # No mask of padding: it stands on the right, where no token looks.
+            output = backbone(
+                input_ids=suffix, position_ids=positions[None].expand_as(suffix), use_cache=True, **{name: cache}
+            )
+            i, j = own.nonzero(as_tuple=True)
+            at = piece.prompt_lengths[i] + j
+            states = output.last_hidden_state[i, at - 1 - length]
+            scores = head_scores(states, weight, bias, piece.input_ids[i, at], temperature=temperature).logprobs
+            result[index, : own.shape[1]] = torch.zeros(own.shape, device=device).masked_scatter(own, scores.float())
+    return result
 
 
 @torch.no_grad()

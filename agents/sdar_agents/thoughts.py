@@ -20,7 +20,15 @@ _FURNITURE = frozenset(class_.lower() for class_ in RECEPTACLE_CLASSES)
 _LISTED = re.compile(r"(?:On the|The) ([a-z]+ \d+)(?: is open\. In it)?, you see ([^.]*)\.")
 
 
-def think(suite: str, instruction: str, past: Sequence[Turn], shown: int, observation: str, commands: Sequence[str], action: str) -> str:
+def think(
+    suite: str,
+    instruction: str,
+    past: Sequence[Turn],
+    shown: int,
+    observation: str,
+    commands: Sequence[str],
+    action: str,
+) -> str:
     """Return reasoning that leads to a command.
 
     Args:
@@ -40,7 +48,9 @@ def think(suite: str, instruction: str, past: Sequence[Turn], shown: int, observ
     return f"The task is: {instruction} The next step is {action}."
 
 
-def household_thought(mission: Mission, past: Sequence[Turn], shown: int, observation: str, commands: Sequence[str], action: str) -> str:
+def household_thought(
+    mission: Mission, past: Sequence[Turn], shown: int, observation: str, commands: Sequence[str], action: str
+) -> str:
     """Return the reasoning for a command in ALFWorld: what is wanted, held, seen, and done next.
 
     Args:
@@ -68,7 +78,13 @@ def household_thought(mission: Mission, past: Sequence[Turn], shown: int, observ
         named = next((name for name in seen if f" {name} " in f"{action} "), None)
         if named is not None:
             sentences.append(f"I see {named}.")
-        elif verb == "go" and (before := [name for place, name in _all_listed(texts[-1 - shown :]) if place == action[6:] and _class(name) == sought]):
+        elif verb == "go" and (
+            before := [
+                name
+                for place, name in _all_listed(texts[-1 - shown :])
+                if place == action[6:] and _class(name) == sought
+            ]
+        ):
             sentences.append(f"I saw {min(before)} there.")
         else:
             sentences.append(f"I see no {sought}.")
@@ -92,9 +108,7 @@ def _class(name: str) -> str:
 def _listed(text: str) -> list[tuple[str, str]]:
     """Return what an observation lists: (furniture, thing)."""
     return [
-        (place, name)
-        for place, things in _LISTED.findall(text)
-        for name in re.findall(r"\ba ([a-z]+ \d+)", things)
+        (place, name) for place, things in _LISTED.findall(text) for name in re.findall(r"\ba ([a-z]+ \d+)", things)
     ]
 
 

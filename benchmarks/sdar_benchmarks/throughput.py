@@ -1,8 +1,8 @@
-"""How fast and how large the environments and the skill library are: `sdar bench`.
+"""How fast and how large the environments, the skill library and the trainer are: `sdar bench`.
 
 Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`throughput_suite`);
 what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`); the
-skill library has such a part alone.
+skill library and the trainer have such a part alone.
 A record of the numbers can be kept, and a later run set against it.
 """
 
@@ -22,6 +22,7 @@ from sdar_benchmarks import (
     throughput_search_qa,
     throughput_skills,
     throughput_suite,
+    throughput_trainer,
     throughput_webshop,
 )
 from sdar_benchmarks.figures import Figure, Figures
@@ -39,11 +40,12 @@ SPECIFIC: Mapping[str, Callable[[Figures, Callable[[str], None]], None]] = {
     "sdar/WebShop-v0": throughput_webshop.measure,
     "sdar/SearchQA-v0": throughput_search_qa.measure,
     "skills": throughput_skills.measure,
+    "trainer": throughput_trainer.measure,
 }
-"""By environment, and for the skill library: adds what only it has, and says what it is doing."""
+"""By environment, for the skill library and the trainer: adds what only it has, and says what it is doing."""
 
 PARTS: tuple[str, ...] = tuple(dict.fromkeys([*ENV_IDS, *SPECIFIC]))
-"""All that can be measured: the environments and the skill library."""
+"""All that can be measured: the environments, the skill library and the trainer."""
 
 
 def bench(

@@ -17,7 +17,15 @@ from tiny_models import (
 from torch import Tensor
 
 from sdar_agents.batch import make_batch
-from sdar_agents.logprobs import TeacherView, disable_dropout, head_scores, score, score_rows, view_teacher
+from sdar_agents.logprobs import (
+    TeacherView,
+    disable_dropout,
+    head_scores,
+    score,
+    score_groups,
+    score_rows,
+    view_teacher,
+)
 from sdar_agents.packing import enable_packing
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
@@ -358,3 +366,49 @@ def test_what_cannot_be_scored_is_refused(rows: list[Row]) -> None:
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(InvalidOption, match="final_logit_softcapping"):
         score(model, batch.student, batch.mask)
+
+
+class TestGroups:
+    """A beginning that is read once gives the scores of rows that are read whole."""
+
+    def rows(self, common: int) -> list[Row]:
+        rng = random.Random(3)
+        starts = [random_ids(rng, common, common) for _ in range(3)]
+        return [
+            Row((*starts[i % 3], *random_ids(rng, 1, 12)), random_ids(rng, 0 if i == 5 else 1, 6), None, f"g{i % 3}")
+            for i in range(12)
+        ]
+
+    @pytest.mark.parametrize("max_tokens", [1, 200, 10_000])
+    @pytest.mark.parametrize("common", [1, 63, 64, 90])
+    @pytest.mark.parametrize("temperature", [1.0, 0.7])
+    def test_scores_are_those_of_whole_rows(self, common: int, max_tokens: int, temperature: float) -> None:
+        model = tiny_model()
+        batch = make_batch(self.rows(common), pad_id=PAD)
+        mask = batch.mask.clone()
+        mask[7] = False
+        whole = score_rows(model, batch.student, mask, max_tokens=10_000, temperature=temperature).logprobs
+        shared = score_groups(
+            model, batch.student, mask, batch.group_index, max_tokens=max_tokens, temperature=temperature
+        )
+        assert torch.equal(shared != 0, mask)
+        torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
+
+    def test_the_common_part_is_read_once(self) -> None:
+        model = tiny_model()
+        batch = make_batch(self.rows(90), pad_id=PAD)
+        read = []
+        model.model.register_forward_pre_hook(
+            lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+        )
+        score_groups(model, batch.student, batch.mask, batch.group_index, max_tokens=10_000)
+        # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
+        assert sum(read) <= 3 * 90 + 12 * 18
+
+    def test_equal_prompts_keep_their_last_token(self) -> None:
+        model = tiny_model()
+        prompt = random_ids(random.Random(1), 80, 80)
+        batch = make_batch([Row(prompt, (i + 1, 2), None, "g") for i in range(3)], pad_id=PAD)
+        whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+        shared = score_groups(model, batch.student, batch.mask, batch.group_index, max_tokens=10_000)
+        torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
