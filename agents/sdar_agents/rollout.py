@@ -33,7 +33,7 @@ from sdar_agents.types import Completion, EndReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import InvalidOption, did_you_mean
-from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_for
+from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_for, terse
 from sdar_envs.prompt import Turn as PastTurn
 from sdar_skills import Skill, TeacherContext, teacher_context
 from sdar_skills.context import ContextTooLong, Messages, Placement
@@ -64,6 +64,7 @@ class RolloutSettings:
         on_failure: what becomes of an environment that raises, such as one whose search engine is down. `raise`: so
             does the rollout. `drop`: the episode is left out of the result and named in `failures`; if that
             happens to all episodes, the last error is raised.
+        terse: leave out who the model is and how to answer, as in the demonstrations of tiny models.
         system: text for a system message; None for no such message.
         prefilled: what the chat template puts at the start of the model's turn, such as `<think>`.
 
@@ -81,6 +82,7 @@ class RolloutSettings:
     stop: tuple[str, ...] = ()
     overlong: Overlong = "shrink"
     on_failure: OnFailure = "raise"
+    terse: bool = False
     system: str | None = None
     prefilled: str = ""
 
@@ -297,8 +299,9 @@ class Rollout:
     def _prompt(self, episode: _Episode, counts: Counter[str]) -> _Prompt | None:
         """Return the prompts of an episode's turn; None if that ended the episode."""
         settings, info = self.settings, episode.info
+        style = style_for(episode.task.id)
         parts = prompt_parts(
-            style_for(episode.task.id),
+            terse(style) if settings.terse else style,
             info["instruction"],
             episode.past,
             episode.observation,

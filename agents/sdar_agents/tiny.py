@@ -81,9 +81,7 @@ TINY_MODELS: Mapping[str, TinyModel] = MappingProxyType(
 )
 """Shapes by name: for tests, and of about 1 and 5 million parameters."""
 
-TINY_SFT = SFTSettings(
-    lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, autocast=True, log_every=20
-)
+TINY_SFT = SFTSettings(lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, autocast=True, log_every=20)
 """How a tiny model is trained from nothing on demonstrations of small rooms."""
 
 
@@ -110,19 +108,19 @@ def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
     if size < least:
         raise InvalidOption(f"size is {size}; wanted at least {least}: each byte is an entry.")
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    bpe.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size - len(TAGS), special_tokens=special, initial_alphabet=sorted(bytes_), show_progress=False
     )
     bpe.train_from_iterator(_corpus(texts), trainer)
     bpe.add_tokens(list(TAGS))
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
     tokenizer.chat_template = _TEMPLATE
