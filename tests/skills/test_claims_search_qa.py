@@ -298,3 +298,16 @@ def test_compare_answers_are_names_or_yes_and_no():
     assert exact_match("Thomas Hobbes, born in 1588", ["Thomas Hobbes"]) == 0.0
     assert exact_match("Yes, both are", ["yes"]) == 0.0
     assert exact_match("Yes.", ["yes"]) == 1.0
+
+
+@claim("search_qa/compare-two-things", "half of such guesses are right, and any third answer is wrong")
+def test_compare_a_guess_is_right_in_half_of_the_cases():
+    asked = [q for q in sample("compare") if not set(q["golden_answers"]) & {"yes", "no"}]
+    first = 0
+    for question in asked:
+        answers = {normalize(answer) for answer in question["golden_answers"]}
+        left, _, right = normalize(question["question"]).rpartition(" or ")
+        # It is one of the two names that the question writes.
+        assert any(left.endswith(f" {answer}") for answer in answers) != (right in answers)
+        first += right not in answers
+    assert first / len(asked) == pytest.approx(0.5, abs=0.1)
