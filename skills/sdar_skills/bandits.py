@@ -7,6 +7,11 @@
 What they learn is kept per task type, and only from skills that were shown. They learn nothing by themselves: whoever
 plays appends what came of it to the ledger (`sdar_skills.ledger.showings_of_group`). All choices between two
 refreshes of the statistics see the same numbers, so equal random generators give equal choices.
+
+They learn from rewards what a skill does for the one who acts, if that one read it: with skills in the student's
+prompt (Skill-GRPO), or with episodes that the teacher plays itself. In SDAR the student acts and never sees a skill:
+its rewards do not depend on what the teacher was shown, and a bandit that is fed with them learns noise. Give such a
+trainer `task_type`, or let a share of its episodes be played with skills and append those only.
 """
 
 from __future__ import annotations
@@ -92,7 +97,8 @@ class UcbRetriever(BanditRetriever):
 
     Args:
         library, statistics, refresh, no_skill_arm, count_tokens, include_shadow: as in `BanditRetriever`.
-        c: how much exploration, in units of reward: multiply it by the scale of the rewards.
+        c: how much exploration, in units of the advantage: multiply it by the scale of the rewards, and divide it by
+            the size of the groups if their mean is the baseline (see `showings_of_group`).
 
     Source:
         P. Auer, N. Cesa-Bianchi, P. Fischer, Finite-time analysis of the multiarmed bandit problem, Machine Learning
