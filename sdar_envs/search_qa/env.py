@@ -153,8 +153,11 @@ class SearchQAEnv(TextEnv[State]):
         self._metric: Metric = reward
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
+        where = _where(retriever, data)
+        # All but the embedded facts may be on a server or a disk; what somebody's own retriever does is not known.
+        self.blocks_on_io = where != "embedded"
         self._tool = open_tool(
-            _where(retriever, data),
+            where,
             self.topk,
             float(search_seconds),
             as_reference=compat == "sdar",
@@ -243,7 +246,7 @@ class SearchQAEnv(TextEnv[State]):
         self._prepared = None
 
     def _variant(self) -> str:
-        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}"
+        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}, {self._tool.engine}"
 
     def _env_id(self) -> str:
         return _ID
