@@ -24,6 +24,11 @@ ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 class SearchTool(Protocol):
     """Searches for an environment."""
 
+    @property
+    def engine(self) -> str:
+        """What is searched, and by what."""
+        ...
+
     def find(self, queries: Sequence[str]) -> list[Finding]:
         """Return what the search for each query gave.
 
@@ -47,6 +52,11 @@ class RetrieverTool:
         self._topk = topk
         self._shows_failures = shows_failures
 
+    @property
+    def engine(self) -> str:
+        """The retriever's fingerprint."""
+        return self.retriever.fingerprint
+
     def find(self, queries: Sequence[str]) -> list[Finding]:
         """Search."""
         try:
@@ -68,6 +78,11 @@ class ServerTool:
     def __init__(self, tool: ReferenceTool, *, shows_failures: bool) -> None:
         self._tool = tool
         self._shows_failures = shows_failures
+
+    @property
+    def engine(self) -> str:
+        """The address: the reference's tool asks for nothing else."""
+        return self._tool.url
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
         """Search."""
