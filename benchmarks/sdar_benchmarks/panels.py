@@ -106,7 +106,7 @@ class Panel:
             "env_id": self.env_id,
             "split": self.split,
             "limit": self.limit,
-            "env_kwargs": dict(self.env_kwargs),
+            "env_kwargs": {name: _plain(value) for name, value in self.env_kwargs.items()},
             "tasks": len(self),
             **self._content(),
         }
@@ -129,3 +129,12 @@ class Panel:
             digest.update(json.dumps(row).encode())
         self.give_back(env)
         return {"variant": variant, "fingerprint": digest.hexdigest()[:32]}
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value as it is, and an object, such as a retriever of the user's own, by the name of its class."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+    return value
