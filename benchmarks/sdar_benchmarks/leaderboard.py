@@ -407,7 +407,8 @@ def _leaderboard(records: Sequence[Record]) -> str:
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
-            + "".join(f", {_escape(words)}" for words in (panel["variant"], told) if words)
+            + (f", variant {_code(panel['variant'])}" if panel["variant"] else "")
+            + (f", {_escape(told)}" if told else "")
             + ".\n"
         )
         parts.append(_markdown_table(_COLUMNS, [_row(record) for record in rows], words=2))
@@ -533,11 +534,9 @@ def _share_cells(numbers: Mapping[str, float]) -> tuple[str, str]:
 
 def _origin(record: Record) -> str:
     """Return where a row comes from."""
-    command = " ".join(record["command"].replace("`", "'").split())
     there = f"{RESULTS.as_posix()}/{_file_name(record)}"
-    return (
-        f"- {_escape(_who(record))}: `{command}` at `{record['revision'][:12]}`, {record['date']} ([record]({there}))"
-    )
+    made = f"{_code(record['command'])} at `{record['revision'][:12]}`, {record['date']}"
+    return f"- {_escape(_who(record))}: {made} ([record]({there}))"
 
 
 def _short_table(records: Sequence[Record]) -> str:
@@ -563,6 +562,11 @@ def _short_table(records: Sequence[Record]) -> str:
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
     rule = ["---" if i < words else "---:" for i in range(len(head))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _code(text: str) -> str:
+    """Return text as code in Markdown, where nothing else is markup."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
 
 
 def _escape(text: str) -> str:
