@@ -196,7 +196,7 @@ def _print_run(evaluation: Evaluation) -> None:
 def _differences(comparison: Comparison) -> TextTable:
     rows = []
     for part in comparison.differences:
-        # All but no chance is less than a float can hold, and is not none.
+        # A chance that is too small for a float is not 0 for that.
         p = "< 1e-300" if part.test.p < 1e-300 else f"{part.test.p:.1e}" if part.test.p < 1e-4 else f"{part.test.p:.4f}"
         if part.test.method == "monte-carlo":
             p += f" ± {part.test.standard_error:.1g}"
