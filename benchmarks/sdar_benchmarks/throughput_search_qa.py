@@ -174,7 +174,7 @@ def _word(rank: int) -> str:
 
 
 class _Zipf:
-    """Draws ranks of words; equal seeds give equal ranks on every machine."""
+    """Draws ranks of words; equal seeds give equal ranks."""
 
     def __init__(self, seed: int) -> None:
         weights = 1 / (np.arange(_VOCABULARY) + 2.7) ** 1.05
@@ -209,7 +209,7 @@ def large_passages(count: int) -> Iterator[Passage]:
 
 
 def large_queries(count: int) -> list[str]:
-    """Return questions of ten words: three content words of a passage, seven as they come, some of them stop words."""
+    """Return questions of ten words: three that stand together in a passage like those, seven as they come."""
     zipf = _Zipf(2)
     queries = []
     for ranks in _large_ranks(count):
@@ -289,7 +289,7 @@ _ROWS = (
     ("corpus imported, CPU s", "corpus_cpu_seconds", 1, True),
     ("index built, CPU s", "engine_cpu_seconds", 1, True),
     ("index built, s", "engine_seconds", 1, True),
-    ("peak memory of the build, MB", "build_megabytes", 1, True),
+    ("peak memory of the build, mapped files included, MB", "build_megabytes", 1, True),
     ("corpus on disk, MB", "corpus_bytes", 1e-6, True),
     ("corpus and index on disk, MB", "disk_bytes", 1e-6, True),
     ("opened, CPU ms", "open", 1e3, False),
@@ -316,9 +316,10 @@ def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Itera
                 continue
             cells = []
             for engine, numbers in measured.items():
-                # While it builds, tantivy gathers a fixed number of bytes, the others all postings.
-                is_fixed = figure == "build_megabytes" and engine == "tantivy"
-                value = numbers[figure] * unit * (scale if is_scaled and not is_fixed else 1)
+                if is_scaled and figure == "build_megabytes" and engine == "tantivy":
+                    cells.append("-")  # it gathers a fixed number of bytes, the others all postings
+                    continue
+                value = numbers[figure] * unit * (scale if is_scaled else 1)
                 cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
             table.add_row(what, *cells)
         yield title, table

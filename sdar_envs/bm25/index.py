@@ -45,6 +45,8 @@ _BEST = 64  # of each word so many largest contributions are known
 _WORDS_PER_BLOCK = 64
 _ALWAYS_WHOLE = 1 << 16  # an index of fewer documents keeps a sum for each of them
 _ALMOST = 1 - 1e-5  # sums are rounded: what is not surely worse is kept
+_FEW = 100  # so many documents are sooner looked up than sorted
+_ZERO = np.float32(0)
 _SMALLEST = float(np.nextafter(np.float32(0), np.float32(1)))
 
 IdT = TypeVar("IdT", str, int)
@@ -243,15 +245,15 @@ class SearchIndex:
             for w in read:
                 np.add.at(sums, np.searchsorted(documents, w.word.documents), self._parts(w))
         for w in words[first_rest:]:
-            if len(documents) > 4 * k:
+            if len(documents) > 4 * k + _FEW:
                 kth = np.partition(sums, len(sums) - k)[len(sums) - k]
                 kept = sums >= _ALMOST * kth - rest
                 documents, sums = documents[kept], sums[kept]
             rest -= w.most
-            places = np.searchsorted(w.word.documents, documents)
-            places[places == len(w.word.documents)] = 0
-            parts = (w.weight - w.weight / self._denominators[w.word.codes[places]]).astype(np.float64)
-            sums += np.where(w.word.documents[places] == documents, parts, 0.0)
+            places = w.word.documents.searchsorted(documents)
+            found = w.word.documents.take(places, mode="clip") == documents
+            parts = w.weight - w.weight / self._denominators.take(w.word.codes.take(places, mode="clip"))
+            sums += np.where(found, parts, _ZERO)
         return documents, sums
 
     def _parts(self, w: _Weighted) -> NDArray[np.float64]:

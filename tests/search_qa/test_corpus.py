@@ -8,7 +8,7 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from passages import places, write_corpus
 
@@ -133,6 +133,7 @@ def test_equal_hashes_are_no_equal_ids(tmp_path, monkeypatch):
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts.filter(str.strip)), min_size=1, max_size=8, unique_by=lambda row: row[0]))
 def test_what_went_in_comes_out(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("corpus")

@@ -1,7 +1,7 @@
 """BM25 over memory-mapped arrays, with numpy alone: the default, good for some million passages.
 
-Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in memory; a built index lies on disk, and
-processes share it.
+Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in memory, 2 GB per million passages of a hundred
+words; a built index lies on disk, and processes share it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """BM25 by the bm25s package: scores worked out when the index is built, so a search only adds them up.
 
-Terms are Lucene's (`sdar_envs.bm25.analyzer`), parameters as those of `engines.bm25`, lengths not rounded, so scores
-differ from its in the third digit. Building takes several GB of memory per million passages. Where numba is
+Terms are Lucene's (`sdar_envs.bm25.analyzer`), parameters as those of `engines.bm25`, but lengths from 40 words on are
+not rounded, so there scores differ a little. Building takes 4 GB of memory per million passages. Where numba is
 installed, bm25s uses it; the first search then waits some seconds for its compiler.
 """
 
