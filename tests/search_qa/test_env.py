@@ -304,7 +304,7 @@ def test_an_episode_branches_and_is_copied(make, compat):
     assert env.step("search[river town]") == first
     with pytest.raises(InvalidOption, match="variant"):
         make(compat=compat, topk=2).restore(saved)
-    with pytest.raises(InvalidOption, match="invented.*this environment is .*one"):
+    with pytest.raises(InvalidOption, match=r"invented.*this environment is .*one"):
         make(OneHit("a"), compat=compat).restore(saved)
 
 
