@@ -264,14 +264,17 @@ def from_row(row: Any, data_set: str, number: int, default_type: str | None = No
     metadata = row.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     kind = question_type(text, name, row.get("question_type") or metadata.get("type"))
+    supporting, queries = _texts(metadata, "supporting"), _texts(metadata, "queries")
+    if queries and len(queries) != len(supporting):
+        raise ValueError(f"metadata has {len(queries)} queries for {len(supporting)} supporting; wanted one for each")
     return Question(
         id=_id(row, number),
         text=text,
         answers=answers,
         data_set=name,
         type=default_type if kind == UNCLASSIFIED and default_type is not None else kind,
-        supporting=_texts(metadata, "supporting"),
-        queries=_texts(metadata, "queries"),
+        supporting=supporting,
+        queries=queries,
     )
 
 

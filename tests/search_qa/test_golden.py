@@ -8,6 +8,8 @@ from collections import Counter
 
 import gymnasium
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from search_qa.invented import DATA, TableRetriever, fault_server, rows
 
 from sdar_envs.prompt import parse_completion
@@ -156,6 +158,40 @@ def test_a_batch(record):
             assert (em, episodes[i].state.is_over) == (step["rewards"][i], step["dones"][i])
             assert (int(parsed.is_valid), em >= 1.0) == (step["is_action_valid"][i], step["won"][i])
             assert step["tool_calling"][i] == (not episodes[i].state.is_over)
+
+
+# -- in linear time -----------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    ["<search>", "</search>", "<SEARCH>", "</Search>", "<answer>", "</answer>", "</ANSWER>", "a", "\n"]
+)
+
+
+def first_block(text):
+    """Return the block that the reference's own patterns find."""
+    for closing in ("</search>", "</answer>"):
+        if closing in text:
+            text = text.partition(closing)[0] + closing
+            break
+    for tag in ("search", "answer"):
+        match = re.search(f"<{tag}>(.*?)</{tag}>", text, re.IGNORECASE | re.DOTALL)
+        if match:
+            return f"{tag}[{match.group(1).strip()}]"
+    return ""
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_tags_are_found_as_by_the_patterns_of_the_reference(text):
+    assert project(text).action == first_block(text)
+    blocks = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    assert last_answer(text) == (blocks[-1].strip() if blocks else None)
+
+
+def test_half_a_million_tags_that_nothing_closes():
+    # By a pattern for both tags this would take an hour.
+    assert project("<think><search><answer>" * 500_000).action == ""
+    assert last_answer("<answer>" * 500_000) is None
+    assert last_answer("<answer>a</answer>" * 500_000) == "a"
 
 
 # -- through the environment --------------------------------------------------------------------

@@ -154,6 +154,10 @@ def test_what_the_package_says_of_its_own_questions(tmp_path):
             {"id": "a", "question": "q", "golden_answers": ["x"], "metadata": {"queries": "one"}},
             r"row 2: metadata\['queries'\] is 'one'",
         ),
+        (
+            {"id": "a", "question": "q", "golden_answers": ["x"], "metadata": {"queries": ["a", "b"]}},
+            "row 2: metadata has 2 queries for 0 supporting",
+        ),
         (FLASHRAG, "row 2: the id 'test_0' is that of row 1 too"),
     ],
 )
