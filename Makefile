@@ -1,10 +1,10 @@
-# make setup    a virtual environment in .venv, with the versions of constraints.txt
+# make setup    a virtual environment in .venv, with the versions of constraints.txt; light: without torch
 # make demo     the explorer plays the evaluation split of ALFWorld
 # make test     the tests
 # make slow     the tests that take minutes
 # make check    format, lint, types, import layers, leaderboard tables
 # make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
-# make peer     the tests against TextWorld, in .venv-peer (not on Python 3.13); with $ALFWORLD_DATA on its games too
+# make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,16 +18,21 @@ setup: .venv/.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# What the trainer needs besides, torch above all: gigabytes where the default wheel brings CUDA along.
+.venv/.train-stamp: .venv/.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
+	touch $@
+
 demo: setup
 	$(BIN)/sdar eval sdar/ALFWorld-v0 --agent explorer --split valid_unseen
 
-test: setup
+test: .venv/.train-stamp
 	$(BIN)/python -m pytest
 
-slow: setup
+slow: .venv/.train-stamp
 	$(BIN)/python -m pytest -m slow
 
-check: setup
+check: .venv/.train-stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -39,7 +44,7 @@ bench: .venv-peer/.stamp
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer]'
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train]'
 	touch $@
 
 peer: .venv-peer/.stamp

@@ -63,6 +63,11 @@ def test_evaluation_loads_no_model_and_no_client() -> None:
     assert not {"httpx2", "scipy", "torch", "transformers"} & set(run_python(code).split())
 
 
+def test_agents_load_no_torch_until_they_train() -> None:
+    code = "import sys, sdar_agents, sdar_agents.types; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert not {"torch", "transformers"} & set(run_python(code).split())
+
+
 def test_import_is_fast() -> None:
     code = "import time; start = time.process_time(); import sdar_envs; print(time.process_time() - start)"
     assert min(float(run_python(code)) for _ in range(3)) < SECONDS

@@ -1,0 +1,243 @@
+"""GRPO: advantages relative to a group, a clipped policy gradient, a leash to the reference.
+
+    L = pg_coef agg(PPO clip) + kl_coef agg(KL estimate) - entropy_coef agg(H)
+
+The other methods are this loss with one more term or other advantages, and inherit from it: with their coefficient at 0
+they are GRPO, bit for bit. It refuses critics and per-token rewards.
+
+Source: GRPO (arXiv 2402.03300); verl/workers/actor/dp_actor.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdar_agents.advantages import AdvantageStats, group_advantages, group_metrics
+from sdar_agents.algorithms.settings import check_settings, setting
+from sdar_agents.batch import Aggregation, Batch
+from sdar_agents.logprobs import Divergence, Scores
+from sdar_agents.losses import KlKind, aggregate, importance_weight, kl_estimate, policy_loss
+from sdar_agents.metrics import Metric, masked_metric
+from sdar_agents.types import Row
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["GRPO", "Distillation", "LossOutput"]
+
+
+class LossOutput(NamedTuple):
+    """A loss, to be summed over micro-batches and ranks, and its metrics, to be merged over them.
+
+    Attributes:
+        loss: scalar with gradient.
+        parts: its terms, with coefficient and gradient, by name: `policy`, `kl`, `entropy`, `distill`. They sum to the
+            loss; their gradients tell which term steers.
+        metrics: by path, such as `loss/policy`. Those in `loss/` are means over mini-batches, the others over tokens.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    metrics: dict[str, Metric]
+
+
+class Distillation(NamedTuple):
+    """What a method adds to GRPO's loss: `(B, L)` with gradient, and metrics."""
+
+    losses: Tensor
+    metrics: dict[str, Metric]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPO:
+    """GRPO and its settings.
+
+    Attributes:
+        pg_coef: factor of the policy gradient.
+        clip_low: the ratio of new to old policy may fall by so much before the gradient stops.
+        clip_high: and rise by so much.
+        dual_clip: bound on the ratio where the advantage is negative; None for none.
+        kl_coef: factor of the KL estimate to the reference model.
+        kl_kind: which estimate.
+        entropy_coef: factor of the entropy bonus.
+        aggregation: how losses per token become one number.
+        response_limit: the longest response that is sampled; for `seq-mean-token-sum-norm`.
+        advantage_stats: what a group's mean and deviation are taken over.
+        advantage_std: divide by the deviation.
+        zero_range: groups whose scores differ by less have advantage 0; 0 turns the rule off.
+        invalid_penalty: what a response costs its turn if it breaks the format.
+        penalty_after: subtract the penalty from the advantage, not from the score that is normalised. In a group that
+            is equal otherwise, the deviation would blow up the penalty.
+        sampler_cap: largest weight of the correction for the sampling engine's log-probs; None for no correction.
+    """
+
+    needs_teacher: ClassVar[bool] = False
+    student_sees_skills: ClassVar[bool] = False
+
+    pg_coef: float = setting(1.0, low=0)
+    clip_low: float = setting(0.2, low=0, high=1)
+    clip_high: float = setting(0.2, low=0)
+    dual_clip: float | None = setting(3.0, low=1)
+    kl_coef: float = setting(0.01, low=0)
+    kl_kind: KlKind = "k3"
+    entropy_coef: float = setting(0.0)
+    aggregation: Aggregation = "token-mean"
+    response_limit: int | None = setting(None, low=1)
+    advantage_stats: AdvantageStats = "turn"
+    advantage_std: bool = True
+    zero_range: float = setting(1e-6, low=0)
+    invalid_penalty: float = setting(0.1, low=0)
+    penalty_after: bool = False
+    sampler_cap: float | None = setting(2.0, low=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.dual_clip is not None and self.dual_clip < 1.0 + self.clip_high:
+            raise InvalidOption(
+                f"dual_clip is {self.dual_clip}, below 1 + clip_high = {1.0 + self.clip_high}; wanted more, or null."
+            )
+        if self.aggregation == "seq-mean-token-sum-norm" and self.response_limit is None:
+            raise InvalidOption("seq-mean-token-sum-norm divides by response_limit, which is null: set it.")
+        if self.advantage_stats == "episode" and self.invalid_penalty and not self.penalty_after:
+            raise InvalidOption(
+                "advantage_stats is episode and invalid_penalty is subtracted from the scores of turns: a turn's "
+                "penalty would be divided by the deviation of episodes. Set penalty_after or invalid_penalty=0."
+            )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether `Batch.ref_logprobs` is wanted."""
+        return self.kl_coef != 0
+
+    @property
+    def needs_entropies(self) -> bool:
+        """Whether `Scores.entropies` is wanted."""
+        return self.entropy_coef != 0
+
+    @property
+    def full_divergence(self) -> Divergence | None:
+        """The divergence over the whole vocabulary that is wanted in `Scores.divergences`; None for none."""
+        return None
+
+    def advantages(self, rows: Sequence[Row], batch: Batch) -> tuple[Tensor, dict[str, Metric]]:
+        """Return the advantages `(B,)` of all rows of a step, and what to know about their groups.
+
+        Args:
+            rows: of all groups, each group complete, in the batch's order. Make them with `invalid_penalty`.
+            batch: of these rows.
+        """
+        if len(rows) != len(batch):
+            raise InvalidOption(f"rows must align with the batch: got {len(rows)}, expected {len(batch)}.")
+        returns = torch.tensor([row.episode_return for row in rows], dtype=torch.float64)
+        penalties = torch.tensor([row.invalid_penalty for row in rows], dtype=torch.float64)
+        groups, episodes = batch.group_index.cpu(), batch.episode_index.cpu()
+        advantages = group_advantages(
+            returns if self.penalty_after else returns - penalties,
+            groups,
+            episodes,
+            stats=self.advantage_stats,
+            divide_by_std=self.advantage_std,
+            zero_range=self.zero_range,
+        )
+        if self.penalty_after:
+            advantages = (advantages.double() - penalties).float()
+        return advantages.to(batch.mask.device), group_metrics(returns, returns - penalties, groups)
+
+    def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
+        """Return the loss of a micro-batch.
+
+        Args:
+            batch: with `old_logprobs`, `advantages` and the `weights` of its mini-batch (`Batch.weighed`), and whatever
+                the method needs: `ref_logprobs`, `teacher_logprobs`.
+            scores: of the current policy at the batch's mask, with gradient.
+            step: of the run, from 1; for schedules.
+            log_vocabulary: log V; for clamped entropy gates.
+
+        Returns:
+            The loss, whose sum over micro-batches and ranks is that of the mini-batch.
+
+        Raises:
+            InvalidOption: the batch or the scores lack something.
+        """
+        logprobs = scores.logprobs
+        mask, weights = batch.mask, self._part(batch, "weights")
+        old = self._part(batch, "old_logprobs")
+        advantages, metrics = self._advantages_per_token(batch, step)
+        policy = policy_loss(
+            logprobs,
+            old,
+            advantages,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            dual_clip=self.dual_clip,
+        )
+        losses = policy.losses
+        if batch.sampler_logprobs is not None:
+            metrics["sampler/difference"] = masked_metric((old - batch.sampler_logprobs).abs(), mask)
+            if self.sampler_cap is not None:
+                correction = importance_weight(old, batch.sampler_logprobs, self.sampler_cap)
+                metrics["sampler/weight"] = masked_metric(correction, mask)
+                losses = losses * correction
+        policy_term = aggregate(losses, weights)
+        parts = {"policy": self.pg_coef * policy_term}
+        metrics["loss/policy"] = _share(policy_term, batch)
+        metrics["policy/clip_fraction"] = masked_metric(policy.is_clipped, mask)
+        metrics["policy/dual_clip_fraction"] = masked_metric(policy.is_dual_clipped, mask)
+        metrics["policy/ratio"] = masked_metric(policy.ratio, mask, spread=True)
+        metrics["kl/old"] = masked_metric(kl_estimate(logprobs.detach(), old), mask)
+        if self.needs_reference:
+            reference = kl_estimate(logprobs, self._part(batch, "ref_logprobs"), self.kl_kind)
+            kl = aggregate(reference, weights)
+            parts["kl"] = self.kl_coef * kl
+            metrics["kl/ref"] = masked_metric(reference, mask)
+            metrics["loss/kl"] = _share(kl, batch)
+        if scores.entropies is not None:
+            metrics["policy/entropy"] = masked_metric(scores.entropies, mask)
+        if self.entropy_coef:
+            parts["entropy"] = -self.entropy_coef * aggregate(self._entropies(scores), weights)
+        added = self._distillation(batch, scores, log_vocabulary)
+        if added is not None:
+            distill = aggregate(added.losses, weights * batch.teacher_mask)
+            metrics |= added.metrics
+            metrics["loss/distill"] = _share(distill, batch)
+            # Left out at 0, so that not even a NaN of the teacher can reach the student.
+            if self._distillation_coefficient():
+                parts["distill"] = self._distillation_coefficient() * distill
+        total = sum(parts.values(), start=torch.zeros_like(policy_term))
+        metrics["loss/total"] = _share(total, batch)
+        return LossOutput(total, parts, metrics)
+
+    def _advantages_per_token(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Metric]]:
+        """Return `(B,)` or `(B, L)`, and metrics; for methods that shape advantages."""
+        return self._part(batch, "advantages"), {}
+
+    def _distillation_coefficient(self) -> float:
+        """Return the factor of `_distillation`."""
+        return 0.0
+
+    def _distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation | None:
+        """Return what is added to the loss; for methods that distil."""
+        return None
+
+    def _part(self, batch: Batch, name: str) -> Tensor:
+        part: Tensor | None = getattr(batch, name)
+        if part is None:
+            how = "weighed()" if name == "weights" else f"replace({name}=...)"
+            raise InvalidOption(f"{type(self).__name__} wants {name} in the batch, which has none: call batch.{how}.")
+        return part
+
+    def _entropies(self, scores: Scores) -> Tensor:
+        if scores.entropies is None:
+            raise InvalidOption(
+                f"{type(self).__name__} wants entropies in the scores: call score(..., entropies=True)."
+            )
+        return scores.entropies
+
+
+def _share(value: Tensor, batch: Batch) -> Metric:
+    """Return a loss as a metric: over the micro-batches of a mini-batch, values and weights add up to it and to 1."""
+    tokens = 1.0 if batch.totals is None else max(batch.totals.tokens, 1.0)
+    return Metric(value.detach().double(), batch.mask.sum().double() / tokens)

@@ -1,0 +1,344 @@
+"""Rows as tensors: `Sequences`, `Batch`, and the weights that make a loss independent of how a batch is cut.
+
+A sequence is a prompt and its response end to end, padded on the right. Under causal attention no token sees what
+stands to its right, so the padding needs no attention mask and position ids are 0, 1, 2, ... in every row. What
+belongs to response tokens has the shape `(B, L)`: column j is response token j, for student and teacher alike, however
+long their prompts are.
+
+A loss is `sum(weights * per_token_loss)`. The weights hold the whole normalisation, over the mini-batch and all ranks,
+and are cut with the batch: the sum of the gradients of the pieces is the gradient of the whole.
+
+It refuses to duplicate rows, to cut sequences and to drop tokens: what does not fit is the rollout's to decide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from sdar_agents.types import Row
+from sdar_envs.errors import InvalidOption, did_you_mean
+
+__all__ = ["Aggregation", "Batch", "Sequences", "Totals", "make_batch", "pack_by_length", "token_weights"]
+
+Aggregation = Literal[
+    "token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm", "episode-mean-token-mean"
+]
+"""How a loss per token becomes one number: see `token_weights`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequences:
+    """Prompts with their responses.
+
+    Attributes:
+        input_ids: `(B, T)`, prompt then response, padded on the right.
+        prompt_lengths: `(B,)`, at least 1.
+        response_lengths: `(B,)`, 0 or more.
+    """
+
+    input_ids: Tensor
+    prompt_lengths: Tensor
+    response_lengths: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """`(B,)`, prompt and response together."""
+        return self.prompt_lengths + self.response_lengths
+
+    def select(self, index: Tensor) -> Sequences:
+        """Return some rows `(b,)`, without the columns that only others need."""
+        prompts, responses = self.prompt_lengths[index], self.response_lengths[index]
+        width = int((prompts + responses).max()) if len(index) else 0
+        return Sequences(self.input_ids[index, :width], prompts, responses)
+
+    def to(self, device: torch.device | str) -> Sequences:
+        """Return the sequences on a device."""
+        return Sequences(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a mini-batch holds, on all ranks together. Rows and episodes without a trained token do not count."""
+
+    tokens: float
+    rows: float
+    episodes: float
+
+    @classmethod
+    def of(cls, batch: Batch) -> Totals:
+        """Count this rank's mini-batch."""
+        trained = batch.mask.any(dim=1)
+        episodes = batch.episode_index[trained].bincount().count_nonzero()
+        return cls(float(batch.mask.sum()), float(trained.sum()), float(episodes))
+
+    def reduced(self) -> Totals:
+        """Return the sum over the ranks of `torch.distributed`; itself without a process group. Collective."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        counts = torch.tensor(dataclasses.astuple(self), dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(counts)
+        return Totals(*counts.tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Training rows as tensors. Optional parts are None until somebody computes them (`replace`).
+
+    Attributes:
+        student: prompts as they were sampled from, with the responses.
+        mask: `(B, L)` bool, True for response tokens that are trained.
+        group_index: `(B,)`, equal where `Row.group_id` is.
+        episode_index: `(B,)`, equal where `Row.episode_id` is.
+        turn_index: `(B,)`.
+        has_teacher: `(B,)` bool.
+        teacher: teacher prompts with the same responses; a row without a teacher has the student's there. None if no
+            row has a teacher.
+        sampler_logprobs: `(B, L)`, what the sampling engine said.
+        old_logprobs: `(B, L)`, student prompt, weights of the rollout.
+        ref_logprobs: `(B, L)`, student prompt, frozen reference.
+        teacher_logprobs: `(B, L)`, teacher prompt.
+        advantages: `(B,)`.
+        weights: `(B, L)`, see `token_weights`; 0 where the mask is False.
+        totals: of the mini-batch on all ranks.
+    """
+
+    student: Sequences
+    mask: Tensor
+    group_index: Tensor
+    episode_index: Tensor
+    turn_index: Tensor
+    has_teacher: Tensor
+    teacher: Sequences | None = None
+    sampler_logprobs: Tensor | None = None
+    old_logprobs: Tensor | None = None
+    ref_logprobs: Tensor | None = None
+    teacher_logprobs: Tensor | None = None
+    advantages: Tensor | None = None
+    weights: Tensor | None = None
+    totals: Totals | None = None
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    @property
+    def teacher_mask(self) -> Tensor:
+        """`(B, L)` bool: the trained tokens of rows that have a teacher."""
+        return self.mask & self.has_teacher[:, None]
+
+    def replace(self, **parts: Any) -> Self:
+        """Return the batch with some parts filled in.
+
+        Raises:
+            InvalidOption: a part does not fit the batch.
+        """
+        if parts.get("teacher_logprobs") is not None and not self.has_teacher.any():
+            raise InvalidOption("teacher_logprobs came, but no row has a teacher: make rows with teacher_prompt_ids.")
+        rows, columns = self.mask.shape
+        for name, part in parts.items():
+            if isinstance(part, Tensor):
+                wanted = (rows, columns) if name in _PER_TOKEN else (rows,)
+                if part.shape != wanted:
+                    raise InvalidOption(
+                        f"{name} must align with the batch: got {tuple(part.shape)}, expected {wanted}."
+                    )
+        return dataclasses.replace(self, **parts)
+
+    def weighed(self, mode: Aggregation, *, response_limit: int | None = None) -> Self:
+        """Return this mini-batch with the weights of its loss. Collective if `torch.distributed` is in use.
+
+        Call it once for each mini-batch, before cutting it. Whole episodes must be on one rank and in one mini-batch
+        if the mode is `episode-mean-token-mean`.
+        """
+        totals = Totals.of(self).reduced()
+        weights = token_weights(
+            self.mask, mode, totals, episode_index=self.episode_index, response_limit=response_limit
+        )
+        return self.replace(weights=weights, totals=totals)
+
+    def select(self, index: Tensor | Sequence[int]) -> Self:
+        """Return some rows, in that order, without the columns that only others need. The totals stay."""
+        index = torch.as_tensor(index, dtype=torch.long, device=self.mask.device)
+        student = self.student.select(index)
+        width = int(student.response_lengths.max()) if len(index) else 0
+        parts: dict[str, Any] = {"student": student, "teacher": self.teacher and self.teacher.select(index)}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                parts[field.name] = value[index, :width] if field.name in _PER_TOKEN else value[index]
+        return dataclasses.replace(self, **parts)
+
+    def minibatches(self, count: int, rng: random.Random) -> list[Self]:
+        """Deal whole episodes out to so many mini-batches, in a random order. Each row is in exactly one.
+
+        Raises:
+            InvalidOption: there are fewer episodes than that.
+        """
+        rows: dict[int, list[int]] = {}
+        for row, episode in enumerate(self.episode_index.tolist()):
+            rows.setdefault(episode, []).append(row)
+        if not 1 <= count <= len(rows):
+            raise InvalidOption(f"{count} mini-batches of {len(rows)} episodes; wanted 1 to {len(rows)}.")
+        episodes = list(rows.values())
+        rng.shuffle(episodes)
+        return [self.select([row for episode in episodes[i::count] for row in episode]) for i in range(count)]
+
+    def split(self, max_tokens: int) -> list[Self]:
+        """Cut the batch into micro-batches of at most so many padded tokens, rows of like length together.
+
+        A row that is longer than that is a micro-batch of its own. Each row is in exactly one.
+        """
+        return [self.select(index) for index in pack_by_length(self.student.lengths.tolist(), max_tokens)]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the batch on a device."""
+        parts: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), (Tensor, Sequences))
+        }
+        return dataclasses.replace(self, **parts)
+
+
+_PER_TOKEN = frozenset({"mask", "sampler_logprobs", "old_logprobs", "ref_logprobs", "teacher_logprobs", "weights"})
+
+
+def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False) -> Batch:
+    """Return rows as tensors, on the CPU, in their order.
+
+    The mask is True for every token of the response, the end token included, and for nothing else.
+
+    Args:
+        rows: at least one.
+        pad_id: fills up; any token id, for no score depends on it.
+        mask_truncated: leave responses that ran into the token limit out of the mask.
+
+    Raises:
+        InvalidOption: there are no rows, or the engine's log-probs are missing in some.
+    """
+    if not rows:
+        raise InvalidOption("there are no rows; wanted at least one turn to train on.")
+    student = _sequences([(row.prompt_ids, row.response_ids) for row in rows], pad_id)
+    columns = torch.arange(int(student.response_lengths.max()))
+    mask = columns < student.response_lengths[:, None]
+    if mask_truncated:
+        mask &= ~torch.tensor([row.is_truncated for row in rows])[:, None]
+    has_teacher = torch.tensor([row.teacher_prompt_ids is not None for row in rows])
+    teacher = None
+    if has_teacher.any():
+        teacher = _sequences([(row.teacher_prompt_ids or row.prompt_ids, row.response_ids) for row in rows], pad_id)
+    silent = sum(row.sampler_logprobs is None for row in rows)
+    if 0 < silent < len(rows):
+        raise InvalidOption(
+            f"{silent} of {len(rows)} rows have no sampler log-probs; wanted all or none: they come from one engine."
+        )
+    sampler = None
+    if not silent:
+        sampler = torch.zeros(mask.shape)
+        for i, row in enumerate(rows):
+            sampler[i, : len(row.response_ids)] = torch.tensor(row.sampler_logprobs)
+    return Batch(
+        student=student,
+        mask=mask,
+        group_index=_numbered(row.group_id for row in rows),
+        episode_index=_numbered(row.episode_id for row in rows),
+        turn_index=torch.tensor([row.turn_index for row in rows]),
+        has_teacher=has_teacher,
+        teacher=teacher,
+        sampler_logprobs=sampler,
+    )
+
+
+def token_weights(
+    mask: Tensor,
+    mode: Aggregation,
+    totals: Totals,
+    *,
+    episode_index: Tensor | None = None,
+    response_limit: int | None = None,
+) -> Tensor:
+    """Return w such that `sum(w * per_token_loss)` is the aggregated loss.
+
+    With m the mask, n the trained tokens of a row or episode, N, R, E the totals of tokens, rows and episodes:
+
+    | mode | w |
+    |---|---|
+    | `token-mean` | m / N |
+    | `seq-mean-token-sum` | m / R |
+    | `seq-mean-token-mean` | m / (R n_row) |
+    | `seq-mean-token-sum-norm` | m / (R response_limit) |
+    | `episode-mean-token-mean` | m / (E n_episode) |
+
+    Args:
+        mask: `(B, L)` bool.
+        mode: one of the above.
+        totals: of the whole mini-batch on all ranks, of which these rows may be a part.
+        episode_index: `(B,)`; wanted by `episode-mean-token-mean`. All rows of an episode must be here.
+        response_limit: the longest response that sampling allows; wanted by `seq-mean-token-sum-norm`.
+
+    Returns:
+        `(B, L)` float32; all 0, never NaN, if nothing is trained.
+
+    Raises:
+        InvalidOption: there is no such mode, or what it wants is missing.
+
+    Source: verl/trainer/ppo/core_algos.py, `agg_loss`, which divides by what is in the micro-batch, and in the fourth
+        mode by the padded width alone; the fifth is the paper's (section 2.2). Later releases of verl and TRL's
+        `dr_grpo` divide the fourth by rows and a constant width, as here.
+    """
+    weights = mask.float()
+    if mode == "token-mean":
+        return weights / max(totals.tokens, 1.0)
+    if mode in ("seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"):
+        weights = weights / max(totals.rows, 1.0)
+        if mode == "seq-mean-token-mean":
+            return weights / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        if mode == "seq-mean-token-sum-norm":
+            if response_limit is None or response_limit < 1:
+                raise InvalidOption(f"{mode} wants response_limit, a number from 1; got {response_limit!r}.")
+            return weights / response_limit
+        return weights
+    if mode == "episode-mean-token-mean":
+        if episode_index is None:
+            raise InvalidOption(f"{mode} wants episode_index; got None.")
+        tokens = mask.sum(dim=1)
+        per_episode = tokens.new_zeros(len(mask) and int(episode_index.max()) + 1).index_add(0, episode_index, tokens)
+        return weights / max(totals.episodes, 1.0) / per_episode[episode_index].clamp(min=1)[:, None]
+    raise InvalidOption(
+        f"no aggregation {mode!r}; wanted one of {', '.join(get_args(Aggregation))}."
+        f"{did_you_mean(mode, get_args(Aggregation))}"
+    )
+
+
+def pack_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Return groups of row numbers, shortest rows first, with `rows x longest row <= max_tokens` where possible."""
+    if max_tokens < 1:
+        raise InvalidOption(f"max_tokens is {max_tokens}; wanted a number from 1.")
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and (len(groups[-1]) + 1) * lengths[i] <= max_tokens:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _sequences(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], pad_id: int) -> Sequences:
+    width = max(len(prompt) + len(response) for prompt, response in pairs)
+    input_ids = torch.full((len(pairs), width), pad_id)
+    for i, (prompt, response) in enumerate(pairs):
+        input_ids[i, : len(prompt) + len(response)] = torch.tensor(prompt + response)
+    prompts, responses = zip(*((len(prompt), len(response)) for prompt, response in pairs), strict=True)
+    return Sequences(input_ids, torch.tensor(prompts), torch.tensor(responses))
+
+
+def _numbered(ids: Iterable[Hashable]) -> Tensor:
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in ids])

@@ -1,0 +1,91 @@
+"""Sequences end to end in one row, without padding: an attention for Hugging Face models.
+
+`enable_packing(model)` gives a model the attention `sdar_packed`. It is the usual scaled dot-product attention until
+lengths are announced by `packed`; then every sequence attends to itself alone. Its cost is linear in the number of
+sequences, where the mask that transformers would build from position ids is quadratic in their sum. One call of the
+kernel per sequence: right for CPUs, and for accelerators if sequences are long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["enable_packing", "is_packing_enabled", "packed"]
+
+_NAME = "sdar_packed"
+_packs: ContextVar[bool] = ContextVar("packs", default=False)
+
+
+def enable_packing(model: torch.nn.Module) -> None:
+    """Let a Hugging Face model take packed sequences; generation and padded batches give what they gave before.
+
+    Raises:
+        InvalidOption: the model has sliding windows or a fixed attention.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415
+
+    if any(getattr(module, "sliding_window", None) is not None for module in model.modules()):
+        raise InvalidOption("this model has sliding windows, which packing does not know: use padded batches.")
+    AttentionInterface.register(_NAME, _attention)
+    AttentionMaskInterface.register(_NAME, _mask)
+    model.set_attn_implementation(_NAME)  # type: ignore[operator]
+    if not is_packing_enabled(model):
+        raise InvalidOption(f"{type(model).__name__} keeps its own attention: use padded batches.")
+
+
+def is_packing_enabled(model: torch.nn.Module) -> bool:
+    """Return whether `enable_packing` was called on this model."""
+    return getattr(getattr(model, "config", None), "_attn_implementation", None) == _NAME
+
+
+@contextmanager
+def packed(lengths: list[int]) -> Iterator[dict[str, Any]]:
+    """Announce packed sequences for one forward pass; yields the arguments that the pass wants besides the ids.
+
+    The lengths travel as an argument of every layer, so that gradient checkpointing finds them again in the backward
+    pass, when this block is over.
+    """
+    token = _packs.set(True)
+    try:
+        positions = torch.cat([torch.arange(length) for length in lengths])
+        yield {"position_ids": positions[None], "sequence_lengths": lengths}
+    finally:
+        _packs.reset(token)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    if _packs.get():
+        return None
+    from transformers.masking_utils import sdpa_mask  # noqa: PLC0415
+
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    sequence_lengths: list[int] | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Return `(1, N, heads, d)` from `(1, heads, N, d)`, each sequence by itself."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: PLC0415
+
+    if sequence_lengths is None:
+        output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return output
+    pieces = zip(*(torch.split(part, sequence_lengths, dim=2) for part in (query, key, value)), strict=True)
+    outputs = [sdpa_attention_forward(module, q, k, v, None, **kwargs)[0] for q, k, v in pieces]
+    return torch.cat(outputs, dim=1), None

@@ -1,0 +1,291 @@
+"""What the whole trainer speaks of: `Completion`, `Turn`, `Trajectory`, and the training `Row` of a turn.
+
+A trajectory is the record of one episode. Each of its turns is one training row, which holds exactly the token ids that
+the model was fed and exactly those that it gave: nothing here tokenises, so nothing can be tokenised twice. Tensors
+begin in `sdar_agents.batch`; this module loads no torch.
+
+It refuses what would silently train something else: log-probabilities that do not pair with tokens, a prompt without
+tokens, numbers that are not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from sdar_envs import Task
+from sdar_envs.errors import CorruptData, InvalidOption, did_you_mean
+
+__all__ = ["Completion", "EndReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
+
+StopReason = Literal["eos", "stop", "length"]
+"""Why a completion ended: the model's end token, a stop string, the limit of new tokens."""
+
+EndReason = Literal["terminated", "truncated", "overlong"]
+"""Why an episode ended: the task did, the step limit was reached, the next prompt would not have fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered.
+
+    Attributes:
+        token_ids: the sampled ids, the end token included if it was sampled. Empty if the policy has no tokens.
+        logprobs: of each id under the distribution that it was drawn from (after temperature), in nats; None if the
+            engine does not say.
+        text: the ids in words, without special tokens.
+        stop_reason: see `StopReason`.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    text: str
+    stop_reason: StopReason
+
+    def __post_init__(self) -> None:
+        _freeze_ids(self, "token_ids")
+        _freeze_logprobs(self, "logprobs", len(self.token_ids))
+        _check_choice("stop_reason", self.stop_reason, get_args(StopReason))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the completion as a dictionary of JSON values."""
+        return {
+            "token_ids": list(self.token_ids),
+            "logprobs": None if self.logprobs is None else list(self.logprobs),
+            "text": self.text,
+            "stop_reason": self.stop_reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange: what was seen, what the model was fed and answered, what was done, what came of it.
+
+    Attributes:
+        observation: what the environment showed.
+        messages: the chat messages of the prompt, each with `role` and `content`.
+        prompt_ids: the ids that the model was fed; empty if the policy has no tokens, and nothing can be trained.
+        completion: what it answered.
+        action: the command that the environment got.
+        reward: what the environment gave for it.
+        is_action_valid: whether the completion kept the format.
+        teacher_prompt_ids: the prompt of the teacher, who is shown skills; None if there is no teacher.
+        skill_ids: the skills in the teacher's prompt (or in the student's, if the method shows them to the student).
+    """
+
+    observation: str
+    messages: tuple[Mapping[str, str], ...]
+    prompt_ids: tuple[int, ...]
+    completion: Completion
+    action: str
+    reward: float
+    is_action_valid: bool
+    teacher_prompt_ids: tuple[int, ...] | None = None
+    skill_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))
+        object.__setattr__(self, "skill_ids", tuple(self.skill_ids))
+        _freeze_ids(self, "prompt_ids")
+        if self.teacher_prompt_ids is not None:
+            _freeze_ids(self, "teacher_prompt_ids")
+        _check_finite("reward", self.reward)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the turn as a dictionary of JSON values."""
+        return {
+            "observation": self.observation,
+            "messages": [dict(message) for message in self.messages],
+            "prompt_ids": list(self.prompt_ids),
+            "completion": self.completion.to_json(),
+            "action": self.action,
+            "reward": self.reward,
+            "is_action_valid": self.is_action_valid,
+            "teacher_prompt_ids": None if self.teacher_prompt_ids is None else list(self.teacher_prompt_ids),
+            "skill_ids": list(self.skill_ids),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Turn:
+        """Rebuild a turn from `to_json`'s dictionary."""
+        return cls(**{**fields, "completion": Completion(**fields["completion"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The record of one episode.
+
+    Attributes:
+        task: what was played.
+        seed: of everything that was drawn in this episode.
+        group_id: shared by the episodes that are compared with each other: same task, same start.
+        episode_id: unique in the run.
+        turns: oldest first; a finished episode has no turn after its end.
+        success: whether the task was solved.
+        end_reason: see `EndReason`.
+    """
+
+    task: Task
+    seed: int
+    group_id: str
+    episode_id: str
+    turns: tuple[Turn, ...]
+    success: bool
+    end_reason: EndReason
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "turns", tuple(self.turns))
+        _check_choice("end_reason", self.end_reason, get_args(EndReason))
+
+    @property
+    def episode_return(self) -> float:
+        """The undiscounted sum of the rewards."""
+        return sum(turn.reward for turn in self.turns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trajectory as a dictionary of JSON values: a line of a JSONL file."""
+        return {
+            "task": self.task.to_json(),
+            "seed": self.seed,
+            "group_id": self.group_id,
+            "episode_id": self.episode_id,
+            "turns": [turn.to_json() for turn in self.turns],
+            "success": self.success,
+            "end_reason": self.end_reason,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Trajectory:
+        """Rebuild a trajectory from `to_json`'s dictionary; equal to the original.
+
+        Raises:
+            CorruptData: it is no such dictionary.
+        """
+        try:
+            task = Task.from_json(fields["task"])
+            turns = tuple(Turn.from_json(turn) for turn in fields["turns"])
+            return cls(**{**fields, "task": task, "turns": turns})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CorruptData(
+                f"this is not a trajectory ({type(error).__name__}: {error}): wanted what Trajectory.to_json gives."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One turn as the trainer sees it.
+
+    Attributes:
+        prompt_ids: what the model was fed; at least one token, which predicts the first of the response.
+        response_ids: what it gave, the end token included. May be empty: such a row trains nothing.
+        sampler_logprobs: of each response id when it was sampled, in nats; None if the engine does not say.
+        group_id: rows with the same one are compared with each other.
+        episode_id: rows with the same one are turns of one episode.
+        turn_index: 0 for the first turn.
+        episode_return: of the whole episode; the same in all its rows.
+        invalid_penalty: what an invalid format costs this row alone; 0 or more, subtracted from its score.
+        is_action_valid: whether the response kept the format.
+        is_truncated: the response ran into the token limit.
+        is_episode_truncated: the episode ran into the step limit or the context.
+        teacher_prompt_ids: the prompt with skills; None if this row has no teacher.
+        skill_ids: the skills in that prompt.
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...] | None = None
+    group_id: str = ""
+    episode_id: str = ""
+    turn_index: int = 0
+    episode_return: float = 0.0
+    invalid_penalty: float = 0.0
+    is_action_valid: bool = True
+    is_truncated: bool = False
+    is_episode_truncated: bool = False
+    teacher_prompt_ids: tuple[int, ...] | None = None
+    skill_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_ids", "response_ids", "teacher_prompt_ids"):
+            if getattr(self, name) is not None:
+                _freeze_ids(self, name)
+        _freeze_logprobs(self, "sampler_logprobs", len(self.response_ids))
+        for name in ("prompt_ids", "teacher_prompt_ids"):
+            if getattr(self, name) == ():
+                raise InvalidOption(f"{name} is empty; the first response token needs a token before it.")
+        _check_finite("episode_return", self.episode_return)
+        _check_finite("invalid_penalty", self.invalid_penalty)
+        if self.invalid_penalty < 0:
+            raise InvalidOption(f"invalid_penalty is {self.invalid_penalty}; wanted 0 or more: it is subtracted.")
+
+    @property
+    def score(self) -> float:
+        """What this row is worth before normalisation: `episode_return - invalid_penalty`."""
+        return self.episode_return - self.invalid_penalty
+
+
+def make_rows(trajectory: Trajectory, *, invalid_penalty: float = 0.0) -> tuple[Row, ...]:
+    """Return one training row for each turn of an episode.
+
+    Args:
+        trajectory: the episode.
+        invalid_penalty: what each invalid format costs its own row; 0 or more. The episode's return stays as it is.
+
+    Source: the reference writes the return to every row of the episode and the penalty to one row
+        (agent_system/reward_manager/episode.py, verl/trainer/ppo/ray_trainer.py).
+    """
+    episode_return = trajectory.episode_return
+    return tuple(
+        Row(
+            prompt_ids=turn.prompt_ids,
+            response_ids=turn.completion.token_ids,
+            sampler_logprobs=turn.completion.logprobs,
+            group_id=trajectory.group_id,
+            episode_id=trajectory.episode_id,
+            turn_index=index,
+            episode_return=episode_return,
+            invalid_penalty=0.0 if turn.is_action_valid else invalid_penalty,
+            is_action_valid=turn.is_action_valid,
+            is_truncated=turn.completion.stop_reason == "length",
+            is_episode_truncated=trajectory.end_reason != "terminated",
+            teacher_prompt_ids=turn.teacher_prompt_ids,
+            skill_ids=turn.skill_ids,
+        )
+        for index, turn in enumerate(trajectory.turns)
+    )
+
+
+def _freeze_ids(owner: object, name: str) -> None:
+    given: Iterable[int] = getattr(owner, name)
+    ids = tuple(given)
+    # By type, not value: a tensor's elements or numpy integers would not survive JSON. Whole at first: it is faster.
+    if ids and (set(map(type, ids)) != {int} or min(ids) < 0):
+        wrong = next(token for token in ids if type(token) is not int or token < 0)
+        raise InvalidOption(
+            f"{name} holds {wrong!r} ({type(wrong).__name__}); wanted token ids as int from 0. Call .tolist() first."
+        )
+    object.__setattr__(owner, name, ids)
+
+
+def _freeze_logprobs(owner: object, name: str, count: int) -> None:
+    given: Sequence[float] | None = getattr(owner, name)
+    if given is None:
+        return
+    logprobs = tuple(map(float, given))
+    if len(logprobs) != count:
+        raise InvalidOption(f"{name} must pair with the tokens: got {len(logprobs)}, expected {count}.")
+    if not all(map(math.isfinite, logprobs)):
+        raise InvalidOption(f"{name} holds {next(x for x in logprobs if not math.isfinite(x))}; wanted finite numbers.")
+    object.__setattr__(owner, name, logprobs)
+
+
+def _check_finite(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidOption(f"{name} is {value!r}; wanted a finite number.")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidOption(f"{name} is {value!r}; wanted one of {', '.join(choices)}.{did_you_mean(value, choices)}")
