@@ -40,13 +40,13 @@ def test_equal_seeds_give_equal_curves() -> None:
 def test_worths_drift_only_where_they_should() -> None:
     for drifts in (False, True):
         world = World(0, drifts=drifts)
-        before = [world.chance(skill, "kind_a") for skill in world.skills]
+        before = [world.chance(skill, "kind_a") for skill in world.library]
         world.move()
-        after = [world.chance(skill, "kind_a") for skill in world.skills]
+        after = [world.chance(skill, "kind_a") for skill in world.library]
         assert (before != after) is drifts
-    assert len(world.skills) == 42
+    assert len(world.library) == 42
     best = world.best("kind_b")
-    assert all(world.chance(skill, "kind_b") <= world.chance(best, "kind_b") for skill in world.skills)
+    assert all(world.chance(skill, "kind_b") <= world.chance(best, "kind_b") for skill in world.library)
 
 
 def test_the_summary_by_hand() -> None:

@@ -150,8 +150,10 @@ def _add_skills(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     action.add_argument("--suite", required=True, metavar="NAME", help="such as alfworld")
     action.add_argument("--limit", type=int, metavar="N", help="only the first N tasks of the split (default: all)")
     action.add_argument(
-        "--strategy", action="append", metavar="NAME", help="may be repeated (default: task_type, keyword and bm25)"
+        "--strategy", action="append", metavar="NAME", help="may be repeated (default: all, embedding with --encoder)"
     )
+    action.add_argument("--ledger", metavar="FILE", help="what ucb, thompson and hybrid know (default: nothing yet)")
+    action.add_argument("--encoder", metavar="NAME", help="model of sentence-transformers, for embedding")
     action.add_argument("-k", type=int, default=6, metavar="N", help="skills for a task (default: %(default)s)")
     action.add_argument("--summary", action="store_true", help="do not print the tasks one by one")
     _add_library(action)

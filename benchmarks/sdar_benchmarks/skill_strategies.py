@@ -39,6 +39,8 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.storage import write_atomic
 from sdar_skills.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
 from sdar_skills.ledger import Ledger, showings_of_group
+from sdar_skills.library import Library
+from sdar_skills.retrievers import RandomRetriever
 from sdar_skills.skill import Retrieved, Retriever, Skill
 from sdar_skills.statistics import Statistics
 
@@ -92,11 +94,11 @@ class World:
         self._rng = np.random.default_rng(seed)
         self._drifts = drifts
         types: list[str | None] = [kind for kind in _TYPES for _ in range(_SKILLS_PER_TYPE)] + [None] * _SKILLS_PER_TYPE
-        self.skills = tuple(
+        self.library = Library(
             Skill(f"skill-{number:02d}", "toy", kind, "A made-up skill.", f"Advice {number}.")
             for number, kind in enumerate(types)
         )
-        self._number = {skill: number for number, skill in enumerate(self.skills)}
+        self._number = {skill: number for number, skill in enumerate(self.library)}
         spreads = [
             [_GENERAL if kind is None else _FITTING if kind == context else _MISPLACED for context in _TYPES]
             for kind in types
@@ -120,16 +122,7 @@ class World:
 
     def best(self, task_type: str) -> Skill:
         """Return the skill that is worth most."""
-        return max(self.skills, key=lambda skill: self.chance(skill, task_type))
-
-
-@dataclass(frozen=True, slots=True)
-class _Random:
-    skills: Sequence[Skill]
-
-    def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
-        order = sorted(self.skills, key=lambda _: rng.random())
-        return tuple(Retrieved(skill, 0.0, "drawn at random") for skill in order[:k])
+        return max(self.library, key=lambda skill: self.chance(skill, task_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +134,13 @@ class _Oracle:
 
 
 STRATEGIES: Mapping[str, Callable[[World, Statistics], Retriever]] = {
-    "random": lambda world, _: _Random(world.skills),
-    "ucb, c = 1.0": lambda world, known: UcbRetriever(world.skills, statistics=known, c=1.0, refresh=False),
-    "ucb, c = 0.3": lambda world, known: UcbRetriever(world.skills, statistics=known, c=0.3, refresh=False),
-    "thompson": lambda world, known: ThompsonRetriever(world.skills, statistics=known, refresh=False),
-    "task type, then ucb, c = 0.3": lambda world, known: HybridRetriever(world.skills, statistics=known, refresh=False),
+    "random": lambda world, _: RandomRetriever(world.library),
+    "ucb, c = 1.0": lambda world, known: UcbRetriever(world.library, statistics=known, c=1.0, refresh=False),
+    "ucb, c = 0.3": lambda world, known: UcbRetriever(world.library, statistics=known, c=0.3, refresh=False),
+    "thompson": lambda world, known: ThompsonRetriever(world.library, statistics=known, refresh=False),
+    "task type, then ucb, c = 0.3": lambda world, known: HybridRetriever(
+        world.library, statistics=known, refresh=False
+    ),
     "oracle": lambda world, _: _Oracle(world),
 }
 

@@ -20,10 +20,10 @@ from statistics import NormalDist
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import NO_SKILL, Arm, arm_of
+from sdar_skills.ledger import NO_SKILL
 from sdar_skills.library import Library
 from sdar_skills.retrievers import LibraryRetriever, TokenCounter, register_retriever
-from sdar_skills.skill import Retrieved, Retriever, Skill
+from sdar_skills.skill import Arm, Retrieved, Retriever, Skill, arm_of
 from sdar_skills.statistics import Aggregate, Statistics
 from sdar_skills.suites import suite_of
 
@@ -34,7 +34,7 @@ class BanditRetriever(LibraryRetriever):
     """What the strategies share: the order, the arm that shows nothing, fresh numbers.
 
     Args:
-        library: where the skills come from; a sequence of skills will do.
+        library: where the skills come from.
         statistics: what the ledger says.
         refresh: read what is new in the ledger before each choice. False: only when somebody calls
             `statistics.refresh()`, so that all choices of a training step see the same numbers.
@@ -46,7 +46,7 @@ class BanditRetriever(LibraryRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         refresh: bool = True,
@@ -54,11 +54,7 @@ class BanditRetriever(LibraryRetriever):
         count_tokens: TokenCounter | None = None,
         include_shadow: bool = False,
     ) -> None:
-        super().__init__(
-            library if isinstance(library, Library) else Library(library),
-            count_tokens=count_tokens,
-            include_shadow=include_shadow,
-        )
+        super().__init__(library, count_tokens=count_tokens, include_shadow=include_shadow)
         self.statistics = statistics
         self.refresh = refresh
         self.no_skill_arm = no_skill_arm
@@ -106,7 +102,7 @@ class UcbRetriever(BanditRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         c: float = 0.3,
@@ -166,7 +162,7 @@ class ThompsonRetriever(BanditRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         prior: float = 0.2,
@@ -220,7 +216,7 @@ class HybridRetriever(UcbRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         router: Retriever | None = None,

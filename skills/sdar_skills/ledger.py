@@ -22,25 +22,22 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, SdarError
-from sdar_skills.skill import Skill
+from sdar_skills.skill import Arm, Skill, arm_of
 from sdar_skills.suites import suite_of
 
 __all__ = [
     "NO_SKILL",
-    "Arm",
     "Batch",
     "Ledger",
     "LedgerUnavailable",
     "Position",
     "Showing",
-    "arm_of",
     "showings_of_group",
 ]
 
@@ -77,22 +74,8 @@ class LedgerUnavailable(SdarError, OSError):
     """The file cannot be opened, read or written now: a full disk, no permission, or a writer that does not end."""
 
 
-class Arm(NamedTuple):
-    """What can be shown: a skill in exactly one wording. Another version or another text is another arm."""
-
-    skill: str
-    version: str
-    sha256: str
-
-
 NO_SKILL = Arm("none", "", "")
 """The arm that shows nothing: the control."""
-
-
-@lru_cache(maxsize=1 << 14)
-def arm_of(skill: Skill) -> Arm:
-    """Return the arm that a skill is now."""
-    return Arm(skill.id, skill.version, skill.sha256)
 
 
 class Showing(NamedTuple):
@@ -446,7 +429,7 @@ class Ledger:
 
 def showings_of_group(
     task: Task,
-    shown: Sequence[Sequence[Skill]],
+    shown: Sequence[Sequence[Skill | Arm]],
     rewards: Sequence[float],
     baseline: Literal["control", "group"] | float,
     *,
@@ -484,7 +467,7 @@ def showings_of_group(
             f"the group has {len(shown)} lists of skills, {len(rewards)} rewards and "
             f"{'no' if gaps is None else len(gaps)} gaps; wanted one of each per member, and a member at least."
         )
-    arms = [[arm_of(skill) for skill in skills] or [NO_SKILL] for skills in shown]
+    arms = [[skill if isinstance(skill, Arm) else arm_of(skill) for skill in skills] or [NO_SKILL] for skills in shown]
     if baseline == "group":
         if all(set(member) == set(arms[0]) for member in arms):
             raise InvalidOption(

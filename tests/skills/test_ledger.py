@@ -20,17 +20,8 @@ import pytest
 
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_skills.ledger import (
-    NO_SKILL,
-    Arm,
-    Ledger,
-    LedgerUnavailable,
-    Position,
-    Showing,
-    arm_of,
-    showings_of_group,
-)
-from sdar_skills.skill import Skill
+from sdar_skills.ledger import NO_SKILL, Ledger, LedgerUnavailable, Position, Showing, showings_of_group
+from sdar_skills.skill import Arm, Skill, arm_of
 from sdar_skills.statistics import Statistics
 
 ARM = Arm("alfworld/open-first", "1.0.0", "0" * 64)
