@@ -12,8 +12,8 @@ the types, weighted by how often the skill was shown in each. Judging again and 
 
 Append the showings with `baseline="group"` or a number. With `control`, all of a group are compared with the luck of
 the same one or two episodes, which the standard errors here do not know: of 60 worthless skills that were shown to
-seven of each group of eight beside one control, judged after every 28 showings for 60 steps, 11 were promoted in spite of
-z = 3.3; with the other two baselines, and draws by `TrialRetriever` as here, none of 60.
+seven of each group of eight beside one control, judged after every 28 showings for 60 steps, 11 were promoted in spite
+of z = 3.3; with the other two baselines, and draws by `TrialRetriever` as here, none of 60.
 """
 
 from __future__ import annotations
