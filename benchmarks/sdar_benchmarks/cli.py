@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("leaderboard", help="results as records, and the tables that are made of them")
     command.set_defaults(env_options=())
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("commands", help="print what makes the rows of the scripted agents")
     action = actions.add_parser("add", help="make records of finished runs")
     action.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     action.add_argument("--replace", action="store_true", help="replace records of the same agent and panel")
@@ -253,7 +254,9 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _add_evaluation(command: argparse.ArgumentParser) -> None:
     """Add what `eval` takes besides the environments' arguments."""
-    command.add_argument("--preset", choices=["quick", "paper"], help="quick: see that all works; paper: as SDAR's")
+    command.add_argument(
+        "--preset", choices=["quick", "paper"], help="quick: see that all works; paper: SDAR's panels and sampling"
+    )
     command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
     command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
