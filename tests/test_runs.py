@@ -410,12 +410,12 @@ class FullDisk:
 def test_a_full_disk_stops_the_run_and_harms_nothing(
     room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = runs._append
+    append = runs.append_row
     left = [room]
-    monkeypatch.setattr(runs, "_append", lambda file, row: append(FullDisk(file, left), row))
+    monkeypatch.setattr(runs, "append_row", lambda file, row: append(FullDisk(file, left), row))
     with pytest.raises(RunStopped, match=r"run cannot be written to any more \(\[Errno 28\] No space.*--resume"):
         play(tmp_path / "run", concurrency=3)
-    monkeypatch.setattr(runs, "_append", append)
+    monkeypatch.setattr(runs, "append_row", append)
     # Not half a line is left, no trajectory without its episode, and the numbers are those of what is there.
     assert len(read_episodes(tmp_path / "run")) == len(list(read_trajectories(tmp_path / "run")))
     assert b"".join((tmp_path / "run" / name).read_bytes() for name in (EPISODES, TRAJECTORIES)).count(b"\n") == len(

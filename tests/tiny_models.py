@@ -6,10 +6,12 @@ import random
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from sdar_agents.batch import Batch, make_batch
+from sdar_agents.generation import TransformersPolicy
 from sdar_agents.logprobs import score
 from sdar_agents.types import Row
 
@@ -34,6 +36,38 @@ def tiny_model(seed: int = 0, **settings: Any) -> PreTrainedModel:
         "tie_word_embeddings": False,
     }
     return Qwen2ForCausalLM(Qwen2Config(**(config | settings))).eval()
+
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{{ opening or '' }}{% endif %}"
+)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes, and a few pairs of them: what a random model says is rarely what its text would be encoded as."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("h", "e"), ("l", "l"), ("ll", "o"), ("he", "llo"), ("o", "n"), ("\u0120", "t"), ("\u0120t", "he")]
+    words = [*letters, *(left + right for left, right in merges)]
+    raw = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|end|>", pad_token="<|pad|>", additional_special_tokens=special
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def tiny_policy(seed: int = 0, end_bias: float = 2.0, **settings: Any) -> TransformersPolicy:
+    """A random model of `tiny_tokenizer`'s tokens, whose answers end now and then."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(seed, vocab_size=len(tokenizer), max_position_embeddings=1 << 15, **settings)
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.eos_token_id] *= end_bias
+    model.generation_config.eos_token_id = None
+    return TransformersPolicy(model, tokenizer)
 
 
 def lookup_model(table: Tensor) -> PreTrainedModel:

@@ -17,7 +17,7 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, Turn, parse_completion, render_messages, style_of
 
-__all__ = ["ChatAgent", "Completion", "Model"]
+__all__ = ["ChatAgent", "Completion", "Model", "whole_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,7 @@ class _ChatPlayer:
             system=agent.system,
         )
         completion = await agent.model.complete(messages, (self._seed + len(self._history)) % 2**31)
-        text = completion.text
-        if completion.reasoning is not None and "<think>" not in text:
-            # The server has taken the reasoning out of the completion, where the format wants it.
-            text = f"<think>{completion.reasoning}</think>\n{text}"
-        parsed = parse_completion(text, self._style, prefilled=agent.prefilled)
+        parsed = parse_completion(whole_text(completion), self._style, prefilled=agent.prefilled)
         self._history.append(Turn(observation, parsed.action))
         return Decision(
             action=parsed.action,
@@ -152,3 +148,10 @@ class _ChatPlayer:
 
     def end(self) -> None:
         """Nothing is held."""
+
+
+def whole_text(completion: Completion) -> str:
+    """Return the answer with its reasoning where the format wants it, also if the server has taken it out."""
+    if completion.reasoning is None or "<think>" in completion.text:
+        return completion.text
+    return f"<think>{completion.reasoning}</think>\n{completion.text}"

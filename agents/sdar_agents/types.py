@@ -125,6 +125,7 @@ class Trajectory:
         turns: oldest first; a finished episode has no turn after its end.
         success: whether the task was solved.
         end_reason: see `EndReason`.
+        score: the environment's own score at the end.
     """
 
     task: Task
@@ -134,10 +135,12 @@ class Trajectory:
     turns: tuple[Turn, ...]
     success: bool
     end_reason: EndReason
+    score: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
         _check_choice("end_reason", self.end_reason, get_args(EndReason))
+        _check_finite("score", self.score)
 
     @property
     def episode_return(self) -> float:
@@ -154,6 +157,7 @@ class Trajectory:
             "turns": [turn.to_json() for turn in self.turns],
             "success": self.success,
             "end_reason": self.end_reason,
+            "score": self.score,
         }
 
     @classmethod

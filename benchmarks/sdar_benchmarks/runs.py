@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
 from sdar_envs.storage import write_atomic
 
 __all__ = [
@@ -211,7 +212,7 @@ def read_episodes(folder: Path) -> list[Episode]:
     Raises:
         CorruptData: a line other than a torn last one cannot be read.
     """
-    return [Episode.from_json(row) for row in _read_rows(folder / EPISODES)]
+    return [Episode.from_json(row) for row in read_rows(folder / EPISODES)]
 
 
 def read_trajectories(folder: Path) -> Iterator[dict[str, Any]]:
@@ -220,7 +221,7 @@ def read_trajectories(folder: Path) -> Iterator[dict[str, Any]]:
     Raises:
         CorruptData: a line other than a torn last one cannot be read.
     """
-    return _read_rows(folder / TRAJECTORIES)
+    return read_rows(folder / TRAJECTORIES)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -306,11 +307,11 @@ class RunWriter:
             OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
         """
         # In this order a kill can leave a trajectory without its episode, never the reverse.
-        end = _append(self._trajectories, trajectory)
+        end = append_row(self._trajectories, trajectory, sync=False)
         try:
-            _append(self._rows, episode.to_json())
+            append_row(self._rows, episode.to_json(), sync=False)
         except OSError:
-            _cut(self._trajectories, end)
+            cut_back(self._trajectories, end)
             raise
         if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
             self._sync()
@@ -346,7 +347,7 @@ class RunWriter:
                 "Give the same arguments as before, or choose another folder."
             )
         for name in (TRAJECTORIES, EPISODES):
-            _drop_torn_line(self.folder / name)
+            drop_torn_line(self.folder / name)
         self.episodes = read_episodes(self.folder)
         _drop_orphan(self.folder / TRAJECTORIES, self.episodes)
         sitting = {"at": new["created"]}
@@ -410,31 +411,6 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         ) from error
 
 
-def _append(file: BinaryIO, row: Mapping[str, Any]) -> int:
-    """Write a line; return where the file ended before."""
-    try:
-        # An agent of the user's may put anything into its messages.
-        line = json.dumps(row, ensure_ascii=False, default=repr).encode() + b"\n"
-    except UnicodeEncodeError:
-        # A lone surrogate, which models do write; as an escape it survives.
-        line = json.dumps(row, default=repr).encode() + b"\n"
-    end = os.fstat(file.fileno()).st_size
-    try:
-        rest = memoryview(line)
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError:
-        _cut(file, end)
-        raise
-    return end
-
-
-def _cut(file: BinaryIO, end: int) -> None:
-    """Take back what was written in part; if not even that can be done, going on later does it."""
-    with suppress(OSError):
-        file.truncate(end)
-
-
 def _read_object(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_bytes())
@@ -449,54 +425,18 @@ def _read_object(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return  # torn by a kill, or being written just now
-            yield _row(line, f"{path}, line {number},")
-
-
-def _row(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise CorruptData(f"{where} is no JSON ({error}): remove the line.") from error
-    if not isinstance(row, dict):
-        raise CorruptData(f"{where} holds {row!r:.50}; wanted an object: remove the line.")
-    return row
-
-
-def _drop_torn_line(path: Path) -> None:
-    with suppress(FileNotFoundError), open(path, "r+b") as file:
-        file.truncate(_line_start(file, file.seek(0, os.SEEK_END)))
-
-
 def _drop_orphan(path: Path, episodes: Iterable[Episode]) -> None:
     """Remove the last trajectory if a kill kept its episode from being written."""
     with suppress(FileNotFoundError), open(path, "r+b") as file:
         end = file.seek(0, os.SEEK_END)
         if not end:
             return
-        start = _line_start(file, end - 1)
+        start = line_start(file, end - 1)
         file.seek(start)
-        row = _row(file.read(), f"{path}, last line,")
+        row = parse_row(file.read(), f"{path}, last line,")
         written = {(*episode.key, episode.attempt) for episode in episodes}
         if tuple(row.get(key) for key in ("env_id", "task_id", "seed", "attempt")) not in written:
             file.truncate(start)
-
-
-def _line_start(file: BinaryIO, end: int) -> int:
-    """Return the offset behind the last newline before `end`; 0 if there is none."""
-    block = 1 << 16
-    while end > 0:
-        begin = max(0, end - block)
-        file.seek(begin)
-        found = file.read(end - begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-        end = begin
-    return 0
 
 
 def _pretty(content: Mapping[str, Any]) -> str:
