@@ -25,7 +25,7 @@ from sdar_agents.logprobs import score_rows
 from sdar_agents.policies import Messages, Request, Sampling
 from sdar_agents.types import Completion
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import PromptStyle, style_for
+from sdar_envs.prompt import PromptStyle, style_of
 
 __all__ = ["ChoicePolicy", "score_choices"]
 
@@ -120,7 +120,7 @@ def score_choices(
 def _style(request: Request) -> PromptStyle:
     if request.situation is None:
         raise InvalidOption("a choice needs a situation: which commands are admissible stands there.")
-    style = style_for(request.situation.info["task_id"])
+    style = style_of(request.situation.env, request.situation.info["task_id"])
     if style.tag_is_command or style.parse is not None or not _commands(request, style):
         raise InvalidOption(
             f"there is nothing to choose from in {request.situation.info['task_id']!r}; wanted an environment that "

@@ -24,7 +24,7 @@ from sdar_agents.thoughts import think
 from sdar_envs import Task, TextEnv, make_vec
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_for, terse
+from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
 from sdar_envs.registry import count_tasks
 from sdar_skills import Library, Retriever, Skill, make_retriever, teacher_messages
 from sdar_skills.homes import read_habits
@@ -115,7 +115,8 @@ def _episode(
     if rng.random() < settings.with_skills:
         skills = tuple(retrieved.skill for retrieved in retriever.retrieve(task, settings.k, None, rng))
     _inform(expert, skills, settings, rng)
-    style = terse(style_for(task.id)) if settings.terse else style_for(task.id)
+    style = style_of(env, task.id)
+    style = terse(style) if settings.terse else style
     shown = settings.history_length
     past: list[Turn] = []
     rows: list[dict[str, Any]] = []

@@ -351,7 +351,7 @@ class Rollout:
     def _count_skills(
         self, episode: _Episode, context: TeacherContext, ids: tuple[int, ...], counts: Counter[str]
     ) -> None:
-        used = {use.id for use in context.skills}
+        used = {arm.skill for arm in context.skills}
         episode.shown.update({skill.id: skill for skill in episode.skills or () if skill.id in used})
         counts["skills/prompts"] += bool(used)
         counts["skills/prompt_tokens"] += len(ids)

@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("leaderboard", help="results as records, and the tables that are made of them")
     command.set_defaults(env_options=())
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("commands", help="print what makes the rows of the scripted agents")
     action = actions.add_parser("add", help="make records of finished runs")
     action.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     action.add_argument("--replace", action="store_true", help="replace records of the same agent and panel")
@@ -198,8 +199,10 @@ def _add_skills(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     action.add_argument("--suite", required=True, metavar="NAME", help="such as alfworld")
     action.add_argument("--limit", type=int, metavar="N", help="only the first N tasks of the split (default: all)")
     action.add_argument(
-        "--strategy", action="append", metavar="NAME", help="may be repeated (default: task_type, keyword and bm25)"
+        "--strategy", action="append", metavar="NAME", help="may be repeated (default: all, embedding with --encoder)"
     )
+    action.add_argument("--ledger", metavar="FILE", help="what ucb, thompson and hybrid know (default: nothing yet)")
+    action.add_argument("--encoder", metavar="NAME", help="model of sentence-transformers, for embedding")
     action.add_argument("-k", type=int, default=6, metavar="N", help="skills for a task (default: %(default)s)")
     action.add_argument("--summary", action="store_true", help="do not print the tasks one by one")
     _add_library(action)
@@ -300,7 +303,9 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _add_evaluation(command: argparse.ArgumentParser) -> None:
     """Add what `eval` takes besides the environments' arguments."""
-    command.add_argument("--preset", choices=["quick", "paper"], help="quick: see that all works; paper: as SDAR's")
+    command.add_argument(
+        "--preset", choices=["quick", "paper"], help="quick: see that all works; paper: SDAR's panels and sampling"
+    )
     command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
     command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
