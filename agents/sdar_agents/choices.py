@@ -1,9 +1,9 @@
 """The second way to decode: the model thinks freely, then the likeliest of the admissible commands is taken.
 
 `ChoicePolicy` wraps a policy in this process. It stops the model where the command would begin, scores each command
-that the environment lists by the sum of the log-probabilities of its tokens and of the closing tag, and takes the likeliest,
-or draws among them in proportion to their probabilities at the temperature. A model that thinks well and spells badly
-never gives a command that is not there.
+that the environment lists by the sum of the log-probabilities of its tokens and of the closing tag, and takes the
+likeliest, or draws among them in proportion to their probabilities at the temperature. A model that thinks well and
+spells badly never gives a command that is not there.
 
 For evaluation only: what is drawn is not the model's own distribution, so completions have no log-probabilities. It
 refuses environments that list no commands, and suites whose tag names the command.

@@ -120,18 +120,19 @@ def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
     )
     bpe.train_from_iterator(_corpus(texts), trainer)
     bpe.add_tokens(list(TAGS))
-    tokenizer: Any = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
-    )
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False)
     tokenizer.chat_template = _TEMPLATE
     return tokenizer
 
 
 def _corpus(texts: Iterable[str]) -> Iterable[str]:
     yield from texts
-    # Names that the texts happen not to have, often enough to be merged; and what the template writes.
+    # Names and numbers that the texts happen not to have, often enough to be merged; and what the template writes.
     for name in (*OBJECT_CLASSES, *RECEPTACLE_CLASSES):
         yield f" {name.lower()}" * 8
+    for digit in range(10):
+        yield f" {digit}" * 8
     for role in _ROLES:
         yield f"{role}\n" * 8
 
