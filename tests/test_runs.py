@@ -412,7 +412,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
 ) -> None:
     append = runs.append_row
     left = [room]
-    monkeypatch.setattr(runs, "append_row", lambda file, row: append(FullDisk(file, left), row))
+    monkeypatch.setattr(runs, "append_row", lambda file, row, **how: append(FullDisk(file, left), row, **how))
     with pytest.raises(RunStopped, match=r"run cannot be written to any more \(\[Errno 28\] No space.*--resume"):
         play(tmp_path / "run", concurrency=3)
     monkeypatch.setattr(runs, "append_row", append)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from sdar_envs import Task
 from sdar_envs.alfworld.generator import room_habits
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import UnknownName
 from sdar_skills.retrievers import TaskTypeRetriever, register_retriever
 from sdar_skills.skill import Retrieved, Skill
 
@@ -24,11 +24,11 @@ def home_skill(task: Task) -> Skill:
     """Return the skill for the room of a task.
 
     Raises:
-        InvalidOption: the task is not in a small room.
+        UnknownName: the task is not in a small room.
     """
     layout = task.data.get("layout", "")
     if not layout.startswith("Small"):
-        raise InvalidOption(f"{task.id!r:.200} is in no home with habits; make the environment with rooms='small'.")
+        raise UnknownName(f"{task.id!r:.200} is in no home with habits; make the environment with rooms='small'.")
     habits = room_habits(layout)
     room, _, home = layout.removeprefix("Small").lower().partition("-")
     return Skill(

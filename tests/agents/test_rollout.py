@@ -11,7 +11,7 @@ import gymnasium
 import pytest
 import torch
 from skill_toys import make_skill
-from tiny_models import PAD, tiny_policy
+from tiny_models import PAD, tiny_policy, tiny_tokenizer
 from toy import CountingEnv, Numbers
 
 import sdar_envs
@@ -508,7 +508,8 @@ def test_an_environment_that_raises_stops_the_rollout_and_says_where() -> None:
 def test_an_episode_that_its_environment_breaks_off_is_left_out_and_named() -> None:
     settings = RolloutSettings("toy/Failing-v0", on_failure="drop")
     tasks = toy_tasks(8)
-    result = Rollout(settings, RandomPolicy()).collect(tasks, group_size=3, seed=0, step=0)
+    script = RandomPolicy(tokenizer=tiny_tokenizer())
+    result = Rollout(settings, script).collect(tasks, group_size=3, seed=0, step=0)
     failed = {failure.episode_id for failure in result.failures}
     assert failed
     assert len(result.trajectories) + len(failed) == 24
@@ -516,13 +517,20 @@ def test_an_episode_that_its_environment_breaks_off_is_left_out_and_named() -> N
     assert not failed & set(result.shown)
     assert result.metrics["rollout/failed_episodes"] == len(failed)
     assert result.failures[0].error == "RetrievalFailed: the engine is down."
+    assert sum(failure.turn_index for failure in result.failures) > 0
+    turns = rows_of_words(result)
+    assert result.metrics["rollout/turns"] == len(turns)
+    assert result.metrics["rollout/response_tokens"] == sum(len(turn.completion.token_ids) for turn in turns)
     # Those that are left are what they would have been without the others.
-    plain = Rollout(RolloutSettings(TOY), RandomPolicy()).collect(tasks, group_size=3, seed=0, step=0)
+    plain = Rollout(RolloutSettings(TOY), script).collect(tasks, group_size=3, seed=0, step=0)
     by_id = {trajectory.episode_id: trajectory for trajectory in plain.trajectories}
     assert all(by_id[trajectory.episode_id] == trajectory for trajectory in result.trajectories)
     doomed = [task for task in toy_tasks(30) if task.data["start"] == 3]
     with pytest.raises(RetrievalFailed):
         Rollout(settings, RandomPolicy()).collect(doomed, group_size=2, seed=0, step=0)
+    stranger = replace(tasks[0], id="toy/valid/0099")
+    with pytest.raises(UnknownName, match="no task 'toy/valid/0099'"):
+        Rollout(settings, RandomPolicy()).collect([tasks[0], stranger], group_size=2, seed=0, step=0)
 
 
 # -- odds and ends ----------------------------------------------------------------------------

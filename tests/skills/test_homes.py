@@ -4,7 +4,7 @@ import pytest
 
 import sdar_envs
 from sdar_envs.alfworld.generator import room_habits
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import UnknownName
 from sdar_skills import Library, make_retriever
 from sdar_skills.homes import home_skill, read_habits
 
@@ -36,7 +36,7 @@ def test_the_strategy_puts_the_home_before_the_library():
 
 def test_a_full_room_has_no_home():
     task = sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=1)[0]
-    with pytest.raises(InvalidOption, match="rooms='small'"):
+    with pytest.raises(UnknownName, match="rooms='small'"):
         make_retriever("home", Library.load()).retrieve(task, 1, None, random.Random(0))
 
 
