@@ -16,6 +16,7 @@ from sdar_envs.prompt import (
     prompt_parts,
     render_completion,
     render_messages,
+    terse,
 )
 
 ALFWORLD = STYLES["alfworld"]

@@ -142,7 +142,9 @@ def _retrievers(args: argparse.Namespace, library: Library) -> dict[str, Retriev
     settings = dict.fromkeys(("ucb", "thompson", "hybrid"), learners)
     if args.encoder is not None:
         settings["embedding"] = {"encoder": sentence_encoder(args.encoder)}
-    names = args.strategy or [name for name in retriever_names() if name != "embedding" or args.encoder is not None]
+    # `home` is for small rooms, which no panel of this command has.
+    left_out = {"home"} if args.encoder is not None else {"home", "embedding"}
+    names = args.strategy or [name for name in retriever_names() if name not in left_out]
     return {name: make_retriever(name, library, **settings.get(name, {})) for name in names}
 
 

@@ -6,9 +6,9 @@
     context = teacher_context(prompt, skills)
 
 `library` reads and writes SKILL.md files, `retrievers` chooses skills for a task, `context` puts them into a prompt,
-`formats` trades with other collections of skills, `coverage` finds gaps. `homes` makes skills of small ALFWorld
-rooms. `ledger` keeps what became of skills that were
-shown, `statistics` sums it up, `bandits` choose by it; `experience` proposes skills, `trial` promotes or retires them.
+`formats` trades with other collections of skills, `coverage` finds gaps, `homes` makes skills of small ALFWorld rooms.
+`ledger` keeps what became of skills that were shown, `statistics` sums it up, `bandits` choose by it; `experience`
+proposes skills, `trial` promotes or retires them.
 """
 
 from sdar_skills.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
