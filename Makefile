@@ -1,15 +1,16 @@
 # make setup    a virtual environment in .venv, with the versions of constraints.txt; light: without torch
-# make demo     the explorer plays the evaluation split of ALFWorld
+# make demo     scripted agents play the first 100 tasks of each suite; the last line is the path of the report
 # make test     the tests
 # make slow     the tests that take minutes
 # make check    format, lint, types, import layers, leaderboard tables
 # make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
+# make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow check bench peer
+.PHONY: setup demo test slow check leaderboard bench peer
 
 setup: .venv/.stamp
 
@@ -24,7 +25,7 @@ setup: .venv/.stamp
 	touch $@
 
 demo: setup
-	$(BIN)/sdar eval sdar/ALFWorld-v0 --agent explorer --split valid_unseen
+	$(BIN)/sdar eval --preset quick
 
 test: .venv/.train-stamp
 	$(BIN)/python -m pytest
@@ -38,6 +39,10 @@ check: .venv/.train-stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sdar leaderboard render --check
+
+leaderboard: setup
+	rm -rf runs/leaderboard
+	$(BIN)/sdar leaderboard commands | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
 
 bench: .venv-peer/.stamp
 	.venv-peer/bin/sdar bench

@@ -225,6 +225,9 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
     evaluation_split: ClassVar[str] = "test"
     """The split that results are usually reported on."""
 
+    blocks_on_io: bool = False
+    """Whether `reset` and `step` may wait for a server or a disk. An event loop then calls them in threads."""
+
     metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(

@@ -18,12 +18,13 @@ from sdar_envs.errors import CorruptData
 __all__ = ["append_row", "cut_back", "drop_torn_line", "line_start", "parse_row", "read_rows"]
 
 
-def append_row(file: BinaryIO, row: Mapping[str, Any]) -> int:
-    """Write a line and sync it; return where the file ended before.
+def append_row(file: BinaryIO, row: Mapping[str, Any], *, sync: bool = True) -> int:
+    """Write a line; return where the file ended before.
 
     Args:
         file: opened for appending, without a buffer.
         row: the line.
+        sync: have it on the disk before going on. False: a kill loses nothing, a power cut may.
 
     Raises:
         OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
@@ -39,7 +40,8 @@ def append_row(file: BinaryIO, row: Mapping[str, Any]) -> int:
         rest = memoryview(line)
         while rest:
             rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     except OSError:
         cut_back(file, end)
         raise

@@ -14,8 +14,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from sdar_envs.errors import InvalidOption
+
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 __all__ = [
     "DEFAULT_STYLE",
@@ -29,6 +33,7 @@ __all__ = [
     "render_completion",
     "render_messages",
     "style_for",
+    "style_of",
     "terse",
 ]
 
@@ -181,6 +186,12 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
 def style_for(task_id: str) -> PromptStyle:
     """Return the style of a task's suite, such as `alfworld/train/0017`; `DEFAULT_STYLE` if it has none."""
     return STYLES.get(task_id.split("/", 1)[0], DEFAULT_STYLE)
+
+
+def style_of(env: gym.Env[str, str], task_id: str) -> PromptStyle:
+    """Return the style that an environment asks for by its attribute `prompt_style`, else that of the task's suite."""
+    own = getattr(env.unwrapped, "prompt_style", None)
+    return own if isinstance(own, PromptStyle) else style_for(task_id)
 
 
 def terse(style: PromptStyle) -> PromptStyle:

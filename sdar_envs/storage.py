@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
@@ -33,8 +34,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SDAR_CACHE_DIR") or platformdirs.user_cache_dir("sdar-envs"))
 
 
-def write_atomic(path: Path, content: str) -> None:
+def write_atomic(path: Path, content: str | Iterable[str]) -> None:
     """Write a text file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: the file.
+        content: the text, or its pieces; what their iterator raises leaves an old file as it was.
 
     Raises:
         OSError: the folder cannot be made or written; an old file stays as it was.
@@ -44,7 +49,7 @@ def write_atomic(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with open(temporary, "x", encoding="utf-8") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, str) else content)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

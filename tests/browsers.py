@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,13 @@ def open_browser(profile: Path, width: int = 1280, height: int = 900) -> Any:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
     driver.set_page_load_timeout(30)
     return driver
+
+
+def leave(browser: Any, act: Callable[[], object]) -> None:
+    """Do something that leads to another page, and wait until it does: what comes next would look at the old one."""
+    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = browser.find_element("css selector", "html")
+    act()
+    WebDriverWait(browser, 20).until(staleness_of(page))

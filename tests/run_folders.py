@@ -28,6 +28,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "limit": None,
         "env_kwargs": {"split": "valid_unseen", "data": "embedded", "max_steps": 50},
         "tasks": 2,
+        "variant": "auto",
         "fingerprint": "0123456789abcdef" * 2,
     }
     return {
@@ -157,6 +158,7 @@ def played_run(folder: Path, agents: Mapping[str, str], *, tasks: int = 12, seed
                 "limit": tasks,
                 "env_kwargs": {"split": _split(env_id), "data": "embedded"},
                 "tasks": tasks,
+                "variant": "auto",
                 "fingerprint": hashlib.sha256(env_id.encode()).hexdigest()[:32],
             }
         )

@@ -19,6 +19,7 @@ from prompt_toolkit.output import DummyOutput
 
 import sdar_envs
 from sdar_benchmarks.cli import main
+from sdar_benchmarks.panels import evaluation_split
 from sdar_benchmarks.presets import PRESETS
 from sdar_benchmarks.runs import read_config, read_episodes, read_summary
 
@@ -136,13 +137,15 @@ def test_the_quick_preset(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert re.fullmatch(r"quick-\d{8}-\d{6}", folder.name)
     lines = out.splitlines()
     agents = ("default", "random", "oracle")
-    assert [line.split(" ")[:2] for line in lines[1:-3]] == [
-        [f"{agent},", env_id] for agent in agents for env_id in sdar_envs.ENV_IDS
+    assert [line.split()[:3] for line in lines[1:-1]] == [
+        [f"{agent},", env_id, evaluation_split(env_id)] for agent in agents for env_id in sdar_envs.ENV_IDS
     ]
-    for agent, line in zip(agents, lines[-3:], strict=True):
-        path = line.removeprefix("report: ")
-        assert Path(path).read_text()
-        assert path.startswith(f"runs/{folder.name}/{agent}/report.")
+    # The last line leads to all runs side by side, and that to the report of each.
+    assert lines[-1] == f"report: runs/{folder.name}/report.html"
+    page = (folder / "report.html").read_text()
+    for agent in agents:
+        assert f'<a href="{agent}/report.html">{agent}</a>' in page
+        assert (folder / agent / "report.html").exists()
         assert read_summary(folder / agent)["total"]["episodes"] == 3 * len(sdar_envs.ENV_IDS)
 
 

@@ -11,6 +11,7 @@ import scipy.stats
 
 from sdar_agents import open_agent
 from sdar_benchmarks.compare import compare, compare_runs
+from sdar_benchmarks.eval_command import _differences
 from sdar_benchmarks.evaluate import Plan, evaluate
 from sdar_benchmarks.panels import Suite
 from sdar_benchmarks.runs import Episode
@@ -221,10 +222,21 @@ def test_runs_on_disk(tmp_path: Path) -> None:
     )
     config = (put / "config.json").read_text()
     same = config.replace('"max_steps": 49', '"max_steps": 50').replace('"wording": "put"', '"wording": "auto"')
-    (put / "config.json").write_text(same.replace('"attempts": 2', '"attempts": 3'))
+    (put / "config.json").write_text(same)
+    assert compare_runs(oracle, put).warnings == (f"{ALFWORLD} was 'move' in the first run, 'put' in the second",)
+    same = same.replace('"variant": "put"', '"variant": "move"').replace('"attempts": 2', '"attempts": 3')
+    (put / "config.json").write_text(same)
     assert compare_runs(oracle, put).warnings == (
         f"the tasks of {ALFWORLD} have the same names, but not the same content",
         "the runs had different limits on turns, episodes or attempts",
     )
     with pytest.raises(MissingData, match=r"has no config\.json"):
         compare_runs(oracle, tmp_path)
+
+
+def test_a_difference_that_chance_does_not_explain_has_no_p_of_zero() -> None:
+    # The sum of 1,100 differences of 1 is as large by chance twice in 2**1100 times, which no float can hold.
+    none, all_ = ([episode(f"t{i}", won) for i in range(1100)] for won in (False, True))
+    comparison = compare(none, all_)
+    assert comparison.differences[0].test.p == 0
+    assert [row[-1] for row in _differences(comparison).rows] == ["< 1e-300"] * 2

@@ -15,9 +15,12 @@ from toy import CountingEnv
 
 from sdar_agents import Decision, open_agent
 from sdar_agents.chat import Completion
-from sdar_agents.endpoint import Endpoint
+from sdar_agents.endpoint import Endpoint, endpoint_chat
+from sdar_envs import Task
 from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, Turn, render_messages
+from sdar_skills.experience import Episode, Step, propose
+from sdar_skills.proposers import ModelProposer
 
 MESSAGES = [{"role": "user", "content": "Say it: é 漢 🙂"}]
 KEY = "sk-0123456789abcdef"
@@ -333,3 +336,32 @@ def test_all_settings_are_told_and_no_key(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings["base_url"] == "http://somewhere/v1"
     assert (settings["temperature"], settings["max_tokens"], settings["history_length"]) == (0.4, 512, 2)
     assert KEY not in json.dumps(settings)
+
+
+# -- skills from experience -------------------------------------------------------------------
+
+
+def test_a_model_behind_an_endpoint_writes_skills() -> None:
+    task = Task("alfworld/train/0001", "sdar/ALFWorld-v0", "train", "pick", "put a mug in a drawer")
+    episode = Episode("a", "run-1", task, (Step("a closed drawer", "open drawer 1"),), is_success=True)
+    written = {"title": "Open first", "description": "Says to open.", "text": "Open it.", "scope": "kind"}
+    good = chat(json.dumps({"skills": [{**written, "episodes": ["E1"]}]}))
+    with serving(one_after_the_other(Reply("busy", 503), chat("Sure!"), good)) as server:
+        asked = endpoint_chat("tiny", base_url=server.url, temperature=0.0, backoff_seconds=0.001)
+        (skill,) = propose([episode], ModelProposer(asked, "tiny"), []).skills
+
+        async def in_a_notebook() -> str:
+            return asked(MESSAGES)
+
+        assert asyncio.run(in_a_notebook()) == good.body["choices"][0]["message"]["content"]
+    assert (skill.text, skill.status, skill.created_by, skill.origin) == (
+        "Open it.",
+        "shadow",
+        "tiny",
+        "run run-1, episodes a",
+    )
+    bodies = [body for _, body in server.requests]
+    assert [len(body["messages"]) for body in bodies] == [2, 2, 4, 1]
+    assert (bodies[0]["model"], bodies[0]["temperature"], bodies[0]["max_tokens"]) == ("tiny", 0.0, 4_096)
+    with pytest.raises(InvalidOption, match="retries is -1"):
+        endpoint_chat("tiny", retries=-1)

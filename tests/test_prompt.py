@@ -16,6 +16,7 @@ from sdar_envs.prompt import (
     prompt_parts,
     render_completion,
     render_messages,
+    terse,
 )
 
 ALFWORLD = STYLES["alfworld"]
@@ -300,3 +301,14 @@ def test_parts_are_what_is_joined():
     whole = parts.messages(["one", "two"])[1]["content"]
     assert "Your task: who?\n\none\n\ntwo\n\nSteps taken so far: 2." in whole
     assert whole.replace("one\n\ntwo\n\n", "") == parts.messages()[1]["content"]
+
+
+def test_a_terse_prompt_is_the_same_without_role_and_format():
+    arguments = ("put a mug in desk.", [Turn("You see a desk 1.", "go to desk 1")], "You arrive.", ["look", "help"])
+    full = render_messages(ALFWORLD, *arguments)[0]["content"].split("\n\n")
+    short = render_messages(terse(ALFWORLD), *arguments)[0]["content"].split("\n\n")
+    assert short == full[1:-1]
+    assert full[0] == ALFWORLD.role
+    assert "<think>" in full[-1]
+    text = "<think>I go.</think>\n<action>Look</action>"
+    assert parse_completion(text, terse(ALFWORLD)) == parse_completion(text, ALFWORLD)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import gymnasium as gym
 import pytest
 from endpoints import heavy_tail
 
+import sdar_envs
 from sdar_agents import open_agent
 from sdar_benchmarks import runs
 from sdar_benchmarks.episodes import Limits, episode_seed
@@ -220,9 +221,13 @@ class Dawdler:
 """
 
 
-def test_killed_at_random_points_it_ends_as_if_never_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suites", "limit"), [(sdar_envs.ENV_IDS[:1], 24), (sdar_envs.ENV_IDS, 8)])
+def test_killed_at_random_points_it_ends_as_if_never_interrupted(
+    suites: Sequence[str], limit: int, tmp_path: Path
+) -> None:
+    total = 2 * limit * len(suites)
     (tmp_path / "dawdler.py").write_text(AGENT)
-    arguments = ["sdar/ALFWorld-v0", "--agent", "dawdler:Dawdler", "--limit", "25", "--seeds", "2", "--max-steps", "10"]
+    arguments = [*suites, "--agent", "dawdler:Dawdler", "--limit", str(limit), "--seeds", "2", "--max-steps", "10"]
     command = [sys.executable, "-m", "sdar_benchmarks.cli", "eval", *arguments, "--concurrency", "3", "--out"]
     draw = random.Random(time.time_ns())
     kills = 0
@@ -241,10 +246,10 @@ def test_killed_at_random_points_it_ends_as_if_never_interrupted(tmp_path: Path)
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 1
-    assert 1 <= len(read_episodes(tmp_path / "killed")) < 50
+    assert 1 <= len(read_episodes(tmp_path / "killed")) < total
     for name in ("killed", "whole"):
         subprocess.run([*command, name, "--resume"], cwd=tmp_path, check=True, capture_output=True)
-    assert len(read_episodes(tmp_path / "whole")) == 50
+    assert len(read_episodes(tmp_path / "whole")) == total
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     config = read_config(tmp_path / "killed")
@@ -407,7 +412,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
 ) -> None:
     append = runs.append_row
     left = [room]
-    monkeypatch.setattr(runs, "append_row", lambda file, row: append(FullDisk(file, left), row))
+    monkeypatch.setattr(runs, "append_row", lambda file, row, **how: append(FullDisk(file, left), row, **how))
     with pytest.raises(RunStopped, match=r"run cannot be written to any more \(\[Errno 28\] No space.*--resume"):
         play(tmp_path / "run", concurrency=3)
     monkeypatch.setattr(runs, "append_row", append)

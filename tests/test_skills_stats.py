@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdar_benchmarks.cli import main
-from sdar_skills.ledger import NO_SKILL, Arm, Ledger, Showing
+from sdar_skills.ledger import NO_SKILL, Ledger, Showing
+from sdar_skills.skill import Arm
 
 OPEN = Arm("alfworld/open-first", "1.0.0", "ab" * 32)
 LOOK = Arm("alfworld/look", "1.2.0", "cd" * 32)

@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 from rich.console import Console
 
-from sdar_benchmarks import throughput, throughput_suite, throughput_webshop
+from sdar_benchmarks import throughput, throughput_generation, throughput_suite, throughput_webshop
 from sdar_benchmarks.cli import main
 from sdar_benchmarks.figures import ONE_ENVIRONMENT, Figure, Figures, peak_megabytes
 from sdar_envs.errors import CorruptData, MissingData
@@ -55,7 +55,21 @@ def test_commands_are_drawn_beforehand(monkeypatch):
 
 
 def test_only_suites_of_this_package_have_parts_of_their_own():
-    assert set(throughput.SPECIFIC) <= {*ENV_IDS, "skills"} == set(throughput.PARTS)
+    assert set(throughput.SPECIFIC) <= {*ENV_IDS, "skills", "generation"} == set(throughput.PARTS)
+
+
+def test_generation_is_measured_beside_that_of_transformers(monkeypatch):
+    for name, value in {"_ROWS": 16, "_PROMPT": 8, "_NEW": 2, "_REPEATS": 1}.items():
+        monkeypatch.setattr(throughput_generation, name, value)
+    figures = Figures("generation")
+    throughput_generation.measure(figures)
+    kinds = ["prompts of 8", "prompts of 2 to 16", "prompts of 8, 8 times each"]
+    assert [figure.what for figure in figures] == [
+        f"{part}, {kind}" for kind in kinds for part in ("new tokens", "model.generate", "ratio")
+    ]
+    for kind in kinds:
+        ours, theirs = (figures.value(f"{part}, {kind}") for part in ("new tokens", "model.generate"))
+        assert figures.value(f"ratio, {kind}") == ours / theirs
 
 
 def test_a_catalogue_of_several_seeds(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Agents that play text environments."""
 
-from sdar_agents.players import AsyncAgent, Decision, Player
+from sdar_agents.players import AsyncAgent, Decision, Player, in_thread
 from sdar_agents.registry import AGENT_NAMES, Entrant, open_agent
 from sdar_agents.scripted import (
     AGENTS,
@@ -28,6 +28,7 @@ __all__ = [
     "RandomAgent",
     "RuleAgent",
     "default_agent",
+    "in_thread",
     "make_agent",
     "open_agent",
 ]

@@ -15,7 +15,7 @@ import gymnasium as gym
 from sdar_agents.players import Decision, Player
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import Turn, parse_completion, render_messages, style_for
+from sdar_envs.prompt import PromptStyle, Turn, parse_completion, render_messages, style_of
 
 __all__ = ["ChatAgent", "Completion", "Model", "whole_text"]
 
@@ -97,7 +97,7 @@ class ChatAgent:
 
     async def begin(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> Player:
         """Begin an episode; nothing is asked yet."""
-        return _ChatPlayer(self, info["task_id"], seed)
+        return _ChatPlayer(self, style_of(env, info["task_id"]), seed)
 
     def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
         """Return the price of so many tokens; None if they were not counted or have no price."""
@@ -114,9 +114,9 @@ class ChatAgent:
 class _ChatPlayer:
     """A chat agent in an episode."""
 
-    def __init__(self, agent: ChatAgent, task_id: str, seed: int) -> None:
+    def __init__(self, agent: ChatAgent, style: PromptStyle, seed: int) -> None:
         self._agent = agent
-        self._style = style_for(task_id)
+        self._style = style
         self._seed = seed
         self._history: list[Turn] = []
 

@@ -17,6 +17,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,8 +25,9 @@ from urllib.parse import urlsplit
 from sdar_agents.chat import Completion
 from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption
+from sdar_skills.proposers import Chat
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "endpoint_chat"]
 
 _PASSING = frozenset({408, 409, 425, 429})
 _LONGEST_BACKOFF = 30.0
@@ -165,6 +167,41 @@ class Endpoint:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_SECRET else text
+
+
+def endpoint_chat(model: str, *, max_tokens: int | None = 4_096, **settings: Any) -> Chat:
+    """Return a function from chat messages to a model's answer, for `sdar_skills.proposers.ModelProposer`.
+
+    Args:
+        model: as in `Endpoint`.
+        max_tokens: as in `Endpoint`.
+        **settings: the other arguments of `Endpoint`.
+
+    Returns:
+        The function. It raises `EndpointError` if there is no usable answer.
+
+    Raises:
+        InvalidOption: an argument is out of range.
+        ModuleNotFoundError: the extra `openai-compatible` is not installed.
+    """
+
+    def make() -> Endpoint:
+        return Endpoint(model, max_tokens=max_tokens, **settings)
+
+    async def ask(messages: Sequence[Mapping[str, str]]) -> str:
+        endpoint = make()
+        try:
+            return (await endpoint.complete(messages, 0)).text
+        finally:
+            await endpoint.close()
+
+    def chat(messages: Sequence[dict[str, str]]) -> str:
+        # In a thread of its own: where a loop runs already, as in notebooks, there cannot be another.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, ask(messages)).result()
+
+    make()  # what is wrong with the settings is said now
+    return chat
 
 
 def _read(text: str) -> Completion:

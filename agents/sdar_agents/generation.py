@@ -21,6 +21,7 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,10 @@ __all__ = ["TransformersPolicy", "load_model"]
 
 _STAY = 7 / 8
 """Rows that have ended are taken out when no more than this share still runs: taking out copies the cache."""
+
+
+_ROOM = 64
+"""Tokens that the cache has room for beyond those that are in it."""
 
 
 class TransformersPolicy:
@@ -211,8 +216,6 @@ class _Batch:
 
     def run(self) -> list[Completion]:
         """Generate until all rows have ended."""
-        from transformers import DynamicCache  # noqa: PLC0415
-
         policy = self._policy
         device = next(policy.model.parameters()).device
         # Members of a group begin alike: each prompt is read once.
@@ -227,11 +230,11 @@ class _Batch:
         # Without padding there is nothing to hide, and attention is faster without a mask.
         is_padded = bool((lengths < width).any())
         ids, mask, positions = ids.to(device), mask.to(device), positions.to(device)
-        cache = DynamicCache(config=policy.model.config)
-        logits = policy.forward(ids, mask if is_padded else None, positions, cache)
+        memory = _roomy_cache(policy.model.config)
+        logits = policy.forward(ids, mask if is_padded else None, positions, memory)
         if len(places) < len(self._prompts):
             index = torch.tensor([places[prompt] for prompt in self._prompts], device=device)
-            cache.batch_select_indices(index)
+            memory.batch_select_indices(index)
             logits, positions, mask = logits[index], positions[index], mask[index]
         rows = list(range(len(self._prompts)))
         while True:
@@ -242,11 +245,11 @@ class _Batch:
             ids, positions = tokens[:, None], positions[:, -1:] + 1
             if len(kept) <= _STAY * len(rows):
                 index = torch.tensor(kept, device=device)
-                cache.batch_select_indices(index)
+                memory.batch_select_indices(index)
                 ids, positions, mask = ids[index], positions[index], mask[index]
                 rows = [rows[place] for place in kept]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            logits = policy.forward(ids, mask if is_padded else None, positions, cache)
+            logits = policy.forward(ids, mask if is_padded else None, positions, memory)
 
     def _choose(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """Choose the next token `(B,)` of each row, by its logits `(B, V)`, and keep it if the row still runs."""
@@ -275,6 +278,54 @@ class _Batch:
             Completion(tuple(ids), tuple(logprobs), text, reason or "length")
             for ids, logprobs, text, reason in zip(self._ids, self._logprobs, texts, self._reasons, strict=True)
         ]
+
+
+def _roomy_cache(config: Any) -> Any:
+    """Return a cache whose full-attention layers have room ahead: transformers' copy all of it for each token."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer  # noqa: PLC0415
+
+    made = DynamicCache(config=config)
+    roomy = _roomy_layer()
+    made.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in made.layers]
+    return made
+
+
+@cache
+def _roomy_layer() -> Any:
+    from transformers.cache_utils import DynamicLayer  # noqa: PLC0415
+
+    class RoomyLayer(DynamicLayer):
+        """Keys and values `(B, heads, T, d)` are the beginning of larger tensors."""
+
+        room: tuple[Tensor, Tensor] | None = None
+
+        def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+            """Take in the next tokens; return all."""
+            start: int = self.get_seq_length()
+            end = start + key_states.shape[-2]
+            if self.room is None or self.room[0].shape[-2] < end:
+                old = (self.keys, self.values) if start else (None, None)
+                self.room = (_with_room(key_states, old[0], end), _with_room(value_states, old[1], end))
+                self.is_initialized = True
+            for part, states in zip(self.room, (key_states, value_states), strict=True):
+                part[..., start:end, :] = states
+            self.keys, self.values = (part[..., :end, :] for part in self.room)
+            return self.keys, self.values
+
+        def batch_select_indices(self, indices: Tensor) -> None:
+            """Keep some rows; the next token makes room anew."""
+            super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
+            self.room = None
+
+    return RoomyLayer
+
+
+def _with_room(states: Tensor, old: Tensor | None, length: int) -> Tensor:
+    """Return a tensor of the kind of `states` for `length` tokens and more, with `old` at its beginning."""
+    part = states.new_empty(*states.shape[:-2], length + _ROOM, states.shape[-1])
+    if old is not None:
+        part[..., : old.shape[-2], :] = old
+    return part
 
 
 def invert(logprobs: Tensor, draws: Tensor) -> Tensor:

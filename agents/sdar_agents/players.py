@@ -18,7 +18,7 @@ import gymnasium as gym
 
 from sdar_agents.scripted import Agent
 
-__all__ = ["AsyncAgent", "Decision", "OneAtATime", "Player"]
+__all__ = ["AsyncAgent", "Decision", "OneAtATime", "Player", "in_thread"]
 
 ResultT = TypeVar("ResultT")
 
@@ -116,7 +116,7 @@ class _OnePlayer:
     async def call(self, method: Callable[..., ResultT], *arguments: Any) -> ResultT:
         """Call a method of the agent."""
         self._is_busy = True
-        result = await _in_thread(method, *arguments) if self._in_threads else method(*arguments)
+        result = await in_thread(method, *arguments) if self._in_threads else method(*arguments)
         self._is_busy = False
         return result
 
@@ -130,7 +130,7 @@ class _OnePlayer:
             self._release(self.agent)
 
 
-async def _in_thread(function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+async def in_thread(function: Callable[..., ResultT], *arguments: Any) -> ResultT:
     """Call a function in a thread of its own.
 
     Not `asyncio.to_thread`: its few threads are shared, and the interpreter waits for all of them before it ends,

@@ -178,6 +178,7 @@ class ScriptedPolicy:
 
         Raises:
             InvalidOption: a request has no situation, or a command does not survive the suite's format.
+            Exception: what an agent raises, such as the oracle's `UnsolvableGame`.
         """
         return [self._answer(request) for request in requests]
 

@@ -32,8 +32,8 @@ from sdar_agents.skill_prompts import SkillPrompts, name_skill
 from sdar_agents.types import Completion, EndReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.core import is_integer, text_env
-from sdar_envs.errors import InvalidOption, did_you_mean
-from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_for
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_for, terse
 from sdar_envs.prompt import Turn as PastTurn
 from sdar_skills import Skill, TeacherContext, teacher_context
 from sdar_skills.context import ContextTooLong, Messages, Placement
@@ -64,6 +64,7 @@ class RolloutSettings:
         on_failure: what becomes of an environment that raises, such as one whose search engine is down. `raise`: so
             does the rollout. `drop`: the episode is left out of the result and named in `failures`; if that
             happens to all episodes, the last error is raised.
+        terse: leave out who the model is and how to answer, as in the demonstrations of tiny models.
         system: text for a system message; None for no such message.
         prefilled: what the chat template puts at the start of the model's turn, such as `<think>`.
 
@@ -81,6 +82,7 @@ class RolloutSettings:
     stop: tuple[str, ...] = ()
     overlong: Overlong = "shrink"
     on_failure: OnFailure = "raise"
+    terse: bool = False
     system: str | None = None
     prefilled: str = ""
 
@@ -221,6 +223,7 @@ class Rollout:
         `/step_limit_episodes`, `/failed_episodes`; with skills `skills/prompts` (that hold one), `/prompt_tokens`,
         `/shrunk_prompts`, `/dropped_turns`, `/dropped_skills`, `/misfits` (teacher prompts that were given up because
         not even the best skill fitted); `time/generate`, `time/prompts`, `time/env`, in seconds. Counts unless said.
+        What a failed episode did is in the counts of shrunk and dropped things, of `skills/` and in the times alone.
 
         Args:
             tasks: at least one.
@@ -247,7 +250,7 @@ class Rollout:
             with _timed(times, "time/generate"):
                 answers = self._generate(asked)
             with _timed(times, "time/env"):
-                self._step(asked, answers, counts)
+                self._step(asked, answers)
             running = [episode for episode in running if episode.is_running]
             if progress is not None:
                 progress(len(episodes) - len(running), len(episodes))
@@ -297,8 +300,9 @@ class Rollout:
     def _prompt(self, episode: _Episode, counts: Counter[str]) -> _Prompt | None:
         """Return the prompts of an episode's turn; None if that ended the episode."""
         settings, info = self.settings, episode.info
+        style = style_for(episode.task.id)
         parts = prompt_parts(
-            style_for(episode.task.id),
+            terse(style) if settings.terse else style,
             info["instruction"],
             episode.past,
             episode.observation,
@@ -324,7 +328,6 @@ class Rollout:
             episode.end_reason = "overlong"
             counts["rollout/overlong_episodes"] += 1
             return None
-        counts["rollout/prompt_tokens"] += len(ids)
         counts["rollout/shrunk_prompts"] += context.dropped_turns > 0
         counts["rollout/dropped_turns"] += context.dropped_turns
         teacher_ids: tuple[int, ...] | None = None
@@ -348,7 +351,7 @@ class Rollout:
     def _count_skills(
         self, episode: _Episode, context: TeacherContext, ids: tuple[int, ...], counts: Counter[str]
     ) -> None:
-        used = {use.id for use in context.skills}
+        used = {arm.skill for arm in context.skills}
         episode.shown.update({skill.id: skill for skill in episode.skills or () if skill.id in used})
         counts["skills/prompts"] += bool(used)
         counts["skills/prompt_tokens"] += len(ids)
@@ -387,9 +390,7 @@ class Rollout:
         ]
         return self.policy.generate(requests, self.settings.sampling) if requests else []
 
-    def _step(
-        self, asked: Sequence[tuple[_Episode, _Prompt]], answers: Sequence[Completion], counts: Counter[str]
-    ) -> None:
+    def _step(self, asked: Sequence[tuple[_Episode, _Prompt]], answers: Sequence[Completion]) -> None:
         parsed = [
             parse_completion(answer.text, style_for(episode.task.id), prefilled=self.settings.prefilled)
             for (episode, _), answer in zip(asked, answers, strict=True)
@@ -420,9 +421,6 @@ class Rollout:
                         skill_ids=prompt.skill_ids,
                     )
                 )
-                counts["rollout/invalid"] += not reading.is_valid
-                counts["rollout/response_tokens"] += len(answer.token_ids)
-                counts["rollout/cut_responses"] += answer.stop_reason == "length"
                 if terminated or truncated:
                     episode.end_reason = "terminated" if terminated else "truncated"
 
@@ -432,7 +430,8 @@ class Rollout:
         try:
             yield
         except Exception as error:
-            if self.settings.on_failure == "raise":
+            # A task that does not exist is the caller's mistake.
+            if self.settings.on_failure == "raise" or isinstance(error, UnknownName):
                 error.add_note(f"in {episode.task.id!r}, turn {len(episode.turns) + 1} of {episode.episode_id!r}")
                 raise
             episode.failure = error
@@ -454,20 +453,23 @@ class Rollout:
             if not counts["skills/prompts"]:
                 raise ContextTooLong(message)
             warnings.warn(f"{message} These turns have no teacher.", RuntimeWarning, stacklevel=3)
-        turns = sum(len(trajectory.turns) for trajectory in trajectories)
-        of_rollout = ("cut_responses", "dropped_turns", "overlong_episodes", "prompt_tokens", "response_tokens")
+        turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+        of_rollout = ("dropped_turns", "overlong_episodes", "shrunk_prompts")
         of_skills = ("dropped_skills", "dropped_turns", "misfits", "prompt_tokens", "prompts", "shrunk_prompts")
         metrics = {
             "rollout/episodes": float(len(trajectories)),
             "rollout/failed_episodes": float(len(failed)),
-            "rollout/turns": float(turns),
+            "rollout/turns": float(len(turns)),
             "rollout/success": _mean([trajectory.success for trajectory in trajectories]),
             "rollout/return": _mean([trajectory.episode_return for trajectory in trajectories]),
             "rollout/score": _mean([trajectory.score for trajectory in trajectories]),
-            "rollout/episode_turns": turns / len(trajectories),
-            "rollout/invalid": counts["rollout/invalid"] / max(turns, 1),
+            "rollout/episode_turns": len(turns) / len(trajectories),
+            "rollout/invalid": sum(not turn.is_action_valid for turn in turns) / max(len(turns), 1),
+            "rollout/prompt_tokens": float(sum(len(turn.prompt_ids) for turn in turns)),
+            "rollout/response_tokens": float(sum(len(turn.completion.token_ids) for turn in turns)),
+            "rollout/cut_responses": float(sum(turn.completion.stop_reason == "length" for turn in turns)),
             "rollout/step_limit_episodes": float(sum(t.end_reason == "truncated" for t in trajectories)),
-            **{f"rollout/{name}": float(counts[f"rollout/{name}"]) for name in (*of_rollout, "shrunk_prompts")},
+            **{f"rollout/{name}": float(counts[f"rollout/{name}"]) for name in of_rollout},
             **({f"skills/{name}": float(counts[f"skills/{name}"]) for name in of_skills} if self.skills else {}),
             **times,
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
@@ -20,9 +21,9 @@ from sdar_envs import TextEnv
 from sdar_envs.alfworld.explorer import Explorer
 from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 from sdar_skills import Skill
 from sdar_skills.homes import read_habits
-from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 
 __all__ = [
     "AGENTS",
@@ -180,15 +181,21 @@ class ExplorerAgent(_SuiteAgent):
     name = "explorer"
     players = MappingProxyType({"sdar/ALFWorld-v0": "sdar_envs.alfworld.explorer:Explorer"})
 
-    def read(self, skills: Iterable[Skill]) -> None:
-        """Search first where skills say that a thing is kept (`sdar_skills.homes`), in this episode."""
+    def read(self, skills: Iterable[Skill], rng: random.Random) -> None:
+        """Forget common sense for this episode: search first where skills say that a thing is kept, then anywhere.
+
+        Args:
+            skills: what they say is read by `sdar_skills.homes.read_habits`; none for a newcomer who only guesses.
+            rng: draws the order in which the usual places are looked into otherwise.
+        """
         habits: dict[str, str] = {}
         for skill in skills:
             habits |= read_habits(skill.text)
 
+        @cache
         def places(thing: str) -> Mapping[str, int]:
-            usual = usual_places(thing)
-            return {**usual, habits[thing]: 9 * sum(usual.values())} if thing in habits else usual
+            guesses = {place: rng.randint(1, 1000) for place in usual_places(thing)}
+            return {**guesses, habits[thing]: 10_000} if thing in habits else guesses
 
         if isinstance(self._player, Explorer):
             self._player.places = places

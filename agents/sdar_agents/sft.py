@@ -60,7 +60,7 @@ class SFTSettings:
         autocast: compute in bfloat16, with the weights as they are.
         seed: of the order of the rows.
         log_every: steps between two lines of the log.
-        save_every: steps between two checkpoints; 0 for none before the end.
+        save_every: steps between two checkpoints; 0 for none.
     """
 
     lr: float = setting(1e-5, low=0)
@@ -125,7 +125,8 @@ def encode_rows(
     prompt_lengths: list[int] = []
     # In parts, because a tokenizer's answer takes a hundred times the memory of the ids in it.
     for part in _parts(rows, 1024):
-        prompts, completions = [], []
+        prompts: list[str] = []
+        completions: list[str] = []
         for row in part:
             if not row.get("messages") or not row.get("completion"):
                 raise InvalidOption(f"row {len(ids) + len(prompts) + 1} has no messages or no completion; wanted both.")
@@ -152,7 +153,7 @@ def encode_rows(
 
 
 def plan_batches(lengths: Sequence[int], settings: SFTSettings) -> list[list[int]]:
-    """Return the rows of each optimiser step of a run. Each row comes once in an epoch, beside others of like length."""
+    """Return the rows of each optimiser step of a run: each row once in an epoch, beside others of like length."""
     batches: list[list[int]] = []
     longest = max(lengths)
     window = _WINDOW * max(1, settings.batch_tokens // longest)
@@ -246,7 +247,7 @@ def fine_tune(
                     "tokens_per_second": (tokens - tokens_before) / (time.perf_counter() - started),
                 }
             )
-        is_due = step == len(batches) or (settings.save_every and step % settings.save_every == 0)
+        is_due = settings.save_every and step % settings.save_every == 0 and step < len(batches)
         if checkpoints is not None and save_model is not None and is_due:
             checkpoints.save(
                 step,
@@ -258,7 +259,7 @@ def fine_tune(
 
 
 def _parts(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
-    """Yield the items in lists of `size`; the last may be shorter. As `itertools.batched`, which Python 3.11 has not."""
+    """Yield lists of `size` items, the last maybe shorter: `itertools.batched`, which Python 3.11 lacks."""
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
@@ -298,7 +299,7 @@ class _Piece(NamedTuple):
     answers: Tensor
 
     def to(self, device: torch.device) -> _Piece:
-        return _Piece(*(part.to(device) for part in self))
+        return _Piece(self.sequences.to(device), self.weights.to(device), self.answers.to(device))
 
 
 def _micro_batches(examples: Examples, rows: Sequence[int], settings: SFTSettings) -> list[list[int]]:

@@ -17,8 +17,9 @@ from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
 from sdar_skills import Retriever, Skill, showings_of_group
-from sdar_skills.context import Placement, SkillUse
+from sdar_skills.context import Placement
 from sdar_skills.ledger import Showing
+from sdar_skills.skill import Arm
 
 __all__ = ["Reader", "SkillPrompts", "skill_showings"]
 
@@ -89,9 +90,9 @@ class SkillPrompts:
         return tuple(item.skill for item in retrieved)
 
 
-def name_skill(use: SkillUse) -> str:
+def name_skill(arm: Arm) -> str:
     """Return how `Turn.skill_ids` names a skill: `<id>@<version>`."""
-    return f"{use.id}@{use.version}"
+    return f"{arm.skill}@{arm.version}"
 
 
 def skill_showings(

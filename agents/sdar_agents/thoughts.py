@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sdar_envs import Task
 from sdar_envs.alfworld.explorer import Mission, read_instruction
 from sdar_envs.alfworld.knowledge import RECEPTACLE_CLASSES
 from sdar_envs.errors import UnsupportedGame
@@ -21,76 +22,68 @@ _LISTED = re.compile(r"(?:On the|The) ([a-z]+ \d+)(?: is open\. In it)?, you see
 
 
 def think(
-    suite: str,
-    instruction: str,
-    past: Sequence[Turn],
-    shown: int,
-    observation: str,
-    commands: Sequence[str],
-    action: str,
+    task: Task, past: Sequence[Turn], observation: str, action: str, *, commands: Sequence[str], shown: int
 ) -> str:
     """Return reasoning that leads to a command.
 
     Args:
-        suite: such as `alfworld`.
-        instruction: the task.
-        past: the past turns.
-        shown: how many of the latest the prompt shows.
+        task: what is played; only its suite and its instruction are read.
+        past: all past turns.
         observation: what is seen now.
+        action: the command.
         commands: what can be done now.
-        action: the command that the expert gives.
+        shown: how many of the latest turns the prompt shows.
     """
-    if suite == "alfworld":
+    if task.id.startswith("alfworld/"):
         try:
-            return household_thought(read_instruction(instruction), past, shown, observation, commands, action)
+            mission = read_instruction(task.instruction)
         except UnsupportedGame:
             pass  # A person wrote the instruction.
-    return f"The task is: {instruction} The next step is {action}."
+        else:
+            return household_thought(mission, past, observation, action, commands=commands, shown=shown)
+    return f"The task: {task.instruction.strip()} Next: {action}"
 
 
 def household_thought(
-    mission: Mission, past: Sequence[Turn], shown: int, observation: str, commands: Sequence[str], action: str
+    mission: Mission, past: Sequence[Turn], observation: str, action: str, *, commands: Sequence[str], shown: int
 ) -> str:
     """Return the reasoning for a command in ALFWorld: what is wanted, held, seen, and done next.
 
     Args:
         mission: what the instruction asks for.
         past: as for `think`.
-        shown: as for `think`.
         observation: as for `think`.
-        commands: as for `think`.
         action: as for `think`.
+        commands: as for `think`.
+        shown: as for `think`.
     """
-    wanted = mission.object_class
     examinable = [command.removeprefix("examine ") for command in commands if command.startswith("examine ")]
     held = next((name for name in examinable if _class(name) not in _FURNITURE), None)
-    texts = [*(turn.observation for turn in past), observation]
-    verb, _, rest = action.partition(" ")
     sentences = [f"I want {_goal(mission)}.", f"I hold {held or 'nothing'}."]
-    sought = wanted
-    if held is not None and mission.treatment is not None:
-        done = any(f"{held} using" in text for text in texts)
-        sentences.append(f"It is {mission.treatment}." if done else f"It is not {mission.treatment}.")
-    if held is not None and mission.lamp_class is not None:
-        sought = mission.lamp_class
-    if held is None or mission.lamp_class is not None:
-        seen = [name for _, name in _listed(observation) if _class(name) == sought]
-        named = next((name for name in seen if f" {name} " in f"{action} "), None)
+    place = re.sub("^(go to|open|examine) ", "", action)
+    moves = place != action and _class(place) in _FURNITURE
+    if held is not None and _class(held) != mission.object_class:
+        sentences.append("I lay it down.")
+    elif held is None or mission.lamp_class is not None:
+        sought = mission.object_class if held is None or mission.lamp_class is None else mission.lamp_class
+        texts = [observation, *(turn.observation for turn in reversed(past[max(0, len(past) - shown) :]))]
+        remembered = [name for text in texts for at, name in _listed(text) if at == place and _class(name) == sought]
+        named = next((name for _, name in _listed(observation) if f" {name} " in f"{action} "), None)
         if named is not None:
             sentences.append(f"I see {named}.")
-        elif verb == "go" and (
-            before := [
-                name
-                for place, name in _all_listed(texts[-1 - shown :])
-                if place == action[6:] and _class(name) == sought
-            ]
-        ):
-            sentences.append(f"I saw {min(before)} there.")
-        else:
+        elif not moves:
             sentences.append(f"I see no {sought}.")
-    place = action[6:] if action.startswith("go to ") else rest
-    if verb in ("go", "open", "examine") and _class(place) in _FURNITURE:
-        sentences.append(f"I try {place}.")
+        elif action.startswith("go to ") and remembered:
+            sentences.append(f"I saw {min(remembered)} in {place}.")
+        else:
+            # The thing stands right before the place, as in the skill that says where it is kept.
+            sentences.append(f"I see no {sought}. I look for {sought}: {place}.")
+    else:
+        if mission.treatment is not None:
+            is_done = any(f"{held} using" in turn.observation for turn in past) or f"{held} using" in observation
+            sentences.append(f"It is {mission.treatment}." if is_done else f"It is not {mission.treatment}.")
+        if moves:
+            sentences.append(f"It goes to {place}.")
     return " ".join(sentences)
 
 
@@ -110,7 +103,3 @@ def _listed(text: str) -> list[tuple[str, str]]:
     return [
         (place, name) for place, things in _LISTED.findall(text) for name in re.findall(r"\ba ([a-z]+ \d+)", things)
     ]
-
-
-def _all_listed(texts: Sequence[str]) -> list[tuple[str, str]]:
-    return [pair for text in texts for pair in _listed(text)]

@@ -108,30 +108,31 @@ def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
     if size < least:
         raise InvalidOption(f"size is {size}; wanted at least {least}: each byte is an entry.")
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    bpe.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size - len(TAGS), special_tokens=special, initial_alphabet=sorted(bytes_), show_progress=False
     )
     bpe.train_from_iterator(_corpus(texts), trainer)
     bpe.add_tokens(list(TAGS))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
-    )
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False)
     tokenizer.chat_template = _TEMPLATE
     return tokenizer
 
 
 def _corpus(texts: Iterable[str]) -> Iterable[str]:
     yield from texts
-    # Names that the texts happen not to have, often enough to be merged; and what the template writes.
+    # Names and numbers that the texts happen not to have, often enough to be merged; and what the template writes.
     for name in (*OBJECT_CLASSES, *RECEPTACLE_CLASSES):
         yield f" {name.lower()}" * 8
+    for digit in range(10):
+        yield f" {digit}" * 8
     for role in _ROLES:
         yield f"{role}\n" * 8
 

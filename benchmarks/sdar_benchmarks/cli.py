@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("leaderboard", help="results as records, and the tables that are made of them")
     command.set_defaults(env_options=())
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("commands", help="print what makes the rows of the scripted agents")
     action = actions.add_parser("add", help="make records of finished runs")
     action.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     action.add_argument("--replace", action="store_true", help="replace records of the same agent and panel")
@@ -139,7 +140,56 @@ def _parser() -> argparse.ArgumentParser:
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_skills(actions)
     _add_skills_stats(actions)
+
+    command = commands.add_parser("demos", help="let an expert play and write what a model can be fine-tuned on")
+    _add_env(command)
+    _add_demos(command)
+
+    command = commands.add_parser("sft", help="fine-tune a model on demonstrations")
+    command.set_defaults(env_options=())
+    _add_sft(command)
     return parser
+
+
+def _add_demos(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", required=True, metavar="FILE", help="JSON Lines: messages and completion of each turn"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    command.add_argument("--episodes", type=int, metavar="N", help="how many (default: 100)")
+    command.add_argument("--first", type=int, metavar="N", help="number of the first task (default: 0)")
+    command.add_argument("--expert", metavar="NAME", help="who plays (default: the environment's own script)")
+    command.add_argument("--guesses", action="store_true", help="ALFWorld's explorer knows places only from skills")
+    command.add_argument(
+        "--noise", type=float, metavar="X", help="share of other commands than the expert's (default: 0)"
+    )
+    command.add_argument(
+        "--with-skills", type=float, metavar="X", help="share of episodes with skills in the prompt (default: 0)"
+    )
+    command.add_argument("--retriever", metavar="NAME", help="chooses the skills (default: task_type)")
+    command.add_argument("-k", type=int, metavar="N", help="skills at most (default: 1)")
+    command.add_argument("--history-length", type=int, metavar="N", help="past turns in a prompt (default: 2)")
+    command.add_argument("--terse", action="store_true", help="prompts without role and answer format, for tiny models")
+    command.add_argument("--seed", type=int, metavar="N", help="of all draws (default: 0)")
+
+
+def _add_sft(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "model", metavar="MODEL", help="a folder, a name on the hub, or tiny-1m or tiny-5m: made from nothing"
+    )
+    command.add_argument("demos", nargs="+", metavar="FILE", help="what `sdar demos` wrote")
+    command.add_argument("--out", required=True, metavar="DIR", help="a new folder; it gets model/ and sft.jsonl")
+    command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (default: an accelerator, if any)")
+    command.add_argument(
+        "--set",
+        dest="sft_settings",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of sdar_agents.sft.SFTSettings, such as lr=3e-5; may be repeated",
+    )
 
 
 def _add_root(action: argparse.ArgumentParser) -> None:
@@ -166,8 +216,10 @@ def _add_skills(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     action.add_argument("--suite", required=True, metavar="NAME", help="such as alfworld")
     action.add_argument("--limit", type=int, metavar="N", help="only the first N tasks of the split (default: all)")
     action.add_argument(
-        "--strategy", action="append", metavar="NAME", help="may be repeated (default: task_type, keyword and bm25)"
+        "--strategy", action="append", metavar="NAME", help="may be repeated (default: all, embedding with --encoder)"
     )
+    action.add_argument("--ledger", metavar="FILE", help="what ucb, thompson and hybrid know (default: nothing yet)")
+    action.add_argument("--encoder", metavar="NAME", help="model of sentence-transformers, for embedding")
     action.add_argument("-k", type=int, default=6, metavar="N", help="skills for a task (default: %(default)s)")
     action.add_argument("--summary", action="store_true", help="do not print the tasks one by one")
     _add_library(action)
@@ -268,7 +320,9 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _add_evaluation(command: argparse.ArgumentParser) -> None:
     """Add what `eval` takes besides the environments' arguments."""
-    command.add_argument("--preset", choices=["quick", "paper"], help="quick: see that all works; paper: as SDAR's")
+    command.add_argument(
+        "--preset", choices=["quick", "paper"], help="quick: see that all works; paper: SDAR's panels and sampling"
+    )
     command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
     command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")

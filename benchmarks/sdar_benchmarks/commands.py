@@ -26,6 +26,7 @@ from sdar_benchmarks.results_commands import bench_command, leaderboard_command,
 from sdar_benchmarks.skills_commands import ACTIONS
 from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
 from sdar_benchmarks.train_command import train_command
+from sdar_benchmarks.warm_start_commands import demos_command, sft_command
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption, SdarError
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         "serve": _serve,
         "index": index,
         "skills": _skills,
+        "demos": demos_command,
+        "sft": sft_command,
     }
     env_kwargs = dict(getattr(args, "settings", []))
     env_kwargs |= {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}

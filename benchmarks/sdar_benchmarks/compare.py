@@ -151,6 +151,10 @@ def _config_warnings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         changed = sorted(name for name in options if mine["env_kwargs"].get(name) != suite["env_kwargs"].get(name))
         if changed:
             warnings.append(f"the runs were made with different {', '.join(changed)} of {suite['env_id']}")
+        elif mine["variant"] != suite["variant"]:
+            warnings.append(
+                f"{suite['env_id']} was {mine['variant']!r} in the first run, {suite['variant']!r} in the second"
+            )
         elif mine["tasks"] == suite["tasks"] and mine["fingerprint"] != suite["fingerprint"]:
             warnings.append(f"the tasks of {suite['env_id']} have the same names, but not the same content")
     if a["limits"] != b["limits"]:

@@ -85,7 +85,7 @@ def turns_html(trajectory: Mapping[str, Any], *, longest: int | None = None, pro
         for i, turn in enumerate(trajectory["turns"], 1)
     ]
     last = trajectory.get("final_observation")
-    if last is not None:
+    if last not in (None, ""):
         end = element(
             "section",
             element("h3", "End"),

@@ -9,14 +9,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium as gym
 
-from sdar_agents import AsyncAgent, Decision, Player
+from sdar_agents import AsyncAgent, Decision, Player, in_thread
 from sdar_benchmarks.runs import ERROR_REASONS, Episode
 from sdar_envs import Task
-from sdar_envs.core import is_integer
+from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, UnsolvableGame
 
 __all__ = ["Limits", "episode_seed", "play_episode"]
@@ -145,13 +146,14 @@ async def play_episode(
     try:
         derived = episode_seed(seed, task.id)
         try:
-            record.observation, record.info = env.reset(seed=derived, options={"task_id": task.id})
+            reset = partial(env.reset, seed=derived, options={"task_id": task.id})
+            record.observation, record.info = await _call(env, reset)
         except Exception as problem:
             raise _Stopped("env_error", problem) from problem
         player = await clock.wait_for(agent.begin, env, record.observation, record.info, derived)
         while not (record.terminated or record.truncated):
             decision = await clock.wait_for(player.act, record.observation, record.info)
-            _step(env, record, decision)
+            await _step(env, record, decision)
             if limits.episode_tokens is not None and not (record.terminated or record.truncated):
                 _check_tokens(record, limits.episode_tokens)
         reason = "terminated" if record.terminated else "step_limit"
@@ -187,6 +189,7 @@ async def play_episode(
         seconds=time.perf_counter() - clock.started,
         agent_seconds=clock.agent_seconds,
         data_set=task.data.get("data_set"),
+        metrics=record.info.get("metrics"),
     )
     trajectory = {
         "env_id": env_id,
@@ -219,7 +222,7 @@ def _end(player: Player | None) -> None:
         raise _Stopped("agent_error", problem) from problem
 
 
-def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:
+async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:
     """Do what was decided."""
     if not isinstance(decision, Decision) or not isinstance(decision.action, str):
         raise _Stopped("agent_error", InvalidAction(f"the agent decided {decision!r:.100}; wanted a command as str."))
@@ -233,7 +236,8 @@ def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:
         "admissible_commands": record.info["admissible_commands"],
     }
     try:
-        record.observation, reward, record.terminated, record.truncated, record.info = env.step(decision.action)
+        result = await _call(env, partial(env.step, decision.action))
+        record.observation, reward, record.terminated, record.truncated, record.info = result
     except Exception as problem:
         raise _Stopped("env_error", problem) from problem
     record.episode_return += float(reward)
@@ -241,6 +245,11 @@ def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:
     turn["is_action_valid"] = bool(decision.is_valid and record.info["is_action_valid"])
     turn["score"] = float(record.info["score"])
     record.turns.append(turn)
+
+
+async def _call(env: gym.Env[str, str], method: Callable[[], ResultT]) -> ResultT:
+    """Call a method of the environment; one that may wait for a server must not hold up the other episodes."""
+    return await in_thread(method) if text_env(env).blocks_on_io else method()
 
 
 def _check_tokens(record: _Record, limit: int) -> None:

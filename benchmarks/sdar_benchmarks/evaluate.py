@@ -1,9 +1,10 @@
 """Evaluation: an agent plays every task of some suites, each once per seed; what happened is kept as it happens.
 
 Each episode is an asyncio task of its own, so that none waits for another; steps of environments take microseconds and
-run in between. The seed of an episode follows from the run's seed and the task id alone: neither order nor number
-nor concurrency changes an episode. An error of agent, endpoint or environment is a result of its episode, which is
-tried again after all others; only when nothing but errors comes back does the run stop.
+run in between, or in threads where they wait for a server or a disk (`TextEnv.blocks_on_io`). The seed of an episode
+follows from the run's seed and the task id alone: neither order nor number nor concurrency changes an episode. An error
+of agent, endpoint or environment is a result of its episode, which is tried again after all others; only when nothing
+but errors comes back does the run stop.
 """
 
 from __future__ import annotations

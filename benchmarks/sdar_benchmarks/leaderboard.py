@@ -5,7 +5,7 @@ play it again. Tables are never written by hand: `render` makes `LEADERBOARD.md`
 `README.md`, and CI fails while they differ from what the records say.
 
 Not every run becomes a record. Refused are runs that are not finished, that have episodes which ended in an error, and
-that were made by software without a commit.
+that were made by software without a commit, or by several commits.
 
 `FIELDS` says what a record holds. Shares are 0 to 1; intervals are of 95 %.
 """
@@ -24,20 +24,32 @@ from typing import Any
 
 from sdar_agents import default_agent
 from sdar_benchmarks.arguments import env_defaults
-from sdar_benchmarks.runs import final_episodes, read_config, read_episodes
-from sdar_benchmarks.summary import Summary, summarize
+from sdar_benchmarks.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
+from sdar_benchmarks.summary import SuiteSummary, Summary, summarize_suite
 from sdar_envs import ENV_IDS
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.storage import write_atomic
 
-__all__ = ["BEGIN", "END", "FIELDS", "FORMAT", "RESULTS", "add_run", "check_record", "load_records", "render"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "FIELDS",
+    "FORMAT",
+    "RESULTS",
+    "add_run",
+    "check_record",
+    "commands",
+    "load_records",
+    "render",
+]
 
 FORMAT = 1
 RESULTS = Path("benchmarks", "results")
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 
-# What says where data lie and how frames are drawn is no part of the task.
-_PRIVATE = frozenset({"data_dir", "render_mode"})
+# Where data lie, where a search engine runs and how frames are drawn is no part of the task; the panel's variant says
+# which corpus and engine it was.
+_PRIVATE = frozenset({"data_dir", "render_mode", "retriever"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,25 @@ _OBJECT = _Kind("an object", lambda value: isinstance(value, dict))
 _SHARE = _Kind("a number from 0 to 1", lambda value: _is_amount(value) and value <= 1)
 _INTERVAL = {"value": _SHARE, "low": _SHARE, "high": _SHARE}
 
+
+def _is_group(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"episodes", "success", "score"}
+        and _is_count(value["episodes"])
+        and all(_SHARE.accepts(value[name]) for name in ("success", "score"))
+    )
+
+
+_GROUPS = _Kind(
+    "an object of objects with episodes, success and score",
+    lambda value: isinstance(value, dict) and all(map(_is_group, value.values())),
+)
+_SHARES = _Kind(
+    "an object of numbers from 0 to 1",
+    lambda value: isinstance(value, dict) and all(map(_SHARE.accepts, value.values())),
+)
+
 FIELDS: Mapping[str, Any] = {
     "format": _Kind(f"{FORMAT}", lambda value: value == FORMAT and _is_count(value)),
     "suite": _TEXT,
@@ -83,6 +114,7 @@ FIELDS: Mapping[str, Any] = {
     "panel": {
         "tasks": _Kind("a whole number from 1", lambda value: _is_count(value) and value > 0),
         "limit": _Kind("a whole number or null", lambda value: value is None or _is_count(value)),
+        "variant": _Kind("text, which may be empty", lambda value: isinstance(value, str)),
         "fingerprint": _Kind(
             "at least 16 hexadecimal digits",
             lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{16,}", value)),
@@ -106,6 +138,9 @@ FIELDS: Mapping[str, Any] = {
         "tokens": _SOME_AMOUNT,
         "cost": _SOME_AMOUNT,
         "seconds": _AMOUNT,
+        "pass_at_k": _SHARES,
+        "task_types": _GROUPS,
+        "data_sets": _GROUPS,
     },
     "command": _TEXT,
     "revision": _Kind(
@@ -137,7 +172,7 @@ def add_run(folder: Path, root: Path, *, replace: bool = False) -> list[Path]:
     Raises:
         MissingData: the folder is no run.
         CorruptData: its files are damaged.
-        InvalidOption: the run is not finished, has errors or no commit, or there is such a record already.
+        InvalidOption: the run is not finished, has errors, no commit or several, or there is such a record already.
     """
     records = _records(folder)
     paths = [root / RESULTS / _file_name(record) for record in records]
@@ -223,6 +258,12 @@ def _records(folder: Path) -> list[Record]:
             f"the revision of {folder} is {revision!r}; wanted a commit, so that anybody can run the command again: "
             "commit your changes and evaluate from that checkout."
         )
+    others = [sitting["revision"] for sitting in config.get("resumed", []) if "revision" in sitting]
+    if others:
+        raise InvalidOption(
+            f"{folder} was begun at {revision} and gone on with at {', '.join(map(str, others))}: a row is about one "
+            "commit. Evaluate again from one checkout."
+        )
     episodes = final_episodes(read_episodes(folder))
     errors = sum(episode.status == "error" for episode in episodes)
     if errors:
@@ -239,21 +280,22 @@ def _records(folder: Path) -> list[Record]:
                 f"{folder} has {len(played)} episodes of {suite['env_id']}; wanted {wanted}: go on with "
                 "`sdar eval --resume`."
             )
-        records.append(_record(config, suite, summarize(played)))
+        records.append(_record(config, suite, summarize_suite(suite["env_id"], suite["split"], played)))
     return records
 
 
-def _record(config: Mapping[str, Any], suite: Mapping[str, Any], numbers: Summary) -> Record:
+def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: SuiteSummary) -> Record:
+    numbers, settings = summary.total, config["agent"]["settings"]
     tokens = [count for count in (numbers.prompt_tokens, numbers.completion_tokens) if count is not None]
     return {
         "format": FORMAT,
         "suite": suite["env_id"],
         "split": suite["split"],
         "env_kwargs": {name: value for name, value in sorted(suite["env_kwargs"].items()) if name not in _PRIVATE},
-        "panel": {name: suite[name] for name in ("tasks", "limit", "fingerprint")},
+        "panel": {name: suite[name] for name in ("tasks", "limit", "variant", "fingerprint")},
         "agent": config["agent"]["name"],
-        "model": config["agent"]["settings"].get("model"),
-        "settings": config["agent"]["settings"],
+        "model": settings.get("model"),
+        "settings": {name: value for name, value in settings.items() if name not in FREE_SETTINGS},
         "seeds": config["seeds"],
         "episodes": numbers.episodes,
         "metrics": {
@@ -264,12 +306,26 @@ def _record(config: Mapping[str, Any], suite: Mapping[str, Any], numbers: Summar
             "tokens": round(sum(tokens) / numbers.episodes, 2) if tokens else None,
             "cost": numbers.cost,
             "seconds": round(numbers.mean_seconds, 6),
+            "pass_at_k": {k: round(mean, 6) for k, (mean, _, _) in numbers.pass_at_k.items()},
+            "task_types": _groups(summary.task_types),
+            "data_sets": _groups(summary.data_sets),
         },
         "command": config["command"],
         "revision": config["revision"],
         "date": config["finished"][:10],
         "hardware": config["platform"],
         "versions": config["versions"],
+    }
+
+
+def _groups(summaries: Mapping[str, Summary]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "episodes": numbers.episodes,
+            "success": round(numbers.success_rate, 6),
+            "score": round(numbers.mean_score, 6),
+        }
+        for name, numbers in summaries.items()
     }
 
 
@@ -344,17 +400,20 @@ def render(root: Path, *, check: bool = False) -> list[Path]:
 
 
 def _leaderboard(records: Sequence[Record]) -> str:
-    parts = [_HEADER.format(commands=_commands(), results=RESULTS.as_posix())]
+    parts = [_HEADER.format(commands=commands(), results=RESULTS.as_posix())]
     for (suite, split, _, _), rows in _panels(records).items():
         told = _told(rows[0])
         parts.append(f"## {_escape(suite)}, {_escape(split)}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
+            + (f", variant {_code(panel['variant'])}" if panel["variant"] else "")
             + (f", {_escape(told)}" if told else "")
             + ".\n"
         )
         parts.append(_markdown_table(_COLUMNS, [_row(record) for record in rows], words=2))
+        for what, field in (("task type", "task_types"), ("data set", "data_sets")):
+            parts += _won_by(what, field, rows)
         parts += ["", *(_origin(record) for record in rows), ""]
     if not records:
         parts.append("There are no results yet.\n")
@@ -373,34 +432,36 @@ unit is the task, because several seeds of one task are no independent trials. W
 Steps and tokens (read and written) are means of an episode; invalid is the share of commands that the environment could
 not use.
 
-These commands make the rows of the scripted agents:
+`make leaderboard` makes the rows of the scripted agents, by these commands (`sdar leaderboard commands`):
 
 ```bash
 {commands}
 ```
 
 A row of your own: evaluate on the whole panel with three seeds or more, from a clean checkout,
-add the run, render, and send the record. Runs that are not finished, have errors or no commit are refused. Embedded and
-official data are different panels.
+add the run, render, and send the record. Runs that are not finished, have errors, no commit or several are refused.
+Embedded and official data are different panels, and so are corpora and engines of Search-QA, wherever they run.
 """
 
 _COLUMNS = ("agent", "model", "won", "95 % interval", "score", "95 % interval", "steps", "invalid", "tokens", "seeds")
 
 
-def _commands() -> str:
-    """Return what makes the rows of the scripted agents, for all suites of this package."""
+def commands() -> str:
+    """Return the commands that make the rows of the scripted agents, for all suites of this package.
+
+    All runs come first: a record that changes makes the checkout dirty, and what a dirty checkout plays is refused.
+    """
     # Only the random agent draws: to play a task again would tell nothing about the others.
     played = {"random --seeds 3": list(ENV_IDS), "oracle": list(ENV_IDS)}
     for env_id in ENV_IDS:
         agent = default_agent(env_id)
         if agent != "random":
             played.setdefault(agent, []).append(env_id)
-    lines = []
-    for agent, suites in played.items():
-        folder = f"runs/{agent.partition(' ')[0]}"
-        lines.append(f"sdar eval {' '.join(suites)} --agent {agent} --out {folder}")
-        lines.append(f"sdar leaderboard add {folder}")
-    return "\n".join([*lines, "sdar leaderboard render"])
+    folders = {agent: f"runs/leaderboard/{agent.partition(' ')[0]}" for agent in played}
+    lines = [f"sdar eval {' '.join(suites)} --agent {agent} --out {folders[agent]}" for agent, suites in played.items()]
+    return "\n".join(
+        [*lines, f"sdar leaderboard add --replace {' '.join(folders.values())}", "sdar leaderboard render"]
+    )
 
 
 def _panels(records: Iterable[Record]) -> dict[tuple[str, str, str, str], list[Record]]:
@@ -447,16 +508,35 @@ def _row(record: Record) -> list[str]:
     ]
 
 
+def _won_by(what: str, field: str, records: Sequence[Record]) -> list[str]:
+    """Return a table of success by task type or data set, and the mean over these; nothing if there are no two."""
+    names = sorted({name for record in records for name in record["metrics"][field]})
+    if len(names) < 2:
+        return []
+    rows = []
+    for record in records:
+        rates = [group["success"] for group in record["metrics"][field].values()]
+        cells = [
+            f"{record['metrics'][field][n]['success']:.1%}" if n in record["metrics"][field] else "" for n in names
+        ]
+        rows.append([_escape(_who(record)), *cells, f"{sum(rates) / len(rates):.1%}"])
+    return ["", _markdown_table((f"won by {what}", *map(_escape, names), "mean"), rows, words=1)]
+
+
+def _who(record: Record) -> str:
+    """Return the agent, with its model if it has one."""
+    return str(record["agent"] if record["model"] is None else f"{record['agent']}, {record['model']}")
+
+
 def _share_cells(numbers: Mapping[str, float]) -> tuple[str, str]:
     return f"{numbers['value']:.1%}", f"{100 * numbers['low']:.1f}–{100 * numbers['high']:.1f}"
 
 
 def _origin(record: Record) -> str:
     """Return where a row comes from."""
-    who = record["agent"] if record["model"] is None else f"{record['agent']}, {record['model']}"
-    command = " ".join(record["command"].replace("`", "'").split())
     there = f"{RESULTS.as_posix()}/{_file_name(record)}"
-    return f"- {_escape(who)}: `{command}` at `{record['revision'][:12]}`, {record['date']} ([record]({there}))"
+    made = f"{_code(record['command'])} at `{record['revision'][:12]}`, {record['date']}"
+    return f"- {_escape(_who(record))}: {made} ([record]({there}))"
 
 
 def _short_table(records: Sequence[Record]) -> str:
@@ -465,11 +545,10 @@ def _short_table(records: Sequence[Record]) -> str:
         for record in panel:
             told = _told(record)
             suite = f"{record['suite']}, {record['split']}" + (f", {told}" if told else "")
-            who = record["agent"] if record["model"] is None else f"{record['agent']}, {record['model']}"
             rows.append(
                 [
                     _escape(suite),
-                    _escape(who),
+                    _escape(_who(record)),
                     "{} ({})".format(*_share_cells(record["metrics"]["success"])),
                     f"{record['metrics']['score']['value']:.3f}",
                     f"{record['panel']['tasks']:,} × {len(record['seeds'])}",
@@ -483,6 +562,11 @@ def _short_table(records: Sequence[Record]) -> str:
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
     rule = ["---" if i < words else "---:" for i in range(len(head))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _code(text: str) -> str:
+    """Return text as code in Markdown, where nothing else is markup."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
 
 
 def _escape(text: str) -> str:

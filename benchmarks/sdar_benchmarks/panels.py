@@ -106,24 +106,35 @@ class Panel:
             "env_id": self.env_id,
             "split": self.split,
             "limit": self.limit,
-            "env_kwargs": dict(self.env_kwargs),
+            "env_kwargs": {name: _plain(value) for name, value in self.env_kwargs.items()},
             "tasks": len(self),
-            "fingerprint": self.fingerprint(),
+            **self._content(),
         }
 
-    def fingerprint(self) -> str:
-        """Return a digest of what a player is given: each task's id, kind, instruction and first observation.
+    def _content(self) -> dict[str, str]:
+        """Return what is behind the tasks, in words and as a digest.
 
-        The same on every machine, wherever the data lie.
+        `variant` says, besides the task, what decides how an episode reads, such as the corpus that is searched.
+        `fingerprint` is a digest of it and of each task's id, kind, instruction, first observation, and right answers
+        where there are some. Both are the same on every machine, wherever the data lie.
         """
-        digest = hashlib.sha256()
+        digest, variant = hashlib.sha256(), ""
         env = self.take_env()
         for number, task in enumerate(self):
             observation, _ = env.reset(seed=0, options={"task_id": task.id})
             if not number:
-                # Says, among other things, which catalogue is behind the tasks.
-                digest.update(text_env(env).snapshot().variant.encode())
-            row = [task.id, task.task_type, task.instruction, observation]
+                variant = text_env(env).snapshot().variant
+                digest.update(variant.encode())
+            row = [task.id, task.task_type, task.instruction, observation, task.data.get("answers")]
             digest.update(json.dumps(row).encode())
         self.give_back(env)
-        return digest.hexdigest()[:32]
+        return {"variant": variant, "fingerprint": digest.hexdigest()[:32]}
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value as it is, and an object, such as a retriever of the user's own, by the name of its class."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+    return value

@@ -11,11 +11,13 @@ the agent, the endpoint or the environment count as not won, and are counted bes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -25,7 +27,8 @@ from sdar_benchmarks.metrics import METRICS, Point, read_metrics, smoothed, thin
 from sdar_benchmarks.plot import Series, curves, histogram, interval_bar, number
 from sdar_benchmarks.runs import CONFIG, Episode, final_episodes, read_config, read_episodes
 from sdar_benchmarks.statistics import success_interval
-from sdar_benchmarks.summary import Summary, summarize
+from sdar_benchmarks.summary import Summary, summarize, summarize_suite
+from sdar_benchmarks.tables import suite_means
 from sdar_benchmarks.trajectories import EpisodeEntry, EpisodeId, RunIndex
 from sdar_envs.errors import CorruptData, InvalidOption
 from sdar_envs.storage import write_atomic
@@ -106,7 +109,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in whole]
     runs = [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
-    write_atomic(path, _comparison(runs))
+    write_atomic(path, _comparison(runs, path.parent))
 
 
 def _read(folder: Path, name: str) -> _Run:
@@ -158,17 +161,21 @@ def _report(run: _Run) -> str:
 
 def _suite(run: _Run, suite: tuple[str, str]) -> list[Html]:
     episodes = run.of(suite)
-    rows = [(kind, *_cells(summarize(chosen))) for kind, chosen in _by_type(episodes).items()]
-    rows.append(("all", *_cells(summarize(episodes))))
-    types = table(("task type", *_COLUMNS), rows, caption="By task type", last_is_total=True)
-    return [types, _charts([(run, episodes)]), _ends(episodes)]
-
-
-def _by_type(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
-    groups: dict[str, list[Episode]] = {}
-    for episode in episodes:
-        groups.setdefault(episode.task_type, []).append(episode)
-    return dict(sorted(groups.items()))
+    summary = summarize_suite(*suite, episodes)
+    groups = [("task type", summary.task_types)]
+    if len(summary.data_sets) > 1:
+        groups.append(("data set", summary.data_sets))
+    tables = [
+        table(
+            (what, *_COLUMNS),
+            [(name, *_cells(numbers)) for name, numbers in {**parts, "all": summary.total}.items()],
+            caption=f"By {what}",
+            last_is_total=True,
+        )
+        for what, parts in groups
+    ]
+    means = element("ul", *(element("li", line) for line in suite_means(summary)), class_="quiet")
+    return [*tables, means, _charts([(run, episodes)]), _ends(episodes)]
 
 
 def _charts(groups: Sequence[tuple[_Run, Sequence[Episode]]]) -> Html:
@@ -308,9 +315,9 @@ def _settings(run: _Run) -> Html:
 # -- several runs ---------------------------------------------------------------------------
 
 
-def _comparison(runs: Sequence[_Run]) -> str:
+def _comparison(runs: Sequence[_Run], there: Path) -> str:
     title = f"{_count(len(runs), 'run')} side by side"
-    rows = [(run.name, _agent(run), _panel(run)) for run in runs]
+    rows = [(_report_link(run, there), _agent(run), _panel(run)) for run in runs]
     body: list[str] = [element("h1", title), table(("run", "agent", "episodes"), rows, words=3)]
     for suite in dict.fromkeys(suite for run in runs for suite in run.suites):
         body.append(element("h2", f"{suite[0]}, {suite[1]}"))
@@ -329,7 +336,7 @@ def _comparison(runs: Sequence[_Run]) -> str:
                 )
             )
         body.append(_summary_table([(run.name, episodes) for run, episodes in played], "run"))
-        body += [_charts(groups), _types(played)]
+        body += [_charts(groups), *_won_by(played, "task type"), *_won_by(played, "data set")]
     if any(run.metrics for run in runs):
         body += [element("h2", "Training"), *_training(runs)]
     body.append(element("h2", "How to repeat it"))
@@ -337,17 +344,29 @@ def _comparison(runs: Sequence[_Run]) -> str:
     return page(title, *body)
 
 
-def _types(groups: Sequence[tuple[_Run, Sequence[Episode]]]) -> Html:
-    by_type = [_by_type(episodes) for _, episodes in groups]
-    rows = []
-    for kind in sorted({kind for types in by_type for kind in types}):
-        row: list[str] = [kind]
-        for types in by_type:
-            numbers = summarize(types[kind]) if kind in types else None
-            row.append("–" if numbers is None else "{1}  ({2})".format(*_cells(numbers)))
-        rows.append(row)
-    head = ("task type", *(run.name for run, _ in groups))
-    return table(head, rows, caption="Won by task type, with 95 % intervals")
+def _report_link(run: _Run, there: Path) -> str:
+    """Return the run's name, as a link to its own report if that is written."""
+    report = run.folder / REPORT_HTML
+    if not report.exists():
+        return run.name
+    return element("a", run.name, href=quote(Path(os.path.relpath(report.resolve(), there.resolve())).as_posix()))
+
+
+def _won_by(groups: Sequence[tuple[_Run, Sequence[Episode]]], what: str) -> list[Html]:
+    """Return a table of success by task type or data set; none where there are no two of these."""
+    of_runs = []
+    for run, episodes in groups:
+        summary = summarize_suite(run.name, "", episodes)
+        of_runs.append(summary.task_types if what == "task type" else summary.data_sets)
+    names = sorted({name for parts in of_runs for name in parts})
+    if len(names) < 2:
+        return []
+    rows = [
+        (name, *("{1}  ({2})".format(*_cells(parts[name])) if name in parts else "–" for parts in of_runs))
+        for name in names
+    ]
+    head = (what, *(run.name for run, _ in groups))
+    return [table(head, rows, caption=f"Won by {what}, with 95 % intervals")]
 
 
 def _training(runs: Sequence[_Run]) -> list[Html]:

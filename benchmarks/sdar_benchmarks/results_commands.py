@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from sdar_benchmarks.leaderboard import add_run, render
+from sdar_benchmarks.leaderboard import add_run, commands, render
 from sdar_benchmarks.report import write_comparison, write_report
 from sdar_benchmarks.throughput import PARTS, bench
 from sdar_benchmarks.trajectories import RunIndex
@@ -66,7 +66,10 @@ def report_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
 
 
 def leaderboard_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
-    """Add runs to the leaderboard, or make its tables."""
+    """Say how the leaderboard is made, add runs to it, or make its tables."""
+    if args.action == "commands":
+        print(commands())
+        return
     root = Path(args.root)
     if args.action == "add":
         for run in args.runs:

@@ -1,7 +1,7 @@
 """The run folder: what an evaluation leaves on disk; a kill at any moment loses only what was in flight.
 
 - `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `suites` (a list of
-  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `fingerprint`), `agent` (`name`, `settings`), `seeds`,
+  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`), `agent` (`name`, `settings`), `seeds`,
   `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`, `episode_tokens`, `attempts`), `versions`,
   `revision`, `platform`, and `resumed`, a list of what was different when the run went on later. No secrets.
 - `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
@@ -13,9 +13,10 @@
   `gate`) and `skills` (a list of ids) to a turn.
 - `summary.json`, `report.md`: the numbers, written at the end of a run and after an interruption.
 
-Rows are appended and synced, the trajectory before its episode; the rest is replaced as a whole. A torn last line
-counts as missing, and going on removes it. One process writes at a time; readers need no lock. A folder of
-another format is refused, never guessed at.
+Rows are appended and flushed, the trajectory before its episode; the rest is replaced as a whole. A torn last line
+counts as missing, and going on removes it. What a power cut can take, which a kill cannot, are the rows of the last
+second: so often they are synced to the disk. One process writes at a time; readers need no lock. A folder of another
+format is refused, never guessed at.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
@@ -38,6 +40,7 @@ __all__ = [
     "EPISODES",
     "ERROR_REASONS",
     "FORMAT",
+    "FREE_SETTINGS",
     "REPORT",
     "STOP_REASONS",
     "SUMMARY",
@@ -64,6 +67,8 @@ CONFIG, EPISODES, TRAJECTORIES, SUMMARY, REPORT = (
     "report.md",
 )
 _LOCK = ".lock"
+# Waiting for the disk takes longer than a scripted episode.
+_SECONDS_BETWEEN_SYNCS = 1.0
 
 STOP_REASONS = (
     "terminated",
@@ -84,7 +89,8 @@ ERROR_REASONS = frozenset({"agent_error", "endpoint_error", "env_error"})
 _FREE_KEYS = frozenset({"command", "created", "finished", "concurrency", "revision", "platform", "resumed"})
 _FREE_VERSIONS = frozenset({"python", "gymnasium", "numpy"})
 _FREE_LIMITS = frozenset({"attempts"})
-_FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds"})
+FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds"})
+"""Settings of agents that say where and how patiently a model is asked, not which or how."""
 
 
 class EpisodeKey(NamedTuple):
@@ -122,6 +128,7 @@ class Episode:
         seconds: time for the episode, agent and environment.
         agent_seconds: the part of it that the agent took, waiting included.
         data_set: of the task, such as `nq`; None in suites that know only one.
+        metrics: further scores at the end by name, such as `f1`; None in suites that have none.
     """
 
     env_id: str
@@ -146,6 +153,7 @@ class Episode:
     seconds: float
     agent_seconds: float
     data_set: str | None = None
+    metrics: Mapping[str, float] | None = None
 
     @property
     def key(self) -> EpisodeKey:
@@ -164,7 +172,7 @@ class Episode:
             CorruptData: a field is missing.
         """
         try:
-            row = {"data_set": None, **row}
+            row = {"data_set": None, "metrics": None, **row}
             return cls(**{name: row["return" if name == "episode_return" else name] for name in _EPISODE_FIELDS})
         except KeyError as error:
             raise CorruptData(f"an episode's row has no {error.args[0]!r}; its keys are {', '.join(row)}.") from error
@@ -277,6 +285,7 @@ class RunWriter:
             self._write_config()
             self._trajectories = stack.enter_context(open(folder / TRAJECTORIES, "ab", buffering=0))
             self._rows = stack.enter_context(open(folder / EPISODES, "ab", buffering=0))
+            self._synced = time.monotonic()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> RunWriter:
@@ -298,12 +307,14 @@ class RunWriter:
             OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
         """
         # In this order a kill can leave a trajectory without its episode, never the reverse.
-        end = append_row(self._trajectories, trajectory)
+        end = append_row(self._trajectories, trajectory, sync=False)
         try:
-            append_row(self._rows, episode.to_json())
+            append_row(self._rows, episode.to_json(), sync=False)
         except OSError:
             cut_back(self._trajectories, end)
             raise
+        if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
+            self._sync()
 
     def finish(self, summary: Mapping[str, Any], report: str, finished: str | None) -> None:
         """Write the numbers.
@@ -316,10 +327,16 @@ class RunWriter:
         Raises:
             OSError: something cannot be written.
         """
+        self._sync()
         write_atomic(self.folder / SUMMARY, _pretty(summary))
         write_atomic(self.folder / REPORT, report)
         self.config["finished"] = finished
         self._write_config()
+
+    def _sync(self) -> None:
+        for file in (self._trajectories, self._rows):
+            os.fsync(file.fileno())
+        self._synced = time.monotonic()
 
     def _take_over(self) -> None:
         new, old = self.config, read_config(self.folder)
@@ -346,7 +363,7 @@ class RunWriter:
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what says where and how fast the same things are done."""
     agent = dict(config.get("agent", {}))
-    agent["settings"] = _without(agent.get("settings", {}), _FREE_SETTINGS)
+    agent["settings"] = _without(agent.get("settings", {}), FREE_SETTINGS)
     return {
         **_without(config, _FREE_KEYS),
         "agent": agent,

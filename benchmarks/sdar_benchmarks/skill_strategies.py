@@ -1,6 +1,8 @@
 """Which strategy finds the skills that help? A simulation in which their worth is known.
 
-    python -m sdar_benchmarks.skill_strategies --output DIR [--seeds 20] [--steps 150]
+    python -m sdar_benchmarks.skill_strategies --output benchmarks/studies
+
+It takes six minutes of an idle core, twelve of a busy one.
 
 A suite has six kinds of task, six skills for each and six general ones. A skill adds its worth to the chance of
 success; what it is worth differs from kind to kind, and is mostly less than nothing where it does not belong. At each
@@ -8,11 +10,16 @@ step 16 groups of 8 episodes are played, as in SDAR's settings; in each group on
 others ask the strategy for one skill each. Rewards are 0 or 1. What was shown goes into a real ledger, and the
 strategies are the real retrievers: nothing here knows their formulas.
 
-All choices of a step are made before its rewards are known, so UCB shows the seven of a group the same. The scenarios
-tell what that costs if rewards are compared with the group's mean instead of its control, and what a discount does if
-worths wander (first-order autoregression with a time constant of 50 steps).
+Whoever plays reads the skill here, as in Skill-GRPO. Where only a teacher reads it, as in SDAR, rewards say nothing
+about skills, and there is nothing to learn from them.
 
-Written to DIR: `skill_strategies.json` with all curves, `skill_strategies.png` and `.svg`.
+All choices of a step are made before its rewards are known, so UCB shows the seven of a group the same. Compared with
+the group's mean, which is an eighth control and seven eighths skill, a skill's advantage is an eighth of its difference
+to the control, error included: nothing is lost, but an exploration constant that is meant for whole differences is
+eight times too large. The scenarios tell what that costs, and the constant divided by eight, that it is all. They also
+tell what a discount does if worths wander (first-order autoregression with a time constant of 50 steps).
+
+Written: `skill_strategies.json` with all curves, and `skill_strategies.svg`.
 """
 
 from __future__ import annotations
@@ -39,6 +46,8 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.storage import write_atomic
 from sdar_skills.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
 from sdar_skills.ledger import Ledger, showings_of_group
+from sdar_skills.library import Library
+from sdar_skills.retrievers import RandomRetriever
 from sdar_skills.skill import Retrieved, Retriever, Skill
 from sdar_skills.statistics import Statistics
 
@@ -50,6 +59,7 @@ _TASKS_PER_STEP = 16
 _GROUP = 8
 _CONTROLS = 1
 _MEMORY = 50  # steps: time constant of the drift
+_POINTS = 30  # of a curve in the figure
 
 # Mean and standard deviation of what a skill adds to the chance of success.
 _FITTING = (0.05, 0.10)
@@ -92,11 +102,11 @@ class World:
         self._rng = np.random.default_rng(seed)
         self._drifts = drifts
         types: list[str | None] = [kind for kind in _TYPES for _ in range(_SKILLS_PER_TYPE)] + [None] * _SKILLS_PER_TYPE
-        self.skills = tuple(
+        self.library = Library(
             Skill(f"skill-{number:02d}", "toy", kind, "A made-up skill.", f"Advice {number}.")
             for number, kind in enumerate(types)
         )
-        self._number = {skill: number for number, skill in enumerate(self.skills)}
+        self._number = {skill: number for number, skill in enumerate(self.library)}
         spreads = [
             [_GENERAL if kind is None else _FITTING if kind == context else _MISPLACED for context in _TYPES]
             for kind in types
@@ -120,16 +130,7 @@ class World:
 
     def best(self, task_type: str) -> Skill:
         """Return the skill that is worth most."""
-        return max(self.skills, key=lambda skill: self.chance(skill, task_type))
-
-
-@dataclass(frozen=True, slots=True)
-class _Random:
-    skills: Sequence[Skill]
-
-    def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
-        order = sorted(self.skills, key=lambda _: rng.random())
-        return tuple(Retrieved(skill, 0.0, "drawn at random") for skill in order[:k])
+        return max(self.library, key=lambda skill: self.chance(skill, task_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +142,16 @@ class _Oracle:
 
 
 STRATEGIES: Mapping[str, Callable[[World, Statistics], Retriever]] = {
-    "random": lambda world, _: _Random(world.skills),
-    "ucb, c = 1.0": lambda world, known: UcbRetriever(world.skills, statistics=known, c=1.0, refresh=False),
-    "ucb, c = 0.3": lambda world, known: UcbRetriever(world.skills, statistics=known, c=0.3, refresh=False),
-    "thompson": lambda world, known: ThompsonRetriever(world.skills, statistics=known, refresh=False),
-    "task type, then ucb, c = 0.3": lambda world, known: HybridRetriever(world.skills, statistics=known, refresh=False),
+    "random": lambda world, _: RandomRetriever(world.library),
+    "ucb, c = 1.0": lambda world, known: UcbRetriever(world.library, statistics=known, c=1.0, refresh=False),
+    "ucb, c = 0.3": lambda world, known: UcbRetriever(world.library, statistics=known, c=0.3, refresh=False),
+    "thompson": lambda world, known: ThompsonRetriever(world.library, statistics=known, refresh=False),
+    "task type, then ucb, c = 0.3": lambda world, known: HybridRetriever(
+        world.library, statistics=known, refresh=False
+    ),
+    "task type, then ucb, c = 0.3 / 8": lambda world, known: HybridRetriever(
+        world.library, statistics=known, c=0.3 / _GROUP, refresh=False
+    ),
     "oracle": lambda world, _: _Oracle(world),
 }
 
@@ -231,15 +237,15 @@ def summarize(curves: Sequence[Curve]) -> dict[str, Any]:
 def _interval(values: NDArray[np.float64]) -> dict[str, Any]:
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
     half = 1.96 * spread / math.sqrt(len(values))
-    return {"mean": values.mean(axis=0).tolist(), "half_width": half.tolist()}
+    return {"mean": values.mean(axis=0).round(4).tolist(), "half_width": half.round(4).tolist()}
 
 
-def plot(record: Mapping[str, Any], folder: Path) -> list[Path]:
+def plot(record: Mapping[str, Any], folder: Path) -> Path:
     """Draw the regret of all strategies, one panel per scenario.
 
     Args:
         record: what `main` writes as JSON.
-        folder: where `skill_strategies.png` and `.svg` go.
+        folder: where `skill_strategies.svg` goes.
 
     Raises:
         InvalidOption: matplotlib is not installed.
@@ -260,19 +266,19 @@ def plot(record: Mapping[str, Any], folder: Path) -> list[Path]:
             for number, (name, summary) in enumerate(scenario["strategies"].items()):
                 mean = np.array(summary["regret"]["mean"])
                 half = np.array(summary["regret"]["half_width"])
-                at = np.arange(1, len(mean) + 1)
+                at = np.arange(0, len(mean), max(1, len(mean) // _POINTS))
                 label = f"{name} ({summary['captured']['mean']:.2f})"
-                panel.plot(at, mean, color=f"C{number}", linewidth=1.4, label=label)
-                panel.fill_between(at, mean - half, mean + half, color=f"C{number}", alpha=0.2, linewidth=0)
+                panel.plot(at + 1, mean[at], color=f"C{number}", linewidth=1.4, label=label)
+                low, high = (mean - half)[at], (mean + half)[at]
+                panel.fill_between(at + 1, low, high, color=f"C{number}", alpha=0.2, linewidth=0)
             panel.set_title(title, fontsize=10)
             panel.legend(fontsize=7, title="strategy (share of uplift captured)", title_fontsize=7, frameon=False)
             panel.spines[["top", "right"]].set_visible(False)
             panel.set_xlabel("training step")
             panel.set_ylabel("summed regret per episode")
-        paths = [folder / f"skill_strategies.{ending}" for ending in ("png", "svg")]
-        for path in paths:
-            figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
+        path = folder / "skill_strategies.svg"
+        figure.savefig(path, metadata={"Date": None})
+    return path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -305,9 +311,8 @@ def main(argv: list[str] | None = None) -> int:
                 summaries[strategy] = summarize(curves)
             record["scenarios"][title] = {"settings": asdict(scenario), "strategies": summaries}
     _print(record)
-    write_atomic(arguments.output / "skill_strategies.json", json.dumps(record, indent=1) + "\n")
-    for path in plot(record, arguments.output):
-        stderr.print(f"wrote {path}", markup=False, highlight=False)
+    write_atomic(arguments.output / "skill_strategies.json", json.dumps(record) + "\n")
+    stderr.print(f"wrote {plot(record, arguments.output)}", markup=False, highlight=False)
     return 0
 
 

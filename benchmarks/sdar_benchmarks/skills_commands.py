@@ -17,11 +17,14 @@ from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
 from sdar_envs.core import text_env
 from sdar_envs.errors import UnknownName, did_you_mean
 from sdar_envs.registry import count_tasks
-from sdar_skills import Library, make_retriever, save_skill
+from sdar_envs.search_qa.engines.encoder import sentence_encoder
+from sdar_skills import Library, Retriever, make_retriever, retriever_names, save_skill
 from sdar_skills.coverage import Coverage, measure_coverage
 from sdar_skills.formats import FORMATS
+from sdar_skills.ledger import Ledger
 from sdar_skills.retrievers import search_skills
 from sdar_skills.skill_file import GENERAL, format_skill
+from sdar_skills.statistics import Statistics
 
 __all__ = ["ACTIONS"]
 
@@ -65,7 +68,7 @@ def _check(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
             f"{did_you_mean(args.suite, _ENVIRONMENTS)}"
         )
     library = _library(args)
-    retrievers = {name: make_retriever(name, library) for name in args.strategy or ("task_type", "keyword", "bm25")}
+    retrievers = _retrievers(args, library)
     env_id = _ENVIRONMENTS[args.suite]
     split = env_kwargs.get("split", env_class(env_id).evaluation_split)
     source = text_env(make_env(env_id, {**env_kwargs, "split": split})).source
@@ -88,8 +91,11 @@ def _import(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
 
 
 def _export(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
-    skills = _library(args).select(args.suite)
-    for line in FORMATS[args.format].write(skills, Path(args.target)):
+    library = _library(args)
+    skills = library.select(args.suite)
+    report = FORMATS[args.format].write(skills, Path(args.target))
+    others = library.select(args.suite, {"shadow", "retired"})
+    for line in (*report, *(f"left out: {skill.id}, which is {skill.status}" for skill in others)):
         print(line, file=sys.stderr)
     print(f"wrote {len(skills)} skills to {args.target}")
     return 0
@@ -129,6 +135,19 @@ def _library(args: argparse.Namespace) -> Library:
     return Library.load(*args.library, builtin=not args.no_builtin)
 
 
+def _retrievers(args: argparse.Namespace, library: Library) -> dict[str, Retriever]:
+    """Make the strategies that were asked for, or all that can be made."""
+    with Ledger(None) if args.ledger is None else Ledger(args.ledger, create=False) as ledger:
+        learners: dict[str, Any] = {"statistics": Statistics(ledger), "refresh": False}
+    settings = dict.fromkeys(("ucb", "thompson", "hybrid"), learners)
+    if args.encoder is not None:
+        settings["embedding"] = {"encoder": sentence_encoder(args.encoder)}
+    # `home` is for small rooms, which no panel of this command has.
+    left_out = {"home"} if args.encoder is not None else {"home", "embedding"}
+    names = args.strategy or [name for name in retriever_names() if name not in left_out]
+    return {name: make_retriever(name, library, **settings.get(name, {})) for name in names}
+
+
 def _print_tasks(coverage: Coverage) -> None:
     for entry in coverage.tasks:
         print(f"{entry.task.id}  {entry.task.task_type}  {entry.task.instruction}")
@@ -136,7 +155,11 @@ def _print_tasks(coverage: Coverage) -> None:
             given = "refused: no skill for this type" if found is None else ", ".join(r.skill.name for r in found)
             print(
                 textwrap.fill(
-                    f"{name:<10} {given or 'nothing'}", WIDTH, initial_indent="  ", subsequent_indent=" " * 13
+                    f"{name:<10} {given or 'nothing'}",
+                    WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent=" " * 13,
+                    break_on_hyphens=False,
                 )
             )
     print()

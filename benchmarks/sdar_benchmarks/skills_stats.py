@@ -24,7 +24,8 @@ class Row(NamedTuple):
         suite, task_type: where.
         showings: how often.
         mean_reward, mean_advantage: over them.
-        half_width: of the 95 % interval of the mean advantage (normal); None for one showing.
+        half_width: of the 95 % interval of the mean advantage (normal, for showings that do not depend on each other:
+            too narrow where groups share a control); None for one showing.
         mean_gap: of the showings that have one, in nats per token; None if none has.
         last_step: training step of the latest.
     """

@@ -17,7 +17,7 @@ from sdar_benchmarks.runs import FORMAT, Episode
 from sdar_benchmarks.statistics import bootstrap_intervals, pass_at_k, success_interval
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["Macro", "RunSummary", "SuiteSummary", "Summary", "summarize", "summarize_run"]
+__all__ = ["Macro", "RunSummary", "SuiteSummary", "Summary", "summarize", "summarize_run", "summarize_suite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Summary:
         cost: likewise, in the unit of the prices.
         mean_seconds: time for an episode.
         mean_agent_seconds: the part of it that the agent took.
+        mean_metrics: the means of the environment's further scores by name; empty unless all episodes have them.
     """
 
     episodes: int
@@ -66,6 +67,7 @@ class Summary:
     cost: float | None
     mean_seconds: float
     mean_agent_seconds: float
+    mean_metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def summarize(episodes: Iterable[Episode]) -> Summary:
         cost=_total([row.cost for row in rows]),
         mean_seconds=sum(row.seconds for row in rows) / len(rows),
         mean_agent_seconds=sum(row.agent_seconds for row in rows) / len(rows),
+        mean_metrics=_mean_metrics(rows),
     )
 
 
@@ -177,7 +180,7 @@ def summarize_run(
     for suite in suites:
         here = [row for row in rows if (row.env_id, row.split) == (suite["env_id"], suite["split"])]
         if here:
-            parts.append(_summarize_suite(suite["env_id"], suite["split"], here))
+            parts.append(summarize_suite(suite["env_id"], suite["split"], here))
     return RunSummary(
         agent=agent,
         suites=tuple(parts),
@@ -188,7 +191,12 @@ def summarize_run(
     )
 
 
-def _summarize_suite(env_id: str, split: str, rows: Sequence[Episode]) -> SuiteSummary:
+def summarize_suite(env_id: str, split: str, rows: Sequence[Episode]) -> SuiteSummary:
+    """Put the final episodes of one suite in numbers.
+
+    Raises:
+        InvalidOption: there is no episode.
+    """
     task_types = _grouped(rows, lambda row: row.task_type)
     data_sets = _grouped([row for row in rows if row.data_set], lambda row: row.data_set or "")
     return SuiteSummary(
@@ -232,6 +240,16 @@ def _pass_at_k(rows: Sequence[Episode], names: Sequence[str]) -> dict[str, tuple
         str(k): (float(mean), float(low), float(high))
         for k, (mean, (low, high)) in enumerate(zip(means, intervals, strict=True), 1)
     }
+
+
+def _mean_metrics(rows: Sequence[Episode]) -> dict[str, float]:
+    # An episode that broke off at its beginning has reached nothing.
+    scores = [row.metrics if row.status == "ok" else row.metrics or {} for row in rows]
+    known = [score for score in scores if score is not None]
+    if len(known) < len(rows):
+        return {}
+    names = dict.fromkeys(name for score in known for name in score)
+    return {name: sum(score.get(name, 0.0) for score in known) / len(rows) for name in names}
 
 
 def _total(counts: Sequence[Any]) -> Any:

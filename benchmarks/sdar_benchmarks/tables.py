@@ -9,7 +9,7 @@ from typing import Any
 from sdar_agents import default_agent
 from sdar_benchmarks.summary import RunSummary, SuiteSummary, Summary
 
-__all__ = ["TextTable", "overview", "report_markdown", "suite_tables", "suite_title"]
+__all__ = ["TextTable", "overview", "report_markdown", "suite_means", "suite_tables", "suite_title"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,33 @@ def suite_title(config: Mapping[str, Any], suite: SuiteSummary) -> str:
 
 
 def suite_tables(suite: SuiteSummary) -> list[TextTable]:
-    """Return a table by task type and, if there are some, one by data set; each ends in a row for all."""
-    groups = [("task type", suite.task_types), ("data set", suite.data_sets)]
-    return [_table(first, {**summaries, "all": suite.total}) for first, summaries in groups if summaries]
+    """Return a table by task type and, if there are several, one by data set; each ends in a row for all."""
+    tables = [_table("task type", {**suite.task_types, "all": suite.total})]
+    if len(suite.data_sets) > 1:
+        tables.append(_table("data set", {**suite.data_sets, "all": suite.total}))
+    return tables
+
+
+def suite_means(suite: SuiteSummary) -> list[str]:
+    """Return the means over groups, one line each: over episodes, over task types and data sets, over seeds."""
+    total = suite.total
+    lines = [
+        f"score {total.mean_score:.3f} ({_span(total.score_interval)}), return {total.mean_return:.3f} "
+        f"({_span(total.return_interval)})",
+        f"mean over task types: success {suite.macro.success_rate:.1%}, score {suite.macro.mean_score:.3f}",
+    ]
+    if suite.data_set_macro and len(suite.data_sets) > 1:
+        macro = suite.data_set_macro
+        lines.append(f"mean over data sets: success {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
+    if total.mean_metrics:
+        lines.append(", ".join(f"{name} {mean:.3f}" for name, mean in total.mean_metrics.items()))
+    if total.pass_at_k:
+        chances = (
+            f"@{k} {100 * mean:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+            for k, (mean, low, high) in total.pass_at_k.items()
+        )
+        lines.append(f"pass{', pass'.join(chances)}")
+    return lines
 
 
 def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
@@ -48,7 +72,7 @@ def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
     Args:
         summaries: name and numbers of each run.
     """
-    rows = {f"{name}, {suite.env_id}": suite.total for name, run in summaries for suite in run.suites}
+    rows = {f"{name}, {suite.env_id} {suite.split}": suite.total for name, run in summaries for suite in run.suites}
     return _table("agent, suite", rows)
 
 
@@ -104,21 +128,7 @@ def _table(first: str, summaries: Mapping[str, Summary]) -> TextTable:
 
 
 def _details(suite: SuiteSummary) -> str:
-    total = suite.total
-    lines = [
-        f"score {total.mean_score:.3f} ({_span(total.score_interval)}), return {total.mean_return:.3f} "
-        f"({_span(total.return_interval)})",
-        f"mean over task types: success {suite.macro.success_rate:.1%}, score {suite.macro.mean_score:.3f}",
-    ]
-    if suite.data_set_macro:
-        macro = suite.data_set_macro
-        lines.append(f"mean over data sets: success {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
-    if total.pass_at_k:
-        chances = (
-            f"@{k} {100 * mean:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
-            for k, (mean, low, high) in total.pass_at_k.items()
-        )
-        lines.append(f"pass{', pass'.join(chances)}")
+    total, lines = suite.total, suite_means(suite)
     lines.append("ends: " + ", ".join(f"{reason} {count}" for reason, count in total.stop_reasons.items()))
     lines.append(f"seconds an episode: {total.mean_seconds:.3g}, of which the agent's {total.mean_agent_seconds:.3g}")
     if total.prompt_tokens is not None and total.completion_tokens is not None:

@@ -1,8 +1,8 @@
-"""How fast and how large the environments, the skill library and the trainer are: `sdar bench`.
+"""How fast and how large the environments, the skill library, generation and the trainer are: `sdar bench`.
 
 Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`throughput_suite`);
 what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`); the
-skill library and the trainer have such a part alone.
+skill library, generation and the trainer have such a part alone.
 A record of the numbers can be kept, and a later run set against it.
 """
 
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from sdar_benchmarks import (
     throughput_alfworld,
+    throughput_generation,
     throughput_search_qa,
     throughput_skills,
     throughput_suite,
@@ -40,12 +41,13 @@ SPECIFIC: Mapping[str, Callable[[Figures, Callable[[str], None]], None]] = {
     "sdar/WebShop-v0": throughput_webshop.measure,
     "sdar/SearchQA-v0": throughput_search_qa.measure,
     "skills": throughput_skills.measure,
+    "generation": throughput_generation.measure,
     "trainer": throughput_trainer.measure,
 }
-"""By environment, for the skill library and the trainer: adds what only it has, and says what it is doing."""
+"""By environment, for the skill library, generation and the trainer: adds what only it has, and says what it is doing."""
 
 PARTS: tuple[str, ...] = tuple(dict.fromkeys([*ENV_IDS, *SPECIFIC]))
-"""All that can be measured: the environments, the skill library and the trainer."""
+"""All that can be measured: the environments, the skill library, generation, the trainer."""
 
 
 def bench(
@@ -87,6 +89,9 @@ def bench(
         console.print(_table(env_id, figures, before if baseline is not None else None))
         if env_id == "sdar/ALFWorld-v0" and not any(figure.unit == "x" for figure in figures):
             hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
+            stderr.print(hint, markup=False, soft_wrap=True)
+        if env_id == "generation" and not throughput_generation.is_measurable():
+            hint = "torch is not installed here, so generation is not measured: pip install 'sdar-envs[train]'."
             stderr.print(hint, markup=False, soft_wrap=True)
     if output is not None:
         write_atomic(output, json.dumps(_record(measured, command), indent=1) + "\n")

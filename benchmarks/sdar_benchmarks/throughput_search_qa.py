@@ -1,7 +1,7 @@
 """Search-QA's part of `sdar_benchmarks.throughput`: its search engines, and asking one by HTTP.
 
-`measure` takes a corpus of the size of the embedded one: 25,000 short passages made from a few sentence patterns, so
-that many share their words. Queries are questions about them, none asked twice. Times are CPU seconds.
+`measure` takes the embedded corpus. Queries are the questions of the test split and what the oracle searches for; none
+is asked twice. Times are CPU seconds.
 
     python -m sdar_benchmarks.throughput_search_qa [--passages 1000000] [--engines bm25 tantivy] [--folder DIR]
 
@@ -29,106 +29,72 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import sdar_envs
+from sdar_agents import make_agent
 from sdar_benchmarks import throughput_http
+from sdar_benchmarks.arguments import make_env
 from sdar_benchmarks.figures import Figures, peak_megabytes
-from sdar_envs.rng import Rng
-from sdar_envs.search_qa.index import bm25_over, build_index, open_index
+from sdar_envs.search_qa.embedded import embedded_retriever
+from sdar_envs.search_qa.index import build_index, open_index
 from sdar_envs.search_qa.retrieval import Passage, Retriever
 from sdar_envs.storage import write_atomic
 
-__all__ = ["large_passages", "large_queries", "main", "measure", "small_passages", "small_queries"]
+__all__ = ["large_passages", "large_queries", "main", "measure"]
 
+_SEARCH_QA = "sdar/SearchQA-v0"
 _K = 3
-_SMALL = 25_000
 _BATCH = 256
 _WARM_UP = 100
 _SINGLE = 1_000
 _BATCHES = 2
+_EPISODES = 1_000
 _LARGE_SINGLE = 200
 _WIKI_18 = 21_015_324
 _LARGE_ENGINES = ("bm25", "bm25s", "tantivy")
 
 
-# -- a corpus like the embedded one -------------------------------------------------------------
-
-_RELATIONS = {
-    "airport": ("elevation", "city", "country", "time zone"),
-    "city": ("population", "country", "region", "founding year"),
-    "country": ("capital", "currency", "anthem", "highest point"),
-    "element": ("symbol", "atomic number", "discoverer", "melting point"),
-    "river": ("length", "mouth", "source", "country"),
-}
-_PATTERNS = (
-    "The {relation} of the {kind} {name} is {value}, according to the records kept for the whole region of {place}.",
-    "{name} is a {kind} in {place}; its {relation} is given as {value} in most of the tables that list such places.",
-    "Among the facts known about {name}, a {kind} of {place}, is its {relation}: {value}. Other sources agree with it.",
-    "For the {kind} named {name}, in {place}, the {relation} is {value}, and the national statistics say the same.",
-)
-_QUESTIONS = (
-    "what is the {relation} of the {kind} {name}",
-    "{name} {relation}",
-    "{relation} of the country in which the {kind} {name} lies",
-    "which {kind} of {place} has the {relation} {value}",
-)
-_SYLLABLES = ("ka", "lo", "mi", "ran", "der", "ves", "tor", "un", "ba", "shi", "el", "no", "pra", "gul", "tes", "mar")
-
-
-def _facts(count: int) -> Iterator[dict[str, str]]:
-    rng = Rng("search-qa/benchmark/small")
-    places = [_name(rng) for _ in range(200)]
-    kinds = tuple(_RELATIONS)
-    while count > 0:
-        kind, name = rng.choice(kinds), _name(rng)
-        for relation in _RELATIONS[kind][:count]:
-            value = _name(rng) if rng.per_cent(50) else str(rng.between(1, 9_000))
-            yield {"kind": kind, "name": name, "relation": relation, "value": value, "place": rng.choice(places)}
-        count -= len(_RELATIONS[kind])
-
-
-def _name(rng: Rng) -> str:
-    words = ("".join(rng.choice(_SYLLABLES) for _ in range(rng.between(2, 3))) for _ in range(rng.between(1, 2)))
-    return " ".join(words).title()
-
-
-def small_passages(count: int = _SMALL) -> list[Passage]:
-    """Return passages of about 25 words, four about each name."""
-    rng = Rng("search-qa/benchmark/patterns")
-    return [
-        Passage(str(i), f'"{fact["relation"].capitalize()} of {fact["name"]}"\n{rng.choice(_PATTERNS).format(**fact)}')
-        for i, fact in enumerate(_facts(count))
-    ]
-
-
-def small_queries(count: int, passages: int = _SMALL) -> list[str]:
-    """Return different questions about the first so many `small_passages`."""
-    rng = Rng("search-qa/benchmark/questions")
-    facts = list(_facts(passages))
-    queries: dict[str, None] = {}
-    while len(queries) < count:
-        queries.setdefault(rng.choice(_QUESTIONS).format(**rng.choice(facts)))
-    return list(queries)
+# -- the embedded corpus ------------------------------------------------------------------------
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
     """Add what is Search-QA's own; takes about twenty seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        progress(f"{_SMALL:,} passages")
-        first = _in_new_process("small", cache=folder)
-        later = _in_new_process("small", cache=folder)
-    of = f"bm25, {_SMALL:,} short passages"
-    figures.add(f"index built and kept, {of}", first["open"], "CPU s")
-    figures.add(f"kept index opened, {of}", later["open"] * 1e3, "CPU ms")
-    figures.add(f"single search, top {_K}, {of}", later["single"] * 1e3, "CPU ms")
-    figures.add(f"search in batches of {_BATCH}, top {_K}, {of}", later["batched"] * 1e3, "CPU ms")
+        progress("the embedded corpus")
+        first = _in_new_process("embedded", cache=folder)
+        later = _in_new_process("embedded", cache=folder)
+    figures.add("embedded corpus read, index built and kept", first["open"], "CPU s")
+    figures.add("embedded corpus read, kept index opened", later["open"] * 1e3, "CPU ms")
+    figures.add("whole episodes of the agent oracle, each question new", later["oracle"], "episodes/CPU s")
+    figures.add(f"single search, top {_K}", later["single"] * 1e3, "CPU ms")
+    figures.add(f"search in batches of {_BATCH}, top {_K}", later["batched"] * 1e3, "CPU ms")
     throughput_http.measure(figures, progress)
 
 
-def _measure_small() -> dict[str, float]:
-    passages = small_passages()
+def _measure_embedded() -> dict[str, float]:
     started = time.process_time()
-    retriever = bm25_over(passages, "benchmark")
+    retriever = embedded_retriever()
     opened = time.process_time() - started
-    return {"open": opened, **_search_seconds(retriever, small_queries(_WARM_UP + _SINGLE + _BATCHES * _BATCH))}
+    oracle = _oracle_episodes()
+    tasks = sdar_envs.tasks(_SEARCH_QA, split="test")
+    queries = dict.fromkeys(query for task in tasks for query in (task.instruction, *task.data["queries"]))
+    searched = _search_seconds(retriever, list(queries)[: _WARM_UP + _SINGLE + _BATCHES * _BATCH])
+    return {"open": opened, "oracle": oracle, **searched}
+
+
+def _oracle_episodes() -> float:
+    """Return the episodes per CPU second of the oracle, the agent's time included."""
+    env = make_env(_SEARCH_QA, {"split": "train"})
+    ids = [task.id for task in sdar_envs.tasks(_SEARCH_QA, split="train", limit=_EPISODES)]
+    agent = make_agent("oracle")
+    started = time.process_time()
+    for task_id in ids:
+        observation, info = env.reset(options={"task_id": task_id})
+        agent.reset(env, observation, info, 0)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            observation, _, terminated, truncated, info = env.step(agent.act(observation, info))
+        assert info["won"]
+    return len(ids) / (time.process_time() - started)
 
 
 def _search_seconds(retriever: Retriever, queries: Sequence[str]) -> dict[str, float]:
@@ -264,7 +230,7 @@ def _measure_search(path: str, queries: str) -> dict[str, float]:
 # -- processes and tables -----------------------------------------------------------------------
 
 _MEASURES: dict[str, Callable[..., dict[str, float]]] = {
-    "small": _measure_small,
+    "embedded": _measure_embedded,
     "build": _measure_build,
     "search": _measure_search,
 }

@@ -18,8 +18,9 @@ from pathlib import Path
 from sdar_benchmarks.figures import Figures, median_seconds, seconds
 from sdar_envs import Task
 from sdar_skills.bandits import ThompsonRetriever, UcbRetriever
-from sdar_skills.ledger import Ledger, Showing, arm_of
-from sdar_skills.skill import Skill
+from sdar_skills.ledger import Ledger, Showing
+from sdar_skills.library import Library
+from sdar_skills.skill import Skill, arm_of
 from sdar_skills.statistics import Statistics
 
 __all__ = ["measure"]
@@ -66,9 +67,10 @@ def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) 
                 statistics.context("toy", task.task_type)
                 add(f"all statistics anew, discount {gamma}", time.process_time() - started, "CPU s")
             progress("choosing")
+            library = Library(skills)
             for name, retriever in (
-                ("UCB", UcbRetriever(skills, statistics=statistics)),
-                ("Thompson", ThompsonRetriever(skills, statistics=statistics)),
+                ("UCB", UcbRetriever(library, statistics=statistics)),
+                ("Thompson", ThompsonRetriever(library, statistics=statistics)),
             ):
                 spent = median_seconds(lambda chosen=retriever: chosen.retrieve(task, 3, None, rng), _CHOICES)  # type: ignore[misc]
                 add(f"{name} choice among {_SKILLS} skills", spent * 1e6, "CPU us")

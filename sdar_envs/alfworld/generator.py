@@ -6,7 +6,7 @@ and oddities (a pan on two burners at once, a cabinet without a door) occur abou
 official games; the plans themselves are our own. 27 plans of each kind of room are for `train` and
 `valid_seen`, three for `valid_unseen` alone.
 
-With `rooms="small"` a room has five to nine pieces of furniture and few things in it, and stands in a home. A home has
+With `rooms="small"` a room has four to eight pieces of furniture and few things in it, and stands in a home. A home has
 its habits: most things of a kind are kept in one kind of furniture, which differs from home to home (`room_habits`).
 Split `train` shows a new home in nearly every game; `home` and `valid_seen` play in one home that no other game is in,
 and `valid_unseen` in new ones.

@@ -832,7 +832,20 @@ SMALL_ROOMS: Mapping[RoomName, Room] = MappingProxyType(
             },
             scenery={},
             objects=dict.fromkeys(
-                ("Apple", "Bread", "Cup", "Egg", "Fork", "Knife", "Lettuce", "Mug", "Plate", "Potato", "Spoon", "Tomato"),
+                (
+                    "Apple",
+                    "Bread",
+                    "Cup",
+                    "Egg",
+                    "Fork",
+                    "Knife",
+                    "Lettuce",
+                    "Mug",
+                    "Plate",
+                    "Potato",
+                    "Spoon",
+                    "Tomato",
+                ),
                 30,
             ),
             doubles=0,
@@ -863,7 +876,8 @@ SMALL_ROOMS: Mapping[RoomName, Room] = MappingProxyType(
             },
             scenery={},
             objects=dict.fromkeys(
-                ("AlarmClock", "Book", "CD", "CellPhone", "CreditCard", "KeyChain", "Laptop", "Mug", "Pen", "Pencil"), 35
+                ("AlarmClock", "Book", "CD", "CellPhone", "CreditCard", "KeyChain", "Laptop", "Mug", "Pen", "Pencil"),
+                35,
             ),
             doubles=0,
         ),

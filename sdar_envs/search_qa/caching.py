@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
@@ -58,6 +59,10 @@ class CachingRetriever:
         self._kept: OrderedDict[tuple[str, str], tuple[int, tuple[Hit, ...]]] = OrderedDict()
         self._lock = Lock()
         self._hits = self._misses = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy begins with nothing kept.
+        return CachingRetriever, (self._retriever, self._max_queries)
 
     @property
     def fingerprint(self) -> str:

@@ -118,7 +118,7 @@ class HttpRetriever:
 
     @property
     def fingerprint(self) -> str:
-        """The addresses, and what the servers say at `/health` about their engine and corpus, if they do."""
+        """What the servers say at `/health` about their engine and corpus, wherever they run; else their addresses."""
         return self._fingerprint
 
     @property
@@ -243,7 +243,7 @@ class HttpRetriever:
             if len(set(values)) > 1:
                 said = ", ".join(f"{server.url}: {value}" for server, value in zip(self._servers, values, strict=True))
                 raise RetrievalFailed(f"the servers differ in {what} ({said}): give addresses of equal servers.")
-        return dialects[0], " ".join([server.url for server in self._servers] + [engines[0]] * bool(engines[0]))
+        return dialects[0], engines[0] or " ".join(server.url for server in self._servers)
 
     def _engine(self, server: Transport) -> str:
         """Return what a server says about engine and corpus at /health; nothing if it says nothing.

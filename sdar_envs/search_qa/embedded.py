@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from sdar_envs.errors import CorruptData
@@ -37,8 +38,9 @@ def passages() -> Iterator[Passage]:
         yield Passage(row["id"], row["contents"])
 
 
+@lru_cache(maxsize=1)
 def embedded_retriever() -> Retriever:
-    """Return the search engine over the corpus; its index is made once and kept in the cache."""
+    """Return the search engine over the corpus, one for the process; its index is made once and kept in the cache."""
     return bm25_over(tuple(passages()), FINGERPRINT)
 
 

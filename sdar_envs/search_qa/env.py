@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa.episode import BEHAVIOURS, METRICS, Behaviour, Episode, Finding, Metric, State
 from sdar_envs.search_qa.questions import Question
+from sdar_envs.search_qa.reference import STYLE as REFERENCE_STYLE
 from sdar_envs.search_qa.retrieval import Retriever
 from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
 from sdar_envs.search_qa.tool import ON_ERROR, OnError, SearchTool, open_tool
@@ -47,7 +51,8 @@ class SearchQAEnv(TextEnv[State]):
     `raise`. With `reveal_answers`, `golden_answers`.
 
     **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent, `search-r1` the information
-    blocks and the last turn of Search-R1. `fixed`, the default, departs from the former in this:
+    blocks and the last turn of Search-R1; `prompt_style` says how each wants completions to be read. `fixed`, the
+    default, departs from the former in this:
 
     | the reference (`sdar`) | `fixed` |
     |---|---|
@@ -72,14 +77,15 @@ class SearchQAEnv(TextEnv[State]):
         data_sets: of official data, only these; None for all.
         question_type: the kind of questions of data sets that are not known here and name none.
         retriever: `embedded`, the folder of an index (`sdar index build`), the address of a retrieval server or a list
-            of addresses, or an object (see `sdar_envs.search_qa.retrieval`). None is `embedded` for embedded data, and
-            refused for official data.
+            of addresses, or an object (see `sdar_envs.search_qa.retrieval`), with which the environment's spec is no
+            JSON. None is `embedded` for embedded data, and refused for official data. Environments of a process that
+            search in the same place share what was found.
         topk: passages for a search.
         compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
         reward: `em`, `f1`, `sub_em` or `em_format`.
         on_error: what a failed search does. `raise`: `step` raises `RetrievalFailed`, and the episode stays as it was,
-            so the step can be tried again. `observe`: the model reads of the failure. `truncate`: the episode is
-            truncated.
+            so the step can be tried again. `observe`: the model reads of the failure, as in the reference. `truncate`:
+            the episode is truncated.
         search_seconds: how long one search by a server may take, retries included; with `compat="sdar"`, how long
             each of ten attempts may take.
         reveal_answers: give the golden answers in `info`.
@@ -121,7 +127,7 @@ class SearchQAEnv(TextEnv[State]):
                 )
         if not is_integer(topk) or topk < 1:
             raise InvalidOption(f"topk is {topk!r}; wanted an integer of at least 1.")
-        if isinstance(search_seconds, (bool, str)) or not 0 < search_seconds < math.inf:
+        if not _is_seconds(search_seconds):
             raise InvalidOption(f"search_seconds is {search_seconds!r}; wanted a positive number.")
         self._arguments = {
             "data": data,
@@ -153,8 +159,11 @@ class SearchQAEnv(TextEnv[State]):
         self._metric: Metric = reward
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
+        where = _where(retriever, data)
+        # All but the embedded facts may be on a server or a disk; what somebody's own retriever does is not known.
+        self.blocks_on_io = where != "embedded"
         self._tool = open_tool(
-            _where(retriever, data),
+            where,
             self.topk,
             float(search_seconds),
             as_reference=compat == "sdar",
@@ -167,10 +176,22 @@ class SearchQAEnv(TextEnv[State]):
         # The corpus is shared and mapped from files: a copy finds it again and takes over the episode.
         return rebuilt, (type(self), self._arguments, self._position())
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A retriever is shared, also one that could not be copied.
+        memo[id(self._arguments["retriever"])] = self._arguments["retriever"]
+        make, arguments = self.__reduce__()
+        made: Self = make(*copy.deepcopy(arguments, memo))
+        return made
+
     @property
     def question(self) -> Question:
         """The question being answered, its golden answers included."""
         return question_of(self.task)
+
+    @property
+    def prompt_style(self) -> PromptStyle:
+        """How completions are read: under `sdar` as the reference does, which takes what is not well-formed."""
+        return REFERENCE_STYLE if self.compat == "sdar" else STYLES["search_qa"]
 
     @classmethod
     def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
@@ -243,7 +264,7 @@ class SearchQAEnv(TextEnv[State]):
         self._prepared = None
 
     def _variant(self) -> str:
-        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}"
+        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}, {self._tool.fingerprint}"
 
     def _env_id(self) -> str:
         return _ID
@@ -283,9 +304,13 @@ def _tasks(
     return embedded_tasks(_ID)
 
 
-def _where(retriever: str | Sequence[str] | Retriever | None, data: str) -> str | tuple[str, ...] | Retriever:
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+
+
+def _where(retriever: str | Sequence[str] | Retriever | None, data: str) -> str | Sequence[str] | Retriever:
     if retriever is not None:
-        return tuple(retriever) if isinstance(retriever, Sequence) and not isinstance(retriever, str) else retriever
+        return retriever
     if data == "official":
         raise InvalidOption(
             "official questions need a corpus to search: pass retriever= with the address of a retrieval server, the "

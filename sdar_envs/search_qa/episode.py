@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from sdar_envs.search_qa.blocks import BLOCKS, sdar_block
+from sdar_envs.search_qa.blocks import BLOCKS, neutral, sdar_block
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import tagged
 from sdar_envs.search_qa.retrieval import Hit
@@ -129,7 +129,8 @@ class Episode:
         if finding is None:
             return Reply("", True)  # the last turn of Search-R1
         if finding.failure:
-            block = f"<information>\nThe search failed: {finding.failure}\n</information>"
+            # It may quote what a server said.
+            block = f"<information>\nThe search failed: {neutral(finding.failure)}\n</information>"
         else:
             block = BLOCKS[self.behaviour](finding.hits)
         return Reply(self._with_turns(block), True)

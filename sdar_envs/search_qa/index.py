@@ -139,7 +139,7 @@ def build_index(
             "engine": engine,
             "corpus": corpus.sha256,
             "facts": facts,
-            "files": {str(file.relative_to(folder)): _description(file) for file in files},
+            "files": {file.relative_to(folder).as_posix(): _description(file) for file in files},
         }
         (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         for file in (*files, folder / "index.json"):

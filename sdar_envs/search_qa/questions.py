@@ -69,6 +69,21 @@ _NAMES_OF_TYPES = MappingProxyType(
     }
 )
 
+# What is read of a Parquet file: some data sets carry passages along, gigabytes of them.
+_COLUMNS = (
+    "id",
+    "question",
+    "golden_answers",
+    "data_source",
+    "question_type",
+    "env_kwargs",
+    "reward_model",
+    "extra_info.index",
+    "metadata.type",
+    "metadata.supporting",
+    "metadata.queries",
+)
+
 # Two things and a choice: "which is older, A or B?", "are A and B both ...?", "do A and B have the same ...?"
 _CHOICE = re.compile(r"\b(?:which|who|what|whose|is|are|was|were|did|does|do|between)\b.*\bor\b", re.IGNORECASE)
 _BOTH = re.compile(
@@ -213,7 +228,10 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+            columns = file.schema_arrow.names
+            if not {"question", "env_kwargs"} & set(columns):
+                raise CorruptData(f"{path} has the columns {', '.join(columns)}; wanted 'question' or 'env_kwargs'.")
+            for batch in file.iter_batches(columns=_COLUMNS):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise CorruptData(f"{path} cannot be read as Parquet ({error}).") from error
@@ -246,14 +264,17 @@ def from_row(row: Any, data_set: str, number: int, default_type: str | None = No
     metadata = row.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     kind = question_type(text, name, row.get("question_type") or metadata.get("type"))
+    supporting, queries = _texts(metadata, "supporting"), _texts(metadata, "queries")
+    if queries and len(queries) != len(supporting):
+        raise ValueError(f"metadata has {len(queries)} queries for {len(supporting)} supporting; wanted one for each")
     return Question(
         id=_id(row, number),
         text=text,
         answers=answers,
         data_set=name,
         type=default_type if kind == UNCLASSIFIED and default_type is not None else kind,
-        supporting=_texts(metadata, "supporting"),
-        queries=_texts(metadata, "queries"),
+        supporting=supporting,
+        queries=queries,
     )
 
 

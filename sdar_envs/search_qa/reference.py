@@ -16,7 +16,7 @@ import uuid
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sdar_envs.prompt import STYLES, ParsedCompletion, PromptStyle
+from sdar_envs.prompt import STYLES, ParsedCompletion, PromptStyle, parse_completion
 from sdar_envs.search_qa.blocks import listed
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STYLE", "ReferenceTool", "project", "tagged"]
 
-_BLOCKS = {tag: re.compile(f"<{tag}>(.*?)</{tag}>", re.IGNORECASE | re.DOTALL) for tag in ("search", "answer")}
-_OPENINGS = {tag: re.compile(f"<{tag}>", re.IGNORECASE) for tag in ("search", "answer")}
-_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+_TAGS = ("search", "answer")
+_OPENINGS = {tag: re.compile(f"<{tag}>", re.IGNORECASE) for tag in _TAGS}
+_CLOSINGS = {tag: re.compile(f"</{tag}>", re.IGNORECASE) for tag in _TAGS}
 
 _ATTEMPTS = 10
 _PASSING = frozenset({500, 502, 503, 504})
@@ -40,20 +40,22 @@ def project(completion: str) -> ParsedCompletion:
     all the same, if the whole text has both tags or one of them twice.
     """
     cut = completion
-    for closing in ("</search>", "</answer>"):
-        before, found, _ = completion.partition(closing)
+    for end in ("</search>", "</answer>"):
+        before, found, _ = completion.partition(end)
         if found:
             cut = before + found
             break
     action = ""
-    for tag, block in _BLOCKS.items():
-        match = block.search(cut)
-        if match:
-            action = f"{tag}[{match.group(1).strip()}]"
+    for tag in _TAGS:
+        # Not one pattern for both tags: on a text that only opens them it would take quadratic time.
+        opening = _OPENINGS[tag].search(cut)
+        closing = _CLOSINGS[tag].search(cut, opening.end()) if opening else None
+        if opening and closing:
+            action = f"{tag}[{cut[opening.end() : closing.start()].strip()}]"
             break
     openings = [len(pattern.findall(completion)) for pattern in _OPENINGS.values()]
-    thought = _THOUGHT.search(completion)
-    return ParsedCompletion(action, bool(action) and sum(openings) == 1, thought.group(1).strip() if thought else "")
+    reasoning = parse_completion(completion, STYLES["search_qa"]).reasoning
+    return ParsedCompletion(action, bool(action) and sum(openings) == 1, reasoning)
 
 
 STYLE: PromptStyle = dataclasses.replace(STYLES["search_qa"], parse=project)
@@ -62,7 +64,7 @@ STYLE: PromptStyle = dataclasses.replace(STYLES["search_qa"], parse=project)
 
 def tagged(command: str) -> str:
     """Return a command as the reference writes it: `<search>query</search>`; an empty text if it is none."""
-    for tag in _BLOCKS:
+    for tag in _TAGS:
         if command.startswith(f"{tag}[") and command.endswith("]"):
             return f"<{tag}>{command[len(tag) + 1 : -1]}</{tag}>"
     return ""

@@ -52,9 +52,6 @@ class Hit(NamedTuple):
 class Retriever(Protocol):
     """A search engine over one corpus. Threads may share it."""
 
-    # Environments of a process that search with the same object share what it has found.
-    def __hash__(self) -> int: ...
-
     @property
     def fingerprint(self) -> str:
         """Tells corpus and engine from any other: part of the key under which results are kept."""

@@ -27,8 +27,6 @@ __all__ = [
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_INFORMATION = re.compile(r"<information>(.*?)</information>", re.DOTALL)
 _TAG = re.compile(r"(</?(?:think|search|information|answer)>)")
 
 # What may follow what in a well-formed transcript: (where we are, the tag that comes) -> where we are then.
@@ -86,8 +84,22 @@ def _f1(found: Counter[str], wanted: Counter[str]) -> float:
 
 def last_answer(text: str) -> str | None:
     """Return what stands in the last answer block of a text, stripped; None if there is no block."""
-    blocks = _ANSWER.findall(text)
+    blocks = _blocks(text, "answer")
     return blocks[-1].strip() if blocks else None
+
+
+def _blocks(text: str, tag: str) -> list[str]:
+    """Return what stands between a tag and the next one that closes it, in time linear in the text."""
+    blocks = []
+    begin = text.find(f"<{tag}>")
+    while begin >= 0:
+        begin += len(f"<{tag}>")
+        end = text.find(f"</{tag}>", begin)
+        if end < 0:
+            break
+        blocks.append(text[begin:end])
+        begin = text.find(f"<{tag}>", end)
+    return blocks
 
 
 def is_well_formed(transcript: str) -> bool:
@@ -110,7 +122,7 @@ def is_well_formed(transcript: str) -> bool:
 
 def shows_answer(transcript: str, answers: Sequence[str]) -> bool:
     """Return whether an information block of a transcript contains a golden answer, both normalised."""
-    blocks = [normalize(block) for block in _INFORMATION.findall(transcript)]
+    blocks = [normalize(block) for block in _blocks(transcript, "information")]
     return any(normalize(answer) in block for block in blocks for answer in answers)
 
 

@@ -134,6 +134,7 @@ def official_tasks(
         MissingData: there is no folder, or it holds no question file.
         CorruptData: a row cannot be played.
         UnknownName: a data set is not there.
+        InvalidOption: the data sets are no list of names.
     """
     if data_dir is None:
         data_dir = os.environ.get("SEARCH_QA_DATA")
@@ -142,6 +143,9 @@ def official_tasks(
                 "official questions were asked for, and neither data_dir nor $SEARCH_QA_DATA says where they are: "
                 "pass the folder of FlashRAG's or Search-R1's files."
             )
+    is_list = isinstance(data_sets, Sequence) and not isinstance(data_sets, str)
+    if data_sets is not None and not (is_list and all(isinstance(name, str) for name in data_sets)):
+        raise InvalidOption(f"data_sets is {data_sets!r}; wanted a list of names such as ['nq', 'bamboogle'].")
     folder = given_path(data_dir)
     files = _files(folder)
     state = tuple((split, str(path), path.stat().st_size, path.stat().st_mtime_ns) for split, path in files)

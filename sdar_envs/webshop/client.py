@@ -79,6 +79,8 @@ class WebShopClientEnv(TextEnv[Page]):
         InvalidOption: an argument is out of range.
     """
 
+    blocks_on_io = True
+
     def __init__(
         self,
         url: str = "http://127.0.0.1:3000",

@@ -6,12 +6,14 @@
     context = teacher_context(prompt, skills)
 
 `library` reads and writes SKILL.md files, `retrievers` chooses skills for a task, `context` puts them into a prompt,
-`formats` trades with other collections of skills, `coverage` finds gaps. `ledger` keeps what became of skills that were
-shown, `statistics` sums it up, `bandits` choose by it; `experience` proposes skills, `trial` promotes or retires them.
+`formats` trades with other collections of skills, `coverage` finds gaps, `homes` makes skills of small ALFWorld rooms.
+`ledger` keeps what became of skills that were shown, `statistics` sums it up, `bandits` choose by it; `experience`
+proposes skills, `trial` promotes or retires them.
 """
 
 from sdar_skills.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
 from sdar_skills.context import TeacherContext, rebuild_context, teacher_context, teacher_messages
+from sdar_skills.homes import HomeRetriever, home_skill
 from sdar_skills.ledger import NO_SKILL, Ledger, showings_of_group
 from sdar_skills.library import Library, save_skill
 from sdar_skills.retrievers import LibraryRetriever, make_retriever, register_retriever, retriever_names
@@ -20,6 +22,7 @@ from sdar_skills.statistics import Statistics
 
 __all__ = [
     "NO_SKILL",
+    "HomeRetriever",
     "HybridRetriever",
     "Ledger",
     "Library",
@@ -32,6 +35,7 @@ __all__ = [
     "TeacherContext",
     "ThompsonRetriever",
     "UcbRetriever",
+    "home_skill",
     "make_retriever",
     "rebuild_context",
     "register_retriever",

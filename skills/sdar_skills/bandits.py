@@ -7,6 +7,11 @@
 What they learn is kept per task type, and only from skills that were shown. They learn nothing by themselves: whoever
 plays appends what came of it to the ledger (`sdar_skills.ledger.showings_of_group`). All choices between two
 refreshes of the statistics see the same numbers, so equal random generators give equal choices.
+
+They learn from rewards what a skill does for the one who acts, if that one read it: with skills in the student's
+prompt (Skill-GRPO), or with episodes that the teacher plays itself. In SDAR the student acts and never sees a skill:
+its rewards do not depend on what the teacher was shown, and a bandit that is fed with them learns noise. Give such a
+trainer `task_type`, or let a share of its episodes be played with skills and append those only.
 """
 
 from __future__ import annotations
@@ -20,10 +25,10 @@ from statistics import NormalDist
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import NO_SKILL, Arm, arm_of
+from sdar_skills.ledger import NO_SKILL
 from sdar_skills.library import Library
 from sdar_skills.retrievers import LibraryRetriever, TokenCounter, register_retriever
-from sdar_skills.skill import Retrieved, Retriever, Skill
+from sdar_skills.skill import Arm, Retrieved, Retriever, Skill, arm_of
 from sdar_skills.statistics import Aggregate, Statistics
 from sdar_skills.suites import suite_of
 
@@ -34,7 +39,7 @@ class BanditRetriever(LibraryRetriever):
     """What the strategies share: the order, the arm that shows nothing, fresh numbers.
 
     Args:
-        library: where the skills come from; a sequence of skills will do.
+        library: where the skills come from.
         statistics: what the ledger says.
         refresh: read what is new in the ledger before each choice. False: only when somebody calls
             `statistics.refresh()`, so that all choices of a training step see the same numbers.
@@ -46,7 +51,7 @@ class BanditRetriever(LibraryRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         refresh: bool = True,
@@ -54,11 +59,7 @@ class BanditRetriever(LibraryRetriever):
         count_tokens: TokenCounter | None = None,
         include_shadow: bool = False,
     ) -> None:
-        super().__init__(
-            library if isinstance(library, Library) else Library(library),
-            count_tokens=count_tokens,
-            include_shadow=include_shadow,
-        )
+        super().__init__(library, count_tokens=count_tokens, include_shadow=include_shadow)
         self.statistics = statistics
         self.refresh = refresh
         self.no_skill_arm = no_skill_arm
@@ -96,7 +97,8 @@ class UcbRetriever(BanditRetriever):
 
     Args:
         library, statistics, refresh, no_skill_arm, count_tokens, include_shadow: as in `BanditRetriever`.
-        c: how much exploration, in units of reward: multiply it by the scale of the rewards.
+        c: how much exploration, in units of the advantage: multiply it by the scale of the rewards, and divide it by
+            the size of the groups if their mean is the baseline (see `showings_of_group`).
 
     Source:
         P. Auer, N. Cesa-Bianchi, P. Fischer, Finite-time analysis of the multiarmed bandit problem, Machine Learning
@@ -106,7 +108,7 @@ class UcbRetriever(BanditRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         c: float = 0.3,
@@ -166,7 +168,7 @@ class ThompsonRetriever(BanditRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         prior: float = 0.2,
@@ -220,7 +222,7 @@ class HybridRetriever(UcbRetriever):
 
     def __init__(
         self,
-        library: Library | Sequence[Skill],
+        library: Library,
         *,
         statistics: Statistics,
         router: Retriever | None = None,

@@ -12,14 +12,15 @@ The student's text is never changed. Where the skills stand is the placement:
 - `legacy_prefix`: as raw text before the rendered chat, outside of any message. Only for parity with SDAR's code, which
   does that; `TeacherContext.render` joins the two.
 
-What is too long for a token budget gives way whole and in this order: the skills, worst first, but not the best; the
-history, oldest turn first. If that is not enough, it is an error: the observation, the task, the answer format and the
-best skill never go. Every drop is in the record, from which the context can be made again.
+What is too long for a token budget gives way whole and in this order: the skills, worst first, but not the best one for
+a kind of task (the best of all, if all are general); the history, oldest turn first. If that is not enough, it is an
+error: the observation, the task, the answer format and that skill never go. Every drop is in the record, from which
+the context can be made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -28,14 +29,13 @@ from sdar_envs.errors import CorruptData, InvalidOption, SdarError, did_you_mean
 from sdar_envs.prompt import PromptParts
 from sdar_skills.library import Library
 from sdar_skills.retrievers import TokenCounter
-from sdar_skills.skill import Retrieved, Skill
+from sdar_skills.skill import Arm, Retrieved, Skill, arm_of
 
 __all__ = [
     "ContextTooLong",
     "Messages",
     "Placement",
     "Render",
-    "SkillUse",
     "TeacherContext",
     "legacy_prefix",
     "rebuild_context",
@@ -59,15 +59,6 @@ class ContextTooLong(SdarError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class SkillUse:
-    """Which text of which skill was used."""
-
-    id: str
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class TeacherContext:
     """What a teacher reads at one turn, and how it came about.
 
@@ -85,8 +76,8 @@ class TeacherContext:
     messages: Messages
     prefix: str
     placement: Placement
-    skills: tuple[SkillUse, ...]
-    dropped_skills: tuple[SkillUse, ...] = ()
+    skills: tuple[Arm, ...]
+    dropped_skills: tuple[Arm, ...] = ()
     dropped_turns: int = 0
     tokens: int | None = None
     token_budget: int | None = None
@@ -102,14 +93,15 @@ class TeacherContext:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a dictionary of JSON values."""
-        return asdict(self)
+        arms = {name: [arm._asdict() for arm in getattr(self, name)] for name in ("skills", "dropped_skills")}
+        return asdict(self) | arms
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> TeacherContext:
         """Make the record again from `to_json`'s dictionary, read from JSON or not."""
-        uses = {name: tuple(SkillUse(**use) for use in fields[name]) for name in ("skills", "dropped_skills")}
+        arms = {name: tuple(Arm(**arm) for arm in fields[name]) for name in ("skills", "dropped_skills")}
         messages = [dict(message) for message in fields["messages"]]
-        return cls(**{**fields, **uses, "messages": messages})
+        return cls(**{**fields, **arms, "messages": messages})
 
 
 def skill_block(skills: Sequence[Skill]) -> str:
@@ -177,8 +169,8 @@ def teacher_context(
         token_budget: tokens that the rendered context may have; None is no limit.
         count_tokens: counts the tokens of a rendered text, without adding any; needed for a budget.
         render: makes that text of messages, see `Render`; needed for a budget.
-        require_skill: what happens if the best skill does not fit even without history: True is an error, because a
-            teacher without skills teaches nothing; False drops it, last of all.
+        require_skill: what happens if the skill that goes last does not fit even without history: True is an error,
+            because a teacher without skills teaches nothing; False drops it, too.
 
     Raises:
         InvalidOption: there is no such placement, or something for the budget is missing.
@@ -196,20 +188,20 @@ def teacher_context(
             "count and its chat template."
         )
     tokens = 0
-    for kept, turns in _smaller(len(given), prompt.shown_turns, require_skill=require_skill):
-        context = _context(replace(prompt, history_length=turns), given[:kept], placement)
+    for kept, turns in _smaller(given, prompt.shown_turns, require_skill=require_skill):
+        context = _context(replace(prompt, history_length=turns), kept, placement)
         tokens = count_tokens(context.render(render))
         if tokens <= token_budget:
             return replace(
                 context,
-                dropped_skills=tuple(map(_use, given[kept:])),
+                dropped_skills=tuple(arm_of(skill) for skill in given if skill not in kept),
                 dropped_turns=prompt.shown_turns - turns,
                 tokens=tokens,
                 token_budget=token_budget,
             )
     raise ContextTooLong(
         f"the teacher's context takes {tokens} tokens without history and with "
-        f"{'its best skill only' if given and require_skill else 'no skill'}, and the budget is {token_budget}: "
+        f"{'one skill only' if given and require_skill else 'no skill'}, and the budget is {token_budget}: "
         "give it more, or shorter skills."
     )
 
@@ -229,11 +221,11 @@ def rebuild_context(
         CorruptData: a skill's text is another one by now, or the result differs from the record.
     """
     skills = []
-    for use in record.skills:
-        skill = library[use.id]
-        if _use(skill) != use:
+    for arm in record.skills:
+        skill = library[arm.skill]
+        if arm_of(skill) != arm:
             raise CorruptData(
-                f"{use.id} was version {use.version} with the hash {use.sha256[:12]}, and is {skill.version} with "
+                f"{arm.skill} was version {arm.version} with the hash {arm.sha256[:12]}, and is {skill.version} with "
                 f"{skill.sha256[:12]} now: use the library of that time."
             )
         skills.append(skill)
@@ -255,22 +247,22 @@ def _context(prompt: PromptParts, skills: tuple[Skill, ...], placement: Placemen
         messages=teacher_messages(prompt, skills, placement),
         prefix=legacy_prefix(skills) if placement == "legacy_prefix" else "",
         placement=placement,
-        skills=tuple(map(_use, skills)),
+        skills=tuple(map(arm_of, skills)),
     )
 
 
-def _smaller(skills: int, turns: int, *, require_skill: bool) -> list[tuple[int, int]]:
-    """Return (skills, turns) to try, in the order in which things give way."""
-    fewest = min(skills, 1)
-    tries = [(kept, turns) for kept in range(skills, fewest, -1)]
-    for kept in [fewest] if require_skill or not skills else [fewest, 0]:
+def _smaller(skills: tuple[Skill, ...], turns: int, *, require_skill: bool) -> Iterator[tuple[tuple[Skill, ...], int]]:
+    """Yield (skills, turns) to try, in the order in which things give way."""
+    # A teacher that got general skills only, with nobody noticing, was the reference's costliest mistake.
+    last = next((skill for skill in skills if skill.task_type is not None), skills[0] if skills else None)
+    while len(skills) > 1:
+        yield skills, turns
+        worst = next(skill for skill in reversed(skills) if skill is not last)
+        skills = tuple(skill for skill in skills if skill is not worst)
+    for kept in [skills] if require_skill or not skills else [skills, ()]:
         # Without its last skill the teacher is the student again, history included.
-        tries += [(kept, shown) for shown in range(turns, -1, -1)]
-    return tries
-
-
-def _use(skill: Skill) -> SkillUse:
-    return SkillUse(skill.id, skill.version, skill.sha256)
+        for shown in range(turns, -1, -1):
+            yield kept, shown
 
 
 def _check_placement(placement: str) -> None:

@@ -18,7 +18,8 @@ from sdar_skills.suites import TASK_TYPES, suite_of
 
 __all__ = ["Coverage", "TaskCoverage", "measure_coverage"]
 
-_REACHES_ALL = ("full", "random")
+# These show any skill of the suite sooner or later, whatever the task says: that one was reached proves nothing.
+_REACHES_ALL = ("full", "random", "ucb", "thompson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Coverage:
         types_without_skill: kinds of task, known or in the panel, that no active skill is for.
         tasks_without_skill: for each strategy, how many tasks it gives nothing.
         tasks_of_own_type: for each strategy, how many tasks get a skill for their kind.
-        unreached: ids of active skills that no task gets, by any strategy that chooses.
+        unreached: ids of active skills that no task gets, by any strategy that goes by the task.
         types_not_in_panel: kinds of task with skills that the panel says nothing about.
     """
 

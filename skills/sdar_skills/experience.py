@@ -10,7 +10,6 @@ episode of any other split is an error: a skill made from it would know the answ
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Literal, NamedTuple, Protocol
 from sdar_envs import Task
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.errors import InvalidOption, SdarError
+from sdar_skills.naming import LONGEST_DESCRIPTION, digits, words_of
 from sdar_skills.skill import Skill
 from sdar_skills.suites import suite_of
 
@@ -35,10 +35,6 @@ __all__ = [
     "revise",
     "similarity",
 ]
-
-_LONGEST_NAME = 64
-_LONGEST_DESCRIPTION = 1024
-_DIGITS = 8  # of the content hash in a name
 
 
 class HeldOutEpisode(SdarError, ValueError):
@@ -214,8 +210,8 @@ def _problem(draft: Draft) -> str | None:
         return "its text is empty"
     if not draft.description.strip():
         return "its description is empty"
-    if len(draft.description) > _LONGEST_DESCRIPTION:
-        return f"its description has {len(draft.description)} characters; wanted {_LONGEST_DESCRIPTION} at most"
+    if len(draft.description) > LONGEST_DESCRIPTION:
+        return f"its description has {len(draft.description)} characters; wanted {LONGEST_DESCRIPTION} at most"
     if not draft.episodes:
         return "it names no episode that it comes from"
     return None
@@ -228,7 +224,8 @@ def _skill(draft: Draft, suite: str, task_type: str, author: str) -> Skill:
     for episode in draft.episodes:
         runs.setdefault(episode.run, []).append(episode.id)
     return Skill(
-        name=_name(draft.title, suite, kind, text),
+        # With a hash: two skills share a name only if they are the same.
+        name=f"{words_of(draft.title)}-{digits(suite, kind or '', text)}",
         suite=suite,
         task_type=kind,
         description=" ".join(draft.description.split()),
@@ -238,14 +235,6 @@ def _skill(draft: Draft, suite: str, task_type: str, author: str) -> Skill:
         created_by=author,
         metadata={"split": "train"},
     )
-
-
-def _name(title: str, suite: str, task_type: str | None, text: str) -> str:
-    """Return words of the title and a hash of the content: two skills share a name only if they are the same."""
-    words = "-".join(re.findall("[a-z0-9]+", title.lower())) or "skill"
-    content = "\0".join((suite, task_type or "", text)).encode("utf-8", "surrogatepass")
-    digits = hashlib.sha256(content).hexdigest()[:_DIGITS]
-    return f"{words[: _LONGEST_NAME - _DIGITS - 1].rstrip('-')}-{digits}"
 
 
 def _twin(skill: Skill, others: Sequence[Skill], max_similarity: float) -> str | None:

@@ -13,9 +13,7 @@ there, is listed in the report, never dropped in silence.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from typing import Any, NamedTuple
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.storage import write_atomic
+from sdar_skills.naming import LONGEST_DESCRIPTION, digits, words_of
 from sdar_skills.retrievers import keywords
 from sdar_skills.skill import Skill
 from sdar_skills.suites import TASK_TYPES
@@ -52,7 +51,6 @@ _ALIASES: Mapping[str, Mapping[str, str | None]] = {
 """What other collections call a kind of task; None is general."""
 
 _MAPPING = "skill_mapping.json"
-_LONGEST_NAME = 55  # leaves room for a hash
 _WHEN = "\n\nWhen to apply: "
 _WHY = "\n\nWhy it happens: "
 _HOW = "\n\nHow to avoid it: "
@@ -133,7 +131,7 @@ def import_sdar(path: Path, suite: str, task_types: Mapping[str, str] | None = N
             legacy = {} if kind in (None, task_type) else {"legacy-task-type": str(kind)}
             drafts.append(
                 Skill(
-                    name=_slug(f"{key} {task_type or ''}" if len(kinds) > 1 else key),
+                    name=words_of(f"{key} {task_type or ''}" if len(kinds) > 1 else key),
                     suite=suite,
                     task_type=task_type,
                     description=f"The skill file {file} for {kind or 'all tasks'}.",
@@ -326,7 +324,7 @@ def _lesson(record: Mapping[str, Any], suite: str, path: Path, place: str) -> Sk
         raise CorruptData(f"{path}: {place} has no {'principle' if title else 'title'}.")
     text = f"{title}: {principle}" + (f"{_WHEN}{when}" if when else "")
     skill = Skill(
-        name=_slug(title),
+        name=words_of(title),
         suite=suite,
         task_type=None,
         description=_sentence(when or title),
@@ -360,7 +358,7 @@ def _mistake(record: Mapping[str, Any], suite: str, path: Path, place: str) -> S
     if _split_mistake(text) != given:
         raise CorruptData(f"{path}: {place} holds {_WHY.strip()!r} or {_HOW.strip()!r} inside a field.")
     return Skill(
-        name=_slug(f"avoid {what}"),
+        name=words_of(f"avoid {what}"),
         suite=suite,
         task_type=None,
         description=_sentence(f"A common mistake: {what}"),
@@ -435,20 +433,13 @@ def _distinct(drafts: Sequence[Skill]) -> list[Skill]:
 
 
 def _digest(skill: Skill) -> str:
-    content = "\0".join((skill.task_type or "", skill.text))
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def _slug(text: str) -> str:
-    words = re.findall(r"[a-z0-9]+", text.lower())
-    slug = "-".join(words)[:_LONGEST_NAME].strip("-")
-    return slug or "skill"
+    return digits(skill.task_type or "", skill.text)
 
 
 def _sentence(text: str) -> str:
-    """Return a description: at most 1,024 characters, on one line."""
+    """Return a description, on one line and not too long."""
     text = " ".join(text.split())
-    return text if len(text) <= 1024 else f"{text[:1021]}..."
+    return text if len(text) <= LONGEST_DESCRIPTION else f"{text[: LONGEST_DESCRIPTION - 3]}..."
 
 
 def _lost(skill: Skill, kept: set[str], *more: str) -> list[str]:

@@ -8,12 +8,12 @@ and it is the same for all games in that room of that home.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Mapping
 
 from sdar_envs import Task
 from sdar_envs.alfworld.generator import room_habits
-from sdar_envs.errors import InvalidOption
-from sdar_skills.library import Library
+from sdar_envs.errors import UnknownName
 from sdar_skills.retrievers import TaskTypeRetriever, register_retriever
 from sdar_skills.skill import Retrieved, Skill
 
@@ -24,11 +24,11 @@ def home_skill(task: Task) -> Skill:
     """Return the skill for the room of a task.
 
     Raises:
-        InvalidOption: the task is not in a small room.
+        UnknownName: the task is not in a small room.
     """
     layout = task.data.get("layout", "")
     if not layout.startswith("Small"):
-        raise InvalidOption(f"{task.id!r:.200} is in no home with habits; make the environment with rooms='small'.")
+        raise UnknownName(f"{task.id!r:.200} is in no home with habits; make the environment with rooms='small'.")
     habits = room_habits(layout)
     room, _, home = layout.removeprefix("Small").lower().partition("-")
     return Skill(
@@ -44,8 +44,7 @@ def home_skill(task: Task) -> Skill:
 
 def read_habits(text: str) -> Mapping[str, str]:
     """Return what a skill's text says about habits: thing -> furniture; empty if it says nothing."""
-    lines = (line.removeprefix("- ").split(": ") for line in text.splitlines() if line.startswith("- "))
-    return {parts[0]: parts[1] for parts in lines if len(parts) == 2}
+    return dict(re.findall(r"^- (\w+): (\w+)$", text, flags=re.MULTILINE))
 
 
 class HomeRetriever(TaskTypeRetriever):

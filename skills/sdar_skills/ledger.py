@@ -22,25 +22,22 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, SdarError
-from sdar_skills.skill import Skill
+from sdar_skills.skill import Arm, Skill, arm_of
 from sdar_skills.suites import suite_of
 
 __all__ = [
     "NO_SKILL",
-    "Arm",
     "Batch",
     "Ledger",
     "LedgerUnavailable",
     "Position",
     "Showing",
-    "arm_of",
     "showings_of_group",
 ]
 
@@ -77,22 +74,8 @@ class LedgerUnavailable(SdarError, OSError):
     """The file cannot be opened, read or written now: a full disk, no permission, or a writer that does not end."""
 
 
-class Arm(NamedTuple):
-    """What can be shown: a skill in exactly one wording. Another version or another text is another arm."""
-
-    skill: str
-    version: str
-    sha256: str
-
-
 NO_SKILL = Arm("none", "", "")
 """The arm that shows nothing: the control."""
-
-
-@lru_cache(maxsize=1 << 14)
-def arm_of(skill: Skill) -> Arm:
-    """Return the arm that a skill is now."""
-    return Arm(skill.id, skill.version, skill.sha256)
 
 
 class Showing(NamedTuple):
@@ -446,7 +429,7 @@ class Ledger:
 
 def showings_of_group(
     task: Task,
-    shown: Sequence[Sequence[Skill]],
+    shown: Sequence[Sequence[Skill | Arm]],
     rewards: Sequence[float],
     baseline: Literal["control", "group"] | float,
     *,
@@ -458,17 +441,23 @@ def showings_of_group(
     """Return what to append for a group of episodes of one task.
 
     Each skill that a member was shown gets the member's whole reward; a member that was shown nothing counts for
-    `NO_SKILL`. With k skills per member no attempt is made to divide the credit.
+    `NO_SKILL`. With k skills per member no attempt is made to divide the credit. The member is who acted: rewards of a
+    student that never sees skills say nothing about those of its teacher (see `sdar_skills.bandits`).
+
+    Which baseline? Leave one member of each group without skills and pass `control`: advantages are then what a skill
+    adds, in units of reward, whatever the others of the group were shown. With `group`, as in GRPO, they shrink with
+    the variety in the group: where one of n is the control and the others see the same skill, to 1/n of that,
+    error included. UCB's constant has to shrink alike. In `sdar_benchmarks.skill_strategies`, groups of 8, UCB behind
+    the task type captured 66 % of the possible uplift with `control`, 31 % with `group`, and 67 % with `group` and its
+    constant divided by 8. For trials (`sdar_skills.trial`), `control` is the wrong choice.
 
     Args:
         task: what the group played.
-        shown: for each member, the skills that it was shown.
+        shown: for each member, the skills that it read: `TeacherContext.skills`, not what was retrieved, because some
+            may have given way to a budget.
         rewards: for each member.
         baseline: what the rewards are compared with. `control`: the mean of the members that were shown nothing.
-            `group`: the mean of all, as GRPO does; it rises while the better skills take over the group, and in
-            a group that saw little variety it hides them: in `sdar_benchmarks.skill_strategies`, UCB behind the task
-            type captured 66 % of the possible uplift with `control` and 31 % with `group`.
-            A number: known otherwise, such as the control's mean in the statistics.
+            `group`: the mean of all. A number: known otherwise, such as the control's mean in the statistics.
         run: as in `Showing`.
         step: as in `Showing`.
         strategy: as in `Showing`.
@@ -484,7 +473,7 @@ def showings_of_group(
             f"the group has {len(shown)} lists of skills, {len(rewards)} rewards and "
             f"{'no' if gaps is None else len(gaps)} gaps; wanted one of each per member, and a member at least."
         )
-    arms = [[arm_of(skill) for skill in skills] or [NO_SKILL] for skills in shown]
+    arms = [[skill if isinstance(skill, Arm) else arm_of(skill) for skill in skills] or [NO_SKILL] for skills in shown]
     if baseline == "group":
         if all(set(member) == set(arms[0]) for member in arms):
             raise InvalidOption(

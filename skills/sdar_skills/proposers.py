@@ -1,8 +1,8 @@
 """Who writes skills from episodes: a template, for tests and as the baseline to beat, and a chat model.
 
-A model is any function from chat messages to a text, so a local one will do; `sdar_skills.endpoint` asks one behind
-an OpenAI-compatible address. Its answer must be exactly one JSON object of the form that the prompt describes. An
-answer that is not is sent back with what was wrong, a bounded number of times.
+A model is any function from chat messages to a text, so a local one will do; `sdar_agents.endpoint.endpoint_chat` makes
+one of a model behind an OpenAI-compatible address. Its answer must be exactly one JSON object of the form that the
+prompt describes. An answer that is not is sent back with what was wrong, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, SdarError
 from sdar_skills.experience import Draft, Episode
+from sdar_skills.naming import LONGEST_DESCRIPTION
 from sdar_skills.skill import Skill
 
 __all__ = ["Chat", "ModelProposer", "ProposalFailed", "TemplateProposer"]
@@ -26,7 +27,6 @@ Chat = Callable[[Sequence[dict[str, str]]], str]
 
 _LONGEST_TITLE = 80
 _LONGEST_TEXT = 4_000
-_LONGEST_DESCRIPTION = 1_024
 _LONGEST_OBSERVATION = 600
 _SHOWN = 200
 
@@ -174,7 +174,7 @@ _FORM = (
     '"text": "the advice, a few lines of Markdown", "scope": "kind" or "all kinds", "episodes": ["E1"]}]}\n'
     "`episodes` names the episodes that show it. If there is nothing to teach, the list is empty."
 )
-_LIMITS = {"title": _LONGEST_TITLE, "description": _LONGEST_DESCRIPTION, "text": _LONGEST_TEXT}
+_LIMITS = {"title": _LONGEST_TITLE, "description": LONGEST_DESCRIPTION, "text": _LONGEST_TEXT}
 _SCOPES = {"kind": False, "all kinds": True}
 
 

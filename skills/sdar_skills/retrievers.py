@@ -6,7 +6,8 @@
 The key is what the environment says about the task, `task_type` and `instruction`, never a rendered prompt. Every
 strategy but `none` refuses a suite or a kind of task that the library has no skills for; none of them falls back to
 general skills. Retired skills are never returned, skills on trial (`shadow`) only where asked for. Skills that do not
-fit a token budget are left out whole, and what remains is tried in the order of rank.
+fit a token budget are left out whole, and what remains is tried in the order of rank; where the task's own skills come
+first, a budget without room for any of them is refused.
 
 A strategy of your own is a `LibraryRetriever` with a `_rank`, or anything with the method of `Retriever`;
 `register_retriever` gives it a name.
@@ -20,7 +21,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ __all__ = [
     "RandomRetriever",
     "TaskTypeRetriever",
     "TokenCounter",
+    "check_limits",
     "fit_budget",
     "keywords",
     "make_retriever",
@@ -62,7 +64,13 @@ class LibraryRetriever:
         library: where the skills come from.
         count_tokens: measures a skill's text; needed for token budgets.
         include_shadow: return skills on trial, too.
+
+    Attributes:
+        puts_task_skills_first: whether skills for a kind of task precede the general ones. A budget that leaves out all
+            of them is then an error: general skills alone would hide that something is missing.
     """
+
+    puts_task_skills_first: ClassVar[bool] = False
 
     def __init__(
         self, library: Library, *, count_tokens: TokenCounter | None = None, include_shadow: bool = False
@@ -82,28 +90,43 @@ class LibraryRetriever:
 
         Raises:
             UnknownName: the library has no skills for the task's suite or type.
-            InvalidOption: a limit is negative, or there is a budget without `count_tokens`.
+            InvalidOption: a limit is negative, there is a budget without `count_tokens`, or one that has no room for
+                any of the task's own skills.
         """
-        self._check_limits(k, token_budget)
-        ranked = self._rank(task, self.library.candidates(task, self.statuses), k, rng)
-        return fit_budget(ranked, k, token_budget, self.count_tokens)
+        check_limits(k, token_budget, self.count_tokens)
+        ranked = tuple(self._rank(task, self.library.candidates(task, self.statuses), k, rng))
+        chosen = fit_budget(ranked, k, token_budget, self.count_tokens)
+        kind = ranked[0].skill.task_type if ranked and k and self.puts_task_skills_first else None
+        if kind is not None and self.count_tokens is not None and not any(r.skill.task_type == kind for r in chosen):
+            shortest = min(self.count_tokens(r.skill.text) for r in ranked if r.skill.task_type == kind)
+            raise InvalidOption(
+                f"token_budget is {token_budget}, and no skill for {kind!r} fits: the shortest takes {shortest}. "
+                "Give it more, or ask for no skills with k=0."
+            )
+        return chosen
 
     @abstractmethod
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         """Return candidates, best first; a strategy may leave some out, and more than `k` is no error."""
 
-    def _check_limits(self, k: int, token_budget: int | None) -> None:
-        if not is_integer(k) or k < 0:
-            raise InvalidOption(f"k is {k!r}; wanted how many skills at most, from 0.")
-        if token_budget is None:
-            return
-        if not is_integer(token_budget) or token_budget < 0:
-            raise InvalidOption(f"token_budget is {token_budget!r}; wanted None or a number of tokens from 0.")
-        if self.count_tokens is None:
-            raise InvalidOption(
-                f"token_budget is {token_budget}, but nothing counts tokens: make the retriever with count_tokens=, "
-                "such as lambda text: len(tokenizer.encode(text))."
-            )
+
+def check_limits(k: int, token_budget: int | None, count_tokens: TokenCounter | None) -> None:
+    """Check what `Retriever.retrieve` is given.
+
+    Raises:
+        InvalidOption: a limit is negative, or there is a budget without somebody who counts.
+    """
+    if not is_integer(k) or k < 0:
+        raise InvalidOption(f"k is {k!r}; wanted how many skills at most, from 0.")
+    if token_budget is None:
+        return
+    if not is_integer(token_budget) or token_budget < 0:
+        raise InvalidOption(f"token_budget is {token_budget!r}; wanted None or a number of tokens from 0.")
+    if count_tokens is None:
+        raise InvalidOption(
+            f"token_budget is {token_budget}, but nothing counts tokens: make the retriever with count_tokens=, "
+            "such as lambda text: len(tokenizer.encode(text))."
+        )
 
 
 def fit_budget(
@@ -134,6 +157,8 @@ def fit_budget(
 class TaskTypeRetriever(LibraryRetriever):
     """The skills for the task's type, then the general ones; in the order of names within each."""
 
+    puts_task_skills_first = True
+
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         for skill in candidates:
             if skill.task_type == task.task_type:
@@ -149,6 +174,8 @@ class KeywordRetriever(LibraryRetriever):
     clean plate" is about cleaning, though it also says "put". A skill without keywords is never found; if none is,
     `why` of the general ones says so.
     """
+
+    puts_task_skills_first = True
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         found = []
@@ -240,7 +267,7 @@ class NoneRetriever(LibraryRetriever):
 
     def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
         """Return nothing."""
-        self._check_limits(k, token_budget)
+        check_limits(k, token_budget, self.count_tokens)
         return ()
 
 

@@ -6,11 +6,12 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 from sdar_envs import Task
 
-__all__ = ["Retrieved", "Retriever", "Skill", "Status"]
+__all__ = ["Arm", "Retrieved", "Retriever", "Skill", "Status", "arm_of"]
 
 Status = Literal["active", "shadow", "retired"]
 """`active`: given to teachers. `shadow`: on trial. `retired`: kept for the record, never given."""
@@ -54,6 +55,26 @@ class Skill:
         """Hash of what a teacher reads: name, task type and text."""
         content = "\0".join((self.id, self.task_type or "", self.text))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Arm(NamedTuple):
+    """A skill in exactly one wording: what a record says was shown. Another version or another text is another arm.
+
+    Attributes:
+        skill: its id.
+        version: of it.
+        sha256: of what it says, `Skill.sha256`.
+    """
+
+    skill: str
+    version: str
+    sha256: str
+
+
+@lru_cache(maxsize=1 << 14)
+def arm_of(skill: Skill) -> Arm:
+    """Return the arm that a skill is now."""
+    return Arm(skill.id, skill.version, skill.sha256)
 
 
 class Retrieved(NamedTuple):

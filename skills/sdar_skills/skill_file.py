@@ -25,6 +25,7 @@ from typing import NamedTuple, get_args
 import yaml
 
 from sdar_envs.errors import CorruptData, InvalidOption, did_you_mean
+from sdar_skills.naming import LONGEST_DESCRIPTION, LONGEST_NAME
 from sdar_skills.skill import Skill, Status
 from sdar_skills.suites import TASK_TYPES
 
@@ -36,7 +37,7 @@ GENERAL = "general"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SUITE = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 _VERSION = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}")
-_LONGEST = {"name": 64, "description": 1024, "compatibility": 500}
+_LONGEST = {"name": LONGEST_NAME, "description": LONGEST_DESCRIPTION, "compatibility": 500}
 _OPTIONAL = ("license", "compatibility", "allowed-tools")
 _TOP = ("name", "description", *_OPTIONAL, "metadata")
 _REQUIRED = ("suite", "task-type")

@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import Arm, Ledger, Position
+from sdar_skills.ledger import Ledger, Position
+from sdar_skills.skill import Arm
 
 __all__ = ["Aggregate", "Statistics"]
 

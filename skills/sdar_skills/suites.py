@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from sdar_envs import Task
 from sdar_envs.alfworld.problem import TASK_TYPES as ALFWORLD_TYPES
-from sdar_envs.search_qa.questions import QUESTION_TYPES
+from sdar_envs.search_qa.questions import QUESTION_TYPES, UNCLASSIFIED
 
 __all__ = ["TASK_TYPES", "suite_of"]
 
@@ -20,7 +20,7 @@ TASK_TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "alfworld": ALFWORLD_TYPES,
         # The departments of the catalogue, embedded and official; a site of the original's kind does not tell them.
         "webshop": ("beauty", "electronics", "fashion", "garden", "grocery", "shopping"),
-        "search_qa": QUESTION_TYPES,
+        "search_qa": (*QUESTION_TYPES, UNCLASSIFIED),
     }
 )
 """The kinds of task of each suite."""

@@ -9,21 +9,27 @@ A skill on trial is shown alone, at random, and beside a control that is shown n
 decides which episodes it gets. The verdict compares mean advantages within each task type and takes the mean over
 the types, weighted by how often the skill was shown in each. Judging again and again finds luck sooner or later:
 `TrialRule` says how often.
+
+Append the showings with `baseline="group"` or a number. With `control`, all of a group are compared with the luck of
+the same one or two episodes, which the standard errors here do not know: of 60 worthless skills that were shown to
+seven of each group of eight beside one control, judged after every 28 showings for 60 steps, 11 were promoted in spite
+of z = 3.3; with the other two baselines, and draws by `TrialRetriever` as here, none of 60.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import NO_SKILL, arm_of
-from sdar_skills.skill import Retrieved, Retriever, Skill, Status
+from sdar_skills.ledger import NO_SKILL
+from sdar_skills.retrievers import TokenCounter, check_limits, fit_budget
+from sdar_skills.skill import Retrieved, Retriever, Skill, Status, arm_of
 from sdar_skills.statistics import Aggregate, Statistics
 from sdar_skills.suites import suite_of
 
@@ -56,7 +62,7 @@ class TrialRetriever:
         *,
         share: float = 0.1,
         control_share: float = 0.1,
-        count_tokens: Callable[[str], int] | None = None,
+        count_tokens: TokenCounter | None = None,
     ) -> None:
         if not (share >= 0 and control_share >= 0 and share + control_share <= 1):
             raise InvalidOption(
@@ -77,35 +83,24 @@ class TrialRetriever:
             UnknownName: as the usual retriever.
             InvalidOption: as the usual retriever, or there is a budget without `count_tokens`.
         """
-        if token_budget is not None and self._count_tokens is None:
-            raise InvalidOption(
-                f"token_budget is {token_budget}, but nothing counts tokens: make the retriever with count_tokens=."
-            )
+        check_limits(k, token_budget, self._count_tokens)
         # Asked in any case: what it refuses is refused always, and its draws do not depend on the trial.
         usual = self._retriever.retrieve(task, k, token_budget, rng)
         drawn = rng.random()
         if drawn < self._control_share:
             return ()
-        if drawn >= self._control_share + self._share or k == 0:
+        if drawn >= self._control_share + self._share:
             return usual
         suite = suite_of(task)
         known = self._statistics.context(suite, task.task_type)
-        on_trial = [
-            skill
-            for skill in self._shadow
-            if skill.suite == suite
-            and skill.task_type in (None, task.task_type)
-            and (token_budget is None or self._count_tokens is None or self._count_tokens(skill.text) <= token_budget)
-        ]
-        if not on_trial:
-            return usual
 
         def shown(skill: Skill) -> tuple[int, float]:
             aggregate = known.get(arm_of(skill))
             return (0 if aggregate is None else aggregate.showings), rng.random()
 
-        chosen = min(on_trial, key=shown)
-        return (Retrieved(chosen, 0.0, "on trial"),)
+        meant = (s for s in self._shadow if s.suite == suite and s.task_type in (None, task.task_type))
+        on_trial = (Retrieved(skill, 0.0, "on trial") for skill in sorted(meant, key=shown))
+        return fit_budget(on_trial, min(k, 1), token_budget, self._count_tokens) or usual
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -282,3 +282,11 @@ def test_a_saved_model_answers_as_before(tmp_path: Any) -> None:
     assert loaded.render(messages) == policy.render(messages) + "<think>"
     assert policy.render(messages) == "<|user|>hello<|end|><|assistant|>"
     assert policy.encode(policy.render(messages))[0] == policy.tokenizer.convert_tokens_to_ids("<|user|>")
+
+
+def test_models_with_sliding_windows_are_cached_by_their_own_rules() -> None:
+    policy = tiny_policy(use_sliding_window=True, sliding_window=8, max_window_layers=1)
+    plain = tiny_policy()
+    asked = requests(9)
+    assert differences(policy, asked, Sampling(24)).abs().max() < 1e-5
+    assert policy.generate(asked, Sampling(24)) != plain.generate(asked, Sampling(24))

@@ -37,7 +37,7 @@ def test_a_record_holds_what_was_measured_and_how(root) -> None:
     [record] = load_records(root)
     # One of two: Wilson's interval is (1 + 1.92073 ± 1.95996 √(0.25 * 2 + 0.96036)) / (2 + 3.84146).
     assert record["metrics"]["success"] == {"value": 0.5, "low": 0.094531, "high": 0.905469}
-    assert record["panel"] == {"tasks": 2, "limit": None, "fingerprint": "0123456789abcdef" * 2}
+    assert record["panel"] == {"tasks": 2, "limit": None, "variant": "auto", "fingerprint": "0123456789abcdef" * 2}
     assert record["episodes"] == 2
     assert record["revision"] == config()["revision"]
     assert record["command"] == config()["command"]
@@ -58,6 +58,47 @@ def test_every_suite_of_a_run_has_a_record(root) -> None:
     assert "data_dir" not in second["env_kwargs"]
     render(root)
     assert "data='official'" in (root / "LEADERBOARD.md").read_text()
+
+
+def test_types_data_sets_and_seeds_are_in_the_record_and_the_tables(root) -> None:
+    suite = {**config()["suites"][0], "env_id": "sdar/SearchQA-v0", "split": "test", "tasks": 4}
+    where = {"retriever": "http://10.0.0.7:8000", "data_dir": "/home/somebody"}
+    suite["env_kwargs"] = {"split": "test", "data": "official", **where}
+    suite["variant"] = "fixed, topk 3, max_steps 4, bm25:0123"
+    names = {"env_id": "sdar/SearchQA-v0", "split": "test"}
+    rows = [
+        episode(i, seed=seed, is_success=i < 2, score=float(i < 2), task_type=kind, data_set=data_set, **names)
+        for seed in (0, 1)
+        for i, (kind, data_set) in enumerate(
+            [("direct_retrieval", "nq"), ("multi_hop_reasoning", "bamboogle")] + [("direct_retrieval", "nq")] * 2
+        )
+    ]
+    add_run(write_run(root / "run", rows, settings=config(suites=[suite], seeds=[0, 1])), root)
+    [record] = load_records(root)
+    metrics = record["metrics"]
+    assert metrics["data_sets"]["nq"] == {"episodes": 6, "success": 0.333333, "score": 0.333333}
+    assert metrics["data_sets"]["bamboogle"] == {"episodes": 2, "success": 1.0, "score": 1.0}
+    assert metrics["pass_at_k"] == {"1": 0.5, "2": 0.5}
+    # Where the engine ran is nobody's business; which it was is part of the panel.
+    assert set(record["env_kwargs"]) == {"split", "data"}
+    render(root)
+    text = (root / "LEADERBOARD.md").read_text()
+    assert "fixed, topk 3, max_steps 4, bm25:0123" in text
+    head, rule, row = text[text.index("| won by data set |") :].splitlines()[:3]
+    assert (head, rule) == ("| won by data set | bamboogle | nq | mean |", "| --- | ---: | ---: | ---: |")
+    assert row == "| explorer | 100.0% | 33.3% | 66.7% |"
+    assert "| won by task type | direct_retrieval | multi_hop_reasoning | mean |" in text
+
+
+def test_where_a_model_is_asked_makes_no_other_row(root) -> None:
+    paths = []
+    for url in ("http://one/v1", "http://two/v1"):
+        settings = {"model": "m", "temperature": 0.4, "base_url": url, "retries": 3}
+        made = config(agent={"name": "openai", "settings": settings})
+        folder = write_run(root / "run", [episode(i) for i in range(2)], settings=made)
+        paths += add_run(folder, root, replace=True)
+    assert paths[0] == paths[1]
+    assert load_records(root)[0]["settings"] == {"model": "m", "temperature": 0.4}
 
 
 def test_rows_are_sorted_and_panels_apart(root) -> None:
@@ -118,6 +159,10 @@ def test_runs_that_become_no_record(root) -> None:
     for revision in (None, "0123456789abcdef0123456789abcdef01234567-dirty"):
         with pytest.raises(InvalidOption, match="wanted a commit"):
             add_run(finished(root / "b", revision=revision), root)
+    # Concurrency may change on the way; the commit may not.
+    again = [{"at": "2026-11-24T11:00:00Z", "concurrency": 2}, {"at": "2026-11-24T12:00:00Z", "revision": "abc-dirty"}]
+    with pytest.raises(InvalidOption, match=r"begun at 0123.* gone on with at abc-dirty: a row is about one"):
+        add_run(finished(root / "e", resumed=again), root)
     with pytest.raises(InvalidOption, match="wanted 6"):
         add_run(finished(root / "c", seeds=[0, 1, 2]), root)
     error = episode(
@@ -158,6 +203,8 @@ def change(path: str, value: object):
         ("metrics.steps", -1, "metrics.steps is -1"),
         ("metrics.tokens", "many", "metrics.tokens is 'many'; wanted a finite number from 0, or null"),
         ("metrics.pass", 1, "metrics has a field 'pass'"),
+        ("metrics.pass_at_k", {"1": 2}, "metrics.pass_at_k is .*; wanted an object of numbers from 0 to 1"),
+        ("metrics.data_sets", {"nq": 1}, "metrics.data_sets is .*; wanted an object of objects with episodes, success"),
         ("seeds", [0, 0], "seeds is"),
         ("seeds", [], "seeds is"),
         ("seeds", [0, 1], "episodes is 2; wanted tasks times seeds, 4"),

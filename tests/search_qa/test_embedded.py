@@ -10,7 +10,7 @@ import pytest
 from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.facts import table
-from sdar_envs.search_qa.facts.checks import HIGHEST_SHORTCUT, check_rows, measure
+from sdar_envs.search_qa.facts.checks import HIGHEST_SHORTCUT, measure
 from sdar_envs.search_qa.facts.contested import NOT_COUNTRIES
 from sdar_envs.search_qa.facts.table import normalise, rows_as_gzip
 
@@ -72,10 +72,6 @@ def test_questions_are_of_all_types_in_all_splits(rows):
     assert all(set(row) == keys for row in rows)
 
 
-def test_rows_keep_every_rule(corpus, rows):
-    check_rows(corpus, rows)
-
-
 def test_people_type_in_lower_case_and_without_marks(rows):
     typed = [row["question"] for row in rows if row["metadata"]["type"] == "direct_retrieval"]
     assert len(typed) > 1_000
@@ -120,8 +116,11 @@ def test_comparisons_are_right(corpus, rows):
     assert wrong == []
 
 
-def test_it_is_a_search_task(corpus, rows):
-    measured = measure(corpus, rows)
+# Every fourth question has all templates; the rest are asked where minutes do not count.
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_it_is_a_search_task(corpus, rows, step):
+    measured = measure(corpus, rows[::step])
+    assert set(measured.asked) == {row["metadata"]["template"] for row in rows}
     assert measured.failures == []
     assert measured.oracle == 1
     hopping = [template for template in measured.asked if template.startswith("hops/")]

@@ -55,7 +55,17 @@ def engine(request):
 
 @pytest.fixture(scope="module")
 def retriever(engine, tmp_path_factory):
-    return built(places(), engine, tmp_path_factory.mktemp(engine))
+    opened = built(places(), engine, tmp_path_factory.mktemp(engine))
+    if engine != "faiss":
+        yield opened
+        return
+    import faiss
+
+    # Its threads wait for work by spinning: for a handful of passages, that is all they do.
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield opened
+    faiss.omp_set_num_threads(threads)
 
 
 def ids(hits):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
 
 import gymnasium
 import pytest
+from passages import write_corpus
 from search_qa.invented import TableRetriever, fault_server, rows
 
 import sdar_envs
@@ -15,6 +20,7 @@ from sdar_envs.checker import check_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, MissingData, UnknownName
 from sdar_envs.prompt import STYLES, parse_completion
 from sdar_envs.search_qa.env import SearchQAEnv
+from sdar_envs.search_qa.index import build_index
 from sdar_envs.search_qa.reference import STYLE, project
 from sdar_envs.search_qa.retrieval import Hit, Passage, RetrievalFailed
 
@@ -290,7 +296,7 @@ def test_an_episode_branches_and_is_copied(make, compat):
     env.step(f"search[{QUERY}]")
     saved = env.snapshot()
     first = env.step("search[river town]")
-    for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(make(OneHit("a"), compat=compat)))):
+    for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(make(compat=compat)))):
         other.restore(saved)
         again = other.step("answer[Fentam]")
         assert again[1] == 1.0
@@ -298,6 +304,74 @@ def test_an_episode_branches_and_is_copied(make, compat):
     assert env.step("search[river town]") == first
     with pytest.raises(InvalidOption, match="variant"):
         make(compat=compat, topk=2).restore(saved)
+    with pytest.raises(InvalidOption, match=r"invented.*this environment is .*one"):
+        make(OneHit("a"), compat=compat).restore(saved)
+
+
+def test_a_copy_searches_with_the_same_engine(make):
+    retriever = TableRetriever()
+    env = make(retriever)
+    start(env)
+    copied = copy.deepcopy(env)
+    copied.step(f"search[{QUERY}]")
+    env.step(f"search[{QUERY}]")
+    assert retriever.calls == [(QUERY,)]
+
+
+def test_any_number_of_passages_shares_what_was_found(make):
+    retriever = TableRetriever()
+    envs = [make(retriever, topk=k) for k in (3, 2, 1)]
+    found = [play(env, f"search[{QUERY}]")[0][4]["passage_ids"] for env in envs]
+    assert found == [["34", "171", "188"], ["34", "171"], ["34"]]
+    assert retriever.calls == [(QUERY,)]
+
+
+def test_any_object_can_be_a_retriever(make):
+    @dataclass
+    class Unhashable:
+        fingerprint: str
+
+        def search(self, queries, k):
+            return [()] * len(queries)
+
+    env = make(Unhashable("a"))
+    ((observation, *_),) = play(env, "search[x]")
+    assert "No passage found." in observation
+    gone = weakref.ref(env.unwrapped._tool.retriever)
+    del env
+    gc.collect()
+    assert gone() is None  # what no environment searches with is not kept
+
+
+def test_an_index_that_was_built_anew_is_opened_anew(tmp_path, monkeypatch, folder):
+    def built(text):
+        source = write_corpus(tmp_path / "corpus.jsonl", [Passage("1", f'"River"\n{text} is a river.')])
+        build_index(source, tmp_path / "index", overwrite=True, progress=False)
+        arguments = {"data": "official", "data_dir": folder, "split": "test", "retriever": "index"}
+        return gymnasium.make("sdar/SearchQA-v0", **arguments)
+
+    monkeypatch.chdir(tmp_path)
+    first, second = built("Amber"), built("Birch")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(MissingData, match="elsewhere"):
+        built("Cedar")
+    for env, name in ((first, "Amber"), (second, "Birch")):
+        assert name in play(env.unwrapped, "search[river]")[0][0]
+    first.close()
+
+
+def test_every_key_of_info_keeps_its_type(make):
+    for compat in ("fixed", "sdar", "search-r1"):
+        env = make(compat=compat, reveal_answers=True, on_error="observe")
+        _, first = start(env)
+        kinds = {name: type(value) for name, value in first.items()}
+        for commands in ((f"search[{QUERY}]", "nonsense", "search[]", "search[x]"), ("answer[Fentam]",)):
+            for *_, info in play(env, *commands):
+                assert {name: type(value) for name, value in info.items()} == kinds
+                assert list(info) == list(first)
+                assert {type(value) for value in info["metrics"].values()} == {float}
+                json.dumps(info)
 
 
 def test_steps_after_the_end_are_refused(make):
@@ -328,7 +402,16 @@ def test_official_questions_have_no_plan(make):
         ({"question_type": "compare"}, InvalidOption, "need none: pass data='official'"),
         ({"data": "official"}, MissingData, "SEARCH_QA_DATA"),
         ({"retriever": ["http://a", "b"]}, InvalidOption, "addresses that begin with http"),
+        ({"retriever": ["http://a", 3]}, InvalidOption, "addresses that begin with http"),
+        ({"retriever": []}, InvalidOption, "addresses that begin with http"),
+        ({"retriever": ["http://a", "http://b"], "compat": "sdar"}, InvalidOption, "asks one server"),
+        ({"retriever": "127.0.0.1:8000/retrieve"}, InvalidOption, "'http://127.0.0.1:8000/retrieve'"),
         ({"retriever": "/no/such/index"}, MissingData, "/no/such/index"),
+        ({"retriever": 5}, InvalidOption, "retriever is 5; wanted 'embedded', the folder"),
+        ({"retriever": Path("index")}, InvalidOption, "as str"),
+        ({"search_seconds": None}, InvalidOption, "search_seconds is None"),
+        ({"data": "official", "data_dir": ".", "data_sets": "nq", "retriever": "embedded"}, InvalidOption, "a list of"),
+        ({"data": "official", "data_dir": ".", "data_sets": 3, "retriever": "embedded"}, InvalidOption, "a list of"),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments, error, message, monkeypatch):

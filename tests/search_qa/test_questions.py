@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from search_qa.invented import DATA
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
+from sdar_envs.search_qa import questions
 from sdar_envs.search_qa.questions import UNCLASSIFIED, Question, golden_answers, question_type, read_questions
 from sdar_envs.search_qa.tasks import official_tasks, question_of
 
@@ -96,6 +98,39 @@ def test_the_forms_of_all_three_sources(tmp_path):
     assert [q.id for q in read] == ["test_0", "test_0", "test_0", "7"]
 
 
+def test_of_a_parquet_file_only_what_is_needed_is_read(tmp_path):
+    metadata = {"type": "comparison", "supporting": ["p"], "supporting_facts": ["a long text"], "queries": ["q"]}
+    path = write_parquet(tmp_path / "test.parquet", [{**SEARCH_R1, "metadata": metadata}])
+    assert read_questions(path) == [
+        Question("test_0", "who wrote dracula?", ("Bram Stoker",), "nq", "compare", ("p",), ("q",))
+    ]
+    ((_, row),) = questions._rows(path)
+    assert row["metadata"] == {"type": "comparison", "supporting": ["p"], "queries": ["q"]}
+    assert "prompt" not in row
+    with pytest.raises(CorruptData, match="has the columns a, b; wanted 'question'"):
+        read_questions(write_parquet(tmp_path / "other.parquet", [{"a": 1, "b": 2}]))
+
+
+def play(folder):
+    env = gymnasium.make("sdar/SearchQA-v0", data="official", data_dir=str(folder), split="test", retriever="embedded")
+    observation, info = env.reset(seed=0)
+    *_, end = env.step("answer[bram stoker]")
+    return observation, info["data_set"], info["task_type"], info["task_id"], end["won"]
+
+
+def test_all_forms_are_played(tmp_path):
+    write(tmp_path / "flashrag" / "nq" / "test.jsonl", [FLASHRAG])
+    write_parquet(tmp_path / "search-r1" / "test.parquet", [SEARCH_R1])
+    write_parquet(tmp_path / "processed" / "test.parquet", [PROCESSED])
+    # A bare list: the original ends in TypeError when it is to score it.
+    bare = {"id": "x", "env_kwargs": {**PROCESSED["env_kwargs"], "ground_truth": ["Bram Stoker"]}}
+    write(tmp_path / "bare" / "test.jsonl", [bare])
+    for name in ("flashrag", "search-r1", "processed", "bare"):
+        observation, *facts = play(tmp_path / name)
+        assert observation.rstrip("?") == "who wrote dracula"
+        assert facts == ["nq", "direct_retrieval", "search_qa/test/nq/0000", True], name
+
+
 def test_what_the_package_says_of_its_own_questions(tmp_path):
     metadata = {"type": "multi_hop_reasoning", "supporting": ["p1", "p2"], "queries": ["a", "b"]}
     row = {"id": "x", "question": "Q?", "golden_answers": ["A"], "data_source": "facts", "metadata": metadata}
@@ -118,6 +153,10 @@ def test_what_the_package_says_of_its_own_questions(tmp_path):
         (
             {"id": "a", "question": "q", "golden_answers": ["x"], "metadata": {"queries": "one"}},
             r"row 2: metadata\['queries'\] is 'one'",
+        ),
+        (
+            {"id": "a", "question": "q", "golden_answers": ["x"], "metadata": {"queries": ["a", "b"]}},
+            "row 2: metadata has 2 queries for 0 supporting",
         ),
         (FLASHRAG, "row 2: the id 'test_0' is that of row 1 too"),
     ],

@@ -930,3 +930,92 @@ def test_clean_survives_heating_and_cooling():
             play.go(place, door=False)
             play.do(f"{verb} {thing} with {place}")
             assert play.is_("clean", thing)
+
+
+# -- the steps, in their order ----------------------------------------------------------------
+
+
+def bring(play: Play, thing: str, at: str, treatment: str = "") -> str:
+    """Do what the numbered lists of the skills say; return the target."""
+    play.take(thing, at)
+    if treatment:
+        verb, _, place = treatment.partition(" ")
+        play.go(place, door=False)
+        assert play.do(f"{verb} {thing} with {place}").startswith(f"You {verb} the {thing}")
+    target = next((place for place in play.targets() if place != at), at)
+    play.go(target)
+    play.do(f"move {thing} to {target}")
+    return target
+
+
+@pytest.mark.parametrize(
+    ("task_type", "treatment"),
+    [
+        ("pick_and_place_simple", ""),
+        ("pick_heat_then_place_in_recep", "heat microwave 1"),
+        ("pick_cool_then_place_in_recep", "cool fridge 1"),
+        ("pick_clean_then_place_in_recep", "clean sinkbasin 1"),
+    ],
+)
+@claim(PLACE, "If it is closed, `open` it. `move` the thing there: done.", "Any furniture of the wanted kind counts.")
+@claim(
+    HEAT,
+    "with the thing in your hand, `heat <thing> with microwave 1`. The door may stay closed;",
+    "`open` it if it is closed (cabinet, fridge). `move` the thing there: done.",
+)
+@claim(COOL, "with the thing in your hand, `cool <thing> with fridge 1`. The door may stay closed", "`move` the thing")
+@claim(CLEAN, "with the thing in your hand, `clean <thing> with sinkbasin 1`. Do not put it down", "`move` the thing")
+def test_steps_in_their_order_solve_the_task(task_type, treatment):
+    for play in plays(task_type, 30):
+        thing, at = play.wanted()[0]
+        bring(play, thing, at, treatment)
+        assert play.won, play.env.task.id
+
+
+@claim(LAMP, "Find and `take` the thing.", "`go to` the furniture with the desklamp, with the thing in your hand.")
+@claim(LAMP, "`use desklamp 1`: done.")
+def test_steps_to_the_lamp_solve_the_task():
+    for play in plays("look_at_obj_in_light", 30):
+        thing, at = play.wanted()[0]
+        play.take(thing, at)
+        play.go(next(place for lamp, place in play.contents() if kind(lamp) == "desklamp"))
+        play.do(next(command for command in play.commands if command.startswith("use desklamp")))
+        assert play.won, play.env.task.id
+
+
+@claim(
+    TWO,
+    "Fetch the second one, from where you saw it, and bring it to the same number.",
+    "If one of them lies in furniture of the target kind already, leave it there, make that your target, and bring "
+    "only one.",
+    "after the first delivery, its place lists a thing of the wanted kind, which is not the one to fetch",
+)
+def test_steps_with_two_things_solve_the_task():
+    there = 0
+    for play in plays("pick_two_obj_and_place", HOUSES):
+        (thing, at), (other, other_at) = sorted(play.wanted(), key=lambda pair: pair[1] not in play.targets())[:2]
+        place = at
+        if at in play.targets():
+            there += 1
+        else:
+            place = bring(play, thing, at)
+            assert not play.over
+            assert (thing, place) in play.contents()
+        play.take(other, other_at)
+        play.go(place)
+        play.do(f"move {other} to {place}")
+        assert play.won, play.env.task.id
+    assert there >= 3  # it is rare
+
+
+@claim(DONE, "A cup is no mug, a pen is no pencil, a soapbottle is no soapbar.")
+def test_done_like_things_do_not_count():
+    pairs = {"mugtype": "cup", "cuptype": "mug", "penciltype": "pen", "pentype": "pencil", "soapbartype": "soapbottle"}
+    tried = 0
+    for play in plays("pick_and_place_simple", 200):
+        like = pairs.get(play.game.goal.object_type)
+        for thing, at in [pair for pair in play.contents() if kind(pair[0]) == like][:1]:
+            target = bring(play, thing, at)
+            assert not play.won
+            tried += (thing, target) in play.contents()
+    assert tried > 5

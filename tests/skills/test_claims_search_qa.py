@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.search_qa.embedded import passages, questions
 from sdar_envs.search_qa.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.env import SearchQAEnv
+from sdar_envs.search_qa.questions import QUESTION_TYPES
 from sdar_envs.search_qa.retrieval import Passage
 from sdar_envs.search_qa.scoring import exact_match, normalize
 
@@ -259,6 +261,30 @@ def test_hops_follow_each_other(search):
     assert search("Sergei Eisenstein born")[0] == "Sergei Eisenstein"
 
 
+@claim(
+    "search_qa/tell-the-kind-of-question",
+    "search the name with the property, `search[Peru currency]`",
+    "search the part with the proper name, `search[capital Yerevan]`",
+)
+def test_kinds_have_their_first_search(search):
+    assert search("Peru currency")[0] == "Peru: currency"
+    assert search("capital Yerevan")[0] == "Armenia: capital"
+
+
+@claim("search_qa/tell-the-kind-of-question", "It names two things and a choice", "It describes a thing instead of")
+def test_kinds_are_told_by_the_wording():
+    choice = re.compile(r"\b(or|both|same|older|first)\b")
+    shares = {}
+    for kind in QUESTION_TYPES:
+        asked = sample(kind)
+        shares[kind] = sum(bool(choice.search(question["question"])) for question in asked) / len(asked)
+    assert shares.pop("compare") > 0.9
+    assert max(shares.values()) < 0.1
+    described = re.compile(r"\b(that|whose|where|which|in the \w+ of|of the \w+)\b")
+    asked = sample("multi_hop_reasoning")
+    assert sum(bool(described.search(question["question"])) for question in asked) / len(asked) > 0.8
+
+
 @claim("search_qa/take-one-hop-at-a-time", "With four turns you have at most three hops and an answer")
 def test_hops_three_and_an_answer(make):
     env = make()
@@ -272,3 +298,16 @@ def test_compare_answers_are_names_or_yes_and_no():
     assert exact_match("Thomas Hobbes, born in 1588", ["Thomas Hobbes"]) == 0.0
     assert exact_match("Yes, both are", ["yes"]) == 0.0
     assert exact_match("Yes.", ["yes"]) == 1.0
+
+
+@claim("search_qa/compare-two-things", "half of such guesses are right, and any third answer is wrong")
+def test_compare_a_guess_is_right_in_half_of_the_cases():
+    asked = [q for q in sample("compare") if not set(q["golden_answers"]) & {"yes", "no"}]
+    first = 0
+    for question in asked:
+        answers = {normalize(answer) for answer in question["golden_answers"]}
+        left, _, right = normalize(question["question"]).rpartition(" or ")
+        # It is one of the two names that the question writes.
+        assert any(left.endswith(f" {answer}") for answer in answers) != (right in answers)
+        first += right not in answers
+    assert first / len(asked) == pytest.approx(0.5, abs=0.1)

@@ -14,7 +14,8 @@ from skill_toys import make_skill
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, PromptParts, Turn, prompt_parts, render_messages, style_for
 from sdar_skills import Library, Retrieved, TeacherContext, rebuild_context, teacher_context, teacher_messages
-from sdar_skills.context import ContextTooLong, SkillUse, legacy_prefix, skill_block
+from sdar_skills.context import ContextTooLong, legacy_prefix, skill_block
+from sdar_skills.skill import arm_of
 
 SKILLS = (make_skill("first", "lift", "one two three"), make_skill("second", text="four five"), make_skill("third"))
 LIBRARY = Library(SKILLS)
@@ -34,10 +35,6 @@ def render(messages) -> str:
 
 def count_words(text: str) -> int:
     return len(text.split())
-
-
-def use(skill) -> SkillUse:
-    return SkillUse(skill.id, skill.version, skill.sha256)
 
 
 def test_the_user_turn_has_skills_between_task_and_history():
@@ -99,7 +96,7 @@ def test_without_skills_the_teacher_reads_what_the_student_reads(placement, syst
         assert context.skills == ()
 
 
-@pytest.mark.parametrize("env_id", ["sdar/ALFWorld-v0", "sdar/WebShop-v0"])
+@pytest.mark.parametrize("env_id", ["sdar/ALFWorld-v0", "sdar/WebShop-v0", "sdar/SearchQA-v0"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_the_students_text_stays_through_an_episode(env_id, placement):
     env = gymnasium.make(env_id, split="train", disable_env_checker=True).unwrapped
@@ -137,15 +134,36 @@ def test_things_give_way_in_order(placement):
             break
         assert context.tokens == count_words(context.render(render)) <= budget == context.token_budget
         state = (len(context.skills), 3 - context.dropped_turns)
-        assert context.skills + context.dropped_skills == tuple(map(use, SKILLS))
+        assert context.skills + context.dropped_skills == tuple(map(arm_of, SKILLS))
         text = context.render(render)
         for part in ("Your task: lift the box.", "at turn 5:\na box", "lift\nlook", "<action>...</action>", "one two"):
             assert part in text
         if not seen or seen[-1] != state:
             seen.append(state)
     assert seen == [(3, 3), (2, 3), (1, 3), (1, 2), (1, 1), (1, 0)]
-    with pytest.raises(ContextTooLong, match="without history and with its best skill only, and the budget is 5"):
+    with pytest.raises(ContextTooLong, match="without history and with one skill only, and the budget is 5"):
         with_budget(5, placement)
+
+
+def test_a_skill_for_the_task_outlives_better_general_ones():
+    general, task, other = make_skill("best", text="a b"), make_skill("task", "lift", "c d"), make_skill("lift", "lift")
+    arguments = {"count_tokens": count_words, "render": render}
+    seen = []
+    for budget in range(200, 0, -1):
+        try:
+            context = teacher_context(make_prompt(), (general, task, other), token_budget=budget, **arguments)
+        except ContextTooLong:
+            break
+        assert sorted(context.skills + context.dropped_skills) == sorted(map(arm_of, (general, task, other)))
+        seen.append((*(arm.skill for arm in context.skills), context.dropped_turns))
+    assert list(dict.fromkeys(seen)) == [
+        ("toy/best", "toy/task", "toy/lift", 0),
+        ("toy/best", "toy/task", 0),
+        ("toy/task", 0),
+        ("toy/task", 1),
+        ("toy/task", 2),
+        ("toy/task", 3),
+    ]
 
 
 def test_the_oldest_turn_goes_first():
@@ -172,7 +190,7 @@ def test_the_best_skill_goes_only_on_request_and_then_the_history_comes_back():
     with pytest.raises(ContextTooLong, match=f"the budget is {student}"):
         teacher_context(make_prompt(), long, **arguments)
     context = teacher_context(make_prompt(), long, **arguments, require_skill=False)
-    assert (context.skills, context.dropped_skills) == ((), (use(long[0]),))
+    assert (context.skills, context.dropped_skills) == ((), (arm_of(long[0]),))
     assert context.dropped_turns == 0
     assert context.messages == make_prompt().messages()
     arguments["token_budget"] = 10

@@ -7,7 +7,6 @@ from skill_toys import make_skill, make_task
 
 import sdar_envs
 from sdar_envs.errors import InvalidOption, UnknownName
-from sdar_envs.search_qa.embedded import questions
 from sdar_skills import Library, make_retriever
 from sdar_skills.coverage import measure_coverage
 
@@ -80,9 +79,7 @@ def test_what_no_panel_is():
 PANELS = {
     "alfworld": lambda: sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_unseen"),
     "webshop": lambda: sdar_envs.tasks("sdar/WebShop-v0", split="test"),
-    "search_qa": lambda: [
-        make_task(question["metadata"]["type"], question["question"], "search_qa") for question in questions()["test"]
-    ],
+    "search_qa": lambda: sdar_envs.tasks("sdar/SearchQA-v0", split="test"),
 }
 
 

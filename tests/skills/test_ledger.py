@@ -20,17 +20,10 @@ import pytest
 
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_skills.ledger import (
-    NO_SKILL,
-    Arm,
-    Ledger,
-    LedgerUnavailable,
-    Position,
-    Showing,
-    arm_of,
-    showings_of_group,
-)
-from sdar_skills.skill import Skill
+from sdar_envs.prompt import DEFAULT_STYLE, prompt_parts
+from sdar_skills.context import teacher_context
+from sdar_skills.ledger import NO_SKILL, Ledger, LedgerUnavailable, Position, Showing, showings_of_group
+from sdar_skills.skill import Arm, Skill, arm_of
 from sdar_skills.statistics import Statistics
 
 ARM = Arm("alfworld/open-first", "1.0.0", "0" * 64)
@@ -410,6 +403,17 @@ def test_each_skill_shown_gets_its_members_reward() -> None:
     assert {(row.suite, row.task_type, row.task, row.run, row.step, row.strategy) for row in rows} == {
         ("alfworld", "pick_and_place_simple", TASK.id, "run-1", 3, "ucb")
     }
+
+
+def test_credit_is_for_what_the_context_held_not_for_what_was_retrieved() -> None:
+    prompt = prompt_parts(DEFAULT_STYLE, "put a mug in a drawer", [], "a room", ["look"])
+    count = {"count_tokens": lambda text: len(text.split()), "render": lambda messages: messages[-1]["content"]}
+    whole = teacher_context(prompt, [OPEN, LOOK], token_budget=1000, **count)
+    assert whole.tokens is not None
+    context = teacher_context(prompt, [OPEN, LOOK], token_budget=whole.tokens - 1, **count)
+    assert context.dropped_skills == (arm_of(LOOK),)
+    rows = showings_of_group(TASK, [context.skills, ()], [1.0, 0.0], "control", run="r", step=0, strategy="ucb")
+    assert [(row.arm, row.advantage) for row in rows] == [(arm_of(OPEN), 1.0), (NO_SKILL, 0.0)]
 
 
 def test_baselines() -> None:

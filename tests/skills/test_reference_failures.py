@@ -17,6 +17,7 @@ import sdar_envs
 from sdar_envs import Task
 from sdar_envs.errors import UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, Turn, prompt_parts, style_for
+from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_skills import Library, TeacherContext, make_retriever, teacher_context
 from sdar_skills.formats import export_skillrl, import_sdar, import_skillrl
 from sdar_skills.retrievers import retriever_names
@@ -132,10 +133,32 @@ def test_every_kind_of_task_gets_a_task_skill_and_the_general_ones(suite):
 @pytest.mark.parametrize(
     "strategy", [name for name in retriever_names() if name in {"task_type", "keyword", "bm25", "full"}]
 )
-@pytest.mark.parametrize("kind", ["unclassified", "my_data", "comparison"])
-def test_an_unknown_data_source_is_an_error(strategy, kind):
+@pytest.mark.parametrize("kind", ["my_data", "comparison"])
+def test_an_unknown_kind_is_an_error(strategy, kind):
     with pytest.raises(UnknownName, match=f"no search_qa skill .* for the task type '{kind}'"):
         names(strategy, question("What is it?", kind))
+
+
+def test_an_unknown_data_source_gets_the_skill_for_that(tmp_path):
+    # It got general skills only, and nobody was told.
+    row = {"id": "0", "question": "What is it?", "golden_answers": ["x"], "data_source": "my_data"}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
+    env = SearchQAEnv(data="official", data_dir=str(tmp_path), split="test", retriever=Nowhere())
+    env.reset(seed=0)
+    assert env.task.task_type == "unclassified"
+    assert names("task_type", env.task)[0] == "tell-the-kind-of-question"
+    env = SearchQAEnv(
+        data="official", data_dir=str(tmp_path), split="test", retriever=Nowhere(), question_type="compare"
+    )
+    env.reset(seed=0)
+    assert names("task_type", env.task)[0] == "compare-two-things"
+
+
+class Nowhere:
+    """A search that finds nothing."""
+
+    def search(self, queries, topk):
+        return [[] for _ in queries]
 
 
 def test_an_unknown_suite_is_an_error():

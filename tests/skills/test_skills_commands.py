@@ -9,7 +9,9 @@ import pytest
 from skill_toys import make_skill
 
 from sdar_benchmarks.cli import main
-from sdar_skills import Library, save_skill
+from sdar_skills import Ledger, Library, retriever_names, save_skill
+from sdar_skills.ledger import Showing
+from sdar_skills.skill import arm_of
 from sdar_skills.skill_file import parse_skill
 
 
@@ -57,6 +59,12 @@ def test_check_without_gaps(run):
     status, out, err = run("check", "--suite", "alfworld", "--limit", 2)
     assert (status, err) == (0, "")
     assert out.startswith("alfworld/valid_unseen/0000  pick_two_obj_and_place  find two ")
+    first, second = out.partition("2 tasks of")[0].split("alfworld/valid_unseen/")[1:]
+    for block in (first, second):
+        # Every strategy, and whole names that can be looked for.
+        strategies = re.findall(r"^  (\w+) +[\w-]+", block, flags=re.MULTILINE)
+        assert strategies == [name for name in retriever_names() if name not in ("embedding", "home")]
+        assert set(re.findall(r"[\w-]+-[\w-]+", block)) <= {skill.name for skill in Library.load()}
     assert "\n  keyword    place-two-things, carry-one-thing," in out
     assert max(map(len, out.splitlines()[:6])) <= 100
     assert re.search(r"^task_type +2 \(100\.0%\) +0 *$", out, flags=re.MULTILINE)
@@ -76,6 +84,19 @@ def test_check_with_gaps_says_which_and_has_a_status_of_its_own(run, tmp_path):
     status, out, _ = run(*arguments, "--strategy", "keyword")
     assert status == 1
     assert "skills that no task reaches: alfworld/walk" in out
+
+
+def test_check_asks_the_ledger(run, tmp_path):
+    library = Library.load()
+    skill, task_type = library["alfworld/place-two-things"], "pick_two_obj_and_place"
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        for other in library.select("alfworld"):
+            reward = float(other == skill)
+            ledger.append([Showing(arm_of(other), "alfworld", task_type, "t", "r", 0, "ucb", reward, 0.0)] * 20)
+    arguments = ("check", "--suite", "alfworld", "--limit", 1, "-k", 1, "--strategy", "ucb", "--strategy", "hybrid")
+    _, out, _ = run(*arguments, "--ledger", tmp_path / "ledger.sqlite")
+    assert "\n  ucb        place-two-things\n  hybrid     place-two-things\n" in out
+    assert "there is no ledger" in run(*arguments, "--ledger", tmp_path / "none")[2]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +135,10 @@ def test_import_and_export(run, tmp_path):
     assert json.loads(back.read_text()) == json.loads(source.read_text())
     assert run("export", tmp_path / "folder", "--format", "sdar", *options)[0] == 0
     assert (tmp_path / "folder" / "skill_mapping.json").exists()
+    save_skill(make_skill("old", "compare", suite="search_qa", status="retired"), library)
+    _, out, err = run("export", tmp_path / "again.json", "--format", "skillrl", *options)
+    assert out.startswith("wrote 1 skills")
+    assert err.endswith("\nleft out: search_qa/old, which is retired\n")
 
 
 def test_import_translates_kinds_of_task(run, tmp_path):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sdar_envs.errors import InvalidOption
 from sdar_skills import ledger as ledger_module
-from sdar_skills.ledger import NO_SKILL, Arm, Ledger, Position, Showing
+from sdar_skills.ledger import NO_SKILL, Ledger, Position, Showing
+from sdar_skills.skill import Arm
 from sdar_skills.statistics import Aggregate, Statistics
 
 ARMS = (NO_SKILL, Arm("toy/a", "1.0.0", "a"), Arm("toy/a", "1.0.1", "b"), Arm("toy/b", "1.0.0", "c"))

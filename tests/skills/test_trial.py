@@ -12,8 +12,8 @@ import pytest
 
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption
-from sdar_skills.ledger import NO_SKILL, Arm, Ledger, Showing, arm_of
-from sdar_skills.skill import Retrieved, Skill, Status
+from sdar_skills.ledger import NO_SKILL, Ledger, Showing
+from sdar_skills.skill import Arm, Retrieved, Skill, Status, arm_of
 from sdar_skills.statistics import Statistics
 from sdar_skills.trial import TrialRetriever, TrialRule, Verdict, apply, judge
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from browsers import CAN_BROWSE, open_browser
+from browsers import CAN_BROWSE, leave, open_browser
 from live import served
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra: browser)")
@@ -35,7 +35,7 @@ def shoot(browser, name):
 
 def press(browser, text):
     [button] = [b for b in browser.find_elements("css selector", ".btn") if b.text == text]
-    button.click()
+    leave(browser, button.click)
 
 
 def goal(number=0):
@@ -80,7 +80,7 @@ def test_a_purchase_from_search_to_score(site, browser):
     [link] = [a for a in browser.find_elements("css selector", ".product-link") if a.text == wanted.product.asin]
     # The whole card is the link: a click on the title follows it.
     title = link.find_element("xpath", "..").find_element("css selector", "h2")
-    webdriver.ActionChains(browser).move_to_element(title).click().perform()
+    leave(browser, webdriver.ActionChains(browser).move_to_element(title).click().perform)
     assert "/item?" in browser.current_url
 
     for name, value in wanted.options:
@@ -101,7 +101,7 @@ def test_a_purchase_from_search_to_score(site, browser):
     press(browser, "Buy Now")
     assert browser.find_element("css selector", "#reward pre").text == "1.0"
     shoot(browser, "score")
-    browser.find_element("css selector", "a.main").click()
+    leave(browser, browser.find_element("css selector", "a.main").click)
     assert "/shop?task=" in browser.current_url
     assert task_id.replace("/", "%2F") not in browser.current_url
 
@@ -118,7 +118,8 @@ def test_the_keyboard_is_enough(site, browser):
 
     task_id, wanted = goal(20)
     browser.get(f"{site}/shop?task={task_id}")
-    browser.switch_to.active_element.send_keys(wanted.product.title + Keys.ENTER)
+    bar = browser.switch_to.active_element
+    leave(browser, lambda: bar.send_keys(wanted.product.title + Keys.ENTER))
 
     def tab_to(accept):
         for _ in range(60):
@@ -132,10 +133,12 @@ def test_the_keyboard_is_enough(site, browser):
                 return there
         raise AssertionError("not reached")
 
-    tab_to(lambda e: e.text == wanted.product.asin).send_keys(Keys.ENTER)
+    link = tab_to(lambda e: e.text == wanted.product.asin)
+    leave(browser, lambda: link.send_keys(Keys.ENTER))
     tab_to(lambda e: e.get_attribute("type") == "radio").send_keys(Keys.SPACE)
     assert len(browser.find_elements("css selector", "input:checked")) == 1
-    tab_to(lambda e: e.text == "Buy Now").send_keys(Keys.ENTER)
+    button = tab_to(lambda e: e.text == "Buy Now")
+    leave(browser, lambda: button.send_keys(Keys.ENTER))
     assert float(browser.find_element("css selector", "#reward pre").text) > 0
 
 

@@ -7,6 +7,7 @@ words; a built index lies on disk, and processes share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,4 +48,5 @@ class Bm25Retriever(Engine):
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        return cls(SearchIndex.open(path), passages, fingerprint)
+        found = cls(SearchIndex.open(path), passages, fingerprint)
+        return found.opened_by(partial(cls.open, path, passages, fingerprint))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,4 +82,5 @@ class Bm25sRetriever(Engine):
         # Plain views: slices of a np.memmap cost a microsecond more.
         for name in ("data", "indices", "indptr"):
             scorer.scores[name] = scorer.scores[name].view(np.ndarray)
-        return cls(scorer, passages, fingerprint)
+        found = cls(scorer, passages, fingerprint)
+        return found.opened_by(partial(cls.open, path, passages, fingerprint))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Self, SupportsIndex
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption
@@ -60,6 +61,18 @@ class Engine(ABC):
             raise CorruptData(f"the index is of {indexed} passages, the corpus has {len(passages)}: make it again.")
         self._passages = passages
         self._fingerprint = fingerprint
+        self._opening: partial[Any] | None = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        # A copy in another process maps the same files instead of carrying them along.
+        if self._opening is not None:
+            return self._opening.func, self._opening.args
+        return super().__reduce_ex__(protocol)
+
+    def opened_by(self, opening: partial[Self]) -> Self:
+        """Remember how to open the same again, and return this."""
+        self._opening = opening
+        return self
 
     @property
     def fingerprint(self) -> str:

@@ -156,7 +156,8 @@ class FaissRetriever(Engine):
         cells = package.try_extract_index_ivf(index)
         if cells:
             cells.nprobe = min(_PROBES, cells.nlist)
-        return cls(index, encoder, passages, fingerprint)
+        found = cls(index, encoder, passages, fingerprint)
+        return found.opened_by(partial(cls.open, path, passages, fingerprint, encoder))
 
 
 @contextmanager

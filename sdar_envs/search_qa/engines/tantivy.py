@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,4 +100,5 @@ class TantivyRetriever(Engine):
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> TantivyRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.index`."""
-        return cls(load_package("tantivy").Index.open(str(path)), passages, fingerprint)
+        found = cls(load_package("tantivy").Index.open(str(path)), passages, fingerprint)
+        return found.opened_by(partial(cls.open, path, passages, fingerprint))

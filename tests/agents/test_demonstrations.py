@@ -1,0 +1,134 @@
+"""Demonstrations: what is shown is what a policy would read, and what the expert did wins."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+import sdar_envs
+from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line
+from sdar_envs.alfworld.generator import room_habits
+from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.prompt import parse_completion, style_for
+
+ALFWORLD = "sdar/ALFWorld-v0"
+SMALL = {"rooms": "small", "max_steps": 30}
+
+
+def episodes(**given: Any) -> list[list[dict[str, Any]]]:
+    base: dict[str, Any] = {"env_id": ALFWORLD, "env_kwargs": SMALL, "episodes": 30, "guesses": True, "terse": True}
+    return list(demonstrate(DemonstrationSettings(**{**base, **given})))
+
+
+def action(row: dict[str, Any]) -> str:
+    parsed = parse_completion(row["completion"], style_for(row["task_id"]))
+    assert parsed.is_valid
+    return parsed.action
+
+
+def test_the_shown_actions_win_and_are_in_the_prompt() -> None:
+    env = sdar_envs.make_vec(ALFWORLD, 1, **SMALL).envs[0]
+    for rows in episodes():
+        _, info = env.reset(options={"task_id": rows[0]["task_id"]})
+        for turn, row in enumerate(rows):
+            assert row["turn"] == turn
+            assert action(row) in info["admissible_commands"]
+            assert f"\n{action(row)}" in row["messages"][-1]["content"]
+            *_, info = env.step(action(row))
+        assert info["is_success"]
+
+
+def test_every_name_in_a_thought_stands_in_the_prompt() -> None:
+    for rows in episodes(with_skills=0.5, noise=0.2, retriever="home"):
+        for row in rows:
+            thought = row["completion"].split("</think>")[0]
+            for name in re.findall(r"\b[a-z]+ \d\b", thought):
+                assert name in row["messages"][-1]["content"], (row["task_id"], row["turn"], thought)
+
+
+def test_what_is_seen_and_held_is_true() -> None:
+    for rows in episodes(noise=0.2):
+        for row in rows:
+            commands = row["messages"][-1]["content"].split("Commands you can give now:\n")[1].splitlines()
+            thought = row["completion"]
+            if "I hold nothing" in thought:
+                assert not any(command.startswith(("move ", "heat ", "cool ", "clean ")) for command in commands)
+            elif held := re.search(r"I hold ([a-z]+ \d+)", thought):
+                assert f"examine {held[1]}" in commands
+            if seen := re.search(r"I see ([a-z]+ \d+)", thought):
+                assert any(seen[1] in command for command in commands)
+
+
+def test_with_skills_the_first_look_is_where_the_skill_says_and_without_it_is_a_guess() -> None:
+    def first_looks(with_skills: float) -> list[bool]:
+        hits = []
+        for rows in episodes(with_skills=with_skills, retriever="home", episodes=150):
+            task = sdar_envs.make_vec(ALFWORLD, 1, **SMALL).envs[0].source.find(rows[0]["task_id"])
+            look = re.search(r"I look for (\w+): (\w+) ", rows[0]["completion"])
+            if look and look[1] in (habits := room_habits(task.data["layout"])):
+                assert bool(rows[0]["skills"]) == (
+                    f"- {look[1]}: {habits[look[1]]}" in rows[0]["messages"][0]["content"]
+                )
+                hits.append(habits[look[1]] == look[2])
+        return hits
+
+    told, guessing = first_looks(1.0), first_looks(0.0)
+    assert sum(told) / len(told) > 0.95
+    assert sum(guessing) / len(guessing) < 0.5
+
+
+def test_noise_is_not_shown_as_an_example_but_in_the_history() -> None:
+    rows = [row for episode in episodes(noise=0.3, episodes=60) for row in episode]
+    histories = "\n".join(row["messages"][-1]["content"] for row in rows)
+    assert "Nothing happens." in histories
+    shown = [(row["task_id"], row["turn"]) for row in rows]
+    last = {task: max(turn for other, turn in shown if other == task) for task, _ in shown}
+    assert len(shown) < sum(turn + 1 for turn in last.values())
+    assert not any(action(row) in ("look", "inventory") for row in rows if row["turn"] == 0)
+
+
+def test_equal_settings_give_equal_rows_and_the_seed_matters() -> None:
+    mixed = {"noise": 0.2, "with_skills": 0.5, "retriever": "home"}
+    assert episodes(**mixed) == episodes(**mixed)
+    assert episodes(**mixed) != episodes(**mixed, seed=1)
+    assert episodes(**mixed, first=10, episodes=5) == episodes(**mixed, episodes=15)[10:]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "expert"), [("sdar/WebShop-v0", None), ("sdar/SearchQA-v0", "oracle"), (ALFWORLD, "oracle")]
+)
+def test_every_suite_can_be_demonstrated(env_id: str, expert: str | None) -> None:
+    found = episodes(
+        env_id=env_id, env_kwargs={}, episodes=3, expert=expert, with_skills=0.5, guesses=False, terse=False
+    )
+    for row in (row for rows in found for row in rows):
+        assert parse_completion(row["completion"], style_for(row["task_id"])).is_valid
+        assert style_for(row["task_id"]).role in row["messages"][-1]["content"]
+        assert json.loads(row_line(row)) == row
+
+
+def test_lost_episodes_are_left_out() -> None:
+    assert episodes(env_kwargs={"rooms": "small", "max_steps": 2}, episodes=3) == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"episodes": 0}, "episodes is 0"),
+        ({"noise": 1.0}, "noise is 1.0"),
+        ({"with_skills": "half"}, "with_skills is 'half'"),
+        ({"history_length": -1}, "history_length is -1"),
+    ],
+)
+def test_bad_settings_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(message)):
+        DemonstrationSettings(env_id=ALFWORLD, **given)
+
+
+def test_unknown_names_are_refused() -> None:
+    for given in ({"expert": "explorre"}, {"retriever": "hom"}, {"split": "trian"}):
+        with pytest.raises(UnknownName):
+            episodes(**given)
