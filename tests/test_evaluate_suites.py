@@ -28,7 +28,6 @@ from sdar_benchmarks.runs import read_config, read_episodes, read_summary, read_
 from sdar_envs.core import Outcome, Task, text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import render_completion, style_for
-from sdar_envs.search_qa import tool
 
 QA = "sdar/SearchQA-v0"
 
@@ -286,8 +285,6 @@ def test_corpus_and_answers_are_part_of_the_panel(official: Path, capsys: Any) -
     def build() -> None:
         corpus, index = str(official / "corpus.jsonl"), str(official / "index")
         assert main(["index", "build", corpus, "--out", index, "--overwrite"]) == 0
-        for opened in (tool.open_tool, tool._cached):
-            opened.cache_clear()  # as in another process
 
     build()
     first = run("first")

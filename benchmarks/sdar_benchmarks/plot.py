@@ -63,19 +63,23 @@ def number(value: float) -> str:
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Return round numbers from at most `low` to at least `high`, in equal steps of 1, 2, 2.5 or 5 times a power of 10.
 
+    What differs by less than a billionth, or less than 1e-290, is as good as equal: there are no round numbers between.
+
     Args:
         low: finite.
         high: finite, at least `low`.
         most: about so many.
     """
-    if high <= low:
-        half = abs(low) / 2 or 0.5
+    largest = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * largest, 1e-290):
+        half = largest / 2 if largest > 1e-290 else 0.5
         low, high = low - half, high + half
     step = (high - low) / max(1, most - 1)
-    power = 10.0 ** math.floor(math.log10(step))
+    exponent = math.floor(math.log10(step))
+    power = 10.0**exponent
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, 2 - exponent) for i in range(first, last + 1)]
 
 
 @dataclass(slots=True)

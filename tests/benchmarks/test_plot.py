@@ -8,7 +8,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sdar_benchmarks.plot import Series, curves, histogram, interval_bar, number, ticks
@@ -28,6 +28,7 @@ def svg(figure: str) -> ElementTree.Element:
         (-0.16, 0.07, [-0.2, -0.15, -0.1, -0.05, 0, 0.05, 0.1]),
         (0, 1234, [0, 250, 500, 750, 1000, 1250]),
         (3, 3, [1.5, 2.25, 3, 3.75, 4.5]),
+        (0, 4e-14, [0, 1e-14, 2e-14, 3e-14, 4e-14]),
     ],
 )
 def test_ticks(low: float, high: float, wanted: list[float]) -> None:
@@ -39,6 +40,9 @@ def test_ticks(low: float, high: float, wanted: list[float]) -> None:
 
 
 @given(FINITE, FINITE)
+@example(0.0, 5e-324)
+@example(1e6, 1e6 + 1e-9)
+@example(-1e-200, 1e-200)
 def test_ticks_span_the_values_in_equal_steps(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
     made = ticks(low, high)
@@ -47,6 +51,7 @@ def test_ticks_span_the_values_in_equal_steps(a: float, b: float) -> None:
     assert made[0] <= low + slack
     assert made[-1] >= high - slack
     steps = [y - x for x, y in pairwise(made)]
+    assert min(steps) > 0
     assert max(steps) - min(steps) <= 1e-6 * max(abs(made[0]), abs(made[-1]))
 
 

@@ -400,7 +400,7 @@ def test_a_round_trip_changes_nothing(round_trip, table, k):
     retriever.table = table
     queries = [*table, "unknown", *list(table)[:2], ""]
     assert client.search(queries, k) == retriever.search(queries, k)
-    assert client.fingerprint.endswith(" given")
+    assert client.fingerprint == "given"
 
 
 def test_a_server_of_a_server_tells_of_the_failure():
@@ -409,7 +409,7 @@ def test_a_server_of_a_server_tells_of_the_failure():
         with running(create_app(near)) as front:
             far = HttpRetriever(front, retries=0, deadline=5)
             assert far.search(["x", "y"], 2) == Echo().search(["x", "y"], 2)
-            assert far.fingerprint == f"{front}/retrieve {address}/retrieve echo"
+            assert far.fingerprint == "echo"
             with pytest.raises(RetrievalFailed, match=r"503.*engine of this server failed: .*answers 503"):
                 far.search(["gone"], 2)
             far.close()
@@ -427,7 +427,7 @@ def test_the_command_serves_an_index_until_interrupted(tmp_path):
         client = HttpRetriever(url)
         queries = [QUERY, "market town river", "", "x" * 100_000]
         assert client.search(queries, 3) == here.search(queries, 3)
-        assert client.fingerprint == f"{url} {here.fingerprint}"
+        assert client.fingerprint == here.fingerprint
         assert len(requests.post(url, json={"query": "market town"}).json()["result"][0]) == 2
         client.close()
         process.send_signal(signal.SIGINT)

@@ -157,6 +157,8 @@ def test_an_unknown_data_source_gets_the_skill_for_that(tmp_path):
 class Nowhere:
     """A search that finds nothing."""
 
+    fingerprint = "nowhere"
+
     def search(self, queries, topk):
         return [[] for _ in queries]
 
