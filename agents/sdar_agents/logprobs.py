@@ -213,7 +213,7 @@ def score_groups(
     alone = asked.clone()
     # A sliding window forgets the beginning, which is not worth handling: such models read all rows whole.
     slides = any(getattr(module, "sliding_window", None) is not None for module in model.modules())
-    for group in () if slides else group_index[asked].unique().tolist():
+    for group in () if slides else sorted(set(group_index[asked].tolist())):
         index = ((group_index == group) & asked).nonzero()[:, 0]
         length = _common_length(sequences, index)
         if length >= least_prefix and len(index) > 1:
@@ -252,7 +252,8 @@ def _score_group(
     name = "cache" if "cache" in inspect.signature(backbone.forward).parameters else "past_key_values"
     result = torch.zeros(mask.shape, device=device)
     with _scoring_mode(model):
-        common = DynamicCache(config=_causal_lm(model).config)
+        config: Any = _causal_lm(model).config
+        common = DynamicCache(config=config)
         backbone(input_ids=sequences.input_ids[:1, :length].to(device), use_cache=True, **{name: common})
         for rows in pack_by_length(sequences.lengths.tolist(), max_tokens):
             index = torch.tensor(rows, device=mask.device)

@@ -44,7 +44,7 @@ SPECIFIC: Mapping[str, Callable[[Figures, Callable[[str], None]], None]] = {
     "generation": throughput_generation.measure,
     "trainer": throughput_trainer.measure,
 }
-"""By environment, for the skill library, generation and the trainer: adds what only it has, and says what it is doing."""
+"""By environment, and for the parts beside them: adds what only it has, and says what it is doing."""
 
 PARTS: tuple[str, ...] = tuple(dict.fromkeys([*ENV_IDS, *SPECIFIC]))
 """All that can be measured: the environments, the skill library, generation, the trainer."""

@@ -183,7 +183,7 @@ def measure_shape(
         progress: told what is being done.
     """
     import torch  # noqa: PLC0415
-    from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
 
     from sdar_agents.algorithms import make_algorithm  # noqa: PLC0415
     from sdar_agents.generation import TransformersPolicy  # noqa: PLC0415
@@ -205,8 +205,8 @@ def measure_shape(
         tie_word_embeddings=True,
         eos_token_id=None,
     )
-    model: PreTrainedModel = Qwen2ForCausalLM(config)
-    model = model.to(torch.device(device), torch.bfloat16)  # type: ignore[call-arg]
+    model: torch.nn.Module = Qwen2ForCausalLM(config)
+    model = model.to(torch.device(device), torch.bfloat16)
     policy = TransformersPolicy(model, train_tokenizer(["a few words, for this model never speaks them"]))
     rng = random.Random(0)
     rows = []
