@@ -2,6 +2,7 @@
 # make demo     scripted agents play the first 100 tasks of each suite; the last line is the path of the report
 # make test     the tests
 # make slow     the tests that take minutes
+# make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
 # make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
@@ -10,7 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow check leaderboard bench peer
+.PHONY: setup demo test slow study check leaderboard bench peer
 
 setup: .venv/.stamp
 
@@ -32,6 +33,9 @@ test: .venv/.train-stamp
 
 slow: .venv/.train-stamp
 	$(BIN)/python -m pytest -m slow
+
+study: .venv/.train-stamp
+	$(BIN)/sdar study
 
 check: .venv/.train-stamp
 	$(BIN)/ruff format --check .

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if args.command == "train":
+    if args.command in ("train", "study"):
         args.overrides = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -102,6 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
     command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
     command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    command.set_defaults(env_options=())
+
+    command = commands.add_parser(
+        "study",
+        help="demonstrations, a tiny model, GRPO and SDAR from one checkpoint, a report; goes on where it stopped",
+        epilog="Any setting of the training may follow by its path, such as --steps 5 --learner.lr 3e-5.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--out", default="runs/tiny", metavar="DIR", help="its folder (default: %(default)s)")
+    command.add_argument("--model", default="tiny-1m", metavar="NAME", help="or tiny-5m (default: %(default)s)")
+    command.add_argument("--episodes", type=int, default=1800, metavar="N", help="demonstrated (default: %(default)s)")
+    command.add_argument("--methods", default="grpo,sdar", metavar="A,B", help="to compare (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: %(default)s)")
+    command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")
     command.set_defaults(env_options=())
 
     command = commands.add_parser("bench", help="measure speed and memory of the environments")

@@ -25,7 +25,7 @@ from sdar_benchmarks.play import Player, choose_reader
 from sdar_benchmarks.results_commands import bench_command, leaderboard_command, report_command, view_command
 from sdar_benchmarks.skills_commands import ACTIONS
 from sdar_benchmarks.terminal import WIDTH, plain_table, stdout
-from sdar_benchmarks.train_command import train_command
+from sdar_benchmarks.train_command import study_command, train_command
 from sdar_benchmarks.warm_start_commands import demos_command, sft_command
 from sdar_envs import TextEnv
 from sdar_envs.core import text_env
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         "leaderboard": leaderboard_command,
         "bench": bench_command,
         "train": train_command,
+        "study": study_command,
         "serve": _serve,
         "index": index,
         "skills": _skills,

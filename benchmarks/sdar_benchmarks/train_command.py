@@ -1,4 +1,4 @@
-"""What `sdar train` does: reads the configuration, trains, says where the run is."""
+"""What `sdar train` and `sdar study` do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
 from sdar_benchmarks.provenance import now, platform_facts, revision, versions
+from sdar_benchmarks.terminal import print_table
+from sdar_benchmarks.tiny_study import BAND, StudySettings, study, study_table
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["train_command"]
+__all__ = ["study_command", "train_command"]
 
 
 def train_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
@@ -59,3 +64,36 @@ def train_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
     print(f"training {config.method} for {config.steps} steps in {folder}", file=sys.stderr)
     trainer.run()
     print(folder)
+
+
+def study_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
+    """Do the tiny study, or go on with it."""
+    settings = StudySettings(
+        model=args.model,
+        episodes=args.episodes,
+        methods=tuple(args.methods.split(",")),
+        seed=args.seed,
+        jobs=args.jobs,
+        overrides=tuple(args.overrides),
+    )
+    folder = Path(args.out)
+    stderr = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bars:
+        known: dict[str, TaskID] = {}
+
+        def progress(stage: str, done: int, of: int | None) -> None:
+            if stage not in known:
+                known[stage] = bars.add_task(stage)
+            bars.update(known[stage], completed=done, total=of)
+
+        try:
+            result = study(folder, settings, progress)
+        except ModuleNotFoundError as error:
+            raise InvalidOption(f"{error.name} is not installed: pip install 'sdar-envs[train]'") from error
+    print_table(study_table(result))
+    if result["start_is_in_band"] is False:
+        print(f"the start is outside of {BAND[0]:.0%} to {BAND[1]:.0%}: nothing can be compared", file=sys.stderr)
+    print(result["note"], file=sys.stderr)
+    if (folder / "report.html").exists():
+        print(folder / "report.html")
