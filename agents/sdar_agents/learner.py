@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sdar_agents.algorithms import GRPO
 from sdar_agents.algorithms.settings import check_settings, setting
 from sdar_agents.batch import Batch, Sequences, make_batch
-from sdar_agents.logprobs import Scores, TeacherView, disable_dropout, score, score_rows, view_teacher
+from sdar_agents.logprobs import Scores, TeacherView, disable_dropout, score, score_families, score_rows, view_teacher
 from sdar_agents.metrics import Metric, masked_metric, merge_metrics, reduce_metrics, summarise
 from sdar_agents.packing import enable_packing
 from sdar_agents.types import Row
@@ -305,9 +305,15 @@ class Learner:
         if batch.teacher is None or not self._has_teacher(batch):
             # Nobody to ask: the numbers are there, and the mask of the teacher hides them.
             return replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
-        with phases("teacher"), self._weights(self._teacher_weights()):
-            scores = self._score_rows(batch.teacher, batch.teacher_mask)
-        return batch.replace(teacher_logprobs=scores.logprobs)
+        with phases("teacher"), self._weights(self._teacher_weights()), self._autocast():
+            logprobs = score_families(
+                self.model,
+                batch.teacher,
+                batch.teacher_mask,
+                max_tokens=self.settings.max_tokens,
+                temperature=self._temperature,
+            )
+        return batch.replace(teacher_logprobs=logprobs)
 
     def _score_rows(self, sequences: Sequences, mask: Tensor, *, entropies: bool = False) -> Scores:
         with self._autocast():

@@ -10,8 +10,6 @@ gradients are computed, and prompts without tokens.
 
 from __future__ import annotations
 
-import copy
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from sdar_agents.batch import Batch, Sequences, pack_by_length
 from sdar_agents.packing import is_packing_enabled, packed
+from sdar_agents.shared_prefix import can_share_prefix, shared_prefix
 from sdar_envs.errors import InvalidOption, did_you_mean
 
 __all__ = [
@@ -35,7 +34,7 @@ __all__ = [
     "head_scores",
     "response_states",
     "score",
-    "score_groups",
+    "score_families",
     "score_rows",
     "view_teacher",
 ]
@@ -181,29 +180,27 @@ def score_rows(
 
 
 @torch.no_grad()
-def score_groups(
+def score_families(
     model: nn.Module,
     sequences: Sequences,
     mask: Tensor,
-    group_index: Tensor,
     *,
     max_tokens: int,
     temperature: float = 1.0,
     least_prefix: int = 64,
 ) -> Tensor:
-    """Score rows without gradients, reading once what the prompts of a group have in common at their beginning.
+    """Score rows without gradients, reading once what prompts have in common at their beginning.
 
-    The teacher's prompts of a group share the task and the skills, which are most of them. Equal to `score_rows` but
-    for rounding.
+    The teacher's prompts of a task share the skills, which are most of them. Equal to `score_rows` but
+    for rounding; where a model cannot share (`sdar_agents.shared_prefix`), it is `score_rows`.
 
     Args:
         model: as for `score`; the pieces are moved to its device.
         sequences: `(B, T)`.
         mask: `(B, L)` bool. Rows without a token to score are not read.
-        group_index: `(B,)`; rows of a group are looked at for a common beginning.
-        max_tokens: of a piece, the common part counted for each row.
+        max_tokens: of a piece, without the common part.
         temperature: as for `score`.
-        least_prefix: a shorter common beginning is read again for each row.
+        least_prefix: a shorter beginning is read again for each row.
 
     Returns:
         `(B, L)` log-probs, float32 on the device of the mask.
@@ -211,15 +208,11 @@ def score_groups(
     result = torch.zeros(mask.shape, device=mask.device)
     asked = mask.any(dim=1)
     alone = asked.clone()
-    # A sliding window forgets the beginning, which is not worth handling: such models read all rows whole.
-    slides = any(getattr(module, "sliding_window", None) is not None for module in model.modules())
-    for group in () if slides else sorted(set(group_index[asked].tolist())):
-        index = ((group_index == group) & asked).nonzero()[:, 0]
-        length = _common_length(sequences, index)
-        if length >= least_prefix and len(index) > 1:
+    if can_share_prefix(_causal_lm(model)):
+        for index, length in _families(sequences, asked.nonzero()[:, 0], least_prefix)[1]:
             alone[index] = False
             rows, width = sequences.select(index), int(sequences.response_lengths[index].max())
-            result[index, :width] = _score_group(
+            result[index, :width] = _score_family(
                 model, rows, mask[index, :width], length, max_tokens=max_tokens, temperature=temperature
             ).to(result)
     rest = alone.nonzero()[:, 0]
@@ -231,47 +224,48 @@ def score_groups(
     return result
 
 
-def _common_length(sequences: Sequences, index: Tensor) -> int:
-    """Return how many tokens the prompts of some rows begin with in common, the last of each prompt left out."""
+def _families(sequences: Sequences, index: Tensor, least: int) -> tuple[int, list[tuple[Tensor, int]]]:
+    """Deal rows out to families whose prompts begin alike, so that the fewest tokens are read twice.
+
+    Returns:
+        How many tokens that saves, and the families: rows, and how many tokens they have in common. Rows that are in
+        none are left out. The last token of a prompt is never common: it predicts the first of the response.
+    """
+    if len(index) < 2:
+        return 0, []
     limit = int(sequences.prompt_lengths[index].min()) - 1
     ids = sequences.input_ids[index, :limit]
     differs = (ids != ids[:1]).any(dim=0).nonzero()
-    return int(differs[0, 0]) if len(differs) else limit
+    length = int(differs[0, 0]) if len(differs) else limit
+    together = (length * (len(index) - 1), [(index, length)]) if length >= least else (0, [])
+    if length == limit:
+        return together
+    following = sequences.input_ids[index, length]
+    parts = [_families(sequences, index[following == token], least) for token in sorted(set(following.tolist()))]
+    apart = sum(saved for saved, _ in parts), [family for _, families in parts for family in families]
+    return apart if apart[0] > together[0] else together
 
 
-def _score_group(
+def _score_family(
     model: nn.Module, sequences: Sequences, mask: Tensor, length: int, *, max_tokens: int, temperature: float
 ) -> Tensor:
     """Return the scores `(b, l)` of rows that have their first `length` tokens in common."""
-    from transformers import DynamicCache  # noqa: PLC0415
-
-    device = next(model.parameters()).device
     backbone = _backbone(model)
     weight, bias = _head(model)
-    # transformers has renamed the argument in 5.24.
-    name = "cache" if "cache" in inspect.signature(backbone.forward).parameters else "past_key_values"
-    result = torch.zeros(mask.shape, device=device)
-    with _scoring_mode(model):
-        config: Any = _causal_lm(model).config
-        common = DynamicCache(config=config)
-        backbone(input_ids=sequences.input_ids[:1, :length].to(device), use_cache=True, **{name: common})
-        for rows in pack_by_length(sequences.lengths.tolist(), max_tokens):
-            index = torch.tensor(rows, device=mask.device)
-            piece = sequences.select(index).to(device)
-            own = mask[index, : int(piece.response_lengths.max())].to(device)
+    result = torch.zeros(mask.shape)
+    with _scoring_mode(model), shared_prefix(_causal_lm(model)) as kept:
+        backbone(input_ids=sequences.input_ids[:1, :length], use_cache=False, **kept.write())
+        for rows in pack_by_length((sequences.lengths - length).tolist(), max_tokens):
+            piece = sequences.select(torch.tensor(rows))
+            own = mask[rows, : int(piece.response_lengths.max())]
             suffix = piece.input_ids[:, length:]
-            positions = torch.arange(length, piece.input_ids.shape[1], device=device)
-            cache = copy.deepcopy(common)
-            cache.batch_repeat_interleave(len(rows))
-            # No mask of padding: it stands on the right, where no token looks.
-            output = backbone(
-                input_ids=suffix, position_ids=positions[None].expand_as(suffix), use_cache=True, **{name: cache}
-            )
+            positions = torch.arange(length, piece.input_ids.shape[1]).expand_as(suffix)
+            output = backbone(input_ids=suffix, position_ids=positions, use_cache=False, **kept.read())
             i, j = own.nonzero(as_tuple=True)
             at = piece.prompt_lengths[i] + j
             states = output.last_hidden_state[i, at - 1 - length]
             scores = head_scores(states, weight, bias, piece.input_ids[i, at], temperature=temperature).logprobs
-            result[index, : own.shape[1]] = torch.zeros(own.shape, device=device).masked_scatter(own, scores.float())
+            result[rows, : own.shape[1]] = torch.zeros(own.shape).masked_scatter(own, scores.float())
     return result
 
 

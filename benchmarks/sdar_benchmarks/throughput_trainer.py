@@ -31,7 +31,7 @@ __all__ = ["SHAPES", "Shape", "forward_flop", "measure", "measure_shape"]
 
 _TASKS, _GROUP, _TURNS, _NEW_TOKENS = 4, 4, 6, 32
 _REPEATS = 3
-_PHASES = ("old", "reference", "teacher", "update")
+_SKILLS = (1, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,42 +86,52 @@ def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) 
     try:
         progress("making a model")
         policy = _tiny_policy()
-        settings = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": _TURNS}, max_new_tokens=_NEW_TOKENS)
-        skills = SkillPrompts(make_retriever("task_type", Library.load()))
-        rollout = Rollout(settings, policy, skills=skills)
+        library = Library.load()
         games = tasks("sdar/ALFWorld-v0", split="train", limit=_TASKS)
-        progress("rollout")
-        started = time.process_time()
-        result = rollout.collect(games, group_size=_GROUP, seed=0, step=1)
-        played = time.process_time() - started
-        rollout.close()
-        rows = [row for trajectory in result.trajectories for row in make_rows(trajectory)]
-        responses = sum(len(row.response_ids) for row in rows)
-        students = responses + sum(len(row.prompt_ids) for row in rows)
-        teachers = responses + sum(len(row.teacher_prompt_ids or ()) for row in rows)
-        figures.add("rollout: generated", responses / played, "tokens/CPU s")
-        figures.add("rollout: read and generated", students / played, "tokens/CPU s")
-        methods = ("grpo", "sdar")
-        spent: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
-        for repeat in range(_REPEATS):
-            for method in methods:
-                progress(f"{method}, step {repeat + 1} of {_REPEATS}")
-                spent[method].append(_learn(policy, method, rows))
-        phases = {
-            (method, phase): median(once.get(phase, 0.0) for once in spent[method])
-            for method in methods
-            for phase in _PHASES
-        }
-        for phase in _PHASES:
-            tokens = teachers if phase == "teacher" else students
-            figures.add(f"{phase}: SDAR's step", tokens / phases["sdar", phase], "tokens/CPU s")
-        learnt = {method: median(sum(once.values()) for once in spent[method]) for method in methods}
-        figures.add("teacher's prompt over the student's", teachers / students, "times as long")
-        figures.add("SDAR's step over GRPO's", (played + learnt["sdar"]) / (played + learnt["grpo"]), "of its CPU s")
-        figures.add("the same without the rollout", learnt["sdar"] / learnt["grpo"], "of its CPU s")
+        settings = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": _TURNS}, max_new_tokens=_NEW_TOKENS)
+        for count in _SKILLS:
+            rollout = Rollout(settings, policy, skills=SkillPrompts(make_retriever("task_type", library), k=count))
+            progress(f"rollout, {count} skills")
+            started = time.process_time()
+            result = rollout.collect(games, group_size=_GROUP, seed=0, step=1)
+            played = time.process_time() - started
+            rollout.close()
+            rows = [row for trajectory in result.trajectories for row in make_rows(trajectory)]
+            _measure_steps(figures, policy, rows, played=played, count=count, progress=progress)
         figures.add("peak memory of the process", peak_megabytes(), "MB")
     finally:
         torch.set_num_threads(threads)
+
+
+def _measure_steps(
+    figures: Figures,
+    policy: TransformersPolicy,
+    rows: Sequence[Row],
+    *,
+    played: float,
+    count: int,
+    progress: Callable[[str], None],
+) -> None:
+    """Let both methods learn from rows whose teachers read so many skills, and whose rollout took so many seconds."""
+    responses = sum(len(row.response_ids) for row in rows)
+    students = responses + sum(len(row.prompt_ids) for row in rows)
+    teachers = responses + sum(len(row.teacher_prompt_ids or ()) for row in rows)
+    spent: dict[str, list[dict[str, float]]] = {"grpo": [], "sdar": []}
+    for repeat in range(_REPEATS):
+        for method, steps in spent.items():
+            progress(f"{count} skills, {method}, step {repeat + 1} of {_REPEATS}")
+            steps.append(_learn(policy, method, rows))
+    if count == _SKILLS[0]:
+        figures.add("rollout: generated", responses / played, "tokens/CPU s")
+        figures.add("rollout: read and generated", students / played, "tokens/CPU s")
+        for phase in ("old", "reference", "update"):
+            figures.add(phase, students / median(step[phase] for step in spent["sdar"]), "tokens/CPU s")
+    of = f"with {count} skill{'s' if count > 1 else ''}"
+    figures.add(f"teacher {of}", teachers / median(step["teacher"] for step in spent["sdar"]), "tokens/CPU s")
+    figures.add(f"teacher's tokens {of}", teachers / students, "times the student's")
+    learnt = {method: median(sum(step.values()) for step in steps) for method, steps in spent.items()}
+    ratio = (played + learnt["sdar"]) / (played + learnt["grpo"])
+    figures.add(f"SDAR's step over GRPO's {of}", 100 * (ratio - 1), "% more CPU s")
 
 
 def _tiny_policy() -> TransformersPolicy:

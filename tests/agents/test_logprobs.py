@@ -16,13 +16,14 @@ from tiny_models import (
 )
 from torch import Tensor
 
+from sdar_agents import logprobs
 from sdar_agents.batch import make_batch
 from sdar_agents.logprobs import (
     TeacherView,
     disable_dropout,
     head_scores,
     score,
-    score_groups,
+    score_families,
     score_rows,
     view_teacher,
 )
@@ -368,7 +369,7 @@ def test_what_cannot_be_scored_is_refused(rows: list[Row]) -> None:
         score(model, batch.student, batch.mask)
 
 
-class TestGroups:
+class TestFamilies:
     """A beginning that is read once gives the scores of rows that are read whole."""
 
     def rows(self, common: int) -> list[Row]:
@@ -388,9 +389,7 @@ class TestGroups:
         mask = batch.mask.clone()
         mask[7] = False
         whole = score_rows(model, batch.student, mask, max_tokens=10_000, temperature=temperature).logprobs
-        shared = score_groups(
-            model, batch.student, mask, batch.group_index, max_tokens=max_tokens, temperature=temperature
-        )
+        shared = score_families(model, batch.student, mask, max_tokens=max_tokens, temperature=temperature)
         assert torch.equal(shared != 0, mask)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
 
@@ -401,14 +400,25 @@ class TestGroups:
         model.model.register_forward_pre_hook(
             lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
         )
-        score_groups(model, batch.student, batch.mask, batch.group_index, max_tokens=10_000)
+        score_families(model, batch.student, batch.mask, max_tokens=10_000)
         # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
         assert sum(read) <= 3 * 90 + 12 * 18
+
+    def test_families_are_chosen_by_what_they_save(self) -> None:
+        def prompt(*parts: tuple[int, int]) -> tuple[int, ...]:
+            return tuple(token for token, count in parts for _ in range(count))
+
+        # Two that begin with 70 of one token, three that begin with 10 of it and 90 of another; one alone.
+        prompts = [prompt((1, 70), (i, 3)) for i in (2, 3)] + [prompt((1, 10), (9, 90), (i, 2)) for i in (2, 3, 4)]
+        batch = make_batch([Row((*ids, 7), (5,)) for ids in (*prompts, (8, 8))], pad_id=PAD)
+        saved, families = logprobs._families(batch.student, torch.arange(6), 64)
+        assert [(index.tolist(), length) for index, length in families] == [([0, 1], 70), ([2, 3, 4], 100)]
+        assert saved == 70 + 2 * 100
 
     def test_equal_prompts_keep_their_last_token(self) -> None:
         model = tiny_model()
         prompt = random_ids(random.Random(1), 80, 80)
         batch = make_batch([Row(prompt, (i + 1, 2), None, "g") for i in range(3)], pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        shared = score_groups(model, batch.student, batch.mask, batch.group_index, max_tokens=10_000)
+        shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)

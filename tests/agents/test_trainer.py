@@ -26,6 +26,7 @@ from sdar_agents.recording import read_trajectories
 from sdar_agents.task_stream import TaskStream
 from sdar_agents.trainer import Trainer, read_run_config
 from sdar_agents.weights import fingerprint
+from sdar_benchmarks.cli import main
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
 from sdar_skills import Ledger, Library
 
@@ -348,3 +349,19 @@ def test_the_default_tracker_gets_the_metrics(model: Path, tmp_path: Path) -> No
     pytest.importorskip("tensorboard")
     Trainer(run_config(model, steps=1, log={"tracker": "tensorboard"}), tmp_path).run()
     assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
+
+
+def test_the_command_trains_resumes_and_its_run_can_be_reported(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run = tmp_path / "mine.yaml", tmp_path / "run"
+    file.write_text(run_config(model, steps=1).to_yaml())
+    assert main(["train", "--config", str(file), "--method", "rlsd", "--out", str(run), "--learner.lr", "2e-3"]) == 0
+    assert read_run_config(run).learner.lr == 2e-3
+    assert main(["train", "--resume", str(run), "--steps", "2"]) == 0
+    assert [row["step"] for row in metrics(run)] == [1, 2]
+    assert main(["train", "--resume", str(run), "--seed", "9"]) == 2
+    assert "another configuration: seed changed" in capsys.readouterr().err
+    assert main(["report", str(run)]) == 0
+    assert "distill/gap" in (run / "report.html").read_text()
+    assert json.loads((run / "run.json").read_text())["command"].startswith("sdar train --resume")

@@ -1,0 +1,105 @@
+"""An attention for sequences that begin alike: the common beginning is read once, and its keys are kept once.
+
+    with shared_prefix(model) as kept:
+        model(input_ids=beginning, use_cache=False, **kept.write())
+        model(input_ids=rest, position_ids=..., use_cache=False, **kept.read())
+
+Queries of all rows meet the keys of the beginning in one product, without a mask; what each row has of its own is
+causal attention as usual; the two are weighed by their sums of exponentials, which gives what one softmax over both
+would. Padding belongs on the right. For CPUs: elsewhere, other kernels give these sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["KeptPrefix", "can_share_prefix", "shared_prefix"]
+
+_NAME = "sdar_shared_prefix"
+
+
+@dataclass(slots=True)
+class KeptPrefix:
+    """Keys and values of a beginning by layer, `(1, heads, P, d)` each."""
+
+    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    is_written: bool = False
+
+    def write(self) -> dict[str, Any]:
+        """Return the argument for the pass over the beginning."""
+        self.layers.clear()
+        self.is_written = False
+        return {"kept_prefix": self}
+
+    def read(self) -> dict[str, Any]:
+        """Return the argument for a pass over what comes after it."""
+        self.is_written = True
+        return {"kept_prefix": self}
+
+
+def can_share_prefix(model: nn.Module) -> bool:
+    """Return whether a model can: on a CPU, with the usual attention, without sliding windows."""
+    if next(model.parameters()).device.type != "cpu" or not hasattr(model, "set_attn_implementation"):
+        return False
+    is_usual = getattr(getattr(model, "config", None), "_attn_implementation", None) in ("sdpa", "sdar_packed")
+    return is_usual and all(getattr(module, "sliding_window", None) is None for module in model.modules())
+
+
+@contextmanager
+def shared_prefix(model: Any) -> Iterator[KeptPrefix]:
+    """Give a Hugging Face model this attention for a while."""
+    from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415
+
+    AttentionInterface.register(_NAME, _attention)
+    AttentionMaskInterface.register(_NAME, lambda *_, **__: None)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(_NAME)
+    try:
+        yield KeptPrefix()
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    kept_prefix: KeptPrefix,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Return `(B, T, heads, d)`."""
+    output, sums = _attend(query, key, value, scaling, is_causal=True)
+    if not kept_prefix.is_written:
+        kept_prefix.layers[module.layer_idx] = key, value
+        return output.transpose(1, 2).contiguous(), None
+    rows, heads, length, size = query.shape
+    together = query.transpose(0, 1).reshape(1, heads, rows * length, size)
+    before, before_sums = _attend(together, *kept_prefix.layers[module.layer_idx], scaling, is_causal=False)
+    before = before.reshape(heads, rows, length, size).transpose(0, 1)
+    before_sums = before_sums.reshape(heads, rows, length).transpose(0, 1)
+    share = torch.sigmoid(before_sums - sums)[..., None].to(output.dtype)
+    return torch.lerp(output, before, share).transpose(1, 2).contiguous(), None
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, *, is_causal: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the attention `(B, heads, T, d)` and the logarithms of its sums of exponentials `(B, heads, T)`."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    # The public function does not return the sums.
+    output, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, is_causal, scale=scaling
+    )
+    return output, sums
