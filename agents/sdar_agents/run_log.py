@@ -7,6 +7,7 @@ the same numbers under the same names. It refuses trackers that are not installe
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import math
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from sdar_envs.errors import CorruptData
 from sdar_envs.lines import append_row, read_rows
 from sdar_envs.storage import write_atomic
 
-__all__ = ["Bar", "Lines", "Tracker", "open_tracker"]
+__all__ = ["Bar", "Lines", "Tracker", "check_tracker", "open_tracker"]
 
 
 class Lines:
@@ -123,16 +124,24 @@ def open_tracker(name: str, folder: Path, *, project: str, config: Mapping[str, 
     Raises:
         ModuleNotFoundError: it is not installed.
     """
+    check_tracker(name)
     if name == "none":
         return _Nobody()
-    try:
-        if name == "tensorboard":
-            return _TensorBoard(folder, after)
-        return _Module(importlib.import_module(name), project, folder.name, config)
-    except ModuleNotFoundError as error:
+    if name == "tensorboard":
+        return _TensorBoard(folder, after)
+    return _Module(importlib.import_module(name), project, folder.name, config)
+
+
+def check_tracker(name: str) -> None:
+    """Refuse a tracker that is not installed; nothing is written.
+
+    Raises:
+        ModuleNotFoundError: it is not.
+    """
+    if name != "none" and importlib.util.find_spec(name) is None:
         raise ModuleNotFoundError(
-            f"the tracker {name} is not installed: pip install {name}, or set log.tracker to none.", name=error.name
-        ) from error
+            f"the tracker {name} is not installed: pip install {name}, or set log.tracker to none.", name=name
+        )
 
 
 class Bar:

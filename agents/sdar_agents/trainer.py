@@ -35,7 +35,7 @@ from sdar_agents.generation import TransformersPolicy, load_model
 from sdar_agents.learner import Learner, Phases
 from sdar_agents.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout import Rollout, RolloutResult
-from sdar_agents.run_log import Bar, Lines, open_tracker
+from sdar_agents.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.skill_prompts import SkillPrompts, skill_showings
 from sdar_agents.task_stream import TaskStream
 from sdar_agents.types import make_rows
@@ -78,6 +78,7 @@ class Trainer:
         self.folder = folder
         self.step = 0
         self._check_folder(resume)
+        check_tracker(config.log.tracker)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
         saved = self.checkpoints.all()[-1] if resume and self.checkpoints.all() else None
 
@@ -121,7 +122,7 @@ class Trainer:
             self._restore(saved, state)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / CONFIG, config.to_yaml())
-        write_atomic(folder / "run.json", json.dumps(dict(facts or {}), indent=1) + "\n")
+        self._write_facts(dict(facts or {}))
         after = -1 if saved is None else saved.step
         self._metrics = Lines(folder / "metrics.jsonl", after=after)
         self._evaluations = Lines(folder / "evaluations.jsonl", after=after)
@@ -345,6 +346,13 @@ class Trainer:
         if "random_cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(tensors["random_cuda"])
         self.step = saved.step
+
+    def _write_facts(self, facts: dict[str, Any]) -> None:
+        path = self.folder / "run.json"
+        if path.exists():
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            facts = {**begun, "resumed": [*begun.get("resumed", []), facts]}
+        write_atomic(path, json.dumps(facts, indent=1) + "\n")
 
     def _check_folder(self, resume: bool) -> None:
         exists = (self.folder / CONFIG).exists()

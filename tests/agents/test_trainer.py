@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -351,6 +352,14 @@ def test_the_default_tracker_gets_the_metrics(model: Path, tmp_path: Path) -> No
     assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
 
 
+def test_a_tracker_that_is_not_there_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("wandb") is not None:
+        pytest.skip("wandb is installed")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install wandb, or set log\.tracker to none"):
+        Trainer(run_config(model, log={"tracker": "wandb"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_trains_resumes_and_its_run_can_be_reported(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -364,4 +373,6 @@ def test_the_command_trains_resumes_and_its_run_can_be_reported(
     assert "another configuration: seed changed" in capsys.readouterr().err
     assert main(["report", str(run)]) == 0
     assert "distill/gap" in (run / "report.html").read_text()
-    assert json.loads((run / "run.json").read_text())["command"].startswith("sdar train --resume")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["command"].startswith("sdar train --config")
+    assert [once["command"].split()[2] for once in facts["resumed"]] == ["--resume"]
