@@ -110,6 +110,10 @@ def test_every_suite_can_be_demonstrated(env_id: str, expert: str | None) -> Non
         assert json.loads(row_line(row)) == row
 
 
+def test_only_the_first_turns_on_demand() -> None:
+    assert episodes(turns=2) == [rows[:2] for rows in episodes()]
+
+
 def test_lost_episodes_are_left_out() -> None:
     assert episodes(env_kwargs={"rooms": "small", "max_steps": 2}, episodes=3) == [[], [], []]
 
@@ -119,6 +123,7 @@ def test_lost_episodes_are_left_out() -> None:
     [
         ({"episodes": 0}, "episodes is 0"),
         ({"noise": 1.0}, "noise is 1.0"),
+        ({"turns": 0}, "turns is 0"),
         ({"with_skills": "half"}, "with_skills is 'half'"),
         ({"history_length": -1}, "history_length is -1"),
     ],
