@@ -45,6 +45,8 @@ class DemonstrationSettings:
         expert: an agent of `sdar_agents.scripted`; null for the environment's own script.
         guesses: ALFWorld's explorer knows nothing about where things are but what skills say, and looks anywhere else
             in an order by chance.
+        turns: only the first so many turns of an episode; null for all. One turn of many homes teaches a model to
+            read their skills.
         noise: share of the commands that are not the expert's but drawn from those that were admissible at some time
             of the episode.
         with_skills: share of the episodes with skills in the prompt.
@@ -62,6 +64,7 @@ class DemonstrationSettings:
     first: int = 0
     expert: str | None = None
     guesses: bool = False
+    turns: int | None = None
     noise: float = 0.0
     with_skills: float = 0.0
     retriever: str = "task_type"
@@ -71,6 +74,8 @@ class DemonstrationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.turns is not None and (not is_integer(self.turns) or self.turns < 1):
+            raise InvalidOption(f"turns is {self.turns!r}; wanted None or a whole number from 1.")
         for name, low in (("episodes", 1), ("first", 0), ("k", 1), ("history_length", 0), ("seed", 0)):
             value = getattr(self, name)
             if not is_integer(value) or value < low:
@@ -146,7 +151,7 @@ def _episode(
         past.append(Turn(observation, action))
         observation, _, terminated, truncated, info = env.step(action)
         is_over = terminated or truncated
-    return rows if info["is_success"] else []
+    return [row for row in rows if settings.turns is None or row["turn"] < settings.turns] if info["is_success"] else []
 
 
 def _inform(expert: Agent, skills: tuple[Skill, ...], settings: DemonstrationSettings, rng: random.Random) -> None:

@@ -68,7 +68,7 @@ def household_thought(
         sought = mission.object_class if held is None or mission.lamp_class is None else mission.lamp_class
         texts = [observation, *(turn.observation for turn in reversed(past[max(0, len(past) - shown) :]))]
         remembered = [name for text in texts for at, name in _listed(text) if at == place and _class(name) == sought]
-        named = next((name for _, name in _listed(observation) if f" {name} " in f"{action} "), None)
+        named = _object_of(action)
         if named is not None:
             sentences.append(f"I see {named}.")
         elif not moves:
@@ -76,8 +76,8 @@ def household_thought(
         elif action.startswith("go to ") and remembered:
             sentences.append(f"I saw {min(remembered)} in {place}.")
         else:
-            # The thing stands right before the place, as in the skill that says where it is kept.
-            sentences.append(f"I see no {sought}. I look for {sought}: {place}.")
+            # The place comes right after the thing, as in the skill that says where it is kept (`sdar_skills.homes`).
+            sentences.append(f"I see no {sought}. Search: {sought} {place}.")
     else:
         if mission.treatment is not None:
             is_done = any(f"{held} using" in turn.observation for turn in past) or f"{held} using" in observation
@@ -96,6 +96,12 @@ def _goal(mission: Mission) -> str:
 
 def _class(name: str) -> str:
     return name.rsplit(" ", 1)[0]
+
+
+def _object_of(action: str) -> str | None:
+    """Return the thing that is taken or switched on."""
+    found = re.match(r"(?:take|use) ([a-z]+ \d+)", action)
+    return found[1] if found else None
 
 
 def _listed(text: str) -> list[tuple[str, str]]:

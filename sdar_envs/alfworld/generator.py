@@ -131,7 +131,8 @@ def room_habits(layout: str) -> Mapping[str, str]:
     if small or room not in get_args(RoomName) or not number.isdecimal():
         raise UnknownName(f"{layout!r:.200} is no small room; wanted a layout such as 'SmallKitchen-0'.")
     plan = _layout("small", room, int(number))
-    return {class_.lower(): plan.kept[class_].lower() for class_ in plan.contents.objects if class_ in plan.kept}
+    classes = [*plan.contents.objects, *([_LAMP] if room in _TASK_ROOMS["look_at_obj_in_light"].items else [])]
+    return {class_.lower(): plan.kept[class_].lower() for class_ in classes if class_ in plan.kept}
 
 
 def _plans(rooms: Rooms, split: str) -> range:

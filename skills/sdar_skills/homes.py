@@ -36,7 +36,7 @@ def home_skill(task: Task) -> Skill:
         suite="alfworld",
         task_type=None,
         description="Where things are kept in this room of this home. For every task in it.",
-        text="\n".join(f"- {thing}: {place}" for thing, place in habits.items()),
+        text="\n".join(f"- {thing} {place}" for thing, place in habits.items()),
         origin="the habits by which the room was furnished",
         created_by="the sdar-envs authors",
     )
@@ -44,7 +44,7 @@ def home_skill(task: Task) -> Skill:
 
 def read_habits(text: str) -> Mapping[str, str]:
     """Return what a skill's text says about habits: thing -> furniture; empty if it says nothing."""
-    return dict(re.findall(r"^- (\w+): (\w+)$", text, flags=re.MULTILINE))
+    return dict(re.findall(r"^- (\w+) (\w+)$", text, flags=re.MULTILINE))
 
 
 class HomeRetriever(TaskTypeRetriever):

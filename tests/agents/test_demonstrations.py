@@ -67,10 +67,10 @@ def test_with_skills_the_first_look_is_where_the_skill_says_and_without_it_is_a_
         hits = []
         for rows in episodes(with_skills=with_skills, retriever="home", episodes=150):
             task = sdar_envs.make_vec(ALFWORLD, 1, **SMALL).envs[0].source.find(rows[0]["task_id"])
-            look = re.search(r"I look for (\w+): (\w+) ", rows[0]["completion"])
+            look = re.search(r"Search: (\w+) (\w+) ", rows[0]["completion"])
             if look and look[1] in (habits := room_habits(task.data["layout"])):
                 assert bool(rows[0]["skills"]) == (
-                    f"- {look[1]}: {habits[look[1]]}" in rows[0]["messages"][0]["content"]
+                    f"- {look[1]} {habits[look[1]]}" in rows[0]["messages"][0]["content"]
                 )
                 hits.append(habits[look[1]] == look[2])
         return hits
@@ -110,6 +110,10 @@ def test_every_suite_can_be_demonstrated(env_id: str, expert: str | None) -> Non
         assert json.loads(row_line(row)) == row
 
 
+def test_only_the_first_turns_on_demand() -> None:
+    assert episodes(turns=2) == [rows[:2] for rows in episodes()]
+
+
 def test_lost_episodes_are_left_out() -> None:
     assert episodes(env_kwargs={"rooms": "small", "max_steps": 2}, episodes=3) == [[], [], []]
 
@@ -119,6 +123,7 @@ def test_lost_episodes_are_left_out() -> None:
     [
         ({"episodes": 0}, "episodes is 0"),
         ({"noise": 1.0}, "noise is 1.0"),
+        ({"turns": 0}, "turns is 0"),
         ({"with_skills": "half"}, "with_skills is 'half'"),
         ({"history_length": -1}, "history_length is -1"),
     ],
