@@ -311,8 +311,11 @@ class Ledger:
             self._path or ":memory:", timeout=_PATIENCE, isolation_level=None, check_same_thread=False
         )
         try:
-            # Looked at before anything is written: a file that is not ours stays as it is.
+            # Looked at before anything is written: a file that is not ours stays as it is. In one transaction: between
+            # two questions another process may make the file.
+            connection.execute("BEGIN")
             is_new = self._is_new(connection)
+            connection.execute("COMMIT")
             if self._path is not None:
                 _set_journal(connection, self._path)
             connection.execute("PRAGMA synchronous = FULL")

@@ -268,6 +268,23 @@ def append_many(path: Path, run: str, batches: int, size: int) -> None:
             ledger.append([showing(number, run=run, step=batch, arm=arm) for number in range(size)])
 
 
+def test_what_a_file_is_is_read_in_one_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two questions another process may make the file: it would look like another program's."""
+    asked: list[bool] = []
+    is_new = Ledger._is_new
+
+    def ask(self: Ledger, connection: sqlite3.Connection) -> bool:
+        asked.append(connection.in_transaction)
+        return is_new(self, connection)
+
+    monkeypatch.setattr(Ledger, "_is_new", ask)
+    with Ledger(path):
+        pass
+    with Ledger(path):
+        pass
+    assert asked == [True, True, True]
+
+
 def test_concurrent_writers_lose_nothing(path: Path) -> None:
     processes = [
         multiprocessing.get_context("spawn").Process(target=append_many, args=(path, f"run-{number}", 40, 5))
