@@ -55,7 +55,7 @@ def test_commands_are_drawn_beforehand(monkeypatch):
 
 
 def test_only_suites_of_this_package_have_parts_of_their_own():
-    assert set(throughput.SPECIFIC) <= {*ENV_IDS, "skills", "generation"} == set(throughput.PARTS)
+    assert set(throughput.SPECIFIC) <= {*ENV_IDS, "skills", "generation", "trainer"} == set(throughput.PARTS)
 
 
 def test_generation_is_measured_beside_that_of_transformers(monkeypatch):

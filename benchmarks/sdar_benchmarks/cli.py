@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")
     command.set_defaults(env_options=())
 
-    command = commands.add_parser("bench", help="measure speed and memory of the environments")
+    command = commands.add_parser("bench", help="measure speed and memory of environments, skills, generation, trainer")
     command.add_argument("envs", nargs="*", metavar="ENV_ID", help="only these (default: all)")
     command.add_argument("--output", metavar="FILE", help="write a record as JSON")
     command.add_argument("--baseline", metavar="FILE", help="an older record: print how many times better this is")
