@@ -224,8 +224,16 @@ def score_families(
     return result
 
 
-def _families(sequences: Sequences, index: Tensor, least: int) -> tuple[int, list[tuple[Tensor, int]]]:
+def _families(
+    sequences: Sequences, index: Tensor, least: int, depth: int = 100
+) -> tuple[int, list[tuple[Tensor, int]]]:
     """Deal rows out to families whose prompts begin alike, so that the fewest tokens are read twice.
+
+    Args:
+        sequences: all rows.
+        index: those that are dealt out.
+        least: tokens that a family must have in common.
+        depth: how often families may be divided.
 
     Returns:
         How many tokens that saves, and the families: rows, and how many tokens they have in common. Rows that are in
@@ -238,10 +246,11 @@ def _families(sequences: Sequences, index: Tensor, least: int) -> tuple[int, lis
     differs = (ids != ids[:1]).any(dim=0).nonzero()
     length = int(differs[0, 0]) if len(differs) else limit
     together = (length * (len(index) - 1), [(index, length)]) if length >= least else (0, [])
-    if length == limit:
+    if length == limit or not depth:
         return together
     following = sequences.input_ids[index, length]
-    parts = [_families(sequences, index[following == token], least) for token in sorted(set(following.tolist()))]
+    tokens = sorted(set(following.tolist()))
+    parts = [_families(sequences, index[following == token], least, depth - 1) for token in tokens]
     apart = sum(saved for saved, _ in parts), [family for _, families in parts for family in families]
     return apart if apart[0] > together[0] else together
 

@@ -422,3 +422,10 @@ class TestFamilies:
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
         shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
+
+    def test_prompts_that_part_one_by_one_are_no_trouble(self) -> None:
+        prompts = [(1,) * i + (2, 3) for i in range(64, 400)]
+        batch = make_batch([Row(ids, (5,)) for ids in prompts], pad_id=PAD)
+        saved, families = logprobs._families(batch.student, torch.arange(len(prompts)), 64)
+        assert saved > 0
+        assert len({int(row) for index, _ in families for row in index}) == sum(len(index) for index, _ in families)
