@@ -88,7 +88,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         if not name.startswith("--") or len(name) < 3:
-            raise InvalidOption(f"{name!r} stands where a setting was wanted, such as --optimizer.lr 3e-6.")
+            raise InvalidOption(f"{name!r} stands where a setting was wanted, such as --learner.lr 3e-6.")
         if not equals:
             if not rest:
                 raise InvalidOption(f"{name} has no value: write {name} VALUE.")

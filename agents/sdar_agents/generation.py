@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -34,7 +34,7 @@ from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["TransformersPolicy", "load_model"]
+__all__ = ["TransformersPolicy", "load_model", "without_bars"]
 
 _STAY = 7 / 8
 """Rows that have ended are taken out when no more than this share still runs: taking out copies the cache."""
@@ -364,12 +364,27 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype or "auto")
+        with without_bars():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype or "auto")
         loaded = loaded.to(device).eval()
     except (OSError, ValueError, AttributeError, RuntimeError) as error:
         raise InvalidOption(f"the model {model!r} cannot be loaded on {device} ({error}).") from error
     return loaded, tokenizer
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep the progress bars of transformers away: they would tear ours, and fill logs."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

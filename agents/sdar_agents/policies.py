@@ -23,7 +23,7 @@ from sdar_agents.types import Completion
 from sdar_envs import TextEnv
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import render_completion, style_for
+from sdar_envs.prompt import render_completion, style_of
 
 __all__ = [
     "EndpointPolicy",
@@ -192,7 +192,7 @@ class ScriptedPolicy:
             agent.reset(env, observation, info, request.seed)
         command = self._agents[env].act(observation, info)
         reasoning = self._reasoning if isinstance(self._reasoning, str) else self._reasoning(situation, command)
-        text = render_completion(style_for(info["task_id"]), command, reasoning)
+        text = render_completion(style_of(env, info["task_id"]), command, reasoning)
         ids = self.encode(text)
         if ids and self._tokenizer is not None and self._tokenizer.eos_token_id is not None:
             ids = (*ids, self._tokenizer.eos_token_id)

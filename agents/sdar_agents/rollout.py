@@ -33,7 +33,7 @@ from sdar_agents.types import Completion, EndReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
-from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_for, terse
+from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_of, terse
 from sdar_envs.prompt import Turn as PastTurn
 from sdar_skills import Skill, TeacherContext, teacher_context
 from sdar_skills.context import ContextTooLong, Messages, Placement
@@ -300,7 +300,7 @@ class Rollout:
     def _prompt(self, episode: _Episode, counts: Counter[str]) -> _Prompt | None:
         """Return the prompts of an episode's turn; None if that ended the episode."""
         settings, info = self.settings, episode.info
-        style = style_for(episode.task.id)
+        style = style_of(episode.env, episode.task.id)
         parts = prompt_parts(
             terse(style) if settings.terse else style,
             info["instruction"],
@@ -392,7 +392,7 @@ class Rollout:
 
     def _step(self, asked: Sequence[tuple[_Episode, _Prompt]], answers: Sequence[Completion]) -> None:
         parsed = [
-            parse_completion(answer.text, style_for(episode.task.id), prefilled=self.settings.prefilled)
+            parse_completion(answer.text, style_of(episode.env, episode.task.id), prefilled=self.settings.prefilled)
             for (episode, _), answer in zip(asked, answers, strict=True)
         ]
         if asked:

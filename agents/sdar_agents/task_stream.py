@@ -41,7 +41,7 @@ class TaskStream:
         if self._count is not None and self._count < per_step:
             raise InvalidOption(
                 f"a step wants {per_step} different tasks, and there are {self._count} in {split!r}: lower "
-                "tasks_per_step, or raise environment.tasks."
+                "tasks_per_step, or raise train_tasks."
             )
         self._order = lru_cache(maxsize=2)(self._draw_order)
 

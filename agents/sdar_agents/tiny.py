@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from sdar_agents.algorithms.settings import check_settings, setting
+from sdar_agents.generation import without_bars
 from sdar_agents.sft import SFTSettings
 from sdar_envs.alfworld.knowledge import OBJECT_CLASSES, RECEPTACLE_CLASSES
 from sdar_envs.errors import CorruptData, InvalidOption
@@ -189,8 +190,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with without_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     read = AutoTokenizer.from_pretrained(folder)
     text = f"{START}user\nput a hot mug 1 in sidetable 12.\n\n{TAGS[0]}Größe 漢字  x{TAGS[1]}{END}"
     if read.encode(text) != tokenizer.encode(text) or read.chat_template != tokenizer.chat_template:

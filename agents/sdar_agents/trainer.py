@@ -18,8 +18,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from sdar_agents.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.config import LoraSettings, SkillSettings, TrainConfig, changed_settings, make_config
 from sdar_agents.config_reader import read_yaml, to_plain
 from sdar_agents.evaluation import Evaluation, success_metrics
-from sdar_agents.generation import TransformersPolicy, load_model
+from sdar_agents.generation import TransformersPolicy, load_model, without_bars
 from sdar_agents.learner import Learner, Phases
 from sdar_agents.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout import Rollout, RolloutResult
@@ -82,8 +81,7 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
         saved = self.checkpoints.all()[-1] if resume and self.checkpoints.all() else None
 
-        with _quiet():
-            model, tokenizer = load_model(config.model.path, device=config.model.device, dtype=config.model.dtype)
+        model, tokenizer = load_model(config.model.path, device=config.model.device, dtype=config.model.dtype)
         if config.model.lora is not None:
             model = _with_adapters(model, config.model.lora, config.seed)
         self.policy = TransformersPolicy(
@@ -320,7 +318,7 @@ class Trainer:
         model, tokenizer = self.policy.model, self.policy.tokenizer
 
         def save_model(path: Path) -> None:
-            with _quiet():
+            with without_bars():
                 model.save_pretrained(path)
                 tokenizer.save_pretrained(path)
 
@@ -338,7 +336,7 @@ class Trainer:
                 f"{self.config.model.path} is not the model that this run began with: its weights are the reference, "
                 "and must be the same. Give model.path as it was."
             )
-        with _quiet():
+        with without_bars():
             _load_weights(self.policy.model, saved.model)
         tensors = saved.read_tensors()
         self.learner.load_state_dict(tensors)
@@ -410,20 +408,6 @@ def _peak_memory(device: torch.device) -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the bars of transformers away: they would tear ours, and fill logs."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _with_adapters(model: nn.Module, settings: LoraSettings, seed: int) -> nn.Module:

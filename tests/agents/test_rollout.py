@@ -192,6 +192,15 @@ def test_an_invalid_format_costs_its_own_row_and_a_cut_episode_is_flagged() -> N
     assert result.metrics["rollout/step_limit_episodes"] == 1
 
 
+@pytest.mark.parametrize(("compat", "action"), [("sdar", "search[a]"), ("fixed", "")])
+def test_completions_are_read_as_the_environment_asks(compat: str, action: str) -> None:
+    settings = RolloutSettings("sdar/SearchQA-v0", {"max_steps": 1, "compat": compat}, max_new_tokens=8)
+    tasks = sdar_envs.tasks("sdar/SearchQA-v0", split="test", limit=1)
+    says = Says("<search>a</search> then <answer>b</answer>", tokens=(1, 2))
+    result = Rollout(settings, says).collect(tasks, group_size=1, seed=0, step=0)
+    assert result.trajectories[0].turns[0].action == action
+
+
 def test_a_cut_response_is_flagged_and_wholly_trained(policy: TransformersPolicy) -> None:
     result = Rollout(toy_settings(max_new_tokens=2), policy).collect(toy_tasks(3), group_size=2, seed=0, step=0)
     rows = rows_of(result)
