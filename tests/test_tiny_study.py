@@ -17,16 +17,16 @@ OVERRIDES = (
     *("--steps", "2", "--tasks_per_step", "1", "--group_size", "2", "--evaluation.tasks", "2"),
     *("--rollout.env_kwargs.max_steps", "2", "--rollout.max_new_tokens", "8", "--log.tracker", "none"),
 )
-SMALL = StudySettings(model="tiny-test", episodes=20, overrides=OVERRIDES, jobs=1)
+SMALL = StudySettings(model="tiny-test", episodes=20, readings=20, overrides=OVERRIDES, jobs=1)
 
 
 def test_a_study_from_nothing_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: dict[str, tuple[int, int | None]] = {}
     folder = tmp_path / "tiny"
     result = study(folder, SMALL, lambda stage, done, of: said.update({stage: (done, of)}))
-    assert said["demonstrations"] == (20, 20)
+    assert said["demonstrations, episodes"] == said["demonstrations, readings"] == (20, 20)
     assert said["training"] == (4, 4)
-    assert set(said) == {"demonstrations", "fine-tuning", "training"}
+    assert {name.partition(",")[0] for name in said} == {"demonstrations", "fine-tuning", "training"}
     assert json.loads((folder / "study.json").read_text()) == result
     assert [row[0] for row in study_table(result).rows] == [
         f"{method}, {way}" for method in ("grpo", "sdar") for way in ("greedy", "sampled", "with skills")
@@ -44,12 +44,23 @@ def test_a_study_from_nothing_to_report(tmp_path: Path, monkeypatch: pytest.Monk
     again = study(folder, SMALL)
     assert {**again, "seconds": None} == {**result, "seconds": None}
     with pytest.raises(InvalidOption, match="seed changed"):
-        study(folder, StudySettings(model="tiny-test", episodes=20, overrides=OVERRIDES, seed=1))
+        study(folder, StudySettings(model="tiny-test", episodes=20, readings=20, overrides=OVERRIDES, seed=1))
 
 
 @pytest.mark.slow
 def test_the_command_trains_in_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["study", "--out", str(tmp_path / "s"), "--model", "tiny-test", "--episodes", "20", *OVERRIDES]
+    arguments = [
+        "study",
+        "--out",
+        str(tmp_path / "s"),
+        "--model",
+        "tiny-test",
+        "--episodes",
+        "20",
+        "--readings",
+        "20",
+        *OVERRIDES,
+    ]
     assert main(arguments) == 0
     assert "sdar, greedy" in capsys.readouterr().out
 

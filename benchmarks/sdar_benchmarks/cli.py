@@ -113,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="runs/tiny", metavar="DIR", help="its folder (default: %(default)s)")
     command.add_argument("--model", default="tiny-1m", metavar="NAME", help="or tiny-5m (default: %(default)s)")
     command.add_argument("--episodes", type=int, default=1800, metavar="N", help="demonstrated (default: %(default)s)")
+    command.add_argument(
+        "--readings", type=int, default=8000, metavar="N", help="first turns with skills besides (default: %(default)s)"
+    )
     command.add_argument("--methods", default="grpo,sdar", metavar="A,B", help="to compare (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: %(default)s)")
     command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")

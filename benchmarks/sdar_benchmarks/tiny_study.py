@@ -16,10 +16,11 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line
 from sdar_agents.intervals import wilson_interval
 from sdar_benchmarks.metrics import METRICS, read_metrics
 from sdar_benchmarks.report import write_comparison
@@ -43,6 +44,8 @@ class StudySettings:
     Attributes:
         model: of `sdar_agents.tiny.TINY_MODELS`.
         episodes: demonstrated, half of them with skills.
+        readings: first turns of other episodes, all with skills: without them a tiny model does not learn to read
+            skills.
         methods: that are compared.
         config: of the training.
         overrides: of that configuration, as on the command line.
@@ -52,6 +55,7 @@ class StudySettings:
 
     model: str = "tiny-1m"
     episodes: int = 1800
+    readings: int = 8000
     methods: tuple[str, ...] = ("grpo", "sdar")
     config: str = "alfworld_sdar_tiny"
     overrides: tuple[str, ...] = ()
@@ -59,7 +63,7 @@ class StudySettings:
     jobs: int = 2
 
     def __post_init__(self) -> None:
-        for name, low in (("episodes", 1), ("seed", 0), ("jobs", 1)):
+        for name, low in (("episodes", 1), ("readings", 1), ("seed", 0), ("jobs", 1)):
             value = getattr(self, name)
             if not is_integer(value) or value < low:
                 raise InvalidOption(f"{name} is {value!r}; wanted a whole number from {low}.")
@@ -92,9 +96,10 @@ def study(
     _claim(folder, settings)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
-    demonstrations = folder / "demos.jsonl"
-    if not demonstrations.exists():
-        _demonstrate(demonstrations, settings, config.rollout, progress)
+    demonstrations = [folder / f"{kind}.jsonl" for kind in _demonstrations(settings, config.rollout)]
+    for path, shown in zip(demonstrations, _demonstrations(settings, config.rollout).values(), strict=True):
+        if not path.exists():
+            _demonstrate(path, shown, progress)
     seconds["demonstrations"] = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -129,8 +134,8 @@ def _percent(rate: Mapping[str, float]) -> str:
 def _claim(folder: Path, settings: StudySettings) -> None:
     path = folder / "settings.json"
     # The number of jobs changes how fast the same is done.
-    wanted = {"model": settings.model, "episodes": settings.episodes, "seed": settings.seed, "config": settings.config}
-    wanted |= {"methods": list(settings.methods), "overrides": list(settings.overrides)}
+    wanted = {name: value for name, value in asdict(settings).items() if name != "jobs"}
+    wanted = json.loads(json.dumps(wanted))  # tuples are lists in the file
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != wanted:
@@ -144,12 +149,9 @@ def _claim(folder: Path, settings: StudySettings) -> None:
     write_atomic(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _demonstrate(
-    path: Path, settings: StudySettings, rollout: Any, progress: Callable[[str, int, int | None], None]
-) -> None:
-    from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line  # noqa: PLC0415
-
-    shown = DemonstrationSettings(
+def _demonstrations(settings: StudySettings, rollout: Any) -> dict[str, DemonstrationSettings]:
+    """Return what is demonstrated, by the name of its file: whole episodes, and how to read skills."""
+    episodes = DemonstrationSettings(
         env_id=rollout.env_id,
         env_kwargs={**rollout.env_kwargs, "max_steps": 30},
         episodes=settings.episodes,
@@ -161,25 +163,33 @@ def _demonstrate(
         terse=rollout.terse,
         seed=settings.seed,
     )
+    # Other homes than those of the episodes.
+    readings = replace(
+        episodes, episodes=settings.readings, first=settings.episodes, turns=1, noise=0.0, with_skills=1.0
+    )
+    return {"episodes": episodes, "readings": readings}
 
+
+def _demonstrate(path: Path, shown: DemonstrationSettings, progress: Callable[[str, int, int | None], None]) -> None:
     def lines() -> Iterator[str]:
         for done, rows in enumerate(demonstrate(shown), 1):
-            progress("demonstrations", done, settings.episodes)
+            progress(f"demonstrations, {path.stem}", done, shown.episodes)
             yield from map(row_line, rows)
 
     write_atomic(path, lines())
 
 
 def _fine_tune(
-    folder: Path, demonstrations: Path, settings: StudySettings, progress: Callable[[str, int, int | None], None]
+    folder: Path,
+    demonstrations: Sequence[Path],
+    settings: StudySettings,
+    progress: Callable[[str, int, int | None], None],
 ) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     from sdar_agents.warm_start import default_settings, warm_start  # noqa: PLC0415
 
     warm_start(
         settings.model,
-        [demonstrations],
+        demonstrations,
         folder,
         replace(default_settings(settings.model), seed=settings.seed),
         resume=folder.exists(),

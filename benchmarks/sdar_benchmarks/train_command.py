@@ -71,6 +71,7 @@ def study_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
     settings = StudySettings(
         model=args.model,
         episodes=args.episodes,
+        readings=args.readings,
         methods=tuple(args.methods.split(",")),
         seed=args.seed,
         jobs=args.jobs,

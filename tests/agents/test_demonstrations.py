@@ -70,7 +70,7 @@ def test_with_skills_the_first_look_is_where_the_skill_says_and_without_it_is_a_
             look = re.search(r"Search: (\w+) (\w+) ", rows[0]["completion"])
             if look and look[1] in (habits := room_habits(task.data["layout"])):
                 assert bool(rows[0]["skills"]) == (
-                    f"- {look[1]} {habits[look[1]]}" in rows[0]["messages"][0]["content"]
+                    f"- {look[1]}: {habits[look[1]]}" in rows[0]["messages"][0]["content"].lower()
                 )
                 hits.append(habits[look[1]] == look[2])
         return hits
