@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,23 +29,52 @@ def test_a_study_from_nothing_to_report(tmp_path: Path, monkeypatch: pytest.Monk
     assert said["training"] == (4, 4)
     assert {name.partition(",")[0] for name in said} == {"demonstrations", "fine-tuning", "training"}
     assert json.loads((folder / "study.json").read_text()) == result
-    assert [row[0] for row in study_table(result).rows] == [
-        f"{method}, {way}" for method in ("grpo", "sdar") for way in ("greedy", "sampled", "with skills")
-    ]
+    assert list(result["evaluations"]) == ["greedy", "sampled", "with_skills"]
+    assert result["panel"] == 2
     # Both begin with the same weights, so both play the panel alike before the first step.
-    starts = [{way: ends["start"] for way, ends in ways.items()} for ways in result["methods"].values()]
-    assert starts[0] == starts[1]
-    assert "distill/gap" in read_metrics(folder / "sdar")
+    metrics = [read_metrics(folder / "seed-0" / method) for method in ("grpo", "sdar")]
+    begun = [{name: points[0] for name, points in each.items() if name.startswith("eval/")} for each in metrics]
+    assert begun[0] == begun[1]
+    assert "distill/gap" in metrics[1]
     report = (folder / "report.html").read_text()
     assert "rollout/success" in report
     assert "eval/greedy/success" in report
 
     for stage in ("_demonstrate", "_train"):
         monkeypatch.setattr(tiny_study, stage, lambda *_: pytest.fail("done twice"))
-    again = study(folder, SMALL)
-    assert {**again, "seconds": None} == {**result, "seconds": None}
+    assert study(folder, SMALL) == result
     with pytest.raises(InvalidOption, match="seed changed"):
-        study(folder, StudySettings(model="tiny-test", episodes=20, readings=20, overrides=OVERRIDES, seed=1))
+        study(folder, replace(SMALL, seed=1))
+    monkeypatch.undo()
+
+    two = study(folder, replace(SMALL, seeds=2))
+    assert two["seeds"] == [0, 1]
+    assert [two["evaluations"][way]["start"][0] for way in two["evaluations"]] == [
+        result["evaluations"][way]["start"][0] for way in result["evaluations"]
+    ]
+    rows = [json.loads(path.read_text().splitlines()[0]) for path in sorted(folder.glob("seed-*/readings.jsonl"))]
+    assert rows[0]["task_id"] != rows[1]["task_id"]
+    assert "seed-1/sdar" in (folder / "report.html").read_text()
+
+
+def test_the_table_says_what_was_found_seed_by_seed() -> None:
+    rates = {
+        "start": [0.25, 0.5],
+        "end": {"grpo": [0.5, 0.5], "sdar": [0.75, 0.625]},
+        "differences": {"sdar": {"by_seed": [0.25, 0.125], "mean": 0.1875, "p": 0.5}},
+    }
+    table = study_table({"panel": 8, "evaluations": {"with_skills": rates}})
+    assert table.columns == ("evaluation", "start", "grpo", "sdar", "sdar - grpo")
+    assert table.rows == (
+        (
+            "with skills",
+            *("37.5% (25.0-50.0)", "50.0% (50.0-50.0)", "68.8% (62.5-75.0)"),
+            "+18.8 (+25.0, +12.5; p = 0.50)",
+        ),
+    )
+    one = {"start": [0.5], "end": {"grpo": [0.5]}, "differences": {}}
+    # Wilson's interval of 4 in 8.
+    assert study_table({"panel": 8, "evaluations": {"greedy": one}}).rows[0][1] == "50.0% (21.5-78.5)"
 
 
 @pytest.mark.slow
@@ -62,7 +92,7 @@ def test_the_command_trains_in_processes(tmp_path: Path, capsys: pytest.CaptureF
         *OVERRIDES,
     ]
     assert main(arguments) == 0
-    assert "sdar, greedy" in capsys.readouterr().out
+    assert "sdar - grpo" in capsys.readouterr().out
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +102,8 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         StudySettings(episodes=0)
     assert main(["study", "--out", str(tmp_path), "--lerner.lr", "1"]) == 2
     assert "Did you mean 'learner'" in capsys.readouterr().err
+    assert main(["study", "--out", str(tmp_path), "--evaluation.tasks", "0"]) == 2
+    assert "a study compares evaluations" in capsys.readouterr().err
     (tmp_path / "mine.txt").touch()
     assert main(["study", "--out", str(tmp_path)]) == 2
     assert "is no study" in capsys.readouterr().err

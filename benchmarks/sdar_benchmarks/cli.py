@@ -117,7 +117,10 @@ def _parser() -> argparse.ArgumentParser:
         "--readings", type=int, default=8000, metavar="N", help="first turns with skills besides (default: %(default)s)"
     )
     command.add_argument("--methods", default="grpo,sdar", metavar="A,B", help="to compare (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
+    command.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="how many; more can follow later (default: %(default)s)"
+    )
     command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")
     command.set_defaults(env_options=())
 

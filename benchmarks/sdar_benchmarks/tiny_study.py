@@ -1,12 +1,13 @@
 """A whole study for a CPU: demonstrations, a tiny model that learns from them, GRPO and SDAR from there, a report.
 
-    study(Path("runs/tiny"), StudySettings())
+    study(Path("runs/tiny"), StudySettings(seeds=3))
 
 Every stage leaves a file or folder, and is not done again if it is there; a training run that was interrupted goes on
-from its last checkpoint. All methods start from the same checkpoint and see the same tasks, draws and panel.
+from its last checkpoint. With one seed, all methods start from the same checkpoint and see the same tasks, draws and
+panel; another seed has other demonstrations, weights, tasks and draws, and the same panel.
 
-It shows that the pieces work together. One seed and twenty steps say nothing about which method is better, and the
-report says so.
+It shows that the pieces work together. Which method is better, only many seeds can tell: the differences are given seed
+by seed, with the exact p of their signs, and never as the result of one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_l
 from sdar_agents.intervals import wilson_interval
 from sdar_benchmarks.metrics import METRICS, read_metrics
 from sdar_benchmarks.report import write_comparison
+from sdar_benchmarks.statistics import sign_flip_test
 from sdar_benchmarks.tables import TextTable
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError
@@ -36,6 +38,8 @@ BAND = (0.10, 0.60)
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
+Progress = Callable[[str, int, int | None], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
@@ -46,10 +50,11 @@ class StudySettings:
         episodes: demonstrated, half of them with skills.
         readings: first turns of other episodes, all with skills: without them a tiny model does not learn to read
             skills.
-        methods: that are compared.
+        methods: that are compared, with the first.
         config: of the training.
         overrides: of that configuration, as on the command line.
-        seed: of everything.
+        seed: the first seed, of everything but the panel.
+        seeds: how many. A study can be given more later.
         jobs: training runs at a time; each gets its share of the processor's threads.
     """
 
@@ -60,22 +65,48 @@ class StudySettings:
     config: str = "alfworld_sdar_tiny"
     overrides: tuple[str, ...] = ()
     seed: int = 0
+    seeds: int = 1
     jobs: int = 2
 
     def __post_init__(self) -> None:
-        for name, low in (("episodes", 1), ("readings", 1), ("seed", 0), ("jobs", 1)):
+        for name, low in (("episodes", 1), ("readings", 1), ("seed", 0), ("seeds", 1), ("jobs", 1)):
             value = getattr(self, name)
             if not is_integer(value) or value < low:
                 raise InvalidOption(f"{name} is {value!r}; wanted a whole number from {low}.")
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise InvalidOption(f"methods is {self.methods!r}; wanted different methods, at least one.")
 
+    @property
+    def all_seeds(self) -> range:
+        """All seeds."""
+        return range(self.seed, self.seed + self.seeds)
 
-def study(
-    folder: Path,
-    settings: StudySettings,
-    progress: Callable[[str, int, int | None], None] = lambda *_: None,
-) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is done with one seed.
+
+    Attributes:
+        folder: where.
+        seed: of everything.
+        settings: of the study.
+    """
+
+    folder: Path
+    seed: int
+    settings: StudySettings
+
+    @property
+    def sft(self) -> Path:
+        return self.folder / "sft"
+
+    def arguments(self, method: str) -> list[str]:
+        """Return the training's changes to its configuration."""
+        given = ["--method", method, "--model.path", str(self.sft / "model"), "--seed", str(self.seed)]
+        return [*given, "--log.progress", "false", *self.settings.overrides]
+
+
+def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Do what is not done yet of a study.
 
     Args:
@@ -84,7 +115,8 @@ def study(
         progress: told the stage, how much of it is done and how much there is to do.
 
     Returns:
-        What `study.json` holds: success on the panel at the start and at the end by method, with 95 % intervals.
+        What `study.json` holds: success on the panel at the start and at the end, by evaluation, method and seed, and
+        the differences to the first method.
 
     Raises:
         InvalidOption: the folder is that of a study with other settings.
@@ -92,49 +124,56 @@ def study(
     """
     from sdar_agents.config import load_config  # noqa: PLC0415
 
-    config = load_config(settings.config, _arguments(settings, folder, settings.methods[0]))
+    parts = [_Part(folder / f"seed-{seed}", seed, settings) for seed in settings.all_seeds]
+    config = load_config(settings.config, parts[0].arguments(settings.methods[0]))
+    if not (config.evaluation.every and config.evaluation.at_start and config.evaluation.tasks):
+        raise InvalidOption("evaluation is off, and a study compares evaluations: set every, at_start and tasks.")
     _claim(folder, settings)
-    seconds: dict[str, float] = {}
-    started = time.perf_counter()
-    demonstrations = [folder / f"{kind}.jsonl" for kind in _demonstrations(settings, config.rollout)]
-    for path, shown in zip(demonstrations, _demonstrations(settings, config.rollout).values(), strict=True):
-        if not path.exists():
-            _demonstrate(path, shown, progress)
-    seconds["demonstrations"] = time.perf_counter() - started
-
-    started = time.perf_counter()
-    _fine_tune(folder / "sft", demonstrations, settings, progress)
-    seconds["sft"] = time.perf_counter() - started
-
-    started = time.perf_counter()
-    _train_all(folder, settings, config.steps, progress)
-    seconds["training"] = time.perf_counter() - started
-
-    result = _result(folder, settings, seconds)
+    for part in parts:
+        demonstrations = []
+        for kind, shown in _demonstrations(part, config.rollout).items():
+            demonstrations.append(part.folder / f"{kind}.jsonl")
+            if not demonstrations[-1].exists():
+                _demonstrate(demonstrations[-1], shown, progress)
+        _fine_tune(part, demonstrations, progress)
+    _train_all(parts, config.steps, progress)
+    result = _result(parts)
     write_atomic(folder / "study.json", json.dumps(result, indent=1) + "\n")
-    if len(settings.methods) > 1:
-        write_comparison([folder / method for method in settings.methods], folder / "report.html")
+    runs = [part.folder / method for part in parts for method in settings.methods]
+    if len(runs) > 1:
+        write_comparison(runs, folder / "report.html")
     return result
 
 
 def study_table(result: Mapping[str, Any]) -> TextTable:
-    """Return the success rates of a study as a table."""
+    """Return the success rates of a study as a table: mean and range of several seeds, or one with its interval."""
+    methods = list(next(iter(result["evaluations"].values()))["end"])
     rows = []
-    for method, ways in result["methods"].items():
-        for way, ends in ways.items():
-            cells = [_percent(ends[moment]) for moment in ("start", "end")]
-            rows.append((f"{method}, {way.replace('_', ' ')}", *cells))
-    return TextTable(("method and evaluation", "start", "end"), tuple(rows))
+    for way, rates in result["evaluations"].items():
+        cells = [_rate(rates["start"], result["panel"])]
+        cells += [_rate(rates["end"][method], result["panel"]) for method in methods]
+        cells += [_difference(rates["differences"][method]) for method in methods[1:]]
+        rows.append((way.replace("_", " "), *cells))
+    others = [f"{method} - {methods[0]}" for method in methods[1:]]
+    return TextTable(("evaluation", "start", *methods, *others), tuple(rows))
 
 
-def _percent(rate: Mapping[str, float]) -> str:
-    return f"{rate['success']:.1%} ({rate['low']:.1%}-{rate['high']:.1%})"
+def _rate(rates: Sequence[float], tasks: int) -> str:
+    low, high = min(rates), max(rates)
+    if len(rates) == 1:
+        low, high = wilson_interval(round(rates[0] * tasks), tasks)
+    return f"{sum(rates) / len(rates):.1%} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    each = ", ".join(f"{100 * value:+.1f}" for value in found["by_seed"])
+    return each if len(found["by_seed"]) == 1 else f"{100 * found['mean']:+.1f} ({each}; p = {found['p']:.2f})"
 
 
 def _claim(folder: Path, settings: StudySettings) -> None:
     path = folder / "settings.json"
-    # The number of jobs changes how fast the same is done.
-    wanted = {name: value for name, value in asdict(settings).items() if name != "jobs"}
+    # More jobs do the same faster, more seeds do more of the same.
+    wanted = {name: value for name, value in asdict(settings).items() if name not in ("jobs", "seeds")}
     wanted = json.loads(json.dumps(wanted))  # tuples are lists in the file
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -149,23 +188,30 @@ def _claim(folder: Path, settings: StudySettings) -> None:
     write_atomic(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _demonstrations(settings: StudySettings, rollout: Any) -> dict[str, DemonstrationSettings]:
+def _demonstrations(part: _Part, rollout: Any) -> dict[str, DemonstrationSettings]:
     """Return what is demonstrated, by the name of its file: whole episodes, and how to read skills."""
+    settings = part.settings
     episodes = DemonstrationSettings(
         env_id=rollout.env_id,
         env_kwargs={**rollout.env_kwargs, "max_steps": 30},
         episodes=settings.episodes,
+        # Each seed has tasks of its own.
+        first=part.seed * (settings.episodes + settings.readings),
         guesses=True,
         noise=0.25,
         with_skills=0.5,
         retriever="home",
         history_length=rollout.history_length,
         terse=rollout.terse,
-        seed=settings.seed,
+        seed=part.seed,
     )
-    # Other homes than those of the episodes.
     readings = replace(
-        episodes, episodes=settings.readings, first=settings.episodes, turns=1, noise=0.0, with_skills=1.0
+        episodes,
+        episodes=settings.readings,
+        first=episodes.first + settings.episodes,
+        turns=1,
+        noise=0.0,
+        with_skills=1.0,
     )
     return {"episodes": episodes, "readings": readings}
 
@@ -179,74 +225,66 @@ def _demonstrate(path: Path, shown: DemonstrationSettings, progress: Callable[[s
     write_atomic(path, lines())
 
 
-def _fine_tune(
-    folder: Path,
-    demonstrations: Sequence[Path],
-    settings: StudySettings,
-    progress: Callable[[str, int, int | None], None],
-) -> None:
+def _fine_tune(part: _Part, demonstrations: Sequence[Path], progress: Progress) -> None:
     from sdar_agents.warm_start import default_settings, warm_start  # noqa: PLC0415
 
+    settings = part.settings
     warm_start(
         settings.model,
         demonstrations,
-        folder,
-        replace(default_settings(settings.model), seed=settings.seed),
-        resume=folder.exists(),
-        log=lambda measures: progress("fine-tuning", int(measures["step"]), int(measures["steps"])),
+        part.sft,
+        replace(default_settings(settings.model), seed=part.seed),
+        resume=part.sft.exists(),
+        log=lambda measures: progress(f"fine-tuning, seed {part.seed}", int(measures["step"]), int(measures["steps"])),
     )
 
 
-def _arguments(settings: StudySettings, folder: Path, method: str) -> list[str]:
-    given = ["--method", method, "--model.path", str(folder / "sft" / "model"), "--seed", str(settings.seed)]
-    return [*given, "--log.progress", "false", *settings.overrides]
-
-
-def _train_all(
-    folder: Path, settings: StudySettings, steps: int, progress: Callable[[str, int, int | None], None]
-) -> None:
+def _train_all(parts: Sequence[_Part], steps: int, progress: Progress) -> None:
     """Train what is not trained, `jobs` runs at a time, and watch their metrics grow."""
+    settings = parts[0].settings
     last = f"step-{steps:06d}"
-    waiting = [method for method in settings.methods if not (folder / method / "checkpoints" / last).is_dir()]
+    runs = [(part, method) for part in parts for method in settings.methods]
+    waiting = [(part, method) for part, method in runs if not (part.folder / method / "checkpoints" / last).is_dir()]
 
     def look() -> None:
-        done = sum(min(_steps(folder / method), steps) for method in settings.methods)
-        progress("training", done, steps * len(settings.methods))
+        done = sum(min(_steps(part.folder / method), steps) for part, method in runs)
+        progress("training", done, steps * len(runs))
 
     if settings.jobs == 1:
-        for method in waiting:
-            _train(settings, folder, method, None)
+        for part, method in waiting:
+            _train(part, method, None)
             look()
         return
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // settings.jobs)
-    running: dict[str, Any] = {}
+    running: dict[Path, Any] = {}
     failed: list[str] = []
     try:
         while waiting or running:
             while waiting and len(running) < settings.jobs:
-                method = waiting.pop(0)
-                running[method] = context.Process(target=_train, args=(settings, folder, method, threads))
-                running[method].start()
+                part, method = waiting.pop(0)
+                process = context.Process(target=_train, args=(part, method, threads))
+                process.start()
+                running[part.folder / method] = process
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             look()
-            for method, process in list(running.items()):
+            for run, process in list(running.items()):
                 if not process.is_alive():
-                    del running[method]
-                    failed += [method] if process.exitcode else []
+                    del running[run]
+                    failed += [str(run)] if process.exitcode else []
     finally:
         for process in running.values():
             process.terminate()
             process.join()
     if failed:
         raise RunStopped(
-            f"the training of {', '.join(failed)} failed; what it said stands above, what it did is in {folder}. Do "
-            "the same again to go on."
+            f"training failed in {', '.join(failed)}; what it said stands above, what it did is kept. Do the same "
+            "again to go on."
         )
 
 
-def _train(settings: StudySettings, folder: Path, method: str, threads: int | None) -> None:
-    """Train one method; in a process of its own if it is given its number of threads."""
+def _train(part: _Part, method: str, threads: int | None) -> None:
+    """Train by one method; in a process of its own if it is given its number of threads."""
     import torch  # noqa: PLC0415
 
     from sdar_agents.config import load_config  # noqa: PLC0415
@@ -254,15 +292,14 @@ def _train(settings: StudySettings, folder: Path, method: str, threads: int | No
 
     if threads is not None:
         torch.set_num_threads(threads)
-    run = folder / method
+    run = part.folder / method
+    config = load_config(part.settings.config, part.arguments(method))
     try:
-        Trainer(
-            load_config(settings.config, _arguments(settings, folder, method)), run, resume=(run / CONFIG).exists()
-        ).run()
+        Trainer(config, run, resume=(run / CONFIG).exists()).run()
     except SdarError as error:
         if threads is None:
             raise
-        raise SystemExit(f"error: {method}: {' '.join(str(error).split())}") from error
+        raise SystemExit(f"error: {run}: {' '.join(str(error).split())}") from error
 
 
 def _steps(run: Path) -> int:
@@ -272,29 +309,37 @@ def _steps(run: Path) -> int:
     return int(max((points[-1][0] for points in read_metrics(run).values()), default=0))
 
 
-def _result(folder: Path, settings: StudySettings, seconds: Mapping[str, float]) -> dict[str, Any]:
-    methods: dict[str, Any] = {}
-    for method in settings.methods:
-        metrics = read_metrics(folder / method)
-        ways = [name.split("/")[1] for name in metrics if name.startswith("eval/") and name.endswith("/success")]
-        methods[method] = {
-            way: {
-                "start": _rate(metrics, way, 0),
-                "end": _rate(metrics, way, -1),
-            }
-            for way in ways
-        }
-    start = next(iter(methods.values())).get("greedy", {}).get("start", {}).get("success")
+def _result(parts: Sequence[_Part]) -> dict[str, Any]:
+    methods = parts[0].settings.methods
+    metrics = {(part.seed, method): read_metrics(part.folder / method) for part in parts for method in methods}
+    first = metrics[parts[0].seed, methods[0]]
+    evaluations: dict[str, Any] = {}
+    for name in first:
+        _, _, way = name.removesuffix("/success").rpartition("/")
+        if name != f"eval/{way}/success":
+            continue
+        end = {method: [metrics[part.seed, method][name][-1][1] for part in parts] for method in methods}
+        differences = {}
+        for method in methods[1:]:
+            by_seed = [other - one for one, other in zip(end[methods[0]], end[method], strict=True)]
+            p = sign_flip_test(by_seed).p
+            differences[method] = {"by_seed": by_seed, "mean": sum(by_seed) / len(by_seed), "p": p}
+        # Before the first step all methods are the same model.
+        start = [metrics[part.seed, methods[0]][name][0][1] for part in parts]
+        evaluations[way] = {"start": start, "end": end, "differences": differences}
+    starts = evaluations.get("greedy", {}).get("start")
     return {
-        "methods": methods,
-        "start_is_in_band": None if start is None else BAND[0] <= start <= BAND[1],
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "note": "One seed and a few steps: this says that the pieces work, not which method is better.",
+        "seeds": [part.seed for part in parts],
+        "panel": int(
+            next(
+                points[0][1]
+                for name, points in first.items()
+                if name.startswith("eval/") and name.endswith("/episodes")
+            )
+        ),
+        "evaluations": evaluations,
+        "start_is_in_band": None if starts is None else all(BAND[0] <= start <= BAND[1] for start in starts),
+        "note": "One seed says that the pieces work, not which method is better."
+        if len(parts) == 1
+        else f"With {len(parts)} seeds p is {2.0 ** (1 - len(parts)):.2g} or more, whatever the differences.",
     }
-
-
-def _rate(metrics: Mapping[str, Sequence[tuple[float, float]]], way: str, place: int) -> dict[str, float]:
-    success = metrics[f"eval/{way}/success"][place]
-    episodes = int(metrics[f"eval/{way}/episodes"][place][1])
-    low, high = wilson_interval(round(success[1] * episodes), episodes)
-    return {"step": success[0], "success": success[1], "low": low, "high": high, "episodes": episodes}

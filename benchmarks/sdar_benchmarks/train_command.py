@@ -74,6 +74,7 @@ def study_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
         readings=args.readings,
         methods=tuple(args.methods.split(",")),
         seed=args.seed,
+        seeds=args.seeds,
         jobs=args.jobs,
         overrides=tuple(args.overrides),
     )
