@@ -370,8 +370,10 @@ def _won_by(groups: Sequence[tuple[_Run, Sequence[Episode]]], what: str) -> list
 
 
 def _training(runs: Sequence[_Run]) -> list[Html]:
-    """Return the curves of all metrics, by name: those with the first part of their paths in common stand together."""
-    names = sorted({name for run in runs for name in run.metrics})
+    """Return the curves of all metrics: success first, then by the first part of their paths."""
+    groups: dict[str, list[str]] = {"success": []}
+    for name in sorted({name for run in runs for name in run.metrics}):
+        groups.setdefault("success" if name.endswith("/success") else name.partition("/")[0], []).append(name)
     parts = [
         element(
             "p",
@@ -379,7 +381,10 @@ def _training(runs: Sequence[_Run]) -> list[Html]:
             class_="quiet",
         )
     ]
-    parts.append(element("div", *(_curve(runs, name) for name in names), class_="charts"))
+    for group, names in groups.items():
+        if names:
+            parts.append(element("h3", group))
+            parts.append(element("div", *(_curve(runs, name) for name in names), class_="charts"))
     return parts
 
 

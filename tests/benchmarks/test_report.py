@@ -196,6 +196,9 @@ def test_training_curves(run, tmp_path) -> None:
     alone.mkdir()
     write_lines(alone / "metrics.jsonl", training_metrics(20))
     assert "<figcaption>gap/mean</figcaption>" in write_report(alone).read_text()
+    write_lines(alone / "metrics.jsonl", [{"step": 1, "eval/turns": 2.0, "a/b": 1.0, "rollout/success": 0.5}])
+    order = re.findall(r"<h3>(\w+)</h3>|<figcaption>(\S+)</figcaption>", write_report(alone).read_text())
+    assert ["".join(pair) for pair in order] == ["success", "rollout/success", "a", "a/b", "eval", "eval/turns"]
 
 
 def test_several_runs_side_by_side(run, tmp_path) -> None:
