@@ -222,11 +222,14 @@ def test_metrics_are_those_of_the_whole_step() -> None:
     assert numbers["gap_by_position/004"] == pytest.approx(float(gap[:, 4:8][batch.mask[:, 4:8]].mean()), abs=1e-6)
     of_last = gap[10:12][batch.mask[10:12]].double()
     assert gaps[ROWS[-1].episode_id] == pytest.approx(float(of_last.mean()), abs=1e-6)
+    assert numbers["gap_by_turn/000_std"] == pytest.approx(float(first_turn.std(correction=0)), abs=1e-6)
+    assert numbers["gap_positive_by_turn/000"] == pytest.approx(float((first_turn > 0).double().mean()), abs=1e-9)
 
 
-def test_rows_whose_teacher_reads_the_same_prompt_are_counted() -> None:
+@pytest.mark.parametrize("max_tokens", [1, 10_000])
+def test_rows_whose_teacher_reads_the_same_prompt_are_counted(max_tokens: int) -> None:
     rows = [replace(row, teacher_prompt_ids=row.prompt_ids) if i < 4 else row for i, row in enumerate(ROWS)]
-    numbers, _ = learner(max_tokens=1).learn(rows, 1)
+    numbers, _ = learner(max_tokens=max_tokens).learn(rows, 1)
     # Row 2 has no token, so 3 of 11 rows.
     assert numbers["distill/rows_without_gap"] == pytest.approx(3 / 11)
 
@@ -323,6 +326,14 @@ def test_weights_are_lent_and_given_back() -> None:
     assert fingerprint(model) == changed
     with pytest.raises(InvalidOption, match="another model's"):
         kept.load_state_dict({})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"beta1": 1}, "beta1 is 1"), ({"beta2": 1.0}, "beta2 is 1"), ({"clip_norm": 0}, "null")]
+)
+def test_settings_with_which_nothing_is_learnt_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        LearnerSettings(**settings)
 
 
 def test_a_model_without_anything_to_train_is_refused() -> None:

@@ -404,6 +404,20 @@ class TestFamilies:
         # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
         assert sum(read) <= 3 * 90 + 12 * 18
 
+    def test_rows_that_share_nothing_may_be_packed(self) -> None:
+        model = tiny_model()
+        batch = make_batch(self.rows(3), pad_id=PAD)
+        padded = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        enable_packing(model)
+        read = []
+        model.model.register_forward_pre_hook(
+            lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+        )
+        ends_to_end = score_families(model, batch.student, batch.mask, max_tokens=10_000, packing=True)
+        asked = batch.mask.any(dim=1)
+        assert read == [(1, int(batch.student.lengths[asked].sum()))]
+        torch.testing.assert_close(ends_to_end, padded, atol=1e-5, rtol=0)
+
     def test_families_are_chosen_by_what_they_save(self) -> None:
         def prompt(*parts: tuple[int, int]) -> tuple[int, ...]:
             return tuple(token for token, count in parts for _ in range(count))
