@@ -115,6 +115,8 @@ def test_text_on_the_command_line_stays_text() -> None:
         ({"methods": {"sdar": 1}}, InvalidOption, r"methods.sdar is 1"),
         ({"preset": "papers"}, InvalidOption, r"Did you mean 'paper'"),
         ({"skills": {"control_members": 8}}, InvalidOption, r"control_members is 8 in groups of 8"),
+        ({"evaluation": {"greedy": False}}, InvalidOption, r"leaves out: set it to eval/sampled/success"),
+        ({"evaluation": {"temperature": 0}}, InvalidOption, r"temperature is 0.*set evaluation.sampled to false"),
         ({"log": {"tracker": "wandbb"}}, InvalidOption, r"Did you mean 'wandb'"),
     ],
 )
