@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from sdar_agents.task_stream import TaskStream
 from sdar_agents.trainer import Trainer, read_run_config
 from sdar_agents.weights import fingerprint
 from sdar_benchmarks.cli import main
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped, UnknownName
 from sdar_skills import Ledger, Library
 
 TESTS = Path(__file__).parents[1]
@@ -152,8 +153,6 @@ class TestResume:
 
 
 def run_config_changed(config: Any, *, seed: int, lr: float) -> Any:
-    from dataclasses import replace
-
     return replace(config, seed=seed, learner=replace(config.learner, lr=lr))
 
 
@@ -248,6 +247,11 @@ class TestTaskStream:
         seen = {task.id for step in range(1, 5) for task in stream.tasks(step)}
         assert len(seen) == 32
 
+    def test_a_split_that_is_not_there(self) -> None:
+        source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
+        with pytest.raises(UnknownName, match=r"no split 'trian' to train on.*Did you mean 'train'"):
+            TaskStream(source, "trian", per_step=1, seed=1)
+
     def test_too_few_tasks(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
         with pytest.raises(InvalidOption, match="a step wants 4 different tasks, and there are 3"):
@@ -282,6 +286,25 @@ class TestTrouble:
         resumed = Trainer(run_config(model, checkpoints={"every": 1}, steps=2), tmp_path, resume=True)
         resumed.run()
         assert [row["step"] for row in metrics(tmp_path)] == [1, 2]
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+    @pytest.mark.parametrize("settings", [{}, {"log": {"trajectories_every": 1}}, {"log": {"tracker": "tensorboard"}}])
+    def test_records_that_cannot_be_written_stop_the_run(
+        self, settings: dict[str, Any], model: Path, tmp_path: Path
+    ) -> None:
+        if settings.get("log", {}).get("tracker"):
+            pytest.importorskip("tensorboard")
+        trainer = Trainer(run_config(model, steps=1, **settings), tmp_path)
+        with limited_files(100), pytest.raises(RunStopped, match=r"records .* cannot be written .* from the beginning"):
+            trainer.run()
+        Trainer(run_config(model, steps=1, **settings), tmp_path, resume=True).run()
+        assert [row["step"] for row in metrics(tmp_path)] == [1]
+
+    def test_a_start_that_failed_is_tried_again(self, model: Path, tmp_path: Path) -> None:
+        skills = {"retriever": "random", "varied": True, "k": 1}
+        with pytest.raises(UnknownName, match="no split 'valid_sen'"):
+            Trainer(run_config(model, skills=skills, evaluation={"every": 1, "split": "valid_sen"}), tmp_path / "run")
+        Trainer(run_config(model, skills=skills, steps=1), tmp_path / "run").run()
 
     def test_a_damaged_checkpoint_says_what_to_do(self, model: Path, tmp_path: Path) -> None:
         config = run_config(model, steps=1)
@@ -318,6 +341,45 @@ class TestTrouble:
             trainer.run()
 
 
+class TestLedger:
+    SKILLS = {"retriever": "ucb", "varied": True, "k": 1}  # noqa: RUF012
+
+    def test_a_run_may_be_moved(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=2), Path()).run()
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "here").rename(tmp_path / "there")
+        moved = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=3), tmp_path / "there", resume=True)
+        assert moved._statistics is not None
+        moved._statistics.refresh()
+        assert moved._statistics.contexts()
+        moved.run()
+        with Ledger(tmp_path / "there" / "ledger.sqlite", create=False) as ledger:
+            assert {showing.run for showing in ledger.showings()} == {"here"}
+            assert {showing.step for showing in ledger.showings()} <= {1, 2, 3}
+
+    def test_who_was_shown_nothing_because_nothing_was_played_is_no_control(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, skills={**self.SKILLS, "control_members": 1}, group_size=3), tmp_path)
+        result = trainer.rollout.collect(trainer.stream.tasks(1), group_size=3, seed=0, step=1)
+        first, second, control = result.trajectories
+        shown = {**result.shown, second.episode_id: result.shown[first.episode_id]}
+        assert trainer._ledger is not None
+        for turns, count in (((), 0), (control.turns, 3)):
+            trajectories = (first, second, replace(control, turns=turns))
+            trainer._keep_showings(replace(result, trajectories=trajectories, shown=shown), 1, {})
+            assert len(trainer._ledger.showings()) == count
+        trainer.close()
+
+    def test_a_bandit_has_nothing_to_learn_where_nobody_reads(self, model: Path, tmp_path: Path) -> None:
+        skills = {"retriever": "ucb", "k": 1}
+        trainer = Trainer(
+            run_config(model, method="grpo", skills=skills, steps=1, evaluation={"every": 1, "tasks": 1}), tmp_path
+        )
+        assert "eval/with_skills/success" in trainer.run()
+        assert not (tmp_path / "ledger.sqlite").exists()
+
+
 @contextmanager
 def limited_files(size: int) -> Iterator[None]:
     """No file may grow beyond this: writing fails as on a full disk."""
@@ -332,13 +394,15 @@ def limited_files(size: int) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    config = run_config(model, model={"lora": {"rank": 2, "alpha": 4}}, learner={"teacher": "frozen"}, steps=2)
+    lora = {"rank": 2, "alpha": 4, "targets": "q_proj, v_proj"}
+    config = run_config(model, model={"lora": lora}, learner={"teacher": "frozen"}, steps=2)
     whole = Trainer(config, tmp_path / "whole")
     whole.run()
     trained = [name for name, parameter in whole.policy.model.named_parameters() if parameter.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
-    half = run_config(model, model={"lora": {"rank": 2, "alpha": 4}}, learner={"teacher": "frozen"}, steps=1)
+    assert {name.split(".")[-4] for name in trained} == {"q_proj", "v_proj"}
+    half = run_config(model, model={"lora": lora}, learner={"teacher": "frozen"}, steps=1)
     Trainer(half, tmp_path / "half").run()
     resumed = Trainer(config, tmp_path / "half", resume=True)
     resumed.run()
