@@ -404,6 +404,16 @@ class TestFamilies:
         # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
         assert sum(read) <= 3 * 90 + 12 * 18
 
+    def test_under_autocast_it_is_as_near_as_whole_rows(self) -> None:
+        model = tiny_model()
+        batch = make_batch(self.rows(90), pad_id=PAD)
+        exact = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+        with torch.autocast("cpu", torch.bfloat16):
+            whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+            shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        assert (shared - exact).abs().max() < 2 * (whole - exact).abs().max()
+        assert (shared - exact).abs().max() > 1e-4
+
     def test_rows_that_share_nothing_may_be_packed(self) -> None:
         model = tiny_model()
         batch = make_batch(self.rows(3), pad_id=PAD)
