@@ -23,6 +23,7 @@ from training_runs import resumed_config, run_config
 import sdar_envs
 from sdar_agents.algorithms import make_algorithm
 from sdar_agents.checkpoints import Checkpoints
+from sdar_agents.evaluation import success_metrics
 from sdar_agents.generation import TransformersPolicy
 from sdar_agents.recording import read_trajectories
 from sdar_agents.task_stream import TaskStream
@@ -164,7 +165,12 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
         log={"trajectories_every": 1},
     )
     broken = Trainer(config, tmp_path / "run")
-    broken.learner.learn = lambda *_, **__: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    learn = broken.learner.learn
+
+    def learn_once(rows: Any, step: int, **options: Any) -> Any:
+        return learn(rows, step, **options) if step == 1 else 1 / 0
+
+    broken.learner.learn = learn_once  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         broken.run()
     again = Trainer(config, tmp_path / "run", resume=True)
@@ -177,6 +183,54 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
         steps = [showing.step for showing in ledger.showings()]
     with Ledger(tmp_path / "other" / "run" / "ledger.sqlite", create=False) as ledger:
         assert steps == [showing.step for showing in ledger.showings()] != []
+
+
+def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> None:
+    config = run_config(
+        model,
+        steps=2,
+        seed=3,
+        train_tasks=2,
+        tasks_per_step=2,
+        rollout={"temperature": 0.7},
+        learner={"schedule": "linear", "autocast": True},
+        log={"trajectories_every": 1},
+    )
+    trainer = Trainer(config, tmp_path / "run")
+    assert trainer.policy._autocast is torch.bfloat16
+    learn, penalties = trainer.learner.learn, []
+
+    def listen(rows: Any, *args: Any, **options: Any) -> Any:
+        penalties.extend(row.invalid_penalty for row in rows if not row.is_action_valid)
+        return learn(rows, *args, **options)
+
+    trainer.learner.learn = listen  # type: ignore[method-assign]
+    trainer.run()
+    assert set(penalties) == {0.1}
+    assert [row["optimizer/lr"] for row in metrics(tmp_path / "run")] == [1e-3, 5e-4]
+    # At the same temperature, only bfloat16 is between sampler and trainer.
+    assert all(row["sampler/difference_max"] < 0.1 for row in metrics(tmp_path / "run"))
+    groups = [trajectory.group_id.split("/", 1) for trajectory in read_trajectories(tmp_path / "run")]
+    known = {task.id for task in sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=2)}
+    assert {(step, task) for step, task in groups} == {(step, task) for step in "12" for task in known}
+    others = [Trainer(run_config(model, seed=seed), tmp_path / str(seed)) for seed in (4, 5)]
+    assert others[0].policy._autocast is None
+    assert others[0].stream.tasks(1) != others[1].stream.tasks(1)
+    for other in others:
+        other.close()
+    with pytest.raises(InvalidOption, match="another configuration: steps changed"):
+        Trainer(replace(config, steps=3), tmp_path / "run", resume=True)
+
+
+def test_the_best_checkpoint_and_the_latest_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, value in enumerate((0.1, 0.5, 0.5, 0.3, None, 0.2), 1):
+        checkpoints.save(step, lambda path: (path / "model").touch(), {}, {}, value=value)
+    assert [found.step for found in checkpoints.all()] == [2, 5, 6]
+    best = checkpoints.best()
+    assert best is not None
+    assert best.step == 2
+    assert Checkpoints(tmp_path / "none", keep=1).best() is None
 
 
 def test_another_start_is_refused_when_resuming(model: Path, tmp_path: Path) -> None:
@@ -218,6 +272,34 @@ class TestEvaluation:
         }  # fmt: skip
         assert not any(map(any, (prompts["greedy"], prompts["sampled"])))
         assert all(prompts["with_skills"])
+        trainer.close()
+
+    def test_its_settings_come_before_those_of_the_rollout(self, model: Path, tmp_path: Path) -> None:
+        evaluation = {"every": 1, "tasks": 2, "split": "valid_seen", "env_kwargs": {"max_steps": 1}, "temperature": 0.6}
+        trainer = Trainer(run_config(model, evaluation=evaluation), tmp_path)
+        assert [task.split for task in trainer.evaluation.panel] == ["valid_seen"] * 2
+        ways = {name: rollout.settings for name, rollout in trainer.evaluation._ways.items()}
+        assert {name: way.greedy for name, way in ways.items()} == {
+            "greedy": True,
+            "sampled": False,
+            "with_skills": True,
+        }
+        assert ways["sampled"].temperature == 0.6
+        assert trainer.evaluation.run()[0]["eval/greedy/episode_turns"] == 1
+        trainer.close()
+
+    def test_kinds_of_tasks_have_their_own_rates(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, group_size=4), tmp_path)
+        played = trainer.rollout.collect(trainer.stream.tasks(1), group_size=4, seed=0, step=1).trajectories
+        kinds = [replace(played[0].task, task_type=name) for name in ("a", "a", "b", "b")]
+        wins = (True, True, False, True)
+        numbers = dict(
+            success_metrics(
+                [replace(t, task=task, success=won) for t, task, won in zip(played, kinds, wins, strict=True)]
+            )
+        )
+        assert numbers["success"] == 0.75
+        assert (numbers["success_by_type/a"], numbers["success_by_type/b"]) == (1.0, 0.5)
         trainer.close()
 
     def test_rates_have_their_interval(self, model: Path, tmp_path: Path) -> None:
@@ -347,7 +429,10 @@ class TestLedger:
     def test_a_run_may_be_moved(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
-        Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=2), Path()).run()
+        begun = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=2), Path())
+        begun.run()
+        assert begun._statistics is not None
+        assert begun._statistics.now == 1  # what step 2 has chosen by
         monkeypatch.chdir(tmp_path)
         (tmp_path / "here").rename(tmp_path / "there")
         moved = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=3), tmp_path / "there", resume=True)
