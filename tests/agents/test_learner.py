@@ -186,14 +186,15 @@ class TestTeacher:
         with torch.no_grad():
             return score(model, getattr(batch, whose), batch.mask).logprobs
 
-    def test_the_reference_is_the_student_before_the_first_step(self) -> None:
-        one = learner("sdar", mini_batches=2, lr=0.05)
+    @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-5), (True, 0.1)])
+    def test_the_reference_is_the_student_before_the_first_step(self, autocast: bool, tolerance: float) -> None:
+        one = learner("sdar", mini_batches=2, lr=0.05, autocast=autocast)
         said = self.listen(one, "ref_logprobs")
         for step in (1, 2):
             one.learn(ROWS, step)
         for number, each in enumerate(said):
             expected = self.expected(tiny_model(), number // 2 + 1, number % 2, "student")
-            assert torch.allclose(each, expected, atol=1e-5)
+            assert torch.allclose(each, expected, atol=tolerance)
 
     def test_old_is_the_rollouts_in_every_mini_batch(self) -> None:
         for mini, said in enumerate(self.spoken("old")):
@@ -413,7 +414,7 @@ def test_checkpointing_and_packing_do_not_change_the_step(settings: dict[str, An
     assert distance(plain, other) < 1e-5
 
 
-def test_bfloat16_autocast_is_near_float32_and_exchanges_weights() -> None:
+def test_bfloat16_autocast_is_near_float32() -> None:
     exact, _ = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0).learn(ROWS, 1)
     cast, _ = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0, autocast=True).learn(ROWS, 1)
     assert cast["distill/gap"] == pytest.approx(exact["distill/gap"], abs=0.05)
@@ -433,7 +434,9 @@ def test_a_learner_goes_on_from_its_state() -> None:
     second = tiny_model()
     resumed = learner(model=second, teacher="ema", mini_batches=2)
     second.load_state_dict(first.state_dict())
+    begun.skipped_in_a_row = 2
     resumed.load_state_dict(begun.state_dict())
+    assert resumed.skipped_in_a_row == 2
     for step in (3, 4):
         resumed.learn(ROWS, step)
     assert fingerprint(second) == fingerprint(whole)

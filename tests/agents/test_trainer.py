@@ -25,6 +25,7 @@ from sdar_agents.algorithms import make_algorithm
 from sdar_agents.checkpoints import Checkpoints
 from sdar_agents.evaluation import success_metrics
 from sdar_agents.generation import TransformersPolicy
+from sdar_agents.learner import Learner
 from sdar_agents.recording import read_trajectories
 from sdar_agents.task_stream import TaskStream
 from sdar_agents.trainer import Trainer, read_run_config
@@ -493,6 +494,26 @@ def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> 
     resumed.run()
     assert fingerprint(resumed.policy.model) == fingerprint(whole.policy.model)
     assert metrics(tmp_path / "whole")[0]["kl/ref"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run = tmp_path / "mine.yaml", tmp_path / "run"
+    file.write_text(run_config(model, checkpoints={"every": 2}).to_yaml())
+    learn = Learner.learn
+
+    def interrupted(self: Learner, rows: Any, step: int, **options: Any) -> Any:
+        if step == 3:
+            raise KeyboardInterrupt
+        return learn(self, rows, step, **options)
+
+    monkeypatch.setattr(Learner, "learn", interrupted)
+    assert main(["train", "--config", str(file), "--out", str(run)]) == 130
+    assert f"stopped after step 2; sdar train --resume {run} goes on after step 2" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert [row["step"] for row in metrics(run)] == [1, 2, 3]
 
 
 def test_the_default_tracker_gets_the_metrics(model: Path, tmp_path: Path) -> None:
