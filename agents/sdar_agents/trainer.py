@@ -68,6 +68,7 @@ class Trainer:
     Raises:
         InvalidOption: the folder holds a run and `resume` is False, or its configuration is another one; the model
             cannot be loaded; a setting does not fit the environment or the model.
+        UnknownName: there is no such split or strategy.
         MissingData: there is nothing to resume.
         ModuleNotFoundError: an extra is not installed.
     """
@@ -81,8 +82,18 @@ class Trainer:
         self._check_folder(resume)
         check_tracker(config.log.tracker)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
-        saved = next(reversed(self.checkpoints.all()), None) if resume else None
+        self._open = ExitStack()
+        self._ledger: Ledger | None = None
+        self._statistics: Statistics | None = None
+        try:
+            self._prepare(next(reversed(self.checkpoints.all()), None) if resume else None, dict(facts or {}))
+        except BaseException:
+            self._open.close()
+            raise
 
+    def _prepare(self, saved: Checkpoint | None, facts: dict[str, Any]) -> None:
+        """Make everything that the run needs, as it was at a checkpoint if there is one."""
+        config, folder = self.config, self.folder
         model, tokenizer = load_model(config.model.path, device=config.model.device, dtype=config.model.dtype)
         if config.model.lora is not None:
             model = _with_adapters(model, config.model.lora, config.seed)
@@ -108,9 +119,6 @@ class Trainer:
         self.stream = TaskStream(
             source, config.split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
         )
-        self._open = ExitStack()
-        self._ledger: Ledger | None = None
-        self._statistics: Statistics | None = None
         state = {} if saved is None else saved.read_state()
         # Not the folder's name of today: who moves a run does not lose what its bandit has learnt.
         self._name: str = state.get("name", folder.resolve().name)
@@ -127,16 +135,18 @@ class Trainer:
             self._restore(saved, state)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / CONFIG, config.to_yaml())
-        self._write_facts(dict(facts or {}))
+        self._write_facts(facts)
         after = -1 if saved is None else saved.step
         self._metrics = Lines(folder / "metrics.jsonl", after=after)
+        self._open.callback(self._metrics.close)
         self._evaluations = Lines(folder / "evaluations.jsonl", after=after)
+        self._open.callback(self._evaluations.close)
         self._trajectories = TrajectoryWriter(folder, size=state.get("trajectories", 0))
+        self._open.callback(self._trajectories.close)
         self._tracker = open_tracker(
             config.log.tracker, folder, project=config.log.project, config=to_plain(config), after=after
         )
-        for opened in (self._tracker, self._trajectories, self._evaluations, self._metrics):
-            self._open.callback(opened.close)
+        self._open.callback(self._tracker.close)
 
     # -- the loop ---------------------------------------------------------------------------
 

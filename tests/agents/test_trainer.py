@@ -108,6 +108,7 @@ def runs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     leftovers = list((folder / "during" / "run" / "checkpoints").glob(".step-000004-*"))
     assert [(path / "model" / "model.safetensors").exists() for path in leftovers] == [True]
     for name in ("between", "during"):
+        torch.manual_seed(77)  # another process has another state
         Trainer(resumed_config(model), folder / name / "run", resume=True).run()
     return folder
 
@@ -184,6 +185,13 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
         steps = [showing.step for showing in ledger.showings()]
     with Ledger(tmp_path / "other" / "run" / "ledger.sqlite", create=False) as ledger:
         assert steps == [showing.step for showing in ledger.showings()] != []
+
+
+def test_the_last_step_is_evaluated_and_saved_too(model: Path, tmp_path: Path) -> None:
+    evaluation = {"every": 2, "tasks": 1, "at_start": False}
+    Trainer(run_config(model, evaluation=evaluation, checkpoints={"every": 2, "keep": 9}), tmp_path).run()
+    assert [row["step"] for row in metrics(tmp_path) if "eval/greedy/success" in row] == [2, 3]
+    assert [found.step for found in Checkpoints(tmp_path / "checkpoints", keep=9).all()] == [2, 3]
 
 
 def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> None:
