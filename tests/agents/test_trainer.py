@@ -27,6 +27,7 @@ from sdar_agents.evaluation import success_metrics
 from sdar_agents.generation import TransformersPolicy
 from sdar_agents.learner import Learner
 from sdar_agents.recording import read_trajectories
+from sdar_agents.run_log import open_tracker
 from sdar_agents.task_stream import TaskStream
 from sdar_agents.trainer import Trainer, read_run_config
 from sdar_agents.weights import fingerprint
@@ -274,13 +275,16 @@ class TestEvaluation:
 
     def test_skills_are_seen_in_the_diagnostic_alone(self, model: Path, tmp_path: Path) -> None:
         trainer = Trainer(run_config(model, method="grpo", evaluation={"every": 1, "tasks": 1}), tmp_path)
-        prompts = {
-            way: [turn.skill_ids for turn in rollout.collect(trainer.evaluation.panel, group_size=1, seed=0, step=0)
-                  .trajectories[0].turns]
+        assert trainer.rollout.skills is None
+        first = {
+            way: rollout.collect(trainer.evaluation.panel, group_size=1, seed=0, step=0).trajectories[0].turns[0]
             for way, rollout in trainer.evaluation._ways.items()
-        }  # fmt: skip
-        assert not any(map(any, (prompts["greedy"], prompts["sampled"])))
-        assert all(prompts["with_skills"])
+        }
+        assert not any((first["greedy"].skill_ids, first["sampled"].skill_ids))
+        assert first["with_skills"].skill_ids
+        assert (
+            len(first["with_skills"].prompt_ids) > len(first["greedy"].prompt_ids) == len(first["sampled"].prompt_ids)
+        )
         trainer.close()
 
     def test_its_settings_come_before_those_of_the_rollout(self, model: Path, tmp_path: Path) -> None:
@@ -528,6 +532,20 @@ def test_the_default_tracker_gets_the_metrics(model: Path, tmp_path: Path) -> No
     pytest.importorskip("tensorboard")
     Trainer(run_config(model, steps=1, log={"tracker": "tensorboard"}), tmp_path).run()
     assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
+
+
+def test_what_a_resumed_run_does_anew_is_taken_off_the_board(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for after, steps, value in ((-1, (1, 2, 3), 0.0), (2, (3, 4), 1.0)):
+        tracker = open_tracker("tensorboard", tmp_path, project="p", config={}, after=after)
+        for step in steps:
+            tracker.log({"a": value}, step)
+        tracker.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [(point.step, point.value) for point in board.Scalars("a")] == [(1, 0), (2, 0), (3, 1), (4, 1)]
 
 
 def test_a_tracker_that_is_not_there_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
