@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from sdar_envs.errors import CorruptData, MissingData, RunStopped
+from sdar_envs.errors import CorruptData, RunStopped
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -94,17 +94,6 @@ class Checkpoints:
             (Checkpoint(path, int(match[1])) for path, match in found if match and path.is_dir()),
             key=lambda checkpoint: checkpoint.step,
         )
-
-    def latest(self) -> Checkpoint:
-        """Return the last one.
-
-        Raises:
-            MissingData: there is none.
-        """
-        found = self.all()
-        if not found:
-            raise MissingData(f"there is no checkpoint in {self.folder}: start the run anew, in another folder.")
-        return found[-1]
 
     def best(self) -> Checkpoint | None:
         """Return the one with the best evaluation, the first of equals; None if there was no evaluation."""

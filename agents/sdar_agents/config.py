@@ -48,7 +48,7 @@ class LoraSettings:
     Attributes:
         rank: of an adapter.
         alpha: its factor is `alpha / rank`.
-        targets: names of the layers that get one; `all-linear` is all but the head.
+        targets: names of the layers that get one, with commas between; `all-linear` is all but the head.
     """
 
     rank: int = setting(32, low=1)
@@ -66,7 +66,7 @@ class ModelSettings:
     Attributes:
         path: a folder, or a name on the hub.
         dtype: of the weights. With float32, `learner.autocast` computes in bfloat16 all the same.
-        device: such as `cuda`; null for an accelerator if there is one.
+        device: such as `cuda`; null for `cuda` if there is one, else `cpu`.
         lora: see `LoraSettings`; null trains all weights.
         template_options: for the chat template, such as `{enable_thinking: false}`.
         max_batch_tokens: of sequences that are generated together, padding included.
@@ -149,6 +149,17 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        ways = {"eval/greedy/success": self.greedy, "eval/sampled/success": self.sampled}
+        if any(ways.values()) and not ways[self.best_by]:
+            other = next(name for name, is_on in ways.items() if is_on)
+            raise InvalidOption(
+                f"evaluation.best_by is {self.best_by}, which this evaluation leaves out: set it to {other}."
+            )
+        if self.sampled and not self.temperature:
+            raise InvalidOption(
+                "evaluation.temperature is 0, and the sampled evaluation needs one above it: set evaluation.sampled to "
+                "false, the greedy evaluation is another."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

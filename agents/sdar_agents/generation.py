@@ -345,14 +345,14 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
 
     Args:
         model: a folder, or a name on the hub.
-        device: such as `cuda` or `cpu`; None for an accelerator if there is one.
+        device: such as `cuda` or `cpu`; None for `cuda` if there is one, else `cpu`.
         dtype: of the weights, such as `bfloat16`; None for what the model was saved in.
 
     Returns:
         The model, in evaluation mode on the device, and the tokenizer.
 
     Raises:
-        InvalidOption: it cannot be loaded.
+        InvalidOption: it cannot be loaded, or the device has no float64, which sampling wants.
         ModuleNotFoundError: transformers is not installed.
     """
     try:
@@ -362,7 +362,11 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
             "models in this process need transformers: pip install 'sdar-envs[transformers]'", name=error.name
         ) from error
     if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] == "mps":
+        raise InvalidOption(
+            f"the device {device} has no float64, which sampling and the metrics are computed in: use cpu or cuda."
+        )
     try:
         with without_bars():
             tokenizer = transformers.AutoTokenizer.from_pretrained(model)

@@ -1,7 +1,7 @@
 """The learner: rows of a step in, better weights and metrics out.
 
     learner = Learner(model, make_algorithm("sdar"), LearnerSettings(lr=3e-5), pad_id=0)
-    metrics = learner.learn(rows, step=1)
+    metrics, gaps = learner.learn(rows, step=1)
 
 Once per step the rollout's policy, the reference and the teacher score all tokens. Then whole episodes are dealt out to
 mini-batches, an optimiser step each, and a mini-batch is cut into micro-batches that fit the memory, which does not
@@ -89,6 +89,11 @@ class LearnerSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) == 1:
+                raise InvalidOption(f"{name} is 1: the averages would never move; wanted a number below 1.")
+        if self.clip_norm == 0:
+            raise InvalidOption("clip_norm is 0, which would shorten every gradient to nothing; null clips none.")
 
 
 class Phases:
@@ -210,7 +215,8 @@ class Learner:
             progress: told the phase when one begins.
 
         Returns:
-            Metrics by path, and the mean gap of each episode whose teacher was asked, in nats per token.
+            Metrics by path, and the mean gap of each episode whose teacher was asked, in nats per token, where it is
+            finite.
         """
         phases = phases or Phases(self.device)
         say = progress or (lambda _: None)
@@ -232,6 +238,8 @@ class Learner:
             say("reference")
             with phases("reference"), self._weights(self.initial):
                 batch = batch.replace(ref_logprobs=self._score_rows(batch.student, batch.mask).logprobs)
+        if self._has_teacher(batch):
+            seen.metrics.append({"distill/rows_without_gap": _equal_prompts(batch)})
         if self.algorithm.needs_teacher and self.settings.teacher != "live":
             say("teacher")
             batch = self._ask_teacher(batch, phases)
@@ -271,7 +279,9 @@ class Learner:
             numbers["optimizer/gradient_norm"] = sum(finite_norms) / len(finite_norms)
         ids = list(dict.fromkeys(row.episode_id for row in rows))
         totals, tokens = seen.gaps.tolist()
-        return numbers, {name: totals[i] / tokens[i] for i, name in enumerate(ids) if tokens[i]}
+        return numbers, {
+            name: totals[i] / tokens[i] for i, name in enumerate(ids) if tokens[i] and math.isfinite(totals[i])
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the model: optimiser, moving average, counter."""
@@ -312,6 +322,7 @@ class Learner:
                 batch.teacher_mask,
                 max_tokens=self.settings.max_tokens,
                 temperature=self._temperature,
+                packing=self.settings.packing,
             )
         return batch.replace(teacher_logprobs=logprobs)
 
@@ -424,10 +435,8 @@ class Learner:
             for low, high in _BUCKETS:
                 here = mask & (places >= low) & (places < high)
                 if here.any():
-                    details[f"gap_by_{kind}/{low:03d}"] = masked_metric(gap, here)
-        asked = mask.any(dim=1)
-        equal = ((gap == 0) | ~mask).all(dim=1)
-        details["distill/rows_without_gap"] = masked_metric(equal.float(), asked)
+                    details[f"gap_by_{kind}/{low:03d}"] = masked_metric(gap, here, spread=True)
+                    details[f"gap_positive_by_{kind}/{low:03d}"] = masked_metric(gap > 0, here)
         return details
 
     def _add_gradients(self, sums: dict[str, list[Tensor]], terms: dict[str, Tensor]) -> None:
@@ -464,6 +473,16 @@ def _checkpoint_activations(model: Any) -> None:
 
 
 _BUCKETS = tuple((low, high) for low, high in ((0, 1), *((1 << i, 2 << i) for i in range(12))))
+
+
+def _equal_prompts(batch: Batch) -> Metric:
+    """Return the share of rows whose teacher reads what the student reads: their gap is rounding."""
+    student, teacher = batch.student, batch.teacher
+    assert teacher is not None
+    width = min(student.input_ids.shape[1], teacher.input_ids.shape[1])
+    is_equal = (student.input_ids[:, :width] == teacher.input_ids[:, :width]).all(dim=1)
+    is_equal &= student.prompt_lengths == teacher.prompt_lengths
+    return masked_metric(is_equal.float(), batch.teacher_mask.any(dim=1))
 
 
 def _on_cpu(metric: Metric) -> Metric:

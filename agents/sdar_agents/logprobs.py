@@ -187,6 +187,7 @@ def score_families(
     *,
     max_tokens: int,
     temperature: float = 1.0,
+    packing: bool = False,
     least_prefix: int = 64,
 ) -> Tensor:
     """Score rows without gradients, reading once what prompts have in common at their beginning.
@@ -200,6 +201,7 @@ def score_families(
         mask: `(B, L)` bool. Rows without a token to score are not read.
         max_tokens: of a piece, without the common part.
         temperature: as for `score`.
+        packing: as for `score`, for rows that share nothing.
         least_prefix: a shorter beginning is read again for each row.
 
     Returns:
@@ -219,7 +221,9 @@ def score_families(
     if len(rest):
         piece = sequences.select(rest)
         width = int(piece.response_lengths.max())
-        scores = score_rows(model, piece, mask[rest, :width], max_tokens=max_tokens, temperature=temperature)
+        scores = score_rows(
+            model, piece, mask[rest, :width], max_tokens=max_tokens, temperature=temperature, packing=packing
+        )
         result[rest, :width] = scores.logprobs
     return result
 

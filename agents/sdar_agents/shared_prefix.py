@@ -78,6 +78,8 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Return `(B, T, heads, d)`."""
+    # Under autocast, rotated queries and keys are float32; the public function would cast them, the kernel does not.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     output, sums = _attend(query, key, value, scaling, is_causal=True)
     if not kept_prefix.is_written:
         kept_prefix.layers[module.layer_idx] = key, value

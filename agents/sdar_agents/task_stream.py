@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from sdar_envs import Task
 from sdar_envs.core import TaskSource
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.registry import count_tasks
 from sdar_envs.rng import Rng
 
@@ -29,6 +29,7 @@ class TaskStream:
 
     Raises:
         InvalidOption: there are fewer tasks than a step wants.
+        UnknownName: there is no such split.
     """
 
     def __init__(self, source: TaskSource, split: str, *, per_step: int, seed: int, limit: int | None = None) -> None:
@@ -36,6 +37,11 @@ class TaskStream:
         self._split = split
         self._per_step = per_step
         self._seed = seed
+        if split not in source.splits:
+            raise UnknownName(
+                f"there is no split {split!r} to train on; there is {', '.join(source.splits)}."
+                f"{did_you_mean(split, source.splits)}"
+            )
         endless = source.splits[split] is None and limit is None
         self._count = None if endless else count_tasks(source, split, limit)
         if self._count is not None and self._count < per_step:

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,7 @@ class Trainer:
     Raises:
         InvalidOption: the folder holds a run and `resume` is False, or its configuration is another one; the model
             cannot be loaded; a setting does not fit the environment or the model.
+        UnknownName: there is no such split or strategy.
         MissingData: there is nothing to resume.
         ModuleNotFoundError: an extra is not installed.
     """
@@ -79,8 +82,18 @@ class Trainer:
         self._check_folder(resume)
         check_tracker(config.log.tracker)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
-        saved = self.checkpoints.all()[-1] if resume and self.checkpoints.all() else None
+        self._open = ExitStack()
+        self._ledger: Ledger | None = None
+        self._statistics: Statistics | None = None
+        try:
+            self._prepare(next(reversed(self.checkpoints.all()), None) if resume else None, dict(facts or {}))
+        except BaseException:
+            self._open.close()
+            raise
 
+    def _prepare(self, saved: Checkpoint | None, facts: dict[str, Any]) -> None:
+        """Make everything that the run needs, as it was at a checkpoint if there is one."""
+        config, folder = self.config, self.folder
         model, tokenizer = load_model(config.model.path, device=config.model.device, dtype=config.model.dtype)
         if config.model.lora is not None:
             model = _with_adapters(model, config.model.lora, config.seed)
@@ -106,13 +119,15 @@ class Trainer:
         self.stream = TaskStream(
             source, config.split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
         )
-        self._ledger: Ledger | None = None
-        self._statistics: Statistics | None = None
         state = {} if saved is None else saved.read_state()
+        # Not the folder's name of today: who moves a run does not lose what its bandit has learnt.
+        self._name: str = state.get("name", folder.resolve().name)
         skills = self._open_skills(config.skills, state)
         is_shown = self.algorithm.needs_teacher or self.algorithm.student_sees_skills
         self.rollout = Rollout(config.rollout, self.policy, skills=skills if is_shown else None)
+        self._open.callback(self.rollout.close)
         self.evaluation = Evaluation(config.evaluation, config.rollout, self.policy, skills=skills)
+        self._open.callback(self.evaluation.close)
         if saved is None:
             # Nothing here draws from torch's own generator; an environment or a model of yours may.
             torch.manual_seed(config.seed)
@@ -120,14 +135,18 @@ class Trainer:
             self._restore(saved, state)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / CONFIG, config.to_yaml())
-        self._write_facts(dict(facts or {}))
+        self._write_facts(facts)
         after = -1 if saved is None else saved.step
         self._metrics = Lines(folder / "metrics.jsonl", after=after)
+        self._open.callback(self._metrics.close)
         self._evaluations = Lines(folder / "evaluations.jsonl", after=after)
+        self._open.callback(self._evaluations.close)
         self._trajectories = TrajectoryWriter(folder, size=state.get("trajectories", 0))
+        self._open.callback(self._trajectories.close)
         self._tracker = open_tracker(
             config.log.tracker, folder, project=config.log.project, config=to_plain(config), after=after
         )
+        self._open.callback(self._tracker.close)
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -138,7 +157,7 @@ class Trainer:
             The metrics of the last step that was done.
 
         Raises:
-            RunStopped: too many optimiser steps in a row were not finite, or a checkpoint cannot be written. The state
+            RunStopped: too many optimiser steps in a row were not finite, or something cannot be written. The state
                 is saved if it can be.
         """
         config = self.config
@@ -163,8 +182,8 @@ class Trainer:
                         raise RunStopped(
                             f"{self.learner.skipped_in_a_row} optimiser steps in a row had a loss or gradient that is "
                             f"not finite; the run stopped at step {step}, its state is in {self.checkpoints.folder}. "
-                            "The weights are those before these steps: lower learner.lr, or look at the last rows of "
-                            "metrics.jsonl."
+                            "The weights are those before these steps: look at the last rows of metrics.jsonl, and "
+                            "give the last checkpoint's model to a new run with a lower learner.lr."
                         )
         finally:
             self.close()
@@ -199,7 +218,8 @@ class Trainer:
         learnt, gaps = self.learner.learn(rows, step, phases=phases, progress=bar.say)
         self._keep_showings(result, step, gaps)
         if config.log.trajectories_every and step % config.log.trajectories_every == 0:
-            self._trajectories.append(trajectory_row(t, details={"step": step}) for t in result.trajectories)
+            with self._writing():
+                self._trajectories.append(trajectory_row(t, details={"step": step}) for t in result.trajectories)
         metrics = {**result.metrics, **learnt}
         metrics |= {f"rollout/{name}": value for name, value in success_metrics(result.trajectories)}
         metrics |= {f"time/{name}": value for name, value in phases.seconds.items()}
@@ -207,7 +227,8 @@ class Trainer:
         prompts, responses = result.metrics["rollout/prompt_tokens"], result.metrics["rollout/response_tokens"]
         metrics["tokens/per_second"] = (prompts + responses) / metrics["time/step"]
         metrics["tokens/generated_per_second"] = responses / max(phases.seconds["rollout"], 1e-9)
-        metrics["tokens/updated_per_second"] = (prompts + responses) / max(phases.seconds.get("update", 0.0), 1e-9)
+        if "update" in phases.seconds:
+            metrics["tokens/updated_per_second"] = (prompts + responses) / max(phases.seconds["update"], 1e-9)
         metrics["rollout/response_length"] = responses / len(rows)
         metrics["rollout/prompt_length"] = prompts / len(rows)
         metrics["memory/peak_gib"] = _peak_memory(self.learner.device)
@@ -217,26 +238,39 @@ class Trainer:
         """Play the panel; return its metrics and keep its episodes."""
         started = time.perf_counter()
         metrics, rows = self.evaluation.run(bar.say)
-        for row in rows:
-            self._evaluations.append({"step": self.step, **row})
+        with self._writing():
+            for row in rows:
+                self._evaluations.append({"step": self.step, **row})
         return {**metrics, "time/evaluation": time.perf_counter() - started}
 
     def _log(self, metrics: Mapping[str, float], step: int) -> None:
         # A mean of nothing is NaN, which JSON does not have.
         finite = {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)}
-        self._metrics.append({"step": step, **finite})
-        self._tracker.log(finite, step)
+        with self._writing():
+            self._metrics.append({"step": step, **finite})
+            self._tracker.log(finite, step)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say what to do if a record cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            found = self.checkpoints.all()
+            whence = f"from the checkpoint of step {found[-1].step}" if found else "from the beginning"
+            raise RunStopped(
+                f"the records in {self.folder} cannot be written ({error}): free some space and resume, which goes on "
+                f"{whence}."
+            ) from error
 
     def close(self) -> None:
-        """Close files and environments."""
-        self._metrics.close()
-        self._evaluations.close()
-        self._trajectories.close()
-        self._tracker.close()
-        self.rollout.close()
-        self.evaluation.close()
-        if self._ledger is not None:
-            self._ledger.close()
+        """Close files and environments.
+
+        Raises:
+            RunStopped: a tracker cannot write what it still had.
+        """
+        with self._writing():
+            self._open.close()
 
     # -- skills -----------------------------------------------------------------------------
 
@@ -251,7 +285,7 @@ class Trainer:
         if settings.skill_tokens is not None:
             options["count_tokens"] = lambda text: len(self.policy.encode(text))
         compares = settings.varied or settings.control_members
-        if settings.retriever in _BANDITS and not compares:
+        if is_shown and settings.retriever in _BANDITS and not compares:
             raise InvalidOption(
                 f"the strategy {settings.retriever} learns from members of a group that were shown different skills: "
                 "set skills.varied, or skills.control_members to 1 or more."
@@ -260,12 +294,14 @@ class Trainer:
             if "ledger" not in state:  # what a run without a checkpoint has left
                 for path in self.folder.glob("ledger.sqlite*"):
                     path.unlink()
-            self._ledger = Ledger(self.folder / "ledger.sqlite")
+            self._ledger = self._open.enter_context(Ledger(self.folder / "ledger.sqlite"))
             if "ledger" in state:
-                self._ledger.rewind(self.folder.name, Position(*state["ledger"]))
-            if settings.retriever in _BANDITS:
-                self._statistics = Statistics(self._ledger, gamma=settings.gamma, run=self.folder.name)
-                options |= {"statistics": self._statistics, "refresh": False}
+                self._ledger.rewind(self._name, Position(*state["ledger"]))
+        if settings.retriever in _BANDITS:
+            # Where nobody reads skills there is nothing to learn of them: the diagnostic shows the strategy's start.
+            ledger = self._ledger or self._open.enter_context(Ledger(None))
+            self._statistics = Statistics(ledger, gamma=settings.gamma, run=self._name)
+            options |= {"statistics": self._statistics, "refresh": False}
         return SkillPrompts(
             make_retriever(settings.retriever, library, **options),
             reader="student" if algorithm.student_sees_skills else "teacher",
@@ -282,25 +318,25 @@ class Trainer:
             return
         settings = self.config.skills
         shown: dict[str, set[tuple[str, ...]]] = {}
-        for trajectory in result.trajectories:
+        played = [trajectory for trajectory in result.trajectories if trajectory.turns]
+        for trajectory in played:
             ids = tuple(skill.id for skill in result.shown.get(trajectory.episode_id, ()))
             shown.setdefault(trajectory.group_id, set()).add(ids)
         # A group whose members were all shown the same says nothing about a skill.
         telling = {
             group for group, kinds in shown.items() if len(kinds) > 1 and (() in kinds or not settings.control_members)
         }
-        trajectories = [trajectory for trajectory in result.trajectories if trajectory.group_id in telling]
-        episodes = [trajectory.episode_id for trajectory in trajectories if trajectory.turns]
+        trajectories = [trajectory for trajectory in played if trajectory.group_id in telling]
         self._ledger.append(
             skill_showings(
                 trajectories,
                 result.shown,
-                run=self.folder.name,
+                run=self._name,
                 step=step,
                 strategy=settings.retriever,
                 baseline="control" if settings.control_members else "group",
                 # An episode that was shown nothing has no gap.
-                gaps=gaps if all(episode in gaps for episode in episodes) else None,
+                gaps=gaps if all(trajectory.episode_id in gaps for trajectory in trajectories) else None,
             )
         )
 
@@ -322,12 +358,16 @@ class Trainer:
                 model.save_pretrained(path)
                 tokenizer.save_pretrained(path)
 
-        state: dict[str, Any] = {"fingerprint": self._fingerprint, "trajectories": self._trajectories.size}
+        state: dict[str, Any] = {
+            "name": self._name,
+            "fingerprint": self._fingerprint,
+            "trajectories": self._trajectories.size,
+        }
         if self._ledger is not None:
             state["ledger"] = list(self._ledger.position())
         tensors = {**self.learner.state_dict(), "random": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors["random_cuda"] = torch.cuda.get_rng_state_all()
+        if self.learner.device.type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self.learner.device)
         return self.checkpoints.save(self.step, save_model, tensors, state, value=value)
 
     def _restore(self, saved: Checkpoint, state: Mapping[str, Any]) -> None:
@@ -341,8 +381,8 @@ class Trainer:
         tensors = saved.read_tensors()
         self.learner.load_state_dict(tensors)
         torch.set_rng_state(tensors["random"])
-        if "random_cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(tensors["random_cuda"])
+        if "random_cuda" in tensors and self.learner.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"], self.learner.device)
         self.step = saved.step
 
     def _write_facts(self, facts: dict[str, Any]) -> None:
@@ -359,7 +399,9 @@ class Trainer:
                 raise InvalidOption(
                     f"{self.folder} holds a run already: go on with it by --resume, or choose another folder."
                 )
-            if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            # A start that failed may have left an empty ledger.
+            ours = (".", "ledger.sqlite")
+            if self.folder.exists() and any(not path.name.startswith(ours) for path in self.folder.iterdir()):
                 raise InvalidOption(f"{self.folder} exists and is no training run: choose another folder.")
             return
         before = to_plain(read_run_config(self.folder))
@@ -415,7 +457,7 @@ def _with_adapters(model: nn.Module, settings: LoraSettings, seed: int) -> nn.Mo
         import peft  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("model.lora needs peft: pip install 'sdar-envs[lora]'", name=error.name) from error
-    targets: Any = settings.targets if settings.targets == "all-linear" else settings.targets.split(",")
+    targets: Any = settings.targets if settings.targets == "all-linear" else re.split(r"[,\s]+", settings.targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted: nn.Module = peft.get_peft_model(

@@ -62,7 +62,16 @@ def train_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
     except ModuleNotFoundError as error:
         raise InvalidOption(str(error)) from error
     print(f"training {config.method} for {config.steps} steps in {folder}", file=sys.stderr)
-    trainer.run()
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        found = trainer.checkpoints.all()
+        print(
+            f"stopped after step {trainer.step}; sdar train --resume {shlex.quote(str(folder))} goes on after step "
+            f"{found[-1].step if found else 0}",
+            file=sys.stderr,
+        )
+        raise
     print(folder)
 
 

@@ -43,6 +43,12 @@ def test_presets_are_the_methods() -> None:
     assert make_config(search).make_algorithm().kl_coef == 0.001
 
 
+def test_the_longest_response_is_the_rollouts() -> None:
+    mode = "--algorithm.aggregation=seq-mean-token-sum-norm"
+    assert with_overrides(mode, "--rollout.max_new_tokens=77").make_algorithm().response_limit == 77
+    assert with_overrides(mode, "--algorithm.response_limit=9").make_algorithm().response_limit == 9
+
+
 def test_settings_of_methods_count_for_their_method_alone() -> None:
     methods = {"sdar": {"beta": 7.0}, "rlsd": {"shaping_coef": 0.3}}
     assert with_overrides(methods=methods).resolved().algorithm["beta"] == 7.0
@@ -115,6 +121,8 @@ def test_text_on_the_command_line_stays_text() -> None:
         ({"methods": {"sdar": 1}}, InvalidOption, r"methods.sdar is 1"),
         ({"preset": "papers"}, InvalidOption, r"Did you mean 'paper'"),
         ({"skills": {"control_members": 8}}, InvalidOption, r"control_members is 8 in groups of 8"),
+        ({"evaluation": {"greedy": False}}, InvalidOption, r"leaves out: set it to eval/sampled/success"),
+        ({"evaluation": {"temperature": 0}}, InvalidOption, r"temperature is 0.*set evaluation.sampled to false"),
         ({"log": {"tracker": "wandbb"}}, InvalidOption, r"Did you mean 'wandb'"),
     ],
 )

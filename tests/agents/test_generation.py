@@ -267,6 +267,8 @@ def test_models_and_tokenizers_that_do_not_fit_are_refused(tmp_path: Any) -> Non
         TransformersPolicy(model, tokenizer)
     with pytest.raises(InvalidOption, match="cannot be loaded on cpu"):
         load_model(str(tmp_path), device="cpu")
+    with pytest.raises(InvalidOption, match="mps:0 has no float64"):
+        load_model(str(tmp_path), device="mps:0")
 
 
 def test_a_saved_model_answers_as_before(tmp_path: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import PAD, random_rows, tiny_model
 
-from sdar_agents.algorithms import make_algorithm
+from sdar_agents.algorithms import GRPO, make_algorithm
 from sdar_agents.batch import make_batch
 from sdar_agents.learner import Learner, LearnerSettings
 from sdar_agents.logprobs import score
@@ -21,13 +21,19 @@ METHODS = ("grpo", "grpo_opsd", "grpo_opsd_beta0", "opsd", "opsd_script", "rlsd"
 
 
 def learner(
-    method: str = "sdar", *, algorithm: dict[str, Any] | None = None, model: Any = None, **settings: Any
+    method: str = "sdar",
+    *,
+    algorithm: dict[str, Any] | None = None,
+    model: Any = None,
+    temperature: float = 1.0,
+    **settings: Any,
 ) -> Learner:
     return Learner(
         model or tiny_model(),
         make_algorithm(method, **(algorithm or {})),
         LearnerSettings(**({"lr": 1e-3, "max_tokens": 128} | settings)),
         pad_id=PAD,
+        temperature=temperature,
         steps=10,
     )
 
@@ -115,11 +121,28 @@ def test_measuring_gradients_changes_nothing() -> None:
     assert -1 <= numbers["gradient/cosine"] <= 1
 
 
+def test_gradients_are_measured_on_the_first_mini_batch_alone() -> None:
+    one = learner(gradient_parts_every=2, mini_batches=2, epochs=2, max_tokens=10_000)
+    calls: list[int] = []
+    add = one._add_gradients
+
+    def listen(*args: Any) -> None:
+        calls.append(step)
+        add(*args)
+
+    one._add_gradients = listen  # type: ignore[method-assign]
+    for step in (1, 2, 3):
+        assert ("gradient/policy" in one.learn(ROWS, step)[0]) == (step == 2)
+    assert calls == [2]
+
+
+@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-sum", "episode-mean-token-mean"])
 @pytest.mark.parametrize("max_tokens", [64, 10_000])
-def test_the_gradient_of_a_term_is_what_autograd_gives_for_the_whole_batch(max_tokens: int) -> None:
-    numbers, _ = learner(gradient_parts_every=1, max_tokens=max_tokens).learn(ROWS, 1)
+def test_the_gradient_of_a_term_is_what_autograd_gives_for_the_whole_batch(max_tokens: int, aggregation: Any) -> None:
+    settings = {"aggregation": aggregation}
+    numbers, _ = learner(algorithm=settings, gradient_parts_every=1, max_tokens=max_tokens).learn(ROWS, 1)
     model = tiny_model()
-    algorithm = make_algorithm("sdar")
+    algorithm = make_algorithm("sdar", **settings)
     batch = make_batch(ROWS, pad_id=PAD)
     with torch.no_grad():
         old = score(model, batch.student, batch.mask).logprobs
@@ -127,7 +150,7 @@ def test_the_gradient_of_a_term_is_what_autograd_gives_for_the_whole_batch(max_t
         teacher = score(model, batch.teacher, batch.mask).logprobs
     advantages, _ = algorithm.advantages(ROWS, batch)
     whole = batch.replace(old_logprobs=old, ref_logprobs=old, teacher_logprobs=teacher, advantages=advantages).weighed(
-        "token-mean"
+        aggregation
     )
     output = algorithm.loss(whole, score(model, batch.student, batch.mask))
     for name in ("policy", "distill"):
@@ -142,23 +165,36 @@ class TestTeacher:
     def spoken(self, kind: str, steps: int = 1, **settings: Any) -> list[torch.Tensor]:
         """Return the teacher's log-probs of all rows in each mini-batch's order of rows."""
         one = learner("sdar", teacher=kind, mini_batches=2, lr=0.05, **settings)
-        said: list[torch.Tensor] = []
-        update = one._update
-
-        def listen(mini: Any, *args: Any, **kwargs: Any) -> Any:
-            said.append(mini.teacher_logprobs.clone())
-            return update(mini, *args, **kwargs)
-
-        one._update = listen  # type: ignore[method-assign]
+        said = self.listen(one)
         for step in range(1, steps + 1):
             one.learn(ROWS, step)
         return said
 
-    def expected(self, model: torch.nn.Module, step: int, mini: int) -> torch.Tensor:
+    def listen(self, one: Learner, what: str = "teacher_logprobs") -> list[torch.Tensor]:
+        said: list[torch.Tensor] = []
+        update = one._update
+
+        def update_and_note(mini: Any, *args: Any, **kwargs: Any) -> Any:
+            said.append(getattr(mini, what).clone())
+            return update(mini, *args, **kwargs)
+
+        one._update = update_and_note  # type: ignore[method-assign]
+        return said
+
+    def expected(self, model: torch.nn.Module, step: int, mini: int, whose: str = "teacher") -> torch.Tensor:
         batch = make_batch(ROWS, pad_id=PAD).minibatches(2, random.Random(f"mini-batches 0 {step}"))[mini]
-        assert batch.teacher is not None
         with torch.no_grad():
-            return score(model, batch.teacher, batch.mask).logprobs
+            return score(model, getattr(batch, whose), batch.mask).logprobs
+
+    @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-5), (True, 0.1)])
+    def test_the_reference_is_the_student_before_the_first_step(self, autocast: bool, tolerance: float) -> None:
+        one = learner("sdar", mini_batches=2, lr=0.05, autocast=autocast)
+        said = self.listen(one, "ref_logprobs")
+        for step in (1, 2):
+            one.learn(ROWS, step)
+        for number, each in enumerate(said):
+            expected = self.expected(tiny_model(), number // 2 + 1, number % 2, "student")
+            assert torch.allclose(each, expected, atol=tolerance)
 
     def test_old_is_the_rollouts_in_every_mini_batch(self) -> None:
         for mini, said in enumerate(self.spoken("old")):
@@ -185,6 +221,18 @@ class TestTeacher:
             closed = 0.75**2 * start + 0.75 * 0.25 * first + 0.25 * second
             assert torch.allclose(mean, closed, atol=1e-6)
 
+    def test_ema_speaks_with_the_average(self) -> None:
+        one = learner("sdar", teacher="ema", ema_decay=0.75, mini_batches=2, lr=0.05)
+        one.learn(ROWS, 1)
+        assert one.average is not None
+        mean = tiny_model()
+        mean.load_state_dict({**mean.state_dict(), **one.average.state_dict()})
+        said = self.listen(one)
+        one.learn(ROWS, 2)
+        for number, each in enumerate(said):
+            assert torch.allclose(each, self.expected(mean, 2, number), atol=1e-5)
+            assert not torch.allclose(each, self.expected(tiny_model(), 2, number), atol=1e-2)
+
     @pytest.mark.parametrize("divergence", ["rkl_full", "rkl_topk"])
     def test_a_whole_distribution_outlives_the_first_update(self, divergence: str) -> None:
         model = tiny_model()
@@ -197,11 +245,14 @@ class TestTeacher:
             return views[-1]
 
         one._view = listen  # type: ignore[method-assign]
-        one.learn(ROWS, 1)
-        head = tiny_model().get_output_embeddings().weight
-        assert len(views) >= 2
-        assert all(torch.equal(each.weight, head) for each in views)
-        assert not torch.equal(model.get_output_embeddings().weight, head)
+        for step in (1, 2):
+            views.clear()
+            head = model.get_output_embeddings().weight.detach().clone()
+            one.learn(ROWS, step)
+            assert len(views) >= 2
+            # The copy is overwritten at the next step, not before.
+            assert all(torch.equal(each.weight, head) for each in views)
+            assert not torch.equal(model.get_output_embeddings().weight, head)
 
 
 def test_metrics_are_those_of_the_whole_step() -> None:
@@ -222,11 +273,14 @@ def test_metrics_are_those_of_the_whole_step() -> None:
     assert numbers["gap_by_position/004"] == pytest.approx(float(gap[:, 4:8][batch.mask[:, 4:8]].mean()), abs=1e-6)
     of_last = gap[10:12][batch.mask[10:12]].double()
     assert gaps[ROWS[-1].episode_id] == pytest.approx(float(of_last.mean()), abs=1e-6)
+    assert numbers["gap_by_turn/000_std"] == pytest.approx(float(first_turn.std(correction=0)), abs=1e-6)
+    assert numbers["gap_positive_by_turn/000"] == pytest.approx(float((first_turn > 0).double().mean()), abs=1e-9)
 
 
-def test_rows_whose_teacher_reads_the_same_prompt_are_counted() -> None:
+@pytest.mark.parametrize("max_tokens", [1, 10_000])
+def test_rows_whose_teacher_reads_the_same_prompt_are_counted(max_tokens: int) -> None:
     rows = [replace(row, teacher_prompt_ids=row.prompt_ids) if i < 4 else row for i, row in enumerate(ROWS)]
-    numbers, _ = learner(max_tokens=1).learn(rows, 1)
+    numbers, _ = learner(max_tokens=max_tokens).learn(rows, 1)
     # Row 2 has no token, so 3 of 11 rows.
     assert numbers["distill/rows_without_gap"] == pytest.approx(3 / 11)
 
@@ -264,12 +318,89 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(value: float) -> None
         ({}, [1, 1, 1, 1]),
         ({"warmup_steps": 2}, [0.5, 1, 1, 1]),
         ({"schedule": "linear"}, [1, 0.9, 0.8, 0.7]),
+        ({"schedule": "linear", "warmup_steps": 2}, [0.5, 1, 1, 0.875]),
         ({"schedule": "cosine"}, [(1 + math.cos(math.pi * k / 10)) / 2 for k in range(4)]),
     ],
 )
 def test_schedules(settings: dict[str, Any], factors: list[float]) -> None:
     one = learner("grpo", **settings)
-    assert [one.learn(ROWS, step)[0]["optimizer/lr"] / 1e-3 for step in (1, 2, 3, 4)] == pytest.approx(factors)
+    for step, factor in enumerate(factors, 1):
+        numbers, _ = one.learn(ROWS, step)
+        assert numbers["optimizer/lr"] == pytest.approx(factor * 1e-3)
+        assert [group["lr"] for group in one.optimizer.param_groups] == [numbers["optimizer/lr"]]
+
+
+def test_weights_decay() -> None:
+    model = tiny_model()
+    rows = [replace(row, episode_return=0.0) for row in ROWS]
+    learner("grpo", model=model, algorithm={"kl_coef": 0.0}, lr=0.5, weight_decay=0.2).learn(rows, 1)
+    for left, right in zip(model.parameters(), tiny_model().parameters(), strict=True):
+        torch.testing.assert_close(left, 0.9 * right)
+
+
+def test_long_gradients_are_shortened() -> None:
+    for limit, moved in ((1e-3, 1e-3), (None, None)):
+        model = tiny_model()
+        one = learner("grpo", model=model, clip_norm=limit, lr=1.0)
+        one.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # type: ignore[assignment]
+        numbers, _ = one.learn(ROWS, 1)
+        pairs = zip(model.parameters(), tiny_model().parameters(), strict=True)
+        length = math.sqrt(sum(float((a - b).detach().double().square().sum()) for a, b in pairs))
+        assert length == pytest.approx(moved or numbers["optimizer/gradient_norm"], rel=1e-3)
+        assert numbers["optimizer/gradient_norm"] > 0.01
+
+
+@pytest.mark.parametrize("mini_batches", [1, 2])
+def test_all_scores_are_at_the_temperature_of_the_sampling(mini_batches: int) -> None:
+    batch = make_batch(ROWS, pad_id=PAD)
+    with torch.no_grad():
+        said = score(tiny_model(), batch.student, batch.mask, temperature=0.7).logprobs
+    rows = [
+        replace(
+            row,
+            sampler_logprobs=tuple(said[i, : len(row.response_ids)].tolist()),
+            teacher_prompt_ids=row.prompt_ids,
+        )
+        for i, row in enumerate(ROWS)
+    ]
+    for method, divergence in (("sdar", "sampled"), ("sdar", "rkl_full")):
+        one = learner(method, algorithm={"divergence": divergence}, temperature=0.7, lr=0.0, mini_batches=mini_batches)
+        numbers, gaps = one.learn(rows, 1)
+        assert numbers["sampler/difference_max"] < 1e-4
+        assert abs(numbers["kl/ref"]) < 1e-6
+        assert max(map(abs, gaps.values())) < 1e-5
+
+
+def test_responses_that_ran_into_the_limit_may_be_left_out() -> None:
+    rows = [replace(row, is_truncated=i < 6) for i, row in enumerate(ROWS)]
+    for leave_out, first in ((True, 6), (False, 0)):
+        _, gaps = learner(mask_truncated=leave_out).learn(rows, 1)
+        assert set(gaps) == {row.episode_id for row in rows[first:]}
+
+
+def test_a_second_epoch_is_compared_with_the_rollout() -> None:
+    numbers, _ = learner("grpo", lr=0.05, epochs=2).learn(ROWS, 1)
+    assert numbers["policy/ratio_std"] > 0.01
+
+
+def test_the_gaps_of_episodes_are_those_of_the_rollout() -> None:
+    once = learner(lr=0.05).learn(ROWS, 1)[1]
+    twice = learner(lr=0.05, epochs=2).learn(ROWS, 1)[1]
+    assert twice == pytest.approx(once, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_left_out_though_its_gradient_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = GRPO.loss
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        output = loss(*args, **kwargs)
+        return output._replace(loss=output.loss + math.nan)
+
+    monkeypatch.setattr(GRPO, "loss", broken)
+    model = tiny_model()
+    numbers, _ = learner("grpo", model=model).learn(ROWS, 1)
+    assert numbers["optimizer/skipped"] == 1
+    assert distance(model, tiny_model()) == 0.0
 
 
 @pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"packing": True}])
@@ -283,7 +414,7 @@ def test_checkpointing_and_packing_do_not_change_the_step(settings: dict[str, An
     assert distance(plain, other) < 1e-5
 
 
-def test_bfloat16_autocast_is_near_float32_and_exchanges_weights() -> None:
+def test_bfloat16_autocast_is_near_float32() -> None:
     exact, _ = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0).learn(ROWS, 1)
     cast, _ = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0, autocast=True).learn(ROWS, 1)
     assert cast["distill/gap"] == pytest.approx(exact["distill/gap"], abs=0.05)
@@ -303,7 +434,9 @@ def test_a_learner_goes_on_from_its_state() -> None:
     second = tiny_model()
     resumed = learner(model=second, teacher="ema", mini_batches=2)
     second.load_state_dict(first.state_dict())
+    begun.skipped_in_a_row = 2
     resumed.load_state_dict(begun.state_dict())
+    assert resumed.skipped_in_a_row == 2
     for step in (3, 4):
         resumed.learn(ROWS, step)
     assert fingerprint(second) == fingerprint(whole)
@@ -323,6 +456,14 @@ def test_weights_are_lent_and_given_back() -> None:
     assert fingerprint(model) == changed
     with pytest.raises(InvalidOption, match="another model's"):
         kept.load_state_dict({})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"beta1": 1}, "beta1 is 1"), ({"beta2": 1.0}, "beta2 is 1"), ({"clip_norm": 0}, "null")]
+)
+def test_settings_with_which_nothing_is_learnt_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        LearnerSettings(**settings)
 
 
 def test_a_model_without_anything_to_train_is_refused() -> None:

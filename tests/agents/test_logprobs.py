@@ -27,7 +27,7 @@ from sdar_agents.logprobs import (
     score_rows,
     view_teacher,
 )
-from sdar_agents.packing import enable_packing
+from sdar_agents.packing import enable_packing, is_packing_enabled
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
@@ -404,6 +404,48 @@ class TestFamilies:
         # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
         assert sum(read) <= 3 * 90 + 12 * 18
 
+    def test_a_model_with_windows_reads_whole_rows(self) -> None:
+        model = tiny_model(use_sliding_window=True, sliding_window=8, max_window_layers=0)
+        batch = make_batch(self.rows(90), pad_id=PAD)
+        whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+        shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        assert torch.equal(shared, whole)
+
+    @pytest.mark.parametrize("packing", [False, True])
+    def test_the_model_gets_its_attention_back(self, packing: bool) -> None:
+        model = tiny_model()
+        if packing:
+            enable_packing(model)
+        before = model.config._attn_implementation
+        batch = make_batch(self.rows(90), pad_id=PAD)
+        score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        assert model.config._attn_implementation == before
+        assert is_packing_enabled(model) == packing
+
+    def test_under_autocast_it_is_as_near_as_whole_rows(self) -> None:
+        model = tiny_model()
+        batch = make_batch(self.rows(90), pad_id=PAD)
+        exact = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+        with torch.autocast("cpu", torch.bfloat16):
+            whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+            shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        assert (shared - exact).abs().max() < 2 * (whole - exact).abs().max()
+        assert (shared - exact).abs().max() > 1e-4
+
+    def test_rows_that_share_nothing_may_be_packed(self) -> None:
+        model = tiny_model()
+        batch = make_batch(self.rows(3), pad_id=PAD)
+        padded = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        enable_packing(model)
+        read = []
+        model.model.register_forward_pre_hook(
+            lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+        )
+        ends_to_end = score_families(model, batch.student, batch.mask, max_tokens=10_000, packing=True)
+        asked = batch.mask.any(dim=1)
+        assert read == [(1, int(batch.student.lengths[asked].sum()))]
+        torch.testing.assert_close(ends_to_end, padded, atol=1e-5, rtol=0)
+
     def test_families_are_chosen_by_what_they_save(self) -> None:
         def prompt(*parts: tuple[int, int]) -> tuple[int, ...]:
             return tuple(token for token, count in parts for _ in range(count))
@@ -426,6 +468,9 @@ class TestFamilies:
     def test_prompts_that_part_one_by_one_are_no_trouble(self) -> None:
         prompts = [(1,) * i + (2, 3) for i in range(64, 400)]
         batch = make_batch([Row(ids, (5,)) for ids in prompts], pad_id=PAD)
-        saved, families = logprobs._families(batch.student, torch.arange(len(prompts)), 64)
+        index = torch.arange(len(prompts))
+        undivided = logprobs._families(batch.student, index, 64, 0)[1]
+        assert [(len(rows), length) for rows, length in undivided] == [(len(prompts), 64)]
+        saved, families = logprobs._families(batch.student, index, 64)
         assert saved > 0
         assert len({int(row) for index, _ in families for row in index}) == sum(len(index) for index, _ in families)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from training_runs import resumed_config, run_config
 import sdar_envs
 from sdar_agents.algorithms import make_algorithm
 from sdar_agents.checkpoints import Checkpoints
+from sdar_agents.evaluation import success_metrics
 from sdar_agents.generation import TransformersPolicy
+from sdar_agents.learner import Learner
 from sdar_agents.recording import read_trajectories
+from sdar_agents.run_log import open_tracker
 from sdar_agents.task_stream import TaskStream
 from sdar_agents.trainer import Trainer, read_run_config
 from sdar_agents.weights import fingerprint
 from sdar_benchmarks.cli import main
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped, UnknownName
 from sdar_skills import Ledger, Library
 
 TESTS = Path(__file__).parents[1]
@@ -105,6 +109,7 @@ def runs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     leftovers = list((folder / "during" / "run" / "checkpoints").glob(".step-000004-*"))
     assert [(path / "model" / "model.safetensors").exists() for path in leftovers] == [True]
     for name in ("between", "during"):
+        torch.manual_seed(77)  # another process has another state
         Trainer(resumed_config(model), folder / name / "run", resume=True).run()
     return folder
 
@@ -152,8 +157,6 @@ class TestResume:
 
 
 def run_config_changed(config: Any, *, seed: int, lr: float) -> Any:
-    from dataclasses import replace
-
     return replace(config, seed=seed, learner=replace(config.learner, lr=lr))
 
 
@@ -165,7 +168,12 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
         log={"trajectories_every": 1},
     )
     broken = Trainer(config, tmp_path / "run")
-    broken.learner.learn = lambda *_, **__: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    learn = broken.learner.learn
+
+    def learn_once(rows: Any, step: int, **options: Any) -> Any:
+        return learn(rows, step, **options) if step == 1 else 1 / 0
+
+    broken.learner.learn = learn_once  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         broken.run()
     again = Trainer(config, tmp_path / "run", resume=True)
@@ -178,6 +186,61 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
         steps = [showing.step for showing in ledger.showings()]
     with Ledger(tmp_path / "other" / "run" / "ledger.sqlite", create=False) as ledger:
         assert steps == [showing.step for showing in ledger.showings()] != []
+
+
+def test_the_last_step_is_evaluated_and_saved_too(model: Path, tmp_path: Path) -> None:
+    evaluation = {"every": 2, "tasks": 1, "at_start": False}
+    Trainer(run_config(model, evaluation=evaluation, checkpoints={"every": 2, "keep": 9}), tmp_path).run()
+    assert [row["step"] for row in metrics(tmp_path) if "eval/greedy/success" in row] == [2, 3]
+    assert [found.step for found in Checkpoints(tmp_path / "checkpoints", keep=9).all()] == [2, 3]
+
+
+def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> None:
+    config = run_config(
+        model,
+        steps=2,
+        seed=3,
+        train_tasks=2,
+        tasks_per_step=2,
+        rollout={"temperature": 0.7},
+        learner={"schedule": "linear", "autocast": True},
+        log={"trajectories_every": 1},
+    )
+    trainer = Trainer(config, tmp_path / "run")
+    assert trainer.policy._autocast is torch.bfloat16
+    learn, penalties = trainer.learner.learn, []
+
+    def listen(rows: Any, *args: Any, **options: Any) -> Any:
+        penalties.extend(row.invalid_penalty for row in rows if not row.is_action_valid)
+        return learn(rows, *args, **options)
+
+    trainer.learner.learn = listen  # type: ignore[method-assign]
+    trainer.run()
+    assert set(penalties) == {0.1}
+    assert [row["optimizer/lr"] for row in metrics(tmp_path / "run")] == [1e-3, 5e-4]
+    # At the same temperature, only bfloat16 is between sampler and trainer.
+    assert all(row["sampler/difference_max"] < 0.1 for row in metrics(tmp_path / "run"))
+    groups = [trajectory.group_id.split("/", 1) for trajectory in read_trajectories(tmp_path / "run")]
+    known = {task.id for task in sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=2)}
+    assert {(step, task) for step, task in groups} == {(step, task) for step in "12" for task in known}
+    others = [Trainer(run_config(model, seed=seed), tmp_path / str(seed)) for seed in (4, 5)]
+    assert others[0].policy._autocast is None
+    assert others[0].stream.tasks(1) != others[1].stream.tasks(1)
+    for other in others:
+        other.close()
+    with pytest.raises(InvalidOption, match="another configuration: steps changed"):
+        Trainer(replace(config, steps=3), tmp_path / "run", resume=True)
+
+
+def test_the_best_checkpoint_and_the_latest_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, value in enumerate((0.1, 0.5, 0.5, 0.3, None, 0.2), 1):
+        checkpoints.save(step, lambda path: (path / "model").touch(), {}, {}, value=value)
+    assert [found.step for found in checkpoints.all()] == [2, 5, 6]
+    best = checkpoints.best()
+    assert best is not None
+    assert best.step == 2
+    assert Checkpoints(tmp_path / "none", keep=1).best() is None
 
 
 def test_another_start_is_refused_when_resuming(model: Path, tmp_path: Path) -> None:
@@ -212,13 +275,44 @@ class TestEvaluation:
 
     def test_skills_are_seen_in_the_diagnostic_alone(self, model: Path, tmp_path: Path) -> None:
         trainer = Trainer(run_config(model, method="grpo", evaluation={"every": 1, "tasks": 1}), tmp_path)
-        prompts = {
-            way: [turn.skill_ids for turn in rollout.collect(trainer.evaluation.panel, group_size=1, seed=0, step=0)
-                  .trajectories[0].turns]
+        assert trainer.rollout.skills is None
+        first = {
+            way: rollout.collect(trainer.evaluation.panel, group_size=1, seed=0, step=0).trajectories[0].turns[0]
             for way, rollout in trainer.evaluation._ways.items()
-        }  # fmt: skip
-        assert not any(map(any, (prompts["greedy"], prompts["sampled"])))
-        assert all(prompts["with_skills"])
+        }
+        assert not any((first["greedy"].skill_ids, first["sampled"].skill_ids))
+        assert first["with_skills"].skill_ids
+        assert (
+            len(first["with_skills"].prompt_ids) > len(first["greedy"].prompt_ids) == len(first["sampled"].prompt_ids)
+        )
+        trainer.close()
+
+    def test_its_settings_come_before_those_of_the_rollout(self, model: Path, tmp_path: Path) -> None:
+        evaluation = {"every": 1, "tasks": 2, "split": "valid_seen", "env_kwargs": {"max_steps": 1}, "temperature": 0.6}
+        trainer = Trainer(run_config(model, evaluation=evaluation), tmp_path)
+        assert [task.split for task in trainer.evaluation.panel] == ["valid_seen"] * 2
+        ways = {name: rollout.settings for name, rollout in trainer.evaluation._ways.items()}
+        assert {name: way.greedy for name, way in ways.items()} == {
+            "greedy": True,
+            "sampled": False,
+            "with_skills": True,
+        }
+        assert ways["sampled"].temperature == 0.6
+        assert trainer.evaluation.run()[0]["eval/greedy/episode_turns"] == 1
+        trainer.close()
+
+    def test_kinds_of_tasks_have_their_own_rates(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, group_size=4), tmp_path)
+        played = trainer.rollout.collect(trainer.stream.tasks(1), group_size=4, seed=0, step=1).trajectories
+        kinds = [replace(played[0].task, task_type=name) for name in ("a", "a", "b", "b")]
+        wins = (True, True, False, True)
+        numbers = dict(
+            success_metrics(
+                [replace(t, task=task, success=won) for t, task, won in zip(played, kinds, wins, strict=True)]
+            )
+        )
+        assert numbers["success"] == 0.75
+        assert (numbers["success_by_type/a"], numbers["success_by_type/b"]) == (1.0, 0.5)
         trainer.close()
 
     def test_rates_have_their_interval(self, model: Path, tmp_path: Path) -> None:
@@ -247,6 +341,11 @@ class TestTaskStream:
         stream = TaskStream(source, "train", per_step=8, seed=0)
         seen = {task.id for step in range(1, 5) for task in stream.tasks(step)}
         assert len(seen) == 32
+
+    def test_a_split_that_is_not_there(self) -> None:
+        source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
+        with pytest.raises(UnknownName, match=r"no split 'trian' to train on.*Did you mean 'train'"):
+            TaskStream(source, "trian", per_step=1, seed=1)
 
     def test_too_few_tasks(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
@@ -283,6 +382,25 @@ class TestTrouble:
         resumed.run()
         assert [row["step"] for row in metrics(tmp_path)] == [1, 2]
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+    @pytest.mark.parametrize("settings", [{}, {"log": {"trajectories_every": 1}}, {"log": {"tracker": "tensorboard"}}])
+    def test_records_that_cannot_be_written_stop_the_run(
+        self, settings: dict[str, Any], model: Path, tmp_path: Path
+    ) -> None:
+        if settings.get("log", {}).get("tracker"):
+            pytest.importorskip("tensorboard")
+        trainer = Trainer(run_config(model, steps=1, **settings), tmp_path)
+        with limited_files(100), pytest.raises(RunStopped, match=r"records .* cannot be written .* from the beginning"):
+            trainer.run()
+        Trainer(run_config(model, steps=1, **settings), tmp_path, resume=True).run()
+        assert [row["step"] for row in metrics(tmp_path)] == [1]
+
+    def test_a_start_that_failed_is_tried_again(self, model: Path, tmp_path: Path) -> None:
+        skills = {"retriever": "random", "varied": True, "k": 1}
+        with pytest.raises(UnknownName, match="no split 'valid_sen'"):
+            Trainer(run_config(model, skills=skills, evaluation={"every": 1, "split": "valid_sen"}), tmp_path / "run")
+        Trainer(run_config(model, skills=skills, steps=1), tmp_path / "run").run()
+
     def test_a_damaged_checkpoint_says_what_to_do(self, model: Path, tmp_path: Path) -> None:
         config = run_config(model, steps=1)
         Trainer(config, tmp_path).run()
@@ -318,6 +436,48 @@ class TestTrouble:
             trainer.run()
 
 
+class TestLedger:
+    SKILLS = {"retriever": "ucb", "varied": True, "k": 1}  # noqa: RUF012
+
+    def test_a_run_may_be_moved(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        begun = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=2), Path())
+        begun.run()
+        assert begun._statistics is not None
+        assert begun._statistics.now == 1  # what step 2 has chosen by
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "here").rename(tmp_path / "there")
+        moved = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=3), tmp_path / "there", resume=True)
+        assert moved._statistics is not None
+        moved._statistics.refresh()
+        assert moved._statistics.contexts()
+        moved.run()
+        with Ledger(tmp_path / "there" / "ledger.sqlite", create=False) as ledger:
+            assert {showing.run for showing in ledger.showings()} == {"here"}
+            assert {showing.step for showing in ledger.showings()} <= {1, 2, 3}
+
+    def test_who_was_shown_nothing_because_nothing_was_played_is_no_control(self, model: Path, tmp_path: Path) -> None:
+        trainer = Trainer(run_config(model, skills={**self.SKILLS, "control_members": 1}, group_size=3), tmp_path)
+        result = trainer.rollout.collect(trainer.stream.tasks(1), group_size=3, seed=0, step=1)
+        first, second, control = result.trajectories
+        shown = {**result.shown, second.episode_id: result.shown[first.episode_id]}
+        assert trainer._ledger is not None
+        for turns, count in (((), 0), (control.turns, 3)):
+            trajectories = (first, second, replace(control, turns=turns))
+            trainer._keep_showings(replace(result, trajectories=trajectories, shown=shown), 1, {})
+            assert len(trainer._ledger.showings()) == count
+        trainer.close()
+
+    def test_a_bandit_has_nothing_to_learn_where_nobody_reads(self, model: Path, tmp_path: Path) -> None:
+        skills = {"retriever": "ucb", "k": 1}
+        trainer = Trainer(
+            run_config(model, method="grpo", skills=skills, steps=1, evaluation={"every": 1, "tasks": 1}), tmp_path
+        )
+        assert "eval/with_skills/success" in trainer.run()
+        assert not (tmp_path / "ledger.sqlite").exists()
+
+
 @contextmanager
 def limited_files(size: int) -> Iterator[None]:
     """No file may grow beyond this: writing fails as on a full disk."""
@@ -332,13 +492,15 @@ def limited_files(size: int) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    config = run_config(model, model={"lora": {"rank": 2, "alpha": 4}}, learner={"teacher": "frozen"}, steps=2)
+    lora = {"rank": 2, "alpha": 4, "targets": "q_proj, v_proj"}
+    config = run_config(model, model={"lora": lora}, learner={"teacher": "frozen"}, steps=2)
     whole = Trainer(config, tmp_path / "whole")
     whole.run()
     trained = [name for name, parameter in whole.policy.model.named_parameters() if parameter.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
-    half = run_config(model, model={"lora": {"rank": 2, "alpha": 4}}, learner={"teacher": "frozen"}, steps=1)
+    assert {name.split(".")[-4] for name in trained} == {"q_proj", "v_proj"}
+    half = run_config(model, model={"lora": lora}, learner={"teacher": "frozen"}, steps=1)
     Trainer(half, tmp_path / "half").run()
     resumed = Trainer(config, tmp_path / "half", resume=True)
     resumed.run()
@@ -346,10 +508,44 @@ def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> 
     assert metrics(tmp_path / "whole")[0]["kl/ref"] == pytest.approx(0.0, abs=1e-3)
 
 
+def test_who_interrupts_a_run_is_told_how_to_go_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run = tmp_path / "mine.yaml", tmp_path / "run"
+    file.write_text(run_config(model, checkpoints={"every": 2}).to_yaml())
+    learn = Learner.learn
+
+    def interrupted(self: Learner, rows: Any, step: int, **options: Any) -> Any:
+        if step == 3:
+            raise KeyboardInterrupt
+        return learn(self, rows, step, **options)
+
+    monkeypatch.setattr(Learner, "learn", interrupted)
+    assert main(["train", "--config", str(file), "--out", str(run)]) == 130
+    assert f"stopped after step 2; sdar train --resume {run} goes on after step 2" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert [row["step"] for row in metrics(run)] == [1, 2, 3]
+
+
 def test_the_default_tracker_gets_the_metrics(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     Trainer(run_config(model, steps=1, log={"tracker": "tensorboard"}), tmp_path).run()
     assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
+
+
+def test_what_a_resumed_run_does_anew_is_taken_off_the_board(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for after, steps, value in ((-1, (1, 2, 3), 0.0), (2, (3, 4), 1.0)):
+        tracker = open_tracker("tensorboard", tmp_path, project="p", config={}, after=after)
+        for step in steps:
+            tracker.log({"a": value}, step)
+        tracker.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [(point.step, point.value) for point in board.Scalars("a")] == [(1, 0), (2, 0), (3, 1), (4, 1)]
 
 
 def test_a_tracker_that_is_not_there_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
