@@ -38,7 +38,7 @@ class LocalModel:
             does not apply.
         max_tokens: of one completion.
         batch_size: requests that are generated together at most.
-        device: such as `cuda` or `cpu`; None for an accelerator if there is one.
+        device: such as `cuda` or `cpu`; None for CUDA if there is a GPU, else the CPU.
         dtype: of the weights, such as `bfloat16`; None for what the model was saved in.
         template_options: for the chat template, such as `{"enable_thinking": False}`.
 

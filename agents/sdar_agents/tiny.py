@@ -82,7 +82,9 @@ TINY_MODELS: Mapping[str, TinyModel] = MappingProxyType(
 )
 """Shapes by name: for tests, and of about 1 and 5 million parameters."""
 
-TINY_SFT = SFTSettings(lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, autocast=True, log_every=20)
+TINY_SFT = SFTSettings(
+    lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, autocast=True, log_every=20, save_every=200
+)
 """How a tiny model is trained from nothing on demonstrations of small rooms."""
 
 

@@ -53,7 +53,7 @@ def warm_start(
         demonstrations: files of rows (`sdar demos`).
         folder: of the run; new, or one to resume.
         settings: how; None for `default_settings`.
-        device: such as `cuda`; None for an accelerator if there is one.
+        device: such as `cuda`; None for CUDA if there is a GPU, else the CPU.
         resume: go on after the latest checkpoint of the folder, or anew if there is none.
         log: also gets what is written to `sft.jsonl`, see `fine_tune`.
 
