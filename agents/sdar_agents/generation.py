@@ -34,7 +34,7 @@ from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["TransformersPolicy", "load_model", "without_bars"]
+__all__ = ["TransformersPolicy", "default_device", "load_model", "without_bars"]
 
 _STAY = 7 / 8
 """Rows that have ended are taken out when no more than this share still runs: taking out copies the cache."""
@@ -361,16 +361,20 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
         raise ModuleNotFoundError(
             "models in this process need transformers: pip install 'sdar-envs[transformers]'", name=error.name
         ) from error
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = device or default_device()
     try:
         with without_bars():
             tokenizer = transformers.AutoTokenizer.from_pretrained(model)
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype or "auto")
         loaded = loaded.to(device).eval()
-    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, AttributeError, RuntimeError, AssertionError) as error:  # the last: no CUDA in torch
         raise InvalidOption(f"the model {model!r} cannot be loaded on {device} ({error}).") from error
     return loaded, tokenizer
+
+
+def default_device() -> str:
+    """Return the name of an accelerator if there is one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 @contextmanager

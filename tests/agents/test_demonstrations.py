@@ -73,36 +73,31 @@ class Reciter:
 @pytest.mark.parametrize("with_skills", [False, True])
 @pytest.mark.parametrize("terse", [False, True])
 @pytest.mark.parametrize(
-    ("env_id", "env_kwargs", "expert", "retriever", "k"),
+    "given",
     [
-        (ALFWORLD, SMALL, None, "home", 1),
-        (ALFWORLD, {}, "oracle", "task_type", 3),
-        ("sdar/WebShop-v0", {}, None, "task_type", 3),
-        ("sdar/SearchQA-v0", {}, "oracle", "task_type", 3),
-        ("sdar/SearchQA-v0", {}, None, "task_type", 3),
+        {"env_id": ALFWORLD, "env_kwargs": SMALL, "retriever": "home"},
+        {"env_id": ALFWORLD, "expert": "oracle", "k": 3},
+        {"env_id": "sdar/WebShop-v0", "k": 3},
+        {"env_id": "sdar/SearchQA-v0", "expert": "oracle", "k": 3},
+        {"env_id": "sdar/SearchQA-v0", "k": 3},
     ],
 )
 def test_a_row_is_what_a_rollout_asks_a_policy(
-    env_id: str,
-    env_kwargs: dict[str, Any],
-    expert: str | None,
-    retriever: str,
-    k: int,
-    terse: bool,
-    with_skills: bool,
-    history_length: int,
+    given: dict[str, Any], terse: bool, with_skills: bool, history_length: int
 ) -> None:
-    common: dict[str, Any] = {"env_kwargs": env_kwargs, "terse": terse, "history_length": history_length}
     shown = DemonstrationSettings(
-        env_id=env_id, episodes=3, expert=expert, with_skills=float(with_skills), retriever=retriever, k=k, **common
+        **given, episodes=3, with_skills=float(with_skills), terse=terse, history_length=history_length
     )
-    skills = SkillPrompts(make_retriever(retriever, Library.load()), reader="student", k=k) if with_skills else None
-    source = sdar_envs.make_vec(env_id, 1, **env_kwargs).envs[0].source
+    skills = None
+    if with_skills:
+        skills = SkillPrompts(make_retriever(shown.retriever, Library.load()), reader="student", k=shown.k)
+    settings = RolloutSettings(shown.env_id, shown.env_kwargs, terse=terse, history_length=history_length)
+    source = sdar_envs.make_vec(shown.env_id, 1, **shown.env_kwargs).envs[0].source
     played = [rows for rows in demonstrate(shown) if rows]
     assert played
     for rows in played:
         policy = Reciter(rows)
-        rollout = Rollout(RolloutSettings(env_id, **common), policy, skills=skills)
+        rollout = Rollout(settings, policy, skills=skills)
         result = rollout.collect([source.find(rows[0]["task_id"])], group_size=1, seed=7, step=3)
         assert policy.asked == [row["messages"] for row in rows]
         (trajectory,) = result.trajectories
