@@ -104,6 +104,17 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'learner'" in capsys.readouterr().err
     assert main(["study", "--out", str(tmp_path), "--evaluation.tasks", "0"]) == 2
     assert "a study compares evaluations" in capsys.readouterr().err
+    for arguments, message in (
+        (("--model", "tiny-2m"), "no tiny model 'tiny-2m'"),
+        (("--methods", "grpo,sdarr"), "Did you mean 'sdar'?"),
+        (("--method", "sdar"), "--method is given twice"),
+        (("--model.path", "mine"), "--model.path is given twice"),
+        (("--rollout.env_kwargs.romms", "small"), "no argument 'romms'"),
+        (("--rollout.env_id", "sdar/WebShop-v0"), "no argument 'rooms'"),
+    ):
+        assert main(["study", "--out", str(tmp_path), *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
     (tmp_path / "mine.txt").touch()
     assert main(["study", "--out", str(tmp_path)]) == 2
     assert "is no study" in capsys.readouterr().err

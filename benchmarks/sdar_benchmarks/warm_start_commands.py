@@ -31,10 +31,10 @@ def demos_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> No
     if path.exists() and not args.overwrite:
         raise InvalidOption(f"{path} exists: choose another file, or pass --overwrite.")
     rest = {name: value for name, value in env_kwargs.items() if name != "split"}
-    make_env(args.env_id, rest)  # refuses misspelt arguments by name
     names = [field.name for field in dataclasses.fields(DemonstrationSettings)]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     settings = DemonstrationSettings(env_kwargs=rest, **{"split": env_kwargs.get("split", "train"), **given})
+    make_env(settings.env_id, {**rest, "split": settings.split})  # refuses misspelt arguments by name
     counts = {"episodes": 0, "rows": 0, "lost": 0}
     with _progress() as progress:
         bar = progress.add_task("demonstrations", total=settings.episodes)
