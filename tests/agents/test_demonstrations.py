@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from typing import Any
 
@@ -12,10 +13,11 @@ import sdar_envs
 from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line
 from sdar_agents.policies import Request
 from sdar_agents.rollout import Rollout, RolloutSettings
+from sdar_agents.scripted import ExplorerAgent
 from sdar_agents.skill_prompts import SkillPrompts
 from sdar_agents.types import Completion
 from sdar_envs.alfworld.generator import room_habits
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
 from sdar_envs.prompt import parse_completion, style_for
 from sdar_skills import Library, make_retriever
 
@@ -216,6 +218,11 @@ def test_bad_settings_are_refused(given: dict[str, Any], message: str) -> None:
 def test_only_the_explorer_guesses() -> None:
     with pytest.raises(InvalidOption, match="guesses is for ALFWorld's explorer, and the expert is 'oracle'"):
         episodes(expert="oracle")
+
+
+def test_an_explorer_reads_in_an_episode() -> None:
+    with pytest.raises(EpisodeOver, match="asked to read before reset"):
+        ExplorerAgent().read((), random.Random(0))
 
 
 def test_unknown_names_are_refused() -> None:

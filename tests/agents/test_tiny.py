@@ -36,6 +36,28 @@ def test_any_text_comes_back(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text, add_special_tokens=False)) == text
 
 
+PIECES = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</action>",
+    "<acti",
+    "on>",
+    " ",
+    "\n",
+    "\r\n",
+    "12",
+    "é漢",
+    "\x00",
+    "a",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_any_text_with_tags_comes_back(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text, add_special_tokens=False)) == text
+
+
 def test_a_completion_has_single_tags_and_survives() -> None:
     completion = render_completion(style_for("alfworld/train/0"), "go to desk 1", "I try desk 1.")
     ids = TOKENIZER.encode(completion)
@@ -101,5 +123,7 @@ def test_weights_follow_the_seed_and_the_width_and_leave_the_random_state_alone(
 def test_bad_shapes_and_sizes_are_refused() -> None:
     with pytest.raises(InvalidOption, match="hidden_size is 130 with 4 heads"):
         TinyModel(hidden_size=130)
-    with pytest.raises(InvalidOption, match="size is 100; wanted at least 267"):
-        train_tokenizer(TEXTS, size=100)
+    with pytest.raises(InvalidOption, match="size is 266; wanted at least 267"):
+        train_tokenizer(TEXTS, size=266)
+    for size in (267, 300):
+        assert len(train_tokenizer(TEXTS, size=size)) == size
