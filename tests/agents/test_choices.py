@@ -96,6 +96,7 @@ def test_greedy_takes_the_likeliest_and_draws_follow_the_probabilities() -> None
     weights = [math.exp((score - max(scores)) / sampling.temperature) for score in scores]
     expected = 60 * weights[commands.index(best)] / sum(weights)
     assert abs(drawn[best] - expected) < 4 * math.sqrt(expected)
+    assert len(drawn) > 1
 
 
 def test_a_line_end_behind_the_tag_is_no_obstacle() -> None:

@@ -148,6 +148,20 @@ def test_with_skills_the_first_look_is_where_the_skill_says_and_without_it_is_a_
     assert sum(guessing) / len(guessing) < 0.5
 
 
+def test_without_skills_the_order_of_the_search_is_drawn() -> None:
+    looks = [[action(rows[0]) for rows in episodes(seed=seed)] for seed in range(2)]
+    assert sum(one != other for one, other in zip(*looks, strict=True)) > 5
+    # Who does not guess looks where things usually are, whatever the seed.
+    assert episodes(guesses=False) == episodes(guesses=False, seed=1)
+
+
+def test_noise_is_as_frequent_as_was_asked() -> None:
+    played = [rows for rows in episodes(noise=0.3, episodes=150) if rows]
+    turns = sum(rows[-1]["turn"] + 1 for rows in played)
+    # The last turn of a won episode is mostly the expert's.
+    assert 0.22 < 1 - sum(map(len, played)) / turns < 0.32
+
+
 def test_noise_is_not_shown_as_an_example_but_in_the_history() -> None:
     rows = [row for episode in episodes(noise=0.3, episodes=60) for row in episode]
     histories = "\n".join(row["messages"][-1]["content"] for row in rows)

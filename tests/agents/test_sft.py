@@ -14,12 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import tiny_model, tiny_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from sdar_agents import sft
 from sdar_agents.checkpoints import Checkpoints
 from sdar_agents.generation import load_model
 from sdar_agents.sft import Examples, SFTSettings, encode_rows, fine_tune, plan_batches
-from sdar_agents.tiny import TINY_SFT
+from sdar_agents.tiny import TINY_SFT, train_tokenizer
 from sdar_agents.warm_start import default_settings, warm_start
 from sdar_agents.weights import fingerprint
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
@@ -173,6 +174,7 @@ def test_gradients_are_shortened_to_the_limit_and_vectors_do_not_decay(examples:
     free, short = (train(SFTSettings(clip_norm=limit, **few), examples)[0] for limit in (None, 0.01))
     assert fingerprint(free) != fingerprint(short)
     assert fingerprint(free) == fingerprint(train(SFTSettings(clip_norm=1e9, **few), examples)[0])
+    assert fingerprint(free) != fingerprint(train(SFTSettings(clip_norm=None, beta2=0.5, **few), examples)[0])
 
 
 def test_the_order_is_another_in_each_epoch_and_follows_the_seed() -> None:
@@ -181,11 +183,11 @@ def test_the_order_is_another_in_each_epoch_and_follows_the_seed() -> None:
     assert batches == plan_batches(lengths, SFTSettings(batch_tokens=50, epochs=2, seed=3))
     assert batches != plan_batches(lengths, SFTSettings(batch_tokens=50, epochs=2, seed=4))
     assert batches[:10] != batches[10:]
-    assert [row for batch in batches[:10] for row in batch] != list(range(50))
+    assert any(max(batch) - min(batch) >= len(batch) for batch in batches)
 
 
 def test_batches_hold_rows_of_like_length_in_an_order_by_chance() -> None:
-    lengths = [10 + row % 90 for row in range(900)]
+    lengths = [10 + row % 90 for row in range(300)]
     batches = plan_batches(lengths, SFTSettings(batch_tokens=500))
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
     assert padded < 1.05 * sum(lengths)
@@ -214,7 +216,8 @@ def test_each_row_comes_once_in_an_epoch_and_batches_are_small_enough(
 
 def test_a_model_learns_its_rows(examples: Examples) -> None:
     settings = SFTSettings(lr=2e-2, batch_tokens=400, epochs=15, prompt_weight=0.1, log_every=10**6)
-    _, (line,) = train(settings, examples)
+    trained, (line,) = train(settings, examples)
+    assert not trained.training
     assert line["loss"] < 0.1
     assert line["accuracy"] > 0.95
 
@@ -244,7 +247,8 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(examples: Examples, tm
     read = type(trained).from_pretrained(checkpoint.model)
     again, rest = train(settings, examples, trained=read, resume_from=checkpoint)
     assert fingerprint(again) == fingerprint(whole)
-    assert [line["loss"] for line in rest] == [line["loss"] for line in lines[4:]]
+    for name in ("step", "loss", "lr", "tokens"):
+        assert [line[name] for line in rest] == [line[name] for line in lines[4:]]
     with pytest.raises(InvalidOption, match="resume with the same demonstrations and settings"):
         train(SFTSettings(epochs=1), examples, resume_from=checkpoint)
     # As many steps, other rows.
@@ -283,6 +287,17 @@ def test_models_that_cannot_be_trained_so_are_refused(examples: Examples) -> Non
         train(SFTSettings(), examples, trained=frozen)
     with pytest.raises(InvalidOption, match=r"SFTSettings.beta2 is 1.0"):
         SFTSettings(beta2=1.0)
+
+
+def test_lines_and_checkpoints_come_as_often_as_they_are_wanted(examples: Examples, tmp_path: Path) -> None:
+    settings = SFTSettings(batch_tokens=400, epochs=2, log_every=3, save_every=4)
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    trained = model()
+    _, lines = train(settings, examples, trained=trained, checkpoints=checkpoints, save_model=trained.save_pretrained)
+    assert [line["step"] for line in lines] == [3, 6, 8]
+    assert lines[0]["steps"] == 8
+    # None of the last step: the model itself is what is left of that.
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [4]
 
 
 def test_dropout_is_off(examples: Examples) -> None:
@@ -333,6 +348,14 @@ def test_the_template_has_its_options_and_its_say() -> None:
     tokenizer.chat_template = "{{ raise_exception('no system message, please') }}"
     with pytest.raises(InvalidOption, match=r"row 1 does not suit .* \(no system message, please\)"):
         encode_rows(ROWS, tokenizer)
+
+
+def test_a_tokenizer_adds_nothing_of_its_own() -> None:
+    tokenizer = tiny_tokenizer()
+    raw = tokenizer.backend_tokenizer
+    raw.post_processor = TemplateProcessing(single="<|system|> $A", special_tokens=[("<|system|>", 267)])
+    assert tokenizer("no")["input_ids"][0] == 267
+    assert encode_rows(ROWS, tokenizer).token_ids.tolist() == encode_rows(ROWS, tiny_tokenizer()).token_ids.tolist()
 
 
 def test_many_rows_are_numbered_through() -> None:
@@ -395,6 +418,8 @@ def test_a_real_models_folder_is_trained_with_its_templates_options(demos: Path,
     tokenizer = load_model(str(made))[1]
     tokenizer.chat_template += "{% if opening %}{{ opening }}{% endif %}"
     tokenizer.save_pretrained(made)
+    half, _ = load_model(str(made), dtype="bfloat16")
+    half.save_pretrained(made)
     settings = SFTSettings(lr=1e-3, autocast=True, gradient_checkpointing=True, template_options={"opening": "<think>"})
     lines: list[Any] = []
     folder = warm_start(
@@ -428,6 +453,8 @@ def test_a_folder_is_free_again_if_a_run_could_not_begin(
     with pytest.raises(InvalidOption, match="cannot be made on abacus"):
         warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="abacus")
     assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json-0123").touch()  # of a kill in the middle of the first write
     warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu")
 
 
@@ -443,6 +470,20 @@ def test_folders_of_other_things_are_left_alone(demos: Path, tmp_path: Path) -> 
     (mine / "config.json").write_text("torn")
     with pytest.raises(CorruptData, match="is no JSON"):
         warm_start("tiny-test", [demos], mine, QUICK, device="cpu", resume=True)
+
+
+def test_a_tiny_model_follows_the_seed_and_the_words_of_the_rows(demos: Path, tmp_path: Path) -> None:
+    still = {"lr": 0.0, "batch_tokens": 10**4}
+    one, other = (
+        load_model(str(warm_start("tiny-test", [demos], tmp_path / str(seed), SFTSettings(seed=seed, **still))))
+        for seed in (0, 1)
+    )
+    assert fingerprint(one[0]) != fingerprint(other[0])
+    texts = [text for row in ROWS for text in (row["messages"][0]["content"], row["completion"])]
+    assert one[1].get_vocab() == train_tokenizer(texts).get_vocab()
+    demos.write_text(json.dumps({**ROWS[0], "completion": "no " * 1100}) + "\n")
+    with pytest.raises(InvalidOption, match="and the model reads 1024"):
+        warm_start("tiny-test", [demos], tmp_path / "long", SFTSettings())
 
 
 def test_a_run_of_an_older_release_is_gone_on_with(demos: Path, tmp_path: Path) -> None:

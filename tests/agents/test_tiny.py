@@ -80,6 +80,8 @@ def test_the_template_marks_what_the_assistant_says() -> None:
 
 def test_a_folder_is_read_like_any_models(tmp_path: Path) -> None:
     model = make_model(TINY_MODELS["tiny-test"], TOKENIZER, seed=0)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.config.max_position_embeddings == TINY_MODELS["tiny-test"].context_length
     save_model(model, TOKENIZER, tmp_path)
     read: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
@@ -101,6 +103,14 @@ def test_a_tokenizer_that_would_be_read_as_another_is_refused(tmp_path: Path) ->
     )
     with pytest.raises(CorruptData, match="reads this tokenizer as Qwen2Tokenizer, which gives other ids"):
         save_model(Qwen2ForCausalLM(config), TOKENIZER, tmp_path)
+
+
+def test_a_template_that_would_be_read_as_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = train_tokenizer(TEXTS)
+    other.chat_template = "{{ messages }}"
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda _: other)
+    with pytest.raises(CorruptData, match="reads this tokenizer as"):
+        save_model(make_model(TINY_MODELS["tiny-test"], TOKENIZER, seed=0), TOKENIZER, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("tiny-1m", 1.0), ("tiny-5m", 5.2)])
