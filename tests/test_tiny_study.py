@@ -234,7 +234,8 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--rollout.env_kwargs.romms", "small"), "no argument 'romms'"),
         (("--rollout.env_id", "sdar/WebShop-v0"), "no argument 'rooms'"),
     ):
-        assert main(["study", "--out", str(tmp_path), *arguments]) == 2
+        # Few, so that what is not refused fails soon.
+        assert main(["study", "--out", str(tmp_path), "--episodes", "2", "--readings", "2", *arguments]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine.txt").touch()

@@ -13,7 +13,7 @@ import sdar_envs
 from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line
 from sdar_agents.policies import Request
 from sdar_agents.rollout import Rollout, RolloutSettings
-from sdar_agents.scripted import ExplorerAgent
+from sdar_agents.scripted import ExplorerAgent, default_agent
 from sdar_agents.skill_prompts import SkillPrompts
 from sdar_agents.types import Completion
 from sdar_envs.alfworld.generator import room_habits
@@ -107,6 +107,7 @@ def test_a_row_is_what_a_rollout_asks_a_policy(
         assert all(turn.is_action_valid for turn in trajectory.turns)
         assert [list(turn.skill_ids) for turn in trajectory.turns] == [row["skills"] for row in rows]
         assert all(bool(row["skills"]) == with_skills for row in rows)
+        assert {row["expert"] for row in rows} == {shown.expert or default_agent(shown.env_id)}
 
 
 def test_every_name_in_a_thought_stands_in_the_prompt() -> None:
