@@ -68,7 +68,8 @@ class ChoicePolicy:
         places = [
             i
             for i, (thought, style) in enumerate(zip(thoughts, styles, strict=True))
-            if thought.text.endswith(f"<{style.action_tags[0]}>")
+            # Some tokenizers have the tag's end and a line's in one token.
+            if thought.text.rstrip().endswith(f"<{style.action_tags[0]}>")
         ]
         prompts, choices = [], []
         for i in places:

@@ -74,6 +74,11 @@ class DemonstrationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        wanted = (("env_id", str), ("env_kwargs", Mapping), ("split", str), ("guesses", bool), ("retriever", str))
+        for name, kind in (*wanted, ("terse", bool), *([] if self.expert is None else [("expert", str)])):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InvalidOption(f"{name} is {value!r:.80}; wanted {_KINDS[kind]}.")
         if self.turns is not None and (not is_integer(self.turns) or self.turns < 1):
             raise InvalidOption(f"turns is {self.turns!r}; wanted None or a whole number from 1.")
         for name, low in (("episodes", 1), ("first", 0), ("k", 1), ("history_length", 0), ("seed", 0)):
@@ -82,8 +87,11 @@ class DemonstrationSettings:
                 raise InvalidOption(f"{name} is {value!r}; wanted a whole number from {low}.")
         for name, high in (("noise", 0.9), ("with_skills", 1.0)):
             value = getattr(self, name)
-            if isinstance(value, (bool, str)) or not 0 <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
                 raise InvalidOption(f"{name} is {value!r}; wanted a share from 0 to {high:g}.")
+
+
+_KINDS: Mapping[type, str] = {bool: "True or False", Mapping: "a mapping", str: "text"}
 
 
 def demonstrate(settings: DemonstrationSettings) -> Iterator[list[dict[str, Any]]]:
@@ -92,15 +100,18 @@ def demonstrate(settings: DemonstrationSettings) -> Iterator[list[dict[str, Any]
     Raises:
         gymnasium.error.Error: there is no such environment.
         UnknownName: there is no such split, expert or strategy.
-        InvalidOption: the split is not that long.
+        InvalidOption: the split is not that long, or the expert does not guess.
         UnsolvableGame: noise has led the oracle into a dead end.
     """
     (env,) = make_vec(settings.env_id, 1, **{**settings.env_kwargs, "split": settings.split}).envs
     last = settings.first + settings.episodes
     count_tasks(env.source, settings.split, last)
     retriever = make_retriever(settings.retriever, Library.load())
+    name = settings.expert or default_agent(settings.env_id)
+    if settings.guesses and not isinstance(make_agent(name), ExplorerAgent):
+        raise InvalidOption(f"guesses is for ALFWorld's explorer, and the expert is {name!r}: leave it out.")
     for index in range(settings.first, last):
-        yield _episode(env, env.source.task(settings.split, index), settings, retriever)
+        yield _episode(env, env.source.task(settings.split, index), name, settings, retriever)
 
 
 def row_line(row: Mapping[str, Any]) -> str:
@@ -109,11 +120,10 @@ def row_line(row: Mapping[str, Any]) -> str:
 
 
 def _episode(
-    env: TextEnv[Any], task: Task, settings: DemonstrationSettings, retriever: Retriever
+    env: TextEnv[Any], task: Task, name: str, settings: DemonstrationSettings, retriever: Retriever
 ) -> list[dict[str, Any]]:
     rng = random.Random(f"{settings.seed}/{task.id}")
     observation, info = env.reset(options={"task_id": task.id})
-    name = settings.expert or default_agent(settings.env_id)
     expert = make_agent(name)
     expert.reset(env, observation, info, rng.randrange(2**31))
     skills: tuple[Skill, ...] = ()

@@ -34,7 +34,7 @@ from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["TransformersPolicy", "load_model", "without_bars"]
+__all__ = ["TransformersPolicy", "choose_device", "load_model", "without_bars"]
 
 _STAY = 7 / 8
 """Rows that have ended are taken out when no more than this share still runs: taking out copies the cache."""
@@ -361,20 +361,30 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
         raise ModuleNotFoundError(
             "models in this process need transformers: pip install 'sdar-envs[transformers]'", name=error.name
         ) from error
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.partition(":")[0] == "mps":
-        raise InvalidOption(
-            f"the device {device} has no float64, which sampling and the metrics are computed in: use cpu or cuda."
-        )
+    device = choose_device(device)
     try:
         with without_bars():
             tokenizer = transformers.AutoTokenizer.from_pretrained(model)
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype or "auto")
         loaded = loaded.to(device).eval()
-    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, AttributeError, RuntimeError, AssertionError) as error:  # the last: no CUDA in torch
         raise InvalidOption(f"the model {model!r} cannot be loaded on {device} ({error}).") from error
     return loaded, tokenizer
+
+
+def choose_device(device: str | None = None) -> str:
+    """Return the name of a device that can be used: the one that is asked for, else `cuda` if it is there, else `cpu`.
+
+    Raises:
+        InvalidOption: it is Apple's.
+    """
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] == "mps":
+        raise InvalidOption(
+            f"the device {device} has no float64, which sampling and the metrics are computed in: use cpu or cuda."
+        )
+    return device
 
 
 @contextmanager

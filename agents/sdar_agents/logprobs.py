@@ -32,6 +32,7 @@ __all__ = [
     "TeacherView",
     "disable_dropout",
     "head_scores",
+    "plain_head",
     "response_states",
     "score",
     "score_families",
@@ -110,7 +111,7 @@ def score(
     """
     with _scoring_mode(model):
         states = response_states(model, sequences, mask, packing=packing)
-        weight, bias = _head(model)
+        weight, bias = plain_head(model)
         rows, columns = mask.nonzero(as_tuple=True)
         targets = sequences.input_ids[rows, sequences.prompt_lengths[rows] + columns]
         flat = head_scores(
@@ -264,7 +265,7 @@ def _score_family(
 ) -> Tensor:
     """Return the scores `(b, l)` of rows that have their first `length` tokens in common."""
     backbone = _backbone(model)
-    weight, bias = _head(model)
+    weight, bias = plain_head(model)
     result = torch.zeros(mask.shape)
     with _scoring_mode(model), shared_prefix(_causal_lm(model)) as kept:
         backbone(input_ids=sequences.input_ids[:1, :length], use_cache=False, **kept.write())
@@ -301,7 +302,7 @@ def view_teacher(model: nn.Module, batch: Batch, *, packing: bool = False) -> Te
         raise InvalidOption("the batch has no teacher prompts; wanted rows with teacher_prompt_ids.")
     with _scoring_mode(model):
         states = response_states(model, batch.teacher, batch.mask, packing=packing)
-    weight, bias = _head(model)
+    weight, bias = plain_head(model)
     return TeacherView(states, weight.detach(), None if bias is None else bias.detach())
 
 
@@ -629,7 +630,12 @@ def _backbone(model: nn.Module) -> nn.Module:
     return backbone
 
 
-def _head(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+def plain_head(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Return the weight `(V, H)` and the bias `(V,)` or None that make a model's logits of its states.
+
+    Raises:
+        InvalidOption: the logits are something else.
+    """
     causal_lm = _causal_lm(model)
     config = causal_lm.config
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):

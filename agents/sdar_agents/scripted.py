@@ -187,7 +187,12 @@ class ExplorerAgent(_SuiteAgent):
         Args:
             skills: what they say is read by `sdar_skills.homes.read_habits`; none for a newcomer who only guesses.
             rng: draws the order in which the usual places are looked into otherwise.
+
+        Raises:
+            EpisodeOver: no episode was begun.
         """
+        if not isinstance(self._player, Explorer):
+            raise EpisodeOver(f"the {self.name} agent was asked to read before reset(): call reset() first.")
         habits: dict[str, str] = {}
         for skill in skills:
             habits |= read_habits(skill.text)
@@ -197,8 +202,7 @@ class ExplorerAgent(_SuiteAgent):
             guesses = {place: rng.randint(1, 1000) for place in usual_places(thing)}
             return {**guesses, habits[thing]: 10_000} if thing in habits else guesses
 
-        if isinstance(self._player, Explorer):
-            self._player.places = places
+        self._player.places = places
 
 
 class RuleAgent(_SuiteAgent):

@@ -8,33 +8,36 @@ end token included, weigh 1, those of the prompt `prompt_weight`, and a step's l
 tokens, however it is cut into micro-batches. The order of the rows follows from the seed and the step alone, so that a
 run that was killed goes on as if nothing had happened.
 
-It refuses rows without a completion or longer than the model's context, and stops at a loss that is not finite.
+It refuses rows without a completion or longer than the model's context, and stops at a gradient that is not finite.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sdar_agents.algorithms.settings import check_settings, setting
 from sdar_agents.batch import Sequences, pack_by_length
 from sdar_agents.checkpoints import Checkpoint, Checkpoints
-from sdar_agents.logprobs import disable_dropout, head_scores, response_states
+from sdar_agents.logprobs import CHUNK_ELEMENTS, disable_dropout, head_scores, plain_head, response_states
+from sdar_agents.policies import render_chat
 from sdar_envs.errors import InvalidOption, RunStopped
 
-__all__ = ["Examples", "SFTSettings", "encode_rows", "fine_tune", "plan_batches"]
+__all__ = ["Examples", "SFTSettings", "check_row", "encode_rows", "fine_tune", "plan_batches"]
 
 ItemT = TypeVar("ItemT")
 
@@ -58,15 +61,18 @@ class SFTSettings:
         max_tokens: padded tokens in a micro-batch; decides memory, not the result.
         prompt_weight: of the prompt's tokens in the loss; those of the completion weigh 1.
         autocast: compute in bfloat16, with the weights as they are.
+        gradient_checkpointing: compute activations twice instead of keeping them.
+        template_options: for the chat template, such as `{"enable_thinking": false}`; those of the training to come.
         seed: of the order of the rows.
         log_every: steps between two lines of the log.
         save_every: steps between two checkpoints; 0 for none.
+        validate_every: steps between two measures on validation rows; 0 for only after the last step.
     """
 
     lr: float = setting(1e-5, low=0)
     warmup: float = setting(0.03, low=0, high=1)
     final_lr: float = setting(0.05, low=0, high=1)
-    beta2: float = setting(0.98, low=0, high=1)
+    beta2: float = setting(0.98, low=0, high=0.99999)
     weight_decay: float = setting(0.01, low=0)
     clip_norm: float | None = setting(1.0, low=0)
     epochs: int = setting(1, low=1)
@@ -74,9 +80,12 @@ class SFTSettings:
     max_tokens: int = setting(16_384, low=1)
     prompt_weight: float = setting(0.0, low=0)
     autocast: bool = False
+    gradient_checkpointing: bool = False
+    template_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     seed: int = setting(0, low=0)
     log_every: int = setting(20, low=1)
     save_every: int = setting(0, low=0)
+    validate_every: int = setting(0, low=0)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -100,6 +109,35 @@ class Examples(NamedTuple):
         """`(R,)`, prompt and completion together."""
         return np.diff(self.starts)
 
+    def digest(self) -> str:
+        """Return a hash of all of it."""
+        return hashlib.sha256(b"".join(part.tobytes() for part in self)).hexdigest()
+
+
+def check_row(row: Mapping[str, Any], where: str) -> None:
+    """Refuse a row that is no demonstration.
+
+    Args:
+        row: what came.
+        where: its name in the message, such as `row 3`.
+
+    Raises:
+        InvalidOption: it is none.
+    """
+    messages, completion = row.get("messages"), row.get("completion")
+    if not messages or not completion:
+        raise InvalidOption(f"{where} has no messages or no completion; wanted both.")
+    is_chat = isinstance(messages, list) and all(
+        isinstance(message, Mapping) and all(isinstance(message.get(name), str) for name in ("role", "content"))
+        for message in messages
+    )
+    if not is_chat:
+        raise InvalidOption(
+            f'{where} has the messages {messages!r:.80}; wanted a list of {{"role": ..., "content": ...}}, both text.'
+        )
+    if not isinstance(completion, str):
+        raise InvalidOption(f"{where} has the completion {completion!r:.80}; wanted text.")
+
 
 def encode_rows(
     rows: Iterable[Mapping[str, Any]],
@@ -117,8 +155,11 @@ def encode_rows(
         template_options: for the chat template.
 
     Raises:
-        InvalidOption: there are no rows, one is too long or lacks something, or the tokenizer does.
+        InvalidOption: there are no rows, one is too long, is no demonstration or does not suit the template, or the
+            tokenizer lacks something.
     """
+    from jinja2 import TemplateError  # noqa: PLC0415
+
     if tokenizer.chat_template is None or tokenizer.eos_token is None:
         raise InvalidOption("the tokenizer has no chat template or no end token: use one that was made for chat.")
     ids: list[NDArray[np.int32]] = []
@@ -128,13 +169,12 @@ def encode_rows(
         prompts: list[str] = []
         completions: list[str] = []
         for row in part:
-            if not row.get("messages") or not row.get("completion"):
-                raise InvalidOption(f"row {len(ids) + len(prompts) + 1} has no messages or no completion; wanted both.")
-            prompts.append(
-                tokenizer.apply_chat_template(
-                    row["messages"], tokenize=False, add_generation_prompt=True, **(template_options or {})
-                )
-            )
+            where = f"row {len(ids) + len(prompts) + 1}"
+            check_row(row, where)
+            try:
+                prompts.append(render_chat(tokenizer, row["messages"], template_options or {}))
+            except TemplateError as error:
+                raise InvalidOption(f"{where} does not suit the tokenizer's chat template ({error}).") from error
             completions.append(row["completion"] + tokenizer.eos_token)
         for prompt, completion in zip(
             *(tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, completions)), strict=True
@@ -176,6 +216,7 @@ def fine_tune(
     settings: SFTSettings,
     *,
     pad_id: int,
+    validation: Examples | None = None,
     checkpoints: Checkpoints | None = None,
     save_model: Callable[[Path], object] | None = None,
     resume_from: Checkpoint | None = None,
@@ -188,74 +229,135 @@ def fine_tune(
         examples: from `encode_rows`.
         settings: see there.
         pad_id: fills up short rows.
+        validation: rows that are not learnt, only measured.
         checkpoints: where to save; None for not at all.
         save_model: writes the model to a folder; wanted by `checkpoints`.
         resume_from: goes on after this checkpoint, which was made with the same examples and settings.
         log: gets `step`, `steps`, `loss` and `accuracy` of the completions' tokens, `lr`, `grad_norm`, `tokens` so far,
-            `tokens_per_second`, every `settings.log_every` steps.
+            `tokens_per_second`, every `settings.log_every` steps and at the end; `validation_loss` and
+            `validation_accuracy` as `settings.validate_every` says.
 
     Raises:
-        RunStopped: the loss is not finite, or a checkpoint cannot be written.
-        InvalidOption: the checkpoint is another run's.
+        RunStopped: the gradient is not finite, or a checkpoint cannot be written.
+        InvalidOption: the checkpoint is another run's, or the examples have tokens that the model does not know.
     """
-    device = next(model.parameters()).device
+    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    for part in (examples, *([] if validation is None else [validation])):
+        if part.token_ids.max() >= known:
+            raise InvalidOption(
+                f"the tokenizer gave the token {part.token_ids.max()}, and the model knows {known}: they do not belong "
+                "together, or model.resize_token_embeddings(len(tokenizer)) is missing."
+            )
     batches = plan_batches(examples.lengths.tolist(), settings)
+    digest = examples.digest()
     optimizer = _optimizer(model, settings)
     first = 0
     tokens = 0
     if resume_from is not None:
         state = resume_from.read_state()
-        if state.get("steps") != len(batches):
+        if state.get("steps") != len(batches) or state.get("examples") != digest:
             raise InvalidOption(
-                f"{resume_from.path} is of a run of {state.get('steps')} steps and this one has {len(batches)}: resume "
-                "with the same demonstrations and settings."
+                f"{resume_from.path} is of a run of {state.get('steps')} steps on other rows or in another order, and "
+                f"this one has {len(batches)}: resume with the same demonstrations and settings."
             )
         optimizer.load_state_dict(resume_from.read_tensors()["optimizer"])
         first, tokens = resume_from.step, state["tokens"]
     disable_dropout(model)
     model.train()
     started, tokens_before = time.perf_counter(), tokens
-    for step, rows in enumerate(batches[first:], first + 1):
-        lr = settings.lr * _schedule(step, len(batches), settings)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.zero_grad()
-        has_line = step % settings.log_every == 0 or step == len(batches)
-        measures = torch.zeros(3, dtype=torch.float64)
-        pieces = [_piece(examples, rows, settings, pad_id) for rows in _micro_batches(examples, rows, settings)]
-        total = sum(float(piece.weights.sum()) for piece in pieces)
-        for piece in pieces:
-            loss, seen = _loss(model, piece.to(device), settings, measured=has_line)
-            (loss / total).backward()  # type: ignore[no-untyped-call]
-            measures += seen
-        norm = float(nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf))
-        if not math.isfinite(norm):
-            raise RunStopped(f"the gradient of step {step} is {norm}: lower lr; the weights before it are kept.")
-        optimizer.step()
-        tokens += int(examples.lengths[rows].sum())
-        if has_line:
-            count, loss_sum, hits = measures.tolist()
-            log(
-                {
+    with _activations_computed_twice(model) if settings.gradient_checkpointing else nullcontext():
+        for step, rows in enumerate(batches[first:], first + 1):
+            is_last = step == len(batches)
+            is_validated = validation is not None and (is_last or _is_due(step, settings.validate_every))
+            has_line = is_last or is_validated or _is_due(step, settings.log_every)
+            lr = settings.lr * _schedule(step, len(batches), settings)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            pieces = list(_pieces(examples, rows, settings, pad_id))
+            norm, (loss, accuracy) = _step(model, optimizer, pieces, settings, measured=has_line)
+            if not math.isfinite(norm):
+                raise RunStopped(f"the gradient of step {step} is {norm}, and the step was not taken: lower lr.")
+            tokens += int(examples.lengths[rows].sum())
+            if has_line:
+                line = {
                     "step": step,
                     "steps": len(batches),
-                    "loss": loss_sum / count,
-                    "accuracy": hits / count,
+                    "loss": loss,
+                    "accuracy": accuracy,
                     "lr": lr,
                     "grad_norm": norm,
                     "tokens": tokens,
                     "tokens_per_second": (tokens - tokens_before) / (time.perf_counter() - started),
                 }
-            )
-        is_due = settings.save_every and step % settings.save_every == 0 and step < len(batches)
-        if checkpoints is not None and save_model is not None and is_due:
-            checkpoints.save(
-                step,
-                save_model,
-                {"optimizer": optimizer.state_dict()},
-                {"steps": len(batches), "tokens": tokens},
-            )
+                if validation is not None and is_validated:
+                    paused = time.perf_counter()
+                    line["validation_loss"], line["validation_accuracy"] = _validate(
+                        model, validation, settings, pad_id
+                    )
+                    started += time.perf_counter() - paused
+                log(line)
+            is_saved = not is_last and _is_due(step, settings.save_every)
+            if is_saved and checkpoints is not None and save_model is not None:
+                checkpoints.save(
+                    step,
+                    save_model,
+                    {"optimizer": optimizer.state_dict()},
+                    {"steps": len(batches), "tokens": tokens, "examples": digest},
+                )
     model.eval()
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pieces: Sequence[_Piece],
+    settings: SFTSettings,
+    *,
+    measured: bool,
+) -> tuple[float, tuple[float, float]]:
+    """Take a step, unless the gradient is not finite; return the gradient's norm, and loss and accuracy."""
+    optimizer.zero_grad()
+    measures = torch.zeros(3, dtype=torch.float64)
+    total = sum(float(piece.weights.sum()) for piece in pieces)
+    for piece in pieces:
+        loss, seen = _loss(model, piece, settings, measured=measured)
+        (loss / total).backward()  # type: ignore[no-untyped-call]
+        measures += seen
+    limit = math.inf if settings.clip_norm is None else settings.clip_norm
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+    if math.isfinite(norm):
+        optimizer.step()
+    return norm, _means(measures)
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, examples: Examples, settings: SFTSettings, pad_id: int) -> tuple[float, float]:
+    """Return loss and accuracy of the completions' tokens."""
+    measures = torch.zeros(3, dtype=torch.float64)
+    for piece in _pieces(examples, range(len(examples.lengths)), settings, pad_id):
+        measures += _loss(model, piece, settings, measured=True)[1]
+    return _means(measures)
+
+
+def _means(measures: Tensor) -> tuple[float, float]:
+    """Return loss and accuracy from the sums `(3,)` of `_loss`; NaN if nothing was measured."""
+    count, losses, hits = measures.tolist()
+    return (losses / count, hits / count) if count else (math.nan, math.nan)
+
+
+@contextmanager
+def _activations_computed_twice(model: Any) -> Iterator[None]:
+    # transformers has renamed these in 5.24.
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{name}_checkpointing_enable")(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_checkpointing_disable")()
 
 
 def _parts(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
@@ -302,9 +404,10 @@ class _Piece(NamedTuple):
         return _Piece(self.sequences.to(device), self.weights.to(device), self.answers.to(device))
 
 
-def _micro_batches(examples: Examples, rows: Sequence[int], settings: SFTSettings) -> list[list[int]]:
-    packs = pack_by_length(examples.lengths[rows].tolist(), settings.max_tokens)
-    return [[rows[i] for i in pack] for pack in packs]
+def _pieces(examples: Examples, rows: Sequence[int], settings: SFTSettings, pad_id: int) -> Iterator[_Piece]:
+    """Yield rows as micro-batches."""
+    for pack in pack_by_length(examples.lengths[rows].tolist(), settings.max_tokens):
+        yield _piece(examples, [rows[i] for i in pack], settings, pad_id)
 
 
 def _piece(examples: Examples, rows: Sequence[int], settings: SFTSettings, pad_id: int) -> _Piece:
@@ -323,16 +426,21 @@ def _piece(examples: Examples, rows: Sequence[int], settings: SFTSettings, pad_i
 
 def _loss(model: nn.Module, piece: _Piece, settings: SFTSettings, *, measured: bool) -> tuple[Tensor, Tensor]:
     """Return the weighted sum of a micro-batch's losses, and of its completions: tokens, sum of losses, hits."""
+    piece = piece.to(next(model.parameters()).device)
     mask = piece.weights > 0
     seen = torch.zeros(3, dtype=torch.float64)
     with torch.autocast(mask.device.type, torch.bfloat16) if settings.autocast else nullcontext():
         states = response_states(model, piece.sequences, mask)
-        head = model.get_output_embeddings()  # type: ignore[operator]
+        weight, bias = plain_head(model)
         targets = piece.sequences.input_ids[:, 1:][mask]
-        losses = -head_scores(states, head.weight, head.bias, targets).logprobs
+        losses = -head_scores(states, weight, bias, targets).logprobs
         if measured:
             answers = piece.answers[mask]
             with torch.no_grad():
-                hits = (head(states[answers]).argmax(dim=-1) == targets[answers]).sum()
-                seen = torch.stack([answers.sum().double(), losses[answers].double().sum(), hits.double()]).cpu()
+                # In pieces: the logits of all tokens over a large vocabulary would be gigabytes.
+                size = max(1, CHUNK_ELEMENTS // len(weight))
+                parts = zip(torch.split(states[answers], size), torch.split(targets[answers], size), strict=True)
+                hits = sum(int((F.linear(part, weight, bias).argmax(dim=-1) == ids).sum()) for part, ids in parts)
+                loss = losses[answers].double().sum().item()
+                seen = torch.tensor([int(answers.sum()), loss, hits], dtype=torch.float64)
     return (piece.weights[mask] * losses).sum(), seen

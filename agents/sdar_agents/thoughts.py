@@ -1,7 +1,8 @@
 """What an expert may say before it acts: words for a command, from what the player can read in the prompt.
 
 A small model learns to act by these sentences: each names something that stands in the prompt, so that every word of it
-can be looked up there, and the command follows from the last. Nothing here sees the hidden state.
+can be looked up there, and the command follows from the last. Nothing here sees the hidden state. One thing is known
+from turns that the prompt may no longer show: whether what is held was heated, cooled or cleaned.
 """
 
 from __future__ import annotations

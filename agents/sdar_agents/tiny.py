@@ -93,7 +93,7 @@ def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
 
     Args:
         texts: what the model will read and write.
-        size: entries at most; 275 are bytes, special tokens and tags.
+        size: entries at most; 267 are bytes, special tokens and tags.
 
     Returns:
         A `PreTrainedTokenizerFast` with a chat template that marks what the assistant says.

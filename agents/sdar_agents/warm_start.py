@@ -14,18 +14,21 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sdar_agents.checkpoints import Checkpoint, Checkpoints
-from sdar_agents.generation import load_model
-from sdar_agents.sft import Examples, SFTSettings, encode_rows, fine_tune
+from sdar_agents.generation import choose_device, load_model
+from sdar_agents.sft import Examples, SFTSettings, check_row, encode_rows, fine_tune
 from sdar_agents.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
-from sdar_envs.errors import InvalidOption, MissingData
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
 from sdar_envs.lines import append_row, drop_torn_line, parse_row
 from sdar_envs.storage import write_atomic
 
 __all__ = ["default_settings", "warm_start"]
+
+_CONFIG = "config.json"
 
 _TOKENIZER_ROWS = 3000
 """Rows that a tokenizer is trained on."""
@@ -43,6 +46,7 @@ def warm_start(
     settings: SFTSettings | None = None,
     *,
     device: str | None = None,
+    validation: Sequence[Path] = (),
     resume: bool = False,
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Path:
@@ -54,6 +58,7 @@ def warm_start(
         folder: of the run; new, or one to resume.
         settings: how; None for `default_settings`.
         device: such as `cuda`; None for CUDA if there is a GPU, else the CPU.
+        validation: files of rows that are not learnt, only measured; of other tasks, or they say little.
         resume: go on after the latest checkpoint of the folder, or anew if there is none.
         log: also gets what is written to `sft.jsonl`, see `fine_tune`.
 
@@ -63,21 +68,32 @@ def warm_start(
     Raises:
         InvalidOption: the folder is taken, is another run's, or a model or row cannot be used.
         MissingData: a file of demonstrations is not there.
-        RunStopped: the loss is not finite or a checkpoint cannot be written; resume after the cause is gone.
+        CorruptData: a line of it is no JSON, or the model cannot be read back as it was.
+        RunStopped: the gradient is not finite or a checkpoint cannot be written; resume after the cause is gone.
     """
     settings = settings or default_settings(model)
     done = folder / "model"
-    for path in demonstrations:
+    for path in (*demonstrations, *validation):
         if not path.is_file():
             raise MissingData(f"there are no demonstrations {str(path)!r}: write some with sdar demos.")
-    config = {"model": model, "demonstrations": [str(path) for path in demonstrations], **asdict(settings)}
-    _claim(folder, config, resume=resume)
-    if done.is_dir():
-        return done
+    config = {
+        "model": model,
+        "demonstrations": [str(path) for path in demonstrations],
+        "validation": [str(path) for path in validation],
+        **asdict(settings),
+    }
+    _check_folder(folder, config, resume=resume)
     checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+    if done.is_dir():
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+        return done
     found = checkpoints.all()
     checkpoint = found[-1] if found else None
-    trained, tokenizer, examples = _load(model, demonstrations, settings, checkpoint, device)
+    trained, tokenizer = _load(model, demonstrations, settings, checkpoint, device)
+    examples = _encode(demonstrations, trained, tokenizer, settings)
+    held_out = _encode(validation, trained, tokenizer, settings) if validation else None
+    # Only now: a run that could not begin leaves its folder free.
+    write_atomic(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
 
     def save(to: Path) -> None:
         save_model(trained, tokenizer, to)
@@ -94,6 +110,7 @@ def warm_start(
             examples,
             settings,
             pad_id=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            validation=held_out,
             checkpoints=checkpoints,
             save_model=save,
             resume_from=checkpoint,
@@ -107,42 +124,64 @@ def warm_start(
     return done
 
 
-def _claim(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
-    path = folder / "config.json"
-    if path.exists():
-        if not resume:
-            raise InvalidOption(f"{folder} holds a run already: choose another folder, or resume it.")
-        if json.loads(path.read_text(encoding="utf-8")) != config:
-            raise InvalidOption(
-                f"{path} says other settings than these: resume with the same, or choose another folder."
-            )
+def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
+    path = folder / _CONFIG
+    if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(not item.name.startswith(".") for item in folder.iterdir())):
+            raise InvalidOption(f"{folder} exists and is no run: choose another folder.")
         return
-    write_atomic(path, json.dumps(config, indent=1) + "\n")
+    if not resume:
+        raise InvalidOption(f"{folder} holds a run already: choose another folder, or resume it.")
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CorruptData(f"{path} is no JSON ({error}): choose another folder.") from error
+    # A setting that did not exist when the run began has its default.
+    found = {**asdict(SFTSettings()), "validation": [], **found} if isinstance(found, dict) else {}
+    changed = [name for name in config if found.get(name) != config[name]]
+    if changed:
+        raise InvalidOption(
+            f"{path} says other settings than these, namely of {', '.join(changed)}: resume with the same, or choose "
+            "another folder."
+        )
 
 
 def _load(
     model: str, demonstrations: Sequence[Path], settings: SFTSettings, checkpoint: Checkpoint | None, device: str | None
-) -> tuple[Any, Any, Examples]:
+) -> tuple[Any, Any]:
     if checkpoint is not None:
-        trained, tokenizer = load_model(str(checkpoint.model), device=device)
-    elif model in TINY_MODELS:
-        first = (row for _, row in zip(range(_TOKENIZER_ROWS), _rows(demonstrations), strict=False))
-        texts = (text for row in first for text in (*(m["content"] for m in row["messages"]), row["completion"]))
+        return load_model(str(checkpoint.model), device=device)
+    if model in TINY_MODELS:
+        texts = (
+            text
+            for row in islice(_rows(demonstrations), _TOKENIZER_ROWS)
+            for text in (*(message["content"] for message in row["messages"]), row["completion"])
+        )
         tokenizer = train_tokenizer(texts)
-        trained = make_model(TINY_MODELS[model], tokenizer, seed=settings.seed)
-        if device is not None:
-            trained = trained.to(device)
-    else:
-        trained, tokenizer = load_model(model, device=device, dtype="float32")
+        device = choose_device(device)
+        try:
+            return make_model(TINY_MODELS[model], tokenizer, seed=settings.seed).to(device), tokenizer
+        except (AssertionError, RuntimeError) as error:  # the first from a torch without CUDA
+            raise InvalidOption(f"the model {model!r} cannot be made on {device} ({error}).") from error
+    try:
+        return load_model(model, device=device, dtype="float32")
+    except InvalidOption as error:
+        raise InvalidOption(f"{error}{did_you_mean(model, TINY_MODELS)}") from error
+
+
+def _encode(paths: Sequence[Path], trained: Any, tokenizer: Any, settings: SFTSettings) -> Examples:
     limit = getattr(trained.config.get_text_config(), "max_position_embeddings", None)
-    return trained, tokenizer, encode_rows(_rows(demonstrations), tokenizer, max_length=limit)
+    return encode_rows(_rows(paths), tokenizer, max_length=limit, template_options=settings.template_options)
 
 
 def _rows(demonstrations: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for path in demonstrations:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                yield parse_row(line, f"{path}, line {number},")
+                where = f"{path}, line {number},"
+                row = parse_row(line, where)
+                check_row(row, where)
+                yield row
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -200,6 +200,13 @@ def _add_sft(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("demos", nargs="+", metavar="FILE", help="what `sdar demos` wrote")
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder; it gets model/ and sft.jsonl")
+    command.add_argument(
+        "--validation",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="rows of other tasks, whose loss is measured and not learnt; may be repeated",
+    )
     command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (default: CUDA, if any)")
     command.add_argument(

@@ -23,12 +23,13 @@ from typing import Any
 
 from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line
 from sdar_agents.intervals import wilson_interval
+from sdar_benchmarks.arguments import make_env
 from sdar_benchmarks.metrics import METRICS, read_metrics
 from sdar_benchmarks.report import write_comparison
 from sdar_benchmarks.statistics import sign_flip_test
 from sdar_benchmarks.tables import TextTable
 from sdar_envs.core import is_integer
-from sdar_envs.errors import InvalidOption, RunStopped, SdarError
+from sdar_envs.errors import InvalidOption, RunStopped, SdarError, UnknownName, did_you_mean
 from sdar_envs.storage import write_atomic
 
 __all__ = ["BAND", "StudySettings", "study", "study_table"]
@@ -119,13 +120,22 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
         the differences to the first method.
 
     Raises:
-        InvalidOption: the folder is that of a study with other settings.
+        InvalidOption: the folder is that of a study with other settings, or a setting cannot be.
+        UnknownName: there is no such model, method or setting.
         RunStopped: a stage failed; what was done is kept.
     """
     from sdar_agents.config import load_config  # noqa: PLC0415
+    from sdar_agents.tiny import TINY_MODELS  # noqa: PLC0415
 
+    # All names now, not when hours have passed.
+    if settings.model not in TINY_MODELS:
+        raise UnknownName(
+            f"no tiny model {settings.model!r}; there is {', '.join(TINY_MODELS)}."
+            f"{did_you_mean(settings.model, TINY_MODELS)}"
+        )
     parts = [_Part(folder / f"seed-{seed}", seed, settings) for seed in settings.all_seeds]
-    config = load_config(settings.config, parts[0].arguments(settings.methods[0]))
+    config, *_ = [load_config(settings.config, parts[0].arguments(method)) for method in settings.methods]
+    make_env(config.rollout.env_id, config.rollout.env_kwargs)
     if not (config.evaluation.every and config.evaluation.at_start and config.evaluation.tasks):
         raise InvalidOption("evaluation is off, and a study compares evaluations: set every, at_start and tasks.")
     _claim(folder, settings)

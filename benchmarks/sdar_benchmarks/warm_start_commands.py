@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_line
+from sdar_benchmarks.arguments import make_env
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.storage import write_atomic
 
@@ -25,12 +26,15 @@ def demos_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> No
         SdarError: that cannot be done.
     """
     path = Path(args.out)
+    if path.is_dir():
+        raise InvalidOption(f"{path} is a folder: name a file in it.")
     if path.exists() and not args.overwrite:
         raise InvalidOption(f"{path} exists: choose another file, or pass --overwrite.")
     rest = {name: value for name, value in env_kwargs.items() if name != "split"}
     names = [field.name for field in dataclasses.fields(DemonstrationSettings)]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     settings = DemonstrationSettings(env_kwargs=rest, **{"split": env_kwargs.get("split", "train"), **given})
+    make_env(settings.env_id, {**rest, "split": settings.split})  # refuses misspelt arguments by name
     counts = {"episodes": 0, "rows": 0, "lost": 0}
     with _progress() as progress:
         bar = progress.add_task("demonstrations", total=settings.episodes)
@@ -55,11 +59,18 @@ def sft_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None
         SdarError: that cannot be done.
     """
     try:
-        from sdar_agents.warm_start import default_settings, warm_start  # noqa: PLC0415
+        model = _fine_tuned(args)
     except ModuleNotFoundError as error:
         raise InvalidOption(
             f"{error.name} is not installed, and fine-tuning needs it: pip install 'sdar-envs[train]'"
         ) from error
+    print(model)
+
+
+def _fine_tuned(args: argparse.Namespace) -> Path:
+    # Here, so that nobody who only plays waits for torch.
+    from sdar_agents.warm_start import default_settings, warm_start  # noqa: PLC0415
+
     settings = default_settings(args.model)
     names = [field.name for field in dataclasses.fields(settings)]
     for name, _ in args.sft_settings:
@@ -76,16 +87,16 @@ def sft_command(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> None
             )
             progress.update(bar, completed=measures["step"], total=measures["steps"], measures=text)
 
-        model = warm_start(
+        return warm_start(
             args.model,
             [Path(name) for name in args.demos],
             Path(args.out),
             settings,
             device=args.device,
+            validation=[Path(name) for name in args.validation],
             resume=args.resume,
             log=log,
         )
-    print(model)
 
 
 def _progress(*columns: TextColumn) -> Progress:

@@ -96,6 +96,13 @@ def test_greedy_takes_the_likeliest_and_draws_follow_the_probabilities() -> None
     weights = [math.exp((score - max(scores)) / sampling.temperature) for score in scores]
     expected = 60 * weights[commands.index(best)] / sum(weights)
     assert abs(drawn[best] - expected) < 4 * math.sqrt(expected)
+    assert len(drawn) > 1
+
+
+def test_a_line_end_behind_the_tag_is_no_obstacle() -> None:
+    policy: Any = ChoicePolicy(Thinker("<think>go</think>\n<action>\n"))  # type: ignore[arg-type]
+    (answer,) = policy.generate(asked("sdar/ALFWorld-v0", 1), Sampling(greedy=True))
+    assert parse_completion(answer.text, style_for("alfworld/x")).is_valid
 
 
 def test_a_thought_without_a_command_stays_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import tiny_model, tiny_tokenizer
+from tokenizers.processors import TemplateProcessing
 
+from sdar_agents import sft
 from sdar_agents.checkpoints import Checkpoints
 from sdar_agents.generation import load_model
 from sdar_agents.sft import Examples, SFTSettings, encode_rows, fine_tune, plan_batches
-from sdar_agents.tiny import TINY_SFT
+from sdar_agents.tiny import TINY_SFT, train_tokenizer
 from sdar_agents.warm_start import default_settings, warm_start
 from sdar_agents.weights import fingerprint
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
@@ -92,6 +95,106 @@ def test_the_gradient_is_that_of_the_weighted_mean(examples: Examples) -> None:
     assert line["grad_norm"] == pytest.approx(norm, rel=1e-5)
 
 
+def test_the_measures_are_those_of_the_step_however_many_logits_fit(
+    examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SFTSettings(lr=0.0, batch_tokens=10**6, max_tokens=10**6)
+    learnt, _ = train(SFTSettings(lr=2e-2, batch_tokens=400, epochs=4), examples)
+    trained, (line,) = train(settings, examples, trained=learnt)
+    hits = 0
+    for i in range(len(ROWS)):
+        ids = torch.from_numpy(examples.token_ids[examples.starts[i] : examples.starts[i + 1]].astype(np.int64))
+        with torch.no_grad():
+            guesses = trained(ids[None, :-1]).logits[0].argmax(dim=-1)
+        hits += int((guesses == ids[1:])[examples.prompt_lengths[i] - 1 :].sum())
+    answers = int((examples.lengths - examples.prompt_lengths).sum())
+    assert 0 < hits < answers
+    assert line["accuracy"] == pytest.approx(hits / answers, abs=1e-9)
+    monkeypatch.setattr(sft, "CHUNK_ELEMENTS", 1000)
+    assert train(settings, examples, trained=learnt)[1][0]["accuracy"] == line["accuracy"]
+
+
+def test_activations_may_be_computed_twice(examples: Examples) -> None:
+    settings = {"lr": 1e-2, "batch_tokens": 400, "log_every": 1}
+    plain, lines = train(SFTSettings(**settings), examples)
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    trained = model()
+    trained.model.layers[0].mlp.register_forward_pre_hook(count)
+    again, others = train(SFTSettings(**settings, gradient_checkpointing=True), examples, trained=trained)
+    assert calls == 2 * len(lines)
+    # Afterwards the model is as it was.
+    train(SFTSettings(lr=0.0, batch_tokens=10**6, max_tokens=10**6), examples, trained=trained)
+    assert calls == 2 * len(lines) + 1
+    assert [line["grad_norm"] for line in others] == pytest.approx([line["grad_norm"] for line in lines], rel=1e-5)
+    for one, other in zip(plain.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_validation_rows_are_measured_and_not_learnt(examples: Examples) -> None:
+    other = encode_rows([{**ROWS[0], "completion": "<action>another</action>"}, *ROWS[3:5]], tiny_tokenizer())
+    settings = SFTSettings(lr=1e-2, batch_tokens=400, max_tokens=90, epochs=2, log_every=10**6, validate_every=3)
+    trained, lines = train(settings, examples, validation=other)
+    plain, _ = train(settings, examples)
+    assert fingerprint(trained) == fingerprint(plain)
+    steps = lines[-1]["steps"]
+    assert [line["step"] for line in lines] == [*range(3, int(steps), 3), steps]
+    by_hand = torch.cat([losses_by_hand(trained, other, i)[other.prompt_lengths[i] - 1 :] for i in range(3)])
+    assert lines[-1]["validation_loss"] == pytest.approx(by_hand.mean().item(), abs=1e-5)
+    assert lines[0]["validation_loss"] > lines[-1]["validation_loss"]
+    assert 0 < lines[-1]["validation_accuracy"] <= 1
+    (line,) = train(SFTSettings(log_every=10**6), examples, validation=other)[1]
+    assert "validation_loss" in line
+    assert "validation_loss" not in train(SFTSettings(), examples)[1][0]
+
+
+def test_the_learning_rate_rises_and_falls(examples: Examples) -> None:
+    settings = SFTSettings(lr=0.5, warmup=0.4, final_lr=0.1, batch_tokens=1, epochs=1, log_every=1, clip_norm=0.0)
+    rates = [line["lr"] for line in train(settings, examples)[1]]
+    assert len(rates) == len(ROWS) == 18
+    # Seven steps up (0.4 of 18), then half a cosine over eleven to a tenth.
+    assert rates[:7] == pytest.approx([0.5 * i / 7 for i in range(1, 8)])
+    assert rates[7:] == pytest.approx([0.5 * (0.1 + 0.45 * (1 + math.cos(math.pi * i / 11))) for i in range(1, 12)])
+    assert train(SFTSettings(warmup=0.0, batch_tokens=1, log_every=1), examples)[1][0]["lr"] == 1e-5
+
+
+def test_gradients_are_shortened_to_the_limit_and_vectors_do_not_decay(examples: Examples) -> None:
+    # A gradient of no length: only the decay moves the weights.
+    settings = SFTSettings(lr=0.1, weight_decay=0.5, batch_tokens=10**6, clip_norm=0.0, warmup=0.0)
+    before = model()
+    after, _ = train(settings, examples)
+    for one, other in zip(before.parameters(), after.parameters(), strict=True):
+        assert torch.allclose(other, one * (0.95 if one.ndim >= 2 else 1.0), atol=1e-7)
+    # AdamW's first step does not depend on the gradient's length, its second does.
+    few = {"lr": 0.1, "batch_tokens": 10**6, "epochs": 2, "warmup": 0.0}
+    free, short = (train(SFTSettings(clip_norm=limit, **few), examples)[0] for limit in (None, 0.01))
+    assert fingerprint(free) != fingerprint(short)
+    assert fingerprint(free) == fingerprint(train(SFTSettings(clip_norm=1e9, **few), examples)[0])
+    assert fingerprint(free) != fingerprint(train(SFTSettings(clip_norm=None, beta2=0.5, **few), examples)[0])
+
+
+def test_the_order_is_another_in_each_epoch_and_follows_the_seed() -> None:
+    lengths = [10] * 50
+    batches = plan_batches(lengths, SFTSettings(batch_tokens=50, epochs=2, seed=3))
+    assert batches == plan_batches(lengths, SFTSettings(batch_tokens=50, epochs=2, seed=3))
+    assert batches != plan_batches(lengths, SFTSettings(batch_tokens=50, epochs=2, seed=4))
+    assert batches[:10] != batches[10:]
+    assert any(max(batch) - min(batch) >= len(batch) for batch in batches)
+
+
+def test_batches_hold_rows_of_like_length_in_an_order_by_chance() -> None:
+    lengths = [10 + row % 90 for row in range(300)]
+    batches = plan_batches(lengths, SFTSettings(batch_tokens=500))
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.05 * sum(lengths)
+    longest = [max(lengths[row] for row in batch) for batch in batches]
+    assert longest != sorted(longest)
+
+
 @pytest.mark.parametrize("max_tokens", [1, 60, 200])
 def test_micro_batches_do_not_change_a_step(examples: Examples, max_tokens: int) -> None:
     whole = SFTSettings(lr=1e-2, batch_tokens=10**6, max_tokens=10**6, prompt_weight=0.2, epochs=2, log_every=1)
@@ -113,7 +216,8 @@ def test_each_row_comes_once_in_an_epoch_and_batches_are_small_enough(
 
 def test_a_model_learns_its_rows(examples: Examples) -> None:
     settings = SFTSettings(lr=2e-2, batch_tokens=400, epochs=15, prompt_weight=0.1, log_every=10**6)
-    _, (line,) = train(settings, examples)
+    trained, (line,) = train(settings, examples)
+    assert not trained.training
     assert line["loss"] < 0.1
     assert line["accuracy"] > 0.95
 
@@ -143,17 +247,63 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(examples: Examples, tm
     read = type(trained).from_pretrained(checkpoint.model)
     again, rest = train(settings, examples, trained=read, resume_from=checkpoint)
     assert fingerprint(again) == fingerprint(whole)
-    assert [line["loss"] for line in rest] == [line["loss"] for line in lines[4:]]
+    for name in ("step", "loss", "lr", "tokens"):
+        assert [line[name] for line in rest] == [line[name] for line in lines[4:]]
     with pytest.raises(InvalidOption, match="resume with the same demonstrations and settings"):
         train(SFTSettings(epochs=1), examples, resume_from=checkpoint)
+    # As many steps, other rows.
+    others = encode_rows([*ROWS[1:], ROWS[0]], tiny_tokenizer())
+    assert len(plan_batches(others.lengths.tolist(), settings)) == lines[0]["steps"]
+    with pytest.raises(InvalidOption, match="resume with the same demonstrations and settings"):
+        train(settings, others, resume_from=checkpoint)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(examples: Examples) -> None:
     broken = model()
     with torch.no_grad():
         broken.lm_head.weight[3, 3] = float("nan")
+    before = fingerprint(broken)
     with pytest.raises(RunStopped, match="the gradient of step 1 is nan"):
         train(SFTSettings(), examples, trained=broken)
+    assert fingerprint(broken) == before
+
+
+def test_models_that_cannot_be_trained_so_are_refused(examples: Examples) -> None:
+    with pytest.raises(InvalidOption, match="the model knows 64"):
+        train(SFTSettings(), examples, trained=tiny_model(vocab_size=64))
+    with pytest.raises(InvalidOption, match="the model knows"):
+        train(
+            SFTSettings(),
+            Examples(np.array([1, 2, 3], np.int32), np.array([0, 3]), np.array([1])),
+            validation=examples,
+            trained=tiny_model(vocab_size=64),
+        )
+    capped = model()
+    capped.config.final_logit_softcapping = 30.0
+    with pytest.raises(InvalidOption, match="changes its logits"):
+        train(SFTSettings(), examples, trained=capped)
+    frozen = model().requires_grad_(False)
+    with pytest.raises(InvalidOption, match="no weight of the model is to be trained"):
+        train(SFTSettings(), examples, trained=frozen)
+    with pytest.raises(InvalidOption, match=r"SFTSettings.beta2 is 1.0"):
+        SFTSettings(beta2=1.0)
+
+
+def test_lines_and_checkpoints_come_as_often_as_they_are_wanted(examples: Examples, tmp_path: Path) -> None:
+    settings = SFTSettings(batch_tokens=400, epochs=2, log_every=3, save_every=4)
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    trained = model()
+    _, lines = train(settings, examples, trained=trained, checkpoints=checkpoints, save_model=trained.save_pretrained)
+    assert [line["step"] for line in lines] == [3, 6, 8]
+    assert lines[0]["steps"] == 8
+    # None of the last step: the model itself is what is left of that.
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [4]
+
+
+def test_dropout_is_off(examples: Examples) -> None:
+    settings = SFTSettings(lr=0.0, batch_tokens=10**6, max_tokens=10**6)
+    (line,) = train(settings, examples, trained=tiny_model(vocab_size=len(tiny_tokenizer()), attention_dropout=0.5))[1]
+    assert line["loss"] == train(settings, examples)[1][0]["loss"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +311,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(examples: Examples) -> None:
     [
         ([], "there are no demonstrations"),
         ([ROWS[0], {"messages": ROWS[0]["messages"]}], "row 2 has no messages or no completion"),
-        ([{"messages": [{"role": "user", "content": "x" * 99}], "completion": "y"}], "row 1 has 10"),
+        ([{"messages": [{"role": "user", "content": "x" * 99}], "completion": "y"}], "row 1 has 104 tokens"),
+        ([{"messages": "say no", "completion": "y"}], "row 1 has the messages 'say no'; wanted a list"),
+        ([{"messages": [{"role": "user"}], "completion": "y"}], "row 1 has the messages"),
+        ([{"messages": ["say no"], "completion": "y"}], "row 1 has the messages"),
+        ([{"messages": ROWS[0]["messages"], "completion": 3}], "row 1 has the completion 3; wanted text"),
     ],
 )
 def test_rows_that_cannot_be_used_are_refused(rows: list[dict[str, Any]], message: str) -> None:
@@ -174,6 +328,41 @@ def test_a_tokenizer_without_a_template_is_refused() -> None:
     tokenizer.chat_template = None
     with pytest.raises(InvalidOption, match="no chat template"):
         encode_rows(ROWS, tokenizer)
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(InvalidOption, match="no end token"):
+        encode_rows(ROWS, tokenizer)
+
+
+def test_a_row_as_long_as_the_context_is_read(examples: Examples) -> None:
+    longest = int(examples.lengths.max())
+    assert len(encode_rows(ROWS, tiny_tokenizer(), max_length=longest).lengths) == len(ROWS)
+    with pytest.raises(InvalidOption, match=f"has {longest} tokens and the model reads {longest - 1}"):
+        encode_rows(ROWS, tiny_tokenizer(), max_length=longest - 1)
+
+
+def test_the_template_has_its_options_and_its_say() -> None:
+    tokenizer = tiny_tokenizer()
+    found = encode_rows(ROWS[:1], tokenizer, template_options={"opening": "<think>"})
+    assert tokenizer.decode(found.token_ids[: found.prompt_lengths[0]]).endswith("<|assistant|><think>")
+    tokenizer.chat_template = "{{ raise_exception('no system message, please') }}"
+    with pytest.raises(InvalidOption, match=r"row 1 does not suit .* \(no system message, please\)"):
+        encode_rows(ROWS, tokenizer)
+
+
+def test_a_tokenizer_adds_nothing_of_its_own() -> None:
+    tokenizer = tiny_tokenizer()
+    raw = tokenizer.backend_tokenizer
+    raw.post_processor = TemplateProcessing(single="<|system|> $A", special_tokens=[("<|system|>", 267)])
+    assert tokenizer("no")["input_ids"][0] == 267
+    assert encode_rows(ROWS, tokenizer).token_ids.tolist() == encode_rows(ROWS, tiny_tokenizer()).token_ids.tolist()
+
+
+def test_many_rows_are_numbered_through() -> None:
+    rows = [ROWS[0]] * 1500
+    assert len(encode_rows(rows, tiny_tokenizer()).lengths) == 1500
+    with pytest.raises(InvalidOption, match="row 1501 has no messages"):
+        encode_rows([*rows, {}], tiny_tokenizer())
 
 
 # -- from files to a model --------------------------------------------------------------------
@@ -224,9 +413,94 @@ def test_a_killed_warm_start_resumes(demos: Path, tmp_path: Path) -> None:
     assert steps == list(range(1, steps[-1] + 1))
 
 
+def test_a_real_models_folder_is_trained_with_its_templates_options(demos: Path, tmp_path: Path) -> None:
+    made = warm_start("tiny-test", [demos], tmp_path / "made", QUICK, device="cpu")
+    tokenizer = load_model(str(made))[1]
+    tokenizer.chat_template += "{% if opening %}{{ opening }}{% endif %}"
+    tokenizer.save_pretrained(made)
+    half, _ = load_model(str(made), dtype="bfloat16")
+    half.save_pretrained(made)
+    settings = SFTSettings(lr=1e-3, autocast=True, gradient_checkpointing=True, template_options={"opening": "<think>"})
+    lines: list[Any] = []
+    folder = warm_start(
+        str(made), [demos], tmp_path / "run", settings, device="cpu", validation=[demos], log=lines.append
+    )
+    trained, _ = load_model(str(folder))
+    assert next(trained.parameters()).dtype == torch.float32
+    tokens = encode_rows(ROWS, tokenizer, template_options={"opening": "<think>"}).token_ids
+    assert lines[-1]["tokens"] == len(tokens)
+    assert math.isfinite(lines[-1]["validation_loss"])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["validation"] == [str(demos)]
+    assert config["template_options"] == {"opening": "<think>"}
+    with pytest.raises(InvalidOption, match="namely of validation"):
+        warm_start(str(made), [demos], tmp_path / "run", settings, device="cpu", resume=True)
+
+
+def test_a_folder_is_free_again_if_a_run_could_not_begin(
+    demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(demos.read_text() + '{"messages": 3, "completion": "x"}\n')
+    with pytest.raises(InvalidOption, match=r"bad.jsonl, line 19, has the messages 3"):
+        warm_start("tiny-test", [bad], tmp_path / "run", QUICK, device="cpu")
+    with pytest.raises(InvalidOption, match=r"bad.jsonl, line 19, has the messages 3"):
+        warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu", validation=[bad])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-tset").mkdir()  # a folder that holds no model, so that no hub is asked
+    with pytest.raises(InvalidOption, match=r"(?s)cannot be loaded .* Did you mean 'tiny-test'"):
+        warm_start("tiny-tset", [demos], tmp_path / "run", QUICK, device="cpu")
+    with pytest.raises(InvalidOption, match="cannot be made on abacus"):
+        warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="abacus")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json-0123").touch()  # of a kill in the middle of the first write
+    warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu")
+
+
+def test_folders_of_other_things_are_left_alone(demos: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "model").mkdir(parents=True)
+    for resume in (False, True):
+        with pytest.raises(InvalidOption, match="exists and is no run"):
+            warm_start("tiny-test", [demos], mine, QUICK, device="cpu", resume=resume)
+    assert [path.name for path in mine.rglob("*")] == ["model"]
+    with pytest.raises(InvalidOption, match="exists and is no run"):
+        warm_start("tiny-test", [demos], demos, QUICK, device="cpu")
+    (mine / "config.json").write_text("torn")
+    with pytest.raises(CorruptData, match="is no JSON"):
+        warm_start("tiny-test", [demos], mine, QUICK, device="cpu", resume=True)
+
+
+def test_a_tiny_model_follows_the_seed_and_the_words_of_the_rows(demos: Path, tmp_path: Path) -> None:
+    still = {"lr": 0.0, "batch_tokens": 10**4}
+    one, other = (
+        load_model(str(warm_start("tiny-test", [demos], tmp_path / str(seed), SFTSettings(seed=seed, **still))))
+        for seed in (0, 1)
+    )
+    assert fingerprint(one[0]) != fingerprint(other[0])
+    texts = [text for row in ROWS for text in (row["messages"][0]["content"], row["completion"])]
+    assert one[1].get_vocab() == train_tokenizer(texts).get_vocab()
+    demos.write_text(json.dumps({**ROWS[0], "completion": "no " * 1100}) + "\n")
+    with pytest.raises(InvalidOption, match="and the model reads 1024"):
+        warm_start("tiny-test", [demos], tmp_path / "long", SFTSettings())
+
+
+def test_a_run_of_an_older_release_is_gone_on_with(demos: Path, tmp_path: Path) -> None:
+    folder = warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu")
+    path = tmp_path / "run" / "config.json"
+    old = json.loads(path.read_text())
+    for name in ("validation", "gradient_checkpointing", "template_options", "validate_every"):
+        del old[name]
+    path.write_text(json.dumps(old))
+    assert warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu", resume=True) == folder
+
+
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path, demos: Path) -> None:
     with pytest.raises(MissingData, match="sdar demos"):
         warm_start("tiny-test", [tmp_path / "none.jsonl"], tmp_path / "run", QUICK)
+    with pytest.raises(MissingData, match="sdar demos"):
+        warm_start("tiny-test", [demos], tmp_path / "run", QUICK, validation=[tmp_path / "none.jsonl"])
     demos.write_text("no json\n")
     with pytest.raises(CorruptData, match="line 1"):
         warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu")

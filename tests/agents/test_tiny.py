@@ -36,6 +36,28 @@ def test_any_text_comes_back(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text, add_special_tokens=False)) == text
 
 
+PIECES = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</action>",
+    "<acti",
+    "on>",
+    " ",
+    "\n",
+    "\r\n",
+    "12",
+    "é漢",
+    "\x00",
+    "a",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_any_text_with_tags_comes_back(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text, add_special_tokens=False)) == text
+
+
 def test_a_completion_has_single_tags_and_survives() -> None:
     completion = render_completion(style_for("alfworld/train/0"), "go to desk 1", "I try desk 1.")
     ids = TOKENIZER.encode(completion)
@@ -58,6 +80,8 @@ def test_the_template_marks_what_the_assistant_says() -> None:
 
 def test_a_folder_is_read_like_any_models(tmp_path: Path) -> None:
     model = make_model(TINY_MODELS["tiny-test"], TOKENIZER, seed=0)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.config.max_position_embeddings == TINY_MODELS["tiny-test"].context_length
     save_model(model, TOKENIZER, tmp_path)
     read: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
@@ -81,6 +105,14 @@ def test_a_tokenizer_that_would_be_read_as_another_is_refused(tmp_path: Path) ->
         save_model(Qwen2ForCausalLM(config), TOKENIZER, tmp_path)
 
 
+def test_a_template_that_would_be_read_as_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = train_tokenizer(TEXTS)
+    other.chat_template = "{{ messages }}"
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda _: other)
+    with pytest.raises(CorruptData, match="reads this tokenizer as"):
+        save_model(make_model(TINY_MODELS["tiny-test"], TOKENIZER, seed=0), TOKENIZER, tmp_path)
+
+
 @pytest.mark.parametrize(("name", "millions"), [("tiny-1m", 1.0), ("tiny-5m", 5.2)])
 def test_shapes_are_as_large_as_they_are_called(name: str, millions: float) -> None:
     model = make_model(TINY_MODELS[name], TOKENIZER, seed=0)
@@ -101,5 +133,7 @@ def test_weights_follow_the_seed_and_the_width_and_leave_the_random_state_alone(
 def test_bad_shapes_and_sizes_are_refused() -> None:
     with pytest.raises(InvalidOption, match="hidden_size is 130 with 4 heads"):
         TinyModel(hidden_size=130)
-    with pytest.raises(InvalidOption, match="size is 100; wanted at least 267"):
-        train_tokenizer(TEXTS, size=100)
+    with pytest.raises(InvalidOption, match="size is 266; wanted at least 267"):
+        train_tokenizer(TEXTS, size=266)
+    for size in (267, 300):
+        assert len(train_tokenizer(TEXTS, size=size)) == size

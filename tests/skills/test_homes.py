@@ -59,5 +59,9 @@ def test_a_full_room_has_no_home():
         make_retriever("home", Library.load()).retrieve(task, 1, None, random.Random(0))
 
 
+def test_only_furniture_is_a_habit():
+    assert read_habits("- mug: SideTable\n- note: well\n- pen: Desk, mostly\nmug: Shelf") == {"mug": "sidetable"}
+
+
 def test_skills_of_the_library_say_no_habits():
     assert not any(read_habits(skill.text) for skill in Library.load())
