@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -60,6 +61,8 @@ def test_a_study_from_nothing_to_report(tmp_path: Path, monkeypatch: pytest.Monk
     assert rows[0]["task_id"] != rows[1]["task_id"]
     configs = [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*/sft/config.json"))]
     assert [config["seed"] for config in configs] == [0, 1]
+    facts = json.loads((folder / "seed-1" / "sdar" / "run.json").read_text())
+    assert facts["versions"]["torch"] == version("torch")
     assert "seed-1/sdar" in (folder / "report.html").read_text()
 
 
@@ -176,7 +179,7 @@ def test_a_run_that_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytes
     begun: list[bool] = []
 
     class Trainer:
-        def __init__(self, config: Any, run: Path, *, resume: bool) -> None:
+        def __init__(self, config: Any, run: Path, *, resume: bool, facts: Any) -> None:
             assert (config.method, config.seed) == ("sdar", 4)
             begun.append(resume)
             run.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,11 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import sdar_envs
 
-__all__ = ["now", "platform_facts", "revision", "versions"]
+__all__ = ["now", "platform_facts", "revision", "training_facts", "versions"]
 
 
 def now() -> str:
@@ -42,6 +43,17 @@ def revision() -> str | None:
 def platform_facts() -> dict[str, str | int | None]:
     """Return the processor and its number of cores, and the operating system."""
     return {"cpu": _cpu_model(), "cores": os.cpu_count(), "system": platform.platform()}
+
+
+def training_facts() -> dict[str, Any]:
+    """Return what a training run says about its software and machine: when, revision, versions, platform."""
+    packages = {name: version(name) for name in ("torch", "transformers")}
+    return {
+        "started": now(),
+        "revision": revision(),
+        "versions": versions() | packages,
+        "platform": platform_facts(),
+    }
 
 
 def _cpu_model() -> str:

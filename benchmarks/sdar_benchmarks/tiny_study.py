@@ -25,6 +25,7 @@ from sdar_agents.demonstrations import DemonstrationSettings, demonstrate, row_l
 from sdar_agents.intervals import wilson_interval
 from sdar_benchmarks.arguments import make_env
 from sdar_benchmarks.metrics import METRICS, read_metrics
+from sdar_benchmarks.provenance import training_facts
 from sdar_benchmarks.report import write_comparison
 from sdar_benchmarks.statistics import sign_flip_test
 from sdar_benchmarks.tables import TextTable
@@ -305,7 +306,7 @@ def _train(part: _Part, method: str, threads: int | None) -> None:
     run = part.folder / method
     config = load_config(part.settings.config, part.arguments(method))
     try:
-        Trainer(config, run, resume=(run / CONFIG).exists()).run()
+        Trainer(config, run, resume=(run / CONFIG).exists(), facts=training_facts()).run()
     except SdarError as error:
         if threads is None:
             raise

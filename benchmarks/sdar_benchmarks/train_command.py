@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from sdar_benchmarks.provenance import now, platform_facts, revision, versions
+from sdar_benchmarks.provenance import training_facts
 from sdar_benchmarks.terminal import print_table
 from sdar_benchmarks.tiny_study import BAND, StudySettings, study, study_table
 from sdar_envs.errors import InvalidOption
@@ -50,13 +50,7 @@ def train_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
         config = load_config(args.config, overrides)
         name = f"{Path(args.config).stem}-{config.method}-{config.seed}"
         folder = Path("runs", name) if args.out is None else Path(args.out)
-    facts = {
-        "command": shlex.join(["sdar", *args.argv]),
-        "started": now(),
-        "revision": revision(),
-        "versions": versions(),
-        "platform": platform_facts(),
-    }
+    facts = {"command": shlex.join(["sdar", *args.argv]), **training_facts()}
     try:
         trainer = Trainer(config, folder, resume=args.resume is not None, facts=facts)
     except ModuleNotFoundError as error:
