@@ -238,7 +238,8 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--rollout.env_id", "sdar/WebShop-v0"), "no argument 'rooms'"),
     ):
         # Few, so that what is not refused fails soon.
-        assert main(["study", "--out", str(tmp_path), "--episodes", "2", "--readings", "2", *arguments]) == 2
+        few = ("--model", "tiny-test", "--episodes", "2", "--readings", "2", "--jobs", "1", *OVERRIDES)
+        assert main(["study", "--out", str(tmp_path), *few, *arguments]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine.txt").touch()
