@@ -22,7 +22,7 @@ setup: .venv/.stamp
 
 # What the trainer needs besides, torch above all: gigabytes where the default wheel brings CUDA along.
 .venv/.train-stamp: .venv/.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train,lora]'
 	touch $@
 
 demo: setup
@@ -53,7 +53,7 @@ bench: .venv-peer/.stamp
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train]'
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora]'
 	touch $@
 
 peer: .venv-peer/.stamp
