@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdar_agents.scripted import Agent, ExplorerAgent, default_agent, make_agent
+from sdar_agents.scripted import Agent, ExplorerAgent, default_agent, filled, make_agent
 from sdar_agents.thoughts import think
 from sdar_envs import Task, TextEnv, make_vec
 from sdar_envs.core import is_integer
@@ -143,7 +143,7 @@ def _episode(
         action = expert.act(observation, info)
         if known and rng.random() < settings.noise:
             # Stale ones too: what is answered with "Nothing happens." must not be the end of the world.
-            action = rng.choice(list(known))
+            action = filled(rng.choice(list(known)), info["instruction"], observation, rng)
         else:
             parts = prompt_parts(style, info["instruction"], past, observation, commands, history_length=shown)
             thought = think(task, past, observation, action, commands=commands, shown=shown)

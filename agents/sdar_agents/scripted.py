@@ -84,16 +84,20 @@ class RandomAgent:
                 f"the random agent got no admissible command in {info['task_id']!r}; "
                 "it can only play environments that list some."
             )
-        command = self._random.choice(commands)
-        if command == _SEARCH:
-            words = _words(info["instruction"])
-            count = self._random.randint(1, min(6, len(words)))
-            return f"search[{' '.join(self._random.sample(words, count))}]"
-        if command == _ANSWER:
-            words = _words(observation)
-            start = self._random.randrange(len(words))
-            return f"answer[{' '.join(words[start : start + self._random.randint(1, 3)])}]"
-        return command
+        return filled(self._random.choice(commands), info["instruction"], observation, self._random)
+
+
+def filled(command: str, instruction: str, observation: str, rng: random.Random) -> str:
+    """Return a command; a template such as `search[<your query>]` with words of the task or the observation in it."""
+    if command == _SEARCH:
+        words = _words(instruction)
+        count = rng.randint(1, min(6, len(words)))
+        return f"search[{' '.join(rng.sample(words, count))}]"
+    if command == _ANSWER:
+        words = _words(observation)
+        start = rng.randrange(len(words))
+        return f"answer[{' '.join(words[start : start + rng.randint(1, 3)])}]"
+    return command
 
 
 def _words(text: str) -> list[str]:

@@ -173,6 +173,17 @@ def test_noise_is_not_shown_as_an_example_but_in_the_history() -> None:
     assert not any(action(row) in ("look", "inventory") for row in rows if row["turn"] == 0)
 
 
+@pytest.mark.parametrize(("env_id", "expert"), [("sdar/WebShop-v0", None), ("sdar/SearchQA-v0", "oracle")])
+def test_noise_fills_templates(env_id: str, expert: str | None) -> None:
+    found = episodes(
+        env_id=env_id, env_kwargs={}, episodes=30, expert=expert, noise=0.5, guesses=False, history_length=9
+    )
+    text = "\n".join(row["messages"][-1]["content"] for rows in found for row in rows)
+    actions = re.findall(r"^Turn \d+, action: (.*)", text, flags=re.MULTILINE)
+    assert len(actions) > 20
+    assert not any("<your" in action for action in actions)
+
+
 def test_equal_settings_give_equal_rows_and_the_seed_matters() -> None:
     mixed = {"noise": 0.2, "with_skills": 0.5, "retriever": "home"}
     assert episodes(**mixed) == episodes(**mixed)
