@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sdar_agents.activations import checkpoint_activations
 from sdar_agents.algorithms import GRPO
 from sdar_agents.algorithms.settings import check_settings, setting
 from sdar_agents.batch import Batch, Sequences, make_batch
@@ -182,7 +183,7 @@ class Learner:
         if settings.packing:
             enable_packing(model)
         if settings.gradient_checkpointing:
-            _checkpoint_activations(model)
+            checkpoint_activations(model)
         self.optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.lr,
@@ -462,14 +463,6 @@ class Learner:
     def _set_lr(self, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(step)
-
-
-def _checkpoint_activations(model: Any) -> None:
-    options = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:  # transformers before 5.24
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 _BUCKETS = tuple((low, high) for low, high in ((0, 1), *((1 << i, 2 << i) for i in range(12))))

@@ -30,6 +30,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sdar_agents.activations import checkpoint_activations, keep_activations
 from sdar_agents.algorithms.settings import check_settings, setting
 from sdar_agents.batch import Sequences, pack_by_length
 from sdar_agents.checkpoints import Checkpoint, Checkpoints
@@ -351,13 +352,11 @@ def _means(measures: Tensor) -> tuple[float, float]:
 
 @contextmanager
 def _activations_computed_twice(model: Any) -> Iterator[None]:
-    # transformers has renamed these in 5.24.
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
+    checkpoint_activations(model)
     try:
         yield
     finally:
-        getattr(model, f"{name}_checkpointing_disable")()
+        keep_activations(model)
 
 
 def _parts(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
