@@ -143,7 +143,7 @@ def _episode(
         action = expert.act(observation, info)
         if known and rng.random() < settings.noise:
             # Stale ones too: what is answered with "Nothing happens." must not be the end of the world.
-            action = filled(rng.choice(list(known)), info["instruction"], observation, rng)
+            action = filled(rng.choice(list(known)), observation, info, rng)
         else:
             parts = prompt_parts(style, info["instruction"], past, observation, commands, history_length=shown)
             thought = think(task, past, observation, action, commands=commands, shown=shown)

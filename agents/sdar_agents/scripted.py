@@ -84,13 +84,13 @@ class RandomAgent:
                 f"the random agent got no admissible command in {info['task_id']!r}; "
                 "it can only play environments that list some."
             )
-        return filled(self._random.choice(commands), info["instruction"], observation, self._random)
+        return filled(self._random.choice(commands), observation, info, self._random)
 
 
-def filled(command: str, instruction: str, observation: str, rng: random.Random) -> str:
+def filled(command: str, observation: str, info: Mapping[str, Any], rng: random.Random) -> str:
     """Return a command; a template such as `search[<your query>]` with words of the task or the observation in it."""
     if command == _SEARCH:
-        words = _words(instruction)
+        words = _words(info["instruction"])
         count = rng.randint(1, min(6, len(words)))
         return f"search[{' '.join(rng.sample(words, count))}]"
     if command == _ANSWER:
