@@ -3,8 +3,8 @@
 A policy answers many turns at once. It gets each as a `Request`, which holds all that any policy can go by: token ids
 for a model in this process (`sdar_agents.generation`), chat messages for a model behind an endpoint, the environment's
 own words for a script. What it answers is a `Completion`; only one with token ids can be trained on. A faster engine in
-this process is one more class with these methods for `Rollout`; where its log-probabilities are not those of the trained
-model, the loss weighs tokens for it (`GRPO.sampler_cap`).
+this process is one more class with these methods for `Rollout`; where its log-probabilities differ from the trained
+model's, the loss weighs tokens for it (`GRPO.sampler_cap`).
 """
 
 from __future__ import annotations
