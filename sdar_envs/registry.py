@@ -11,7 +11,7 @@ from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.vector import TextVectorEnv
 
-__all__ = ["ENV_IDS", "count_tasks", "make_vec", "register_all", "tasks"]
+__all__ = ["ENV_IDS", "count_tasks", "make_text_env", "make_vec", "register_all", "tasks"]
 
 _ENTRY_POINTS = {
     "sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv",
@@ -44,7 +44,7 @@ def tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: Any) -
         UnknownName: there is no such split.
         gymnasium.error.Error: there is no such environment.
     """
-    source = _make(env_id, split=split, **kwargs).source
+    source = make_text_env(env_id, split=split, **kwargs).source
     return tuple(source.task(split, index) for index in range(count_tasks(source, split, limit)))
 
 
@@ -86,13 +86,22 @@ def make_vec(
     """
     if not is_integer(num_envs) or num_envs < 1:
         raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
-    envs = [_make(env_id, **kwargs) for _ in range(num_envs)]
+    envs = [make_text_env(env_id, **kwargs) for _ in range(num_envs)]
     vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode)
     vector.spec = envs[0].spec
     return vector
 
 
-def _make(env_id: str, **kwargs: Any) -> TextEnv[Any]:
+def make_text_env(env_id: str, **kwargs: Any) -> TextEnv[Any]:
+    """Make an environment without wrappers and without Gymnasium's checker, which looks at every step.
+
+    Args:
+        env_id: a registered `TextEnv`.
+        **kwargs: as for `gymnasium.make`, without `max_episode_steps`.
+
+    Raises:
+        InvalidOption: `max_episode_steps` was given.
+    """
     if "max_episode_steps" in kwargs:
         # It would add a wrapper, and what we hand out here has none.
         raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import gymnasium as gym
-
 import sdar_envs
 from sdar_agents.config import EvaluationSettings
 from sdar_agents.intervals import wilson_interval
@@ -20,7 +18,7 @@ from sdar_agents.rollout import Rollout, RolloutSettings
 from sdar_agents.skill_prompts import SkillPrompts
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.core import text_env
+from sdar_envs.registry import make_text_env
 
 __all__ = ["Evaluation", "success_metrics"]
 
@@ -52,7 +50,7 @@ class Evaluation:
         if not (settings.every and settings.tasks):
             return
         kwargs = {**rollout.env_kwargs, **settings.env_kwargs}
-        env = text_env(gym.make(rollout.env_id, disable_env_checker=True, **kwargs))
+        env = make_text_env(rollout.env_id, **kwargs)
         kwargs["split"] = settings.split or type(env).evaluation_split
         others = {name: value for name, value in kwargs.items() if name != "split"}
         self.panel = sdar_envs.tasks(rollout.env_id, split=kwargs["split"], limit=settings.tasks, **others)

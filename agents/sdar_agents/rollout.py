@@ -25,16 +25,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-import gymnasium as gym
-
 from sdar_agents.policies import Policy, Request, Sampling, Situation
 from sdar_agents.skill_prompts import SkillPrompts, name_skill
 from sdar_agents.types import Completion, EndReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
-from sdar_envs.core import is_integer, text_env
+from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_of, terse
 from sdar_envs.prompt import Turn as PastTurn
+from sdar_envs.registry import make_text_env
 from sdar_skills import Skill, TeacherContext, teacher_context
 from sdar_skills.context import ContextTooLong, Messages, Placement
 
@@ -277,7 +276,7 @@ class Rollout:
             )
         kwargs = self.settings.env_kwargs
         while len(self._envs) < len(tasks) * group_size:
-            self._envs.append(text_env(gym.make(self.settings.env_id, disable_env_checker=True, **kwargs)))
+            self._envs.append(make_text_env(self.settings.env_id, **kwargs))
         episodes: list[_Episode] = []
         seen: Counter[str] = Counter()
         for task in tasks:

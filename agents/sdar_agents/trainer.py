@@ -24,7 +24,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import nn
 
@@ -41,8 +40,8 @@ from sdar_agents.skill_prompts import SkillPrompts, skill_showings
 from sdar_agents.task_stream import TaskStream
 from sdar_agents.types import make_rows
 from sdar_agents.weights import fingerprint
-from sdar_envs.core import TextEnv, text_env
 from sdar_envs.errors import InvalidOption, MissingData, RunStopped
+from sdar_envs.registry import make_text_env
 from sdar_envs.storage import write_atomic
 from sdar_skills import Ledger, Library, Statistics, make_retriever
 from sdar_skills.ledger import Position
@@ -115,7 +114,7 @@ class Trainer:
             seed=config.seed,
             steps=config.steps,
         )
-        source = _open_env(config).source
+        source = make_text_env(config.rollout.env_id, **config.rollout.env_kwargs).source
         self.stream = TaskStream(
             source, config.split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
         )
@@ -433,11 +432,6 @@ def read_run_config(folder: Path) -> TrainConfig:
 
 def _is_due(step: int, every: int, steps: int) -> bool:
     return bool(every) and (step % every == 0 or step == steps)
-
-
-def _open_env(config: TrainConfig) -> TextEnv[Any]:
-    kwargs = config.rollout.env_kwargs
-    return text_env(gym.make(config.rollout.env_id, disable_env_checker=True, **kwargs))
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -135,7 +135,8 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
             f"{did_you_mean(settings.model, TINY_MODELS)}"
         )
     parts = [_Part(folder / f"seed-{seed}", seed, settings) for seed in settings.all_seeds]
-    config, *_ = [load_config(settings.config, parts[0].arguments(method)) for method in settings.methods]
+    configs = [load_config(settings.config, parts[0].arguments(method)) for method in settings.methods]
+    config = configs[0]
     make_env(config.rollout.env_id, config.rollout.env_kwargs)
     if not (config.evaluation.every and config.evaluation.at_start and config.evaluation.tasks):
         raise InvalidOption("evaluation is off, and a study compares evaluations: set every, at_start and tasks.")
