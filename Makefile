@@ -29,7 +29,7 @@ demo: setup
 	$(BIN)/sdar eval --preset quick
 
 test: .venv/.train-stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: .venv/.train-stamp
 	$(BIN)/python -m pytest -m slow

@@ -59,7 +59,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 def test_evaluation_loads_no_model_and_no_client() -> None:
-    code = "import sys, sdar_benchmarks.evaluate; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, sdar_benchmarks.evaluation.evaluate; print(*{name.partition('.')[0] for name in sys.modules})"
     assert not {"httpx2", "scipy", "torch", "transformers"} & set(run_python(code).split())
 
 

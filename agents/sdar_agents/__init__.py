@@ -1,8 +1,6 @@
 """Agents that play text environments."""
 
-from sdar_agents.players import AsyncAgent, Decision, Player, in_thread
-from sdar_agents.registry import AGENT_NAMES, Entrant, open_agent
-from sdar_agents.scripted import (
+from sdar_agents.baselines.scripted import (
     AGENTS,
     Agent,
     ExplorerAgent,
@@ -13,6 +11,8 @@ from sdar_agents.scripted import (
     default_agent,
     make_agent,
 )
+from sdar_agents.players.players import AsyncAgent, Decision, Player, in_thread
+from sdar_agents.players.registry import AGENT_NAMES, Entrant, open_agent
 
 __all__ = [
     "AGENTS",

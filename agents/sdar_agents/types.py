@@ -2,7 +2,7 @@
 
 A trajectory is the record of one episode. Each of its turns is one training row, which holds exactly the token ids that
 the model was fed and exactly those that it gave: nothing here tokenises, so nothing can be tokenised twice. Tensors
-begin in `sdar_agents.batch`; this module loads no torch.
+begin in `sdar_agents.scoring.batch`; this module loads no torch.
 
 It refuses what would silently train something else: log-probabilities that do not pair with tokens, a prompt without
 tokens, numbers that are not finite.

@@ -14,9 +14,9 @@ from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa.episode import BEHAVIOURS, METRICS, Behaviour, Episode, Finding, Metric, State
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import STYLE as REFERENCE_STYLE
-from sdar_envs.search_qa.retrieval import Retriever
+from sdar_envs.search_qa.retrieval.retrieval import Retriever
+from sdar_envs.search_qa.retrieval.tool import ON_ERROR, OnError, SearchTool, open_tool
 from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
-from sdar_envs.search_qa.tool import ON_ERROR, OnError, SearchTool, open_tool
 
 __all__ = ["SearchQAEnv"]
 
@@ -77,9 +77,9 @@ class SearchQAEnv(TextEnv[State]):
         data_sets: of official data, only these; None for all.
         question_type: the kind of questions of data sets that are not known here and name none.
         retriever: `embedded`, the folder of an index (`sdar index build`), the address of a retrieval server or a list
-            of addresses, or an object (see `sdar_envs.search_qa.retrieval`), with which the environment's spec is no
-            JSON. None is `embedded` for embedded data, and refused for official data. Environments of a process that
-            search in the same place share what was found.
+            of addresses, or an object (see `sdar_envs.search_qa.retrieval.retrieval`), with which the environment's
+            spec is no JSON. None is `embedded` for embedded data, and refused for official data. Environments of a
+            process that search in the same place share what was found.
         topk: passages for a search.
         compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
         reward: `em`, `f1`, `sub_em` or `em_format`.

@@ -2,7 +2,7 @@
 
 Everything here is a defect on purpose. `project` takes a search that stands beside an answer, or inside a thought.
 `ReferenceTool` knows one dialect, tries ten times with pauses of 1 to 9 s, and gives every failure to the model as if
-it were a passage. Use `sdar_envs.prompt` and `sdar_envs.search_qa.client` for anything else.
+it were a passage. Use `sdar_envs.prompt` and `sdar_envs.search_qa.retrieval.client` for anything else.
 
 Source: `projection.py` and `skyrl_gym`'s search tool in SDAR and verl-agent.
 """

@@ -24,7 +24,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sdar_envs.webshop.catalog import Product
+from sdar_envs.webshop.catalog.catalog import Product
 from sdar_envs.webshop.goals import Goal, Goals
 from sdar_envs.webshop.reward import Purchase, Quirks, score_purchase
 from sdar_envs.webshop.shop import RESULTS, Shop, UnansweredSearch

@@ -13,9 +13,9 @@ from typing import Protocol
 from sdar_envs.arrays import open_or_make
 from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import InvalidOption
-from sdar_envs.webshop.catalog import CatalogFiles, build_catalog, open_catalog
+from sdar_envs.webshop.catalog.catalog import CatalogFiles, build_catalog, open_catalog
+from sdar_envs.webshop.catalog.products import Catalog, Product
 from sdar_envs.webshop.nouns import TitleNouns, best_nouns
-from sdar_envs.webshop.products import Catalog, Product
 
 __all__ = ["RESULTS", "Ranking", "Shop", "UnansweredSearch", "open_shop"]
 
@@ -116,7 +116,7 @@ def open_shop(data: str, *, data_dir: str | None = None, human: bool = False, nu
 @lru_cache(maxsize=4)
 def _embedded_shop(num_products: int | None) -> Shop:
     # The generator's vocabulary takes 20 ms to import: official data should not wait for it.
-    from sdar_envs.webshop import embedded  # noqa: PLC0415
+    from sdar_envs.webshop.catalog import embedded  # noqa: PLC0415
 
     def make() -> Catalog:
         made = embedded.embedded_catalog()

@@ -11,14 +11,14 @@
 proposes skills, `trial` promotes or retires them.
 """
 
-from sdar_skills.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
 from sdar_skills.context import TeacherContext, rebuild_context, teacher_context, teacher_messages
-from sdar_skills.homes import HomeRetriever, home_skill
-from sdar_skills.ledger import NO_SKILL, Ledger, showings_of_group
-from sdar_skills.library import Library, save_skill
-from sdar_skills.retrievers import LibraryRetriever, make_retriever, register_retriever, retriever_names
-from sdar_skills.skill import Retrieved, Retriever, Skill, Status
-from sdar_skills.statistics import Statistics
+from sdar_skills.evidence.ledger import NO_SKILL, Ledger, showings_of_group
+from sdar_skills.evidence.statistics import Statistics
+from sdar_skills.library.homes import HomeRetriever, home_skill
+from sdar_skills.library.library import Library, save_skill
+from sdar_skills.library.skill import Retrieved, Retriever, Skill, Status
+from sdar_skills.retrieval.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
+from sdar_skills.retrieval.retrievers import LibraryRetriever, make_retriever, register_retriever, retriever_names
 
 __all__ = [
     "NO_SKILL",

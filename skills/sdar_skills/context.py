@@ -27,9 +27,9 @@ from typing import Any, Literal, get_args
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, SdarError, did_you_mean
 from sdar_envs.prompt import PromptParts
-from sdar_skills.library import Library
-from sdar_skills.retrievers import TokenCounter
-from sdar_skills.skill import Arm, Retrieved, Skill, arm_of
+from sdar_skills.library.library import Library
+from sdar_skills.library.skill import Arm, Retrieved, Skill, arm_of
+from sdar_skills.retrieval.retrievers import TokenCounter
 
 __all__ = [
     "ContextTooLong",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdar_agents.batch import make_batch
+from sdar_agents.scoring.batch import make_batch
 from sdar_agents.types import Completion, Row, Trajectory, Turn, make_rows
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import gymnasium
 import pytest
+from helpers.skill_toys import make_skill
 from hypothesis import given
 from hypothesis import strategies as st
-from skill_toys import make_skill
 
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, PromptParts, Turn, prompt_parts, render_messages, style_for
 from sdar_skills import Library, Retrieved, TeacherContext, rebuild_context, teacher_context, teacher_messages
 from sdar_skills.context import ContextTooLong, legacy_prefix, skill_block
-from sdar_skills.skill import arm_of
+from sdar_skills.library.skill import arm_of
 
 SKILLS = (make_skill("first", "lift", "one two three"), make_skill("second", text="four five"), make_skill("third"))
 LIBRARY = Library(SKILLS)

@@ -16,7 +16,7 @@ from sdar_envs import Task
 from sdar_envs.prompt import PromptParts, Turn, prompt_parts, style_for
 from sdar_skills import Library, make_retriever, rebuild_context, teacher_context
 from sdar_skills.context import Messages, legacy_prefix, skill_block
-from sdar_skills.skill import arm_of
+from sdar_skills.library.skill import arm_of
 
 ENVIRONMENTS = ("sdar/ALFWorld-v0", "sdar/WebShop-v0", "sdar/SearchQA-v0")
 PLACEMENTS = ("user", "system", "legacy_prefix")

@@ -11,7 +11,7 @@ import random
 
 import gymnasium
 import pytest
-from skill_toys import make_task
+from helpers.skill_toys import make_task
 
 import sdar_envs
 from sdar_envs import Task
@@ -19,9 +19,9 @@ from sdar_envs.errors import UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, Turn, prompt_parts, style_for
 from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_skills import Library, TeacherContext, make_retriever, teacher_context
-from sdar_skills.formats import export_skillrl, import_sdar, import_skillrl
-from sdar_skills.retrievers import retriever_names
-from sdar_skills.suites import TASK_TYPES
+from sdar_skills.formats.formats import export_skillrl, import_sdar, import_skillrl
+from sdar_skills.library.suites import TASK_TYPES
+from sdar_skills.retrieval.retrievers import retriever_names
 
 LIBRARY = Library.load()
 K = 20

@@ -14,9 +14,9 @@ from sdar_agents.algorithms.grpo import GRPO, LossOutput
 from sdar_agents.algorithms.opsd import OPSD, GRPOWithOPSD
 from sdar_agents.algorithms.rlsd import RLSD
 from sdar_agents.algorithms.sdar import SDAR, GRPOWithOPSDBeta0, OPSDScript
-from sdar_agents.algorithms.settings import check_names
 from sdar_agents.algorithms.skill_grpo import SkillGRPO
 from sdar_agents.algorithms.skill_sd import SkillSD
+from sdar_agents.settings.checks import check_names
 from sdar_envs.errors import UnknownName, did_you_mean
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from sdar_agents.algorithms.grpo import GRPO
-from sdar_agents.algorithms.settings import setting
-from sdar_agents.batch import Batch
-from sdar_agents.metrics import Metric, masked_metric
+from sdar_agents.scoring.batch import Batch
+from sdar_agents.scoring.metrics import Metric, masked_metric
+from sdar_agents.settings.checks import setting
 
 __all__ = ["Distiller", "gap_metrics"]
 

@@ -17,12 +17,12 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sdar_agents.advantages import AdvantageStats, group_advantages, group_metrics
-from sdar_agents.algorithms.settings import check_settings, setting
-from sdar_agents.batch import Aggregation, Batch
-from sdar_agents.logprobs import Divergence, Scores
-from sdar_agents.losses import KlKind, aggregate, importance_weight, kl_estimate, policy_loss
-from sdar_agents.metrics import Metric, masked_metric
+from sdar_agents.algorithms.advantages import AdvantageStats, group_advantages, group_metrics
+from sdar_agents.algorithms.losses import KlKind, aggregate, importance_weight, kl_estimate, policy_loss
+from sdar_agents.scoring.batch import Aggregation, Batch
+from sdar_agents.scoring.logprobs import Divergence, Scores
+from sdar_agents.scoring.metrics import Metric, masked_metric
+from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 

@@ -15,12 +15,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sdar_agents.advantages import rlsd_advantages, rlsd_coefficient
+from sdar_agents.algorithms.advantages import rlsd_advantages, rlsd_coefficient
 from sdar_agents.algorithms.distiller import gap_metrics
 from sdar_agents.algorithms.grpo import GRPO
-from sdar_agents.algorithms.settings import setting
-from sdar_agents.batch import Batch
-from sdar_agents.metrics import Metric, masked_metric
+from sdar_agents.scoring.batch import Batch
+from sdar_agents.scoring.metrics import Metric, masked_metric
+from sdar_agents.settings.checks import setting
 
 __all__ = ["RLSD"]
 

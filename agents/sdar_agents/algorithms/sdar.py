@@ -18,11 +18,11 @@ from typing import Literal
 
 from sdar_agents.algorithms.distiller import Distiller, gap_metrics
 from sdar_agents.algorithms.grpo import Distillation
-from sdar_agents.algorithms.settings import setting
-from sdar_agents.batch import Batch
-from sdar_agents.logprobs import Divergence, Scores
-from sdar_agents.losses import Gate, distillation_loss, sdar_gate
-from sdar_agents.metrics import masked_metric
+from sdar_agents.algorithms.losses import Gate, distillation_loss, sdar_gate
+from sdar_agents.scoring.batch import Batch
+from sdar_agents.scoring.logprobs import Divergence, Scores
+from sdar_agents.scoring.metrics import masked_metric
+from sdar_agents.settings.checks import setting
 from sdar_envs.errors import InvalidOption
 
 __all__ = ["SDAR", "GRPOWithOPSDBeta0", "OPSDScript"]

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from sdar_agents.algorithms.distiller import Distiller, gap_metrics
 from sdar_agents.algorithms.grpo import Distillation
-from sdar_agents.algorithms.settings import setting
-from sdar_agents.batch import Batch
-from sdar_agents.logprobs import Scores
-from sdar_agents.losses import skill_sd_loss
+from sdar_agents.algorithms.losses import skill_sd_loss
+from sdar_agents.scoring.batch import Batch
+from sdar_agents.scoring.logprobs import Scores
+from sdar_agents.settings.checks import setting
 
 __all__ = ["SkillSD"]
 

@@ -1,0 +1,221 @@
+"""The explorer: an expert that sees only what a player sees.
+
+It reads the instruction, the observations and the list of admissible commands, remembers what it
+saw where, and searches the most promising place first: common sense about where things are kept
+(`knowledge.usual_places`) divided by the steps that a look costs. It can take over in the middle of
+somebody else's episode: what it was not told, it looks up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sdar_envs.alfworld.instruction import TREATERS, read_instruction
+from sdar_envs.alfworld.knowledge import usual_places
+
+__all__ = ["Explorer"]
+
+# Doors that are almost always there; the rest of the furniture mostly stands open.
+_USUALLY_CLOSED = frozenset({"cabinet", "drawer", "fridge", "microwave", "safe"})
+
+
+def _class(name: str) -> str:
+    return name.rsplit(" ", 1)[0]
+
+
+class Explorer:
+    """Plays one episode at a time: `reset`, then `act` until the end.
+
+    Args:
+        places: where a thing may be: object class, as a player reads it, -> receptacle class -> weight.
+    """
+
+    def __init__(self, places: Callable[[str], Mapping[str, int]] = usual_places) -> None:
+        self.places = places
+
+    def reset(self, observation: str, info: dict[str, Any]) -> None:
+        """Begin an episode, or take one over.
+
+        Args:
+            observation: what the player sees now.
+            info: the environment's info; only `instruction` and `admissible_commands` are read.
+
+        Raises:
+            UnsupportedGame: the instruction is not one of ALFWorld's templates.
+        """
+        self.mission = read_instruction(info["instruction"])
+        commands = info["admissible_commands"]
+        self._contents: dict[str, set[str]] = {}  # receptacle -> what was seen in it
+        self._closed: set[str] = set()
+        self._unfit: set[str] = set()  # receptacles that do not take what the mission wants there
+        self._treated: set[str] = set()
+        self._held: str | None = None
+        self._action = ""
+        self._receptacles = {command.removeprefix("go to ") for command in commands if command.startswith("go to ")}
+        self._here: list[str] = []
+        self._hand_known = observation.startswith("-= Welcome")
+        self._learn(observation)
+
+    def act(self, observation: str, info: dict[str, Any]) -> str:
+        """Return the next command."""
+        commands = info["admissible_commands"]
+        self._receptacles.update(command[6:] for command in commands if command.startswith("go to "))
+        self._learn(observation)
+        self._action = self._decide(commands)
+        return self._action
+
+    # -- memory -----------------------------------------------------------------------------
+
+    def _learn(self, observation: str) -> None:
+        for closed in re.findall(r"The ([a-z]+ \d+) is closed\.", observation):
+            self._closed.add(closed)
+        for name, things in re.findall(
+            r"(?:On the|The) ([a-z]+ \d+)(?: is open\. In it)?, you see ([^.]*)\.", observation
+        ):
+            self._closed.discard(name)
+            self._receptacles.add(name)
+            self._contents[name] = set(re.findall(r"\ba ([a-z]+ \d+)", things))
+        if self._action == "inventory":
+            carried = re.match(r"You are carrying: a ([a-z]+ \d+)\.", observation)
+            self._held = carried.group(1) if carried else None
+            self._hand_known = True
+        elif picked := re.match(r"You pick up the ([a-z]+ \d+) from the ([a-z]+ \d+)\.", observation):
+            self._held = picked.group(1)
+            self._contents.get(picked.group(2), set()).discard(picked.group(1))
+        elif put := re.match(r"You (?:put|move) the ([a-z]+ \d+) (?:in/on|to) the ([a-z]+ \d+)\.", observation):
+            self._held = None
+            self._contents.setdefault(put.group(2), set()).add(put.group(1))
+        elif treated := re.match(r"You (?:heat|cool|clean) the ([a-z]+ \d+) using", observation):
+            self._treated.add(treated.group(1))
+
+    # -- policy -----------------------------------------------------------------------------
+
+    def _decide(self, commands: list[str]) -> str:
+        if not self._hand_known:
+            return "inventory"
+        mission = self.mission
+        self._here = [
+            command[8:] for command in commands if command.startswith("examine ") and command[8:] != self._held
+        ]
+        self._receptacles.update(self._here)
+        if self._held is None:
+            return self._fetch(mission.object_class, commands)
+        if _class(self._held) != mission.object_class:
+            return self._lay_down(commands)
+        if mission.lamp_class is not None:
+            return self._switch_on(mission.lamp_class, commands)
+        if mission.treatment is not None and self._held not in self._treated:
+            verb, appliance = TREATERS[mission.treatment]
+            return self._first(commands, f"{verb} {self._held} with ") or self._go_to_class(appliance, commands)
+        return self._deliver(commands)
+
+    def _fetch(self, object_class: str, commands: list[str]) -> str:
+        """Take one, go where one was seen, or look for one."""
+        # Of two wanted things, the first one delivered stays where it is.
+        keep = self._best_target() if self.mission.count == 2 else None
+        seen = [
+            (name not in self._here, name, thing)
+            for name, things in self._contents.items()
+            for thing in things
+            if _class(thing) == object_class and name != keep
+        ]
+        for _, name, thing in sorted(seen):
+            take = f"take {thing} from {name}"
+            if take in commands:
+                return take
+            if name in self._here:
+                if f"open {name}" in commands:
+                    return f"open {name}"
+                # It is not there any more, or never could be taken.
+                self._contents[name].discard(thing)
+            else:
+                return f"go to {name}"
+        return self._search(object_class, commands)
+
+    def _search(self, wanted: str, commands: list[str]) -> str:
+        """Look into the place that promises most per step."""
+        places = self.places(wanted)
+        sizes: dict[str, int] = {}
+        for name in self._receptacles:
+            sizes[_class(name)] = sizes.get(_class(name), 0) + 1
+        best: tuple[float, str] | None = None
+        for name in sorted(self._receptacles):
+            if name in self._contents:
+                continue
+            kind = _class(name)
+            shut = name in self._closed or (kind in _USUALLY_CLOSED and name not in self._here)
+            steps = (name not in self._here) + shut or 1
+            promise = (places.get(kind, 0.0) / sizes[kind] + 1e-4) / steps
+            if best is None or promise > best[0]:
+                best = (promise, name)
+        if best is None:
+            # Everything was seen and something was overlooked: look again.
+            self._contents.clear()
+            self._unfit.clear()
+            return "look"
+        name = best[1]
+        if name not in self._here:
+            return f"go to {name}"
+        return f"open {name}" if f"open {name}" in commands else f"examine {name}"
+
+    def _lay_down(self, commands: list[str]) -> str:
+        """Get rid of what is in the hand and not wanted."""
+        helpful = self._first(commands, f"move {self._held} ", f"put {self._held} ") or self._first(commands, "open ")
+        if helpful is not None:
+            return helpful
+        surfaces = sorted(
+            (name for name in self._receptacles if name not in self._here and name not in self._unfit),
+            key=lambda name: (_class(name) in _USUALLY_CLOSED, name),
+        )
+        if not surfaces:
+            self._unfit.clear()
+            return "look"
+        self._unfit.update(self._here)
+        return f"go to {surfaces[0]}"
+
+    def _switch_on(self, lamp_class: str, commands: list[str]) -> str:
+        use = self._first(commands, f"use {lamp_class} ")
+        if use is not None:
+            return use
+        for name, things in sorted(self._contents.items()):
+            if any(_class(thing) == lamp_class for thing in things):
+                if name not in self._here:
+                    return f"go to {name}"
+                things.difference_update({thing for thing in things if _class(thing) == lamp_class})
+        return self._search(lamp_class, commands)
+
+    def _deliver(self, commands: list[str]) -> str:
+        target = self._best_target()
+        if target is None:
+            self._unfit.clear()
+            return "look"
+        if target not in self._here:
+            return f"go to {target}"
+        for put in (f"move {self._held} to {target}", f"put {self._held} in/on {target}"):
+            if put in commands:
+                return put
+        if f"open {target}" in commands:
+            return f"open {target}"
+        self._unfit.add(target)
+        return self._deliver(commands)
+
+    def _best_target(self) -> str | None:
+        """Return the receptacle to bring things to: where one lies already, else an open one, else any."""
+        mission = self.mission
+
+        def rank(name: str) -> tuple[int, int, int, str]:
+            inside = sum(_class(thing) == mission.object_class for thing in self._contents.get(name, ()))
+            shut = name in self._closed or (name not in self._contents and _class(name) in _USUALLY_CLOSED)
+            return (-inside if mission.count == 2 else 0, shut, name not in self._here, name)
+
+        targets = [n for n in self._receptacles if _class(n) == mission.place_class and n not in self._unfit]
+        return min(targets, key=rank, default=None)
+
+    def _go_to_class(self, kind: str, commands: list[str]) -> str:
+        return self._first(commands, f"go to {kind} ") or "look"
+
+    @staticmethod
+    def _first(commands: list[str], *prefixes: str) -> str | None:
+        return next((command for command in commands if command.startswith(prefixes)), None)

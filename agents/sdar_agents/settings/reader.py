@@ -1,0 +1,181 @@
+"""Strict configuration: YAML and `--a.b value` into frozen dataclasses, each key and each value checked.
+
+`read_yaml` reads YAML as its version 1.2 has it: `3e-6` is a number, `yes` and `on` are text, and a key that comes
+twice is an error. `build` makes a dataclass and those that are nested in it; types and ranges are the dataclasses' own
+to check (`check_settings`). Nothing that is not understood is left out in silence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from sdar_agents.settings.checks import check_value
+from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
+
+__all__ = ["Given", "build", "merge", "parse_overrides", "read_yaml", "to_plain"]
+
+ConfigT = TypeVar("ConfigT")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers and truth values, unique keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a dictionary; refuse a key that comes twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} comes twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("bool", "float", "int")]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), "-+0123456789")
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    "-+0123456789.",
+)
+# PyYAML would read 010 as octal and 1:30 as ninety; here the first is ten and the second is text.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Given:
+    """A value as it stood on the command line: text where text is wanted, else read as YAML."""
+
+    text: str
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """Return what a YAML document holds.
+
+    Args:
+        text: the document.
+        where: its name in errors.
+
+    Raises:
+        CorruptData: it is no YAML, or a key comes twice.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise CorruptData(f"{where} is no YAML that can be used ({' '.join(str(error).split())}).") from error
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return `--a.b value` and `--a.b=value` as nested dictionaries of `Given`.
+
+    Raises:
+        InvalidOption: an argument is not of that form, or one is given twice.
+    """
+    overrides: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--") or len(name) < 3:
+            raise InvalidOption(f"{name!r} stands where a setting was wanted, such as --learner.lr 3e-6.")
+        if not equals:
+            if not rest:
+                raise InvalidOption(f"{name} has no value: write {name} VALUE.")
+            value = rest.pop(0)
+        *path, last = name[2:].replace("-", "_").split(".")
+        section = overrides
+        for part in path:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise InvalidOption(f"{name} comes beside a value for --{part}: give one of them.")
+        if last in section:
+            raise InvalidOption(f"{name} is given twice.")
+        section[last] = Given(value)
+    return overrides
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over` in it, section by section."""
+    merged = dict(base)
+    for name, value in over.items():
+        before = merged.get(name)
+        merged[name] = merge(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def build(owner: type[ConfigT], given: Any, path: str = "") -> ConfigT:
+    """Make a dataclass of a nested dictionary.
+
+    Args:
+        owner: the dataclass; its fields are what may be given.
+        given: their values; what is missing has its default.
+        path: where in the configuration this is.
+
+    Raises:
+        UnknownName: there is no such setting.
+        InvalidOption: a value has a wrong type or is out of range, or one without default is missing.
+    """
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        shown = given.text if isinstance(given, Given) else given
+        raise InvalidOption(f"{path or 'the configuration'} is {shown!r:.80}; wanted a section with settings.")
+    fields = {field.name: field for field in dataclasses.fields(owner)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in fields:
+            raise UnknownName(
+                f"there is no setting {'.'.join(filter(None, (path, str(name))))!r}; "
+                f"{path or 'the configuration'} has {', '.join(fields)}.{did_you_mean(name, fields)}"
+            )
+    for name, field in fields.items():
+        if name not in given and field.default is field.default_factory is dataclasses.MISSING:
+            raise InvalidOption(f"{'.'.join(filter(None, (path, name)))} is not given, and has no default: set it.")
+    hints = get_type_hints(owner)
+    values = {name: _value(hints[name], value, ".".join(filter(None, (path, name)))) for name, value in given.items()}
+    return owner(**values)
+
+
+def to_plain(value: Any) -> Any:
+    """Return a dataclass with all that is nested in it as dictionaries, lists and plain values, for YAML or JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(part) for part in value]
+    return value
+
+
+def _read(value: Any, where: str) -> Any:
+    """Return a value with everything from the command line in it read as YAML."""
+    if isinstance(value, Given):
+        return read_yaml(value.text, f"--{where}")
+    if isinstance(value, Mapping):
+        return {name: _read(part, f"{where}.{name}") for name, part in value.items()}
+    return value
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    nested = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+    if nested and not (type(None) in kinds and _read(value, path) is None):
+        return build(nested[0], value, path)  # type: ignore[arg-type]
+    is_text = isinstance(value, Given) and str in kinds
+    if is_text and not (type(None) in kinds and value.text in ("null", "~", "")):
+        return value.text
+    value = _read(value, path)
+    if any(get_origin(kind) is tuple for kind in kinds) and isinstance(value, list):
+        value = tuple(value)
+    check_value(path, value, hint)
+    return float(value) if float in kinds and type(value) is int else value

@@ -1,0 +1,204 @@
+"""Tiny language models from nothing: a tokenizer of the words at hand, a configuration, weights by chance.
+
+    tokenizer = train_tokenizer(texts)
+    model = make_model(TINY_MODELS["tiny-1m"], tokenizer, seed=0)
+    save_model(model, tokenizer, folder)
+
+They are Hugging Face models like any other (architecture Qwen3): `AutoModelForCausalLM` and `AutoTokenizer` read the
+folder. They are for methods, tests and teaching: what they know is what they were trained on here.
+
+Words are split so that a name such as ` sidetable 2` is two tokens, ` sidetable` and ` 2`, wherever it stands: a small
+model finds such a token again far sooner than a row of pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from sdar_agents.engines.transformers import without_bars
+from sdar_agents.settings.checks import check_settings, setting
+from sdar_agents.sft.sft import SFTSettings
+from sdar_envs.alfworld.knowledge import OBJECT_CLASSES, RECEPTACLE_CLASSES
+from sdar_envs.errors import CorruptData, InvalidOption
+
+__all__ = ["TINY_MODELS", "TINY_SFT", "TinyModel", "make_model", "save_model", "train_tokenizer"]
+
+END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
+TAGS = ("<think>", "</think>", "<action>", "</action>", "<search>", "</search>", "<answer>", "</answer>")
+"""Single tokens, so that a completion's form costs a model nothing."""
+
+_SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\r?\n|\s"
+_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}"
+    "{{ '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+_ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """The shape of a tiny model.
+
+    Attributes:
+        hidden_size: width; a multiple of `heads`.
+        layers: how many.
+        heads: of attention.
+        mlp_size: width inside the feed-forward blocks.
+        context_length: tokens that it can read and write.
+    """
+
+    hidden_size: int = setting(128, low=8)
+    layers: int = setting(4, low=1)
+    heads: int = setting(4, low=1)
+    mlp_size: int = setting(384, low=8)
+    context_length: int = setting(2048, low=16)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.hidden_size % (2 * self.heads):
+            raise InvalidOption(
+                f"hidden_size is {self.hidden_size} with {self.heads} heads; wanted an even number for each head."
+            )
+
+
+TINY_MODELS: Mapping[str, TinyModel] = MappingProxyType(
+    {
+        "tiny-test": TinyModel(hidden_size=32, layers=2, heads=2, mlp_size=64, context_length=1024),
+        "tiny-1m": TinyModel(),
+        "tiny-5m": TinyModel(hidden_size=256, layers=6, heads=8, mlp_size=768),
+    }
+)
+"""Shapes by name: for tests, and of about 1 and 5 million parameters."""
+
+TINY_SFT = SFTSettings(
+    lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, autocast=True, log_every=20, save_every=200
+)
+"""How a tiny model is trained from nothing on demonstrations of small rooms."""
+
+
+def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
+    """Train a tokenizer on texts: byte-level BPE within words, so any text can be encoded and comes back the same.
+
+    Args:
+        texts: what the model will read and write.
+        size: entries at most; 267 are bytes, special tokens and tags.
+
+    Returns:
+        A `PreTrainedTokenizerFast` with a chat template that marks what the assistant says.
+
+    Raises:
+        InvalidOption: the size is too small.
+        ModuleNotFoundError: the extra `train` is not installed.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    special = [PAD, START, END]
+    bytes_ = pre_tokenizers.ByteLevel.alphabet()
+    least = len(bytes_) + len(special) + len(TAGS)
+    if size < least:
+        raise InvalidOption(f"size is {size}; wanted at least {least}: each byte is an entry.")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - len(TAGS), special_tokens=special, initial_alphabet=sorted(bytes_), show_progress=False
+    )
+    bpe.train_from_iterator(_corpus(texts), trainer)
+    bpe.add_tokens(list(TAGS))
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False)
+    tokenizer.chat_template = _TEMPLATE
+    return tokenizer
+
+
+def _corpus(texts: Iterable[str]) -> Iterable[str]:
+    yield from texts
+    # Names and numbers that the texts happen not to have, often enough to be merged; and what the template writes.
+    for name in (*OBJECT_CLASSES, *RECEPTACLE_CLASSES):
+        yield f" {name.lower()}" * 8
+    for digit in range(10):
+        yield f" {digit}" * 8
+    for role in _ROLES:
+        yield f"{role}\n" * 8
+
+
+def make_model(shape: TinyModel, tokenizer: Any, *, seed: int) -> Any:
+    """Make a model with random weights, whose standard deviation is `1 / sqrt(hidden_size)`.
+
+    With the usual 0.02, which is right for widths of 2048 and more, models of width 128 did not learn to copy.
+
+    Args:
+        shape: see `TinyModel`.
+        tokenizer: its tokens.
+        seed: of the weights. Torch's random state is left as it was.
+
+    Returns:
+        A `Qwen3ForCausalLM` in float32.
+    """
+    from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: PLC0415
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.mlp_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.hidden_size // shape.heads,
+        max_position_embeddings=shape.context_length,
+        tie_word_embeddings=True,
+        initializer_range=shape.hidden_size**-0.5,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config)
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model and its tokenizer, and prove that the tokenizer is read back as it was.
+
+    For some architectures (Qwen2 is one) `AutoTokenizer` builds a class of its own and ignores how the tokenizer splits
+    words; then the ids are others, in silence.
+
+    Args:
+        model: a Hugging Face model.
+        tokenizer: its tokenizer.
+        folder: is made.
+
+    Raises:
+        CorruptData: the tokenizer that is read gives other ids.
+        OSError: the folder cannot be written.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    with without_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    read = AutoTokenizer.from_pretrained(folder)
+    text = f"{START}user\nput a hot mug 1 in sidetable 12.\n\n{TAGS[0]}Größe 漢字  x{TAGS[1]}{END}"
+    if read.encode(text) != tokenizer.encode(text) or read.chat_template != tokenizer.chat_template:
+        raise CorruptData(
+            f"{folder}: AutoTokenizer reads this tokenizer as {type(read).__name__}, which gives other ids; choose an "
+            "architecture for which it does not."
+        )

@@ -1,0 +1,193 @@
+"""A warm start: demonstrations in, a model that answers like them out. What `sdar sft` does.
+
+    model = warm_start("tiny-1m", [Path("demos.jsonl")], Path("runs/sft"))
+
+The folder gets `config.json`, `sft.jsonl` with the measures, `checkpoints/` while it runs, `model/` when it is done.
+A model is a folder or a name on the hub, or one of `TINY_MODELS`, which is made from nothing together with a tokenizer
+of the demonstrations' words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sdar_agents.engines.transformers import choose_device, load_model
+from sdar_agents.sft.sft import Examples, SFTSettings, check_row, encode_rows, fine_tune
+from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
+from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
+from sdar_envs.lines import append_row, drop_torn_line, parse_row
+from sdar_envs.storage import write_atomic
+
+__all__ = ["default_settings", "warm_start"]
+
+_CONFIG = "config.json"
+
+_TOKENIZER_ROWS = 3000
+"""Rows that a tokenizer is trained on."""
+
+
+def default_settings(model: str) -> SFTSettings:
+    """Return how such a model is trained if nothing else is said."""
+    return TINY_SFT if model in TINY_MODELS else SFTSettings()
+
+
+def warm_start(
+    model: str,
+    demonstrations: Sequence[Path],
+    folder: Path,
+    settings: SFTSettings | None = None,
+    *,
+    device: str | None = None,
+    validation: Sequence[Path] = (),
+    resume: bool = False,
+    log: Callable[[Mapping[str, float]], None] = lambda _: None,
+) -> Path:
+    """Fine-tune a model on demonstrations.
+
+    Args:
+        model: see the module.
+        demonstrations: files of rows (`sdar demos`).
+        folder: of the run; new, or one to resume.
+        settings: how; None for `default_settings`.
+        device: such as `cuda`; None for CUDA if there is a GPU, else the CPU.
+        validation: files of rows that are not learnt, only measured; of other tasks, or they say little.
+        resume: go on after the latest checkpoint of the folder, or anew if there is none.
+        log: also gets what is written to `sft.jsonl`, see `fine_tune`.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        InvalidOption: the folder is taken, is another run's, or a model or row cannot be used.
+        MissingData: a file of demonstrations is not there.
+        CorruptData: a line of it is no JSON, or the model cannot be read back as it was.
+        RunStopped: the gradient is not finite or a checkpoint cannot be written; resume after the cause is gone.
+    """
+    settings = settings or default_settings(model)
+    done = folder / "model"
+    for path in (*demonstrations, *validation):
+        if not path.is_file():
+            raise MissingData(f"there are no demonstrations {str(path)!r}: write some with sdar demos.")
+    config = {
+        "model": model,
+        "demonstrations": [str(path) for path in demonstrations],
+        "validation": [str(path) for path in validation],
+        **asdict(settings),
+    }
+    _check_folder(folder, config, resume=resume)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+    if done.is_dir():
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+        return done
+    found = checkpoints.all()
+    checkpoint = found[-1] if found else None
+    trained, tokenizer = _load(model, demonstrations, settings, checkpoint, device)
+    examples = _encode(demonstrations, trained, tokenizer, settings)
+    held_out = _encode(validation, trained, tokenizer, settings) if validation else None
+    # Only now: a run that could not begin leaves its folder free.
+    write_atomic(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
+
+    def save(to: Path) -> None:
+        save_model(trained, tokenizer, to)
+
+    _cut_log(folder / "sft.jsonl", checkpoint.step if checkpoint else 0)
+    with open(folder / "sft.jsonl", "ab", buffering=0) as file:
+
+        def write(measures: Mapping[str, float]) -> None:
+            append_row(file, measures)
+            log(measures)
+
+        fine_tune(
+            trained,
+            examples,
+            settings,
+            pad_id=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            validation=held_out,
+            checkpoints=checkpoints,
+            save_model=save,
+            resume_from=checkpoint,
+            log=write,
+        )
+    temporary = folder / ".model"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save(temporary)
+    os.rename(temporary, done)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return done
+
+
+def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:
+    path = folder / _CONFIG
+    if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(not item.name.startswith(".") for item in folder.iterdir())):
+            raise InvalidOption(f"{folder} exists and is no run: choose another folder.")
+        return
+    if not resume:
+        raise InvalidOption(f"{folder} holds a run already: choose another folder, or resume it.")
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CorruptData(f"{path} is no JSON ({error}): choose another folder.") from error
+    # A setting that did not exist when the run began has its default.
+    found = {**asdict(SFTSettings()), "validation": [], **found} if isinstance(found, dict) else {}
+    changed = [name for name in config if found.get(name) != config[name]]
+    if changed:
+        raise InvalidOption(
+            f"{path} says other settings than these, namely of {', '.join(changed)}: resume with the same, or choose "
+            "another folder."
+        )
+
+
+def _load(
+    model: str, demonstrations: Sequence[Path], settings: SFTSettings, checkpoint: Checkpoint | None, device: str | None
+) -> tuple[Any, Any]:
+    if checkpoint is not None:
+        return load_model(str(checkpoint.model), device=device)
+    if model in TINY_MODELS:
+        texts = (
+            text
+            for row in islice(_rows(demonstrations), _TOKENIZER_ROWS)
+            for text in (*(message["content"] for message in row["messages"]), row["completion"])
+        )
+        tokenizer = train_tokenizer(texts)
+        device = choose_device(device)
+        try:
+            return make_model(TINY_MODELS[model], tokenizer, seed=settings.seed).to(device), tokenizer
+        except (AssertionError, RuntimeError) as error:  # the first from a torch without CUDA
+            raise InvalidOption(f"the model {model!r} cannot be made on {device} ({error}).") from error
+    try:
+        return load_model(model, device=device, dtype="float32")
+    except InvalidOption as error:
+        raise InvalidOption(f"{error}{did_you_mean(model, TINY_MODELS)}") from error
+
+
+def _encode(paths: Sequence[Path], trained: Any, tokenizer: Any, settings: SFTSettings) -> Examples:
+    limit = getattr(trained.config.get_text_config(), "max_position_embeddings", None)
+    return encode_rows(_rows(paths), tokenizer, max_length=limit, template_options=settings.template_options)
+
+
+def _rows(demonstrations: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    for path in demonstrations:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                where = f"{path}, line {number},"
+                row = parse_row(line, where)
+                check_row(row, where)
+                yield row
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Remove what was written after the checkpoint: those steps are taken again."""
+    drop_torn_line(path)
+    if path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line.decode() for line in lines if parse_row(line, str(path))["step"] <= step]
+        write_atomic(path, kept)

@@ -1,0 +1,162 @@
+"""Two runs side by side: the same tasks with the same seeds, so that the agents make the difference, not the tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdar_benchmarks.analysis.statistics import FlipTest, bootstrap_intervals, sign_flip_test
+from sdar_benchmarks.records.runs import Episode, EpisodeKey, final_episodes, read_config, read_episodes
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["Comparison", "Difference", "compare", "compare_runs"]
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two runs differ in one number, over the episodes that both have.
+
+    Attributes:
+        group: the environment, or `all`.
+        measure: `success` or `score`.
+        episodes: pairs.
+        tasks: different tasks among them.
+        mean_a: of the first run.
+        mean_b: of the second run.
+        difference: `mean_b - mean_a`.
+        interval: of 95 %, by bootstrap over tasks.
+        test: of there being none, by flipping the signs of whole tasks.
+    """
+
+    group: str
+    measure: str
+    episodes: int
+    tasks: int
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: tuple[float, float]
+    test: FlipTest
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs side by side.
+
+    Attributes:
+        differences: per environment, then over all if there are several.
+        warnings: what makes the runs differ otherwise than by their agents; read them before the numbers.
+    """
+
+    differences: tuple[Difference, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as a dictionary of JSON values."""
+        return asdict(self)
+
+
+def compare_runs(folder_a: Path, folder_b: Path) -> Comparison:
+    """Compare two run folders.
+
+    Raises:
+        MissingData: one is no run.
+        CorruptData: one is damaged.
+        InvalidOption: one is of another format, or they have no task and seed in common.
+    """
+    config_a, config_b = read_config(folder_a), read_config(folder_b)
+    episodes_a, episodes_b = (final_episodes(read_episodes(folder)) for folder in (folder_a, folder_b))
+    comparison = compare(episodes_a, episodes_b)
+    return Comparison(comparison.differences, (*_config_warnings(config_a, config_b), *comparison.warnings))
+
+
+def compare(episodes_a: Sequence[Episode], episodes_b: Sequence[Episode]) -> Comparison:
+    """Compare the final episodes of two runs.
+
+    Raises:
+        InvalidOption: they have no task and seed in common.
+    """
+    a = {episode.key: episode for episode in episodes_a}
+    b = {episode.key: episode for episode in episodes_b}
+    groups: dict[str, list[tuple[Episode, Episode]]] = defaultdict(list)
+    for key, episode in a.items():
+        if key in b:
+            groups[key.env_id].append((episode, b[key]))
+    if not groups:
+        raise InvalidOption(
+            f"the runs have no task and seed in common ({len(a)} and {len(b)} episodes): compare runs of the same "
+            "suites, splits and seeds."
+        )
+    if len(groups) > 1:
+        groups["all"] = [pair for pairs in groups.values() for pair in pairs]
+    differences = [
+        _difference(group, measure, pairs) for group, pairs in groups.items() for measure in ("success", "score")
+    ]
+    return Comparison(tuple(differences), tuple(_panel_warnings(a, b)))
+
+
+def _difference(group: str, measure: str, pairs: Sequence[tuple[Episode, Episode]]) -> Difference:
+    field = {"success": "is_success", "score": "score"}[measure]
+    values = np.array([[float(getattr(episode, field)) for episode in pair] for pair in pairs])
+    changes = values[:, 1] - values[:, 0]
+    tasks = [f"{episode.env_id} {episode.task_id}" for episode, _ in pairs]
+    names, members = np.unique(tasks, return_inverse=True)
+    [(low, high)] = bootstrap_intervals(changes, tasks)
+    mean_a, mean_b = values.mean(axis=0)
+    return Difference(
+        group=group,
+        measure=measure,
+        episodes=len(pairs),
+        tasks=len(names),
+        mean_a=float(mean_a),
+        mean_b=float(mean_b),
+        difference=float(changes.mean()),
+        interval=(float(low), float(high)),
+        test=sign_flip_test(np.bincount(members, weights=changes)),
+    )
+
+
+def _panel_warnings(a: Mapping[EpisodeKey, Episode], b: Mapping[EpisodeKey, Episode]) -> list[str]:
+    warnings = []
+    for name, mine, other in (("first", a, b), ("second", b, a)):
+        alone = [f"{key.task_id} (seed {key.seed})" for key in mine if key not in other]
+        if alone:
+            more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+            warnings.append(
+                f"the panels differ: {len(alone)} episodes are in the {name} run alone and were left out: "
+                f"{', '.join(alone[:_NAMED])}{more}"
+            )
+        errors = sum(mine[key].status == "error" for key in mine if key in other)
+        if errors:
+            warnings.append(f"{errors} episodes of the {name} run ended in an error; they count as failures")
+    return warnings
+
+
+def _config_warnings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Say what differs about the suites that both runs have."""
+    warnings = []
+    suites = {(suite["env_id"], suite["split"]): suite for suite in a["suites"]}
+    for suite in b["suites"]:
+        mine = suites.get((suite["env_id"], suite["split"]))
+        if mine is None:
+            continue
+        options = {*mine["env_kwargs"], *suite["env_kwargs"]}
+        changed = sorted(name for name in options if mine["env_kwargs"].get(name) != suite["env_kwargs"].get(name))
+        if changed:
+            warnings.append(f"the runs were made with different {', '.join(changed)} of {suite['env_id']}")
+        elif mine["variant"] != suite["variant"]:
+            warnings.append(
+                f"{suite['env_id']} was {mine['variant']!r} in the first run, {suite['variant']!r} in the second"
+            )
+        elif mine["tasks"] == suite["tasks"] and mine["fingerprint"] != suite["fingerprint"]:
+            warnings.append(f"the tasks of {suite['env_id']} have the same names, but not the same content")
+    if a["limits"] != b["limits"]:
+        warnings.append("the runs had different limits on turns, episodes or attempts")
+    return warnings

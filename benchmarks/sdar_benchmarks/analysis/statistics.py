@@ -1,0 +1,225 @@
+"""Numbers with their uncertainty: intervals of rates and means, pass@k, paired differences. NumPy is all it needs.
+
+Episodes of one task are not independent, so what is resampled and what is flipped is always a whole task. All draws
+are seeded: the same rows give the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sdar_agents.training.intervals import score_interval, wilson_interval
+from sdar_envs.errors import InvalidOption
+
+__all__ = [
+    "ENUMERATED_TASKS",
+    "FLIPS",
+    "RESAMPLES",
+    "FlipTest",
+    "bootstrap_intervals",
+    "pass_at_k",
+    "sign_flip_test",
+    "success_interval",
+    "wilson_interval",
+]
+
+RESAMPLES = 10_000
+"""Draws of a bootstrap: the ends of a 95 % interval are then off by about 0.7 % of its width. Beyond 10,000 tasks
+they become fewer, down to a tenth."""
+
+ENUMERATED_TASKS = 20
+"""Up to so many tasks that differ, all 2**n sign patterns of fractional differences are counted."""
+
+FLIPS = 200_000
+"""Random sign patterns beyond that: the standard error of p is then at most 0.0011. Beyond 5,000 tasks they become
+fewer, down to a twentieth."""
+
+# Tables of this many numbers at most are held at once.
+_CHUNK = 1 << 22
+
+
+def bootstrap_intervals(
+    values: ArrayLike, tasks: ArrayLike, *, resamples: int | None = None, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return 95 % percentile intervals of means, from resampling whole tasks.
+
+    A resample draws as many tasks as there are, with replacement, and takes the mean over all of their rows. The
+    columns share the draws. With few tasks (below about 20) such intervals are too narrow; with one they have no
+    width at all.
+
+    Args:
+        values: (N,) or (N, M), a row per episode.
+        tasks: (N,) anything that tells tasks apart.
+        resamples: number of draws; None for `RESAMPLES`.
+        seed: of the draws.
+
+    Returns:
+        (M, 2), low and high of each column.
+
+    Raises:
+        InvalidOption: there are no rows, or not as many tasks as rows.
+
+    Source: Efron and Tibshirani (1993), chapter 13; Cameron, Gelbach and Miller (2008), section II.
+    """
+    sums = _task_sums(values, tasks)
+    count = len(sums)
+    resamples = resamples or max(RESAMPLES // 10, min(RESAMPLES, 10**8 // count))
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, sums.shape[1] - 1))
+    step = max(1, _CHUNK // count)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
+        weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        totals = weights @ sums
+        means[start : start + size] = totals[:, :-1] / totals[:, -1:]
+    result: NDArray[np.float64] = np.quantile(means, [0.025, 0.975], axis=0).T
+    return result
+
+
+def success_interval(successes: ArrayLike, tasks: ArrayLike) -> tuple[float, float]:
+    """Return a 95 % interval of the success rate, where tasks may have been tried with several seeds.
+
+    Seeds of one task are no independent trials. This is Wilson's interval for as many trials as would be as uncertain:
+    p(1-p) / v, with v the variance of the rate between tasks, but at least the number of tasks (seeds that
+    say all the same) and at most that of episodes. If each task was tried once, it is Wilson's own.
+
+    Args:
+        successes: (N,) of bool or 0 and 1.
+        tasks: (N,) anything that tells tasks apart.
+
+    Raises:
+        InvalidOption: there are no rows, or not as many tasks as rows.
+
+    Source: Dean and Pagano (2015), Journal of Survey Statistics and Methodology 3:484-503; Kish (1965), section 8.2.
+    """
+    won = np.asarray(successes, dtype=np.float64)
+    sums = _task_sums(won, tasks)
+    count, rate = len(sums), float(won.mean())
+    trials = float(count)
+    if count > 1:
+        variance = float(np.sum((sums[:, 0] - rate * sums[:, 1]) ** 2)) * count / (count - 1) / len(won) ** 2
+        # Without any variance nothing is known of what seeds share: the least is assumed.
+        trials = min(max(rate * (1 - rate) / variance, count), len(won)) if variance else trials
+    return score_interval(rate, trials)
+
+
+def pass_at_k(attempts: ArrayLike, successes: ArrayLike, k: int) -> NDArray[np.float64]:
+    """Return the chance that one of k attempts at a task succeeds, estimated without bias: 1 - C(n-c, k) / C(n, k).
+
+    Args:
+        attempts: (T,) n, attempts at each task; at least k.
+        successes: (T,) c, how many of them succeeded.
+        k: attempts to draw.
+
+    Returns:
+        (T,) the estimate of each task.
+
+    Raises:
+        InvalidOption: k is below 1, or above the attempts at a task.
+
+    Source: Chen et al. (2021), arXiv:2107.03374, equation 1.
+    """
+    n, c = np.asarray(attempts, dtype=np.int64), np.asarray(successes, dtype=np.int64)
+    if k < 1 or (n < k).any():
+        raise InvalidOption(f"pass@{k} of tasks with {n.min(initial=k)} attempts; wanted k from 1 to the attempts.")
+    if (c < 0).any() or (c > n).any():
+        raise InvalidOption("a task has more successes than attempts, or fewer than none.")
+    # C(n-c, k) / C(n, k) as a product, which cannot overflow; it reaches 0 by itself if n - c < k.
+    failing = np.ones(n.shape)
+    for i in range(k):
+        failing *= np.maximum(n - c - i, 0) / (n - i)
+    result: NDArray[np.float64] = 1 - failing
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class FlipTest:
+    """The result of a sign-flip test.
+
+    Attributes:
+        p: the two-sided p-value.
+        method: "exact", or "monte-carlo".
+        standard_error: of p, from the Monte-Carlo draws; 0 if exact.
+    """
+
+    p: float
+    method: Literal["exact", "monte-carlo"]
+    standard_error: float
+
+
+def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
+    """Test whether paired differences, one per task, are as likely to be negative as positive.
+
+    If it makes no difference which of two agents played, a task's difference could as well have the other sign. p is
+    the share of all 2**n sign patterns whose sum is at least as far from 0 as the one seen. Whole numbers (successes)
+    are counted exactly, however many there are, by the distribution of their sum; fractions exactly up to
+    `ENUMERATED_TASKS` that are not 0, and by m = `FLIPS` random patterns beyond, with p = (b + 1) / (m + 1).
+
+    Args:
+        differences: (T,) of each task; sums over its seeds.
+        seed: of the random patterns.
+
+    Raises:
+        InvalidOption: a difference is not finite.
+
+    Source: Fisher (1935), section 21; Phipson and Smyth (2010), SAGMB 9:39 on the + 1.
+    """
+    values = np.abs(np.asarray(differences, dtype=np.float64))
+    if not np.isfinite(values).all():
+        raise InvalidOption("a difference is not finite: there is nothing to test.")
+    seen = abs(float(np.sum(np.asarray(differences, dtype=np.float64))))
+    values = values[values > 0]
+    if not len(values):
+        return FlipTest(1.0, "exact", 0.0)
+    if (values == np.round(values)).all():
+        return FlipTest(_share_of_whole_sums(values.astype(np.int64), round(seen)), "exact", 0.0)
+    # Sums that are equal on paper differ in the last bits.
+    threshold = seen * (1 - 1e-12) - 1e-12 * float(values.sum())
+    if len(values) <= ENUMERATED_TASKS:
+        sums = np.zeros(1)
+        for value in values:
+            sums = np.concatenate([sums + value, sums - value])
+        return FlipTest(float(np.mean(np.abs(sums) >= threshold)), "exact", 0.0)
+    rng = np.random.default_rng(seed)
+    flips = max(FLIPS // 20, min(FLIPS, 10**9 // len(values)))
+    extreme, step = 0, max(1, _CHUNK // len(values))
+    for start in range(0, flips, step):
+        signs = rng.integers(2, size=(min(step, flips - start), len(values)), dtype=np.int8) * 2.0 - 1.0
+        extreme += int(np.count_nonzero(np.abs(signs @ values) >= threshold))
+    p = (extreme + 1) / (flips + 1)
+    return FlipTest(p, "monte-carlo", math.sqrt(p * (1 - p) / flips))
+
+
+def _task_sums(values: ArrayLike, tasks: ArrayLike) -> NDArray[np.float64]:
+    """Return (T, M + 1): each task's sum of each of M columns, and its number of rows."""
+    columns = np.asarray(values, dtype=np.float64)
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    names, members = np.unique(np.asarray(tasks), return_inverse=True)
+    if len(columns) == 0 or len(members) != len(columns):
+        raise InvalidOption(f"{len(columns)} values of {len(members)} tasks; wanted as many of both, at least one.")
+    sums = np.zeros((len(names), columns.shape[1] + 1))
+    np.add.at(sums, members, np.column_stack([columns, np.ones(len(columns))]))
+    return sums
+
+
+def _share_of_whole_sums(values: NDArray[np.int64], seen: int) -> float:
+    """Return the chance that a sum of whole numbers with random signs is at least `seen` away from 0."""
+    total = int(values.sum())
+    # chances[i]: of the sum i - total. Each number splits every chance into two.
+    chances = np.zeros(2 * total + 1)
+    chances[total] = 1.0
+    reach = 0
+    for value in values:
+        inner = chances[total - reach : total + reach + 1] / 2
+        reach += int(value)
+        chances[total - reach : total + reach + 1] = 0
+        chances[total - reach : total - reach + len(inner)] += inner
+        chances[total + reach + 1 - len(inner) : total + reach + 1] += inner
+    away = np.abs(np.arange(-total, total + 1)) >= seen
+    return min(1.0, float(chances[away].sum()))

@@ -1,0 +1,257 @@
+"""A run in numbers: per suite, per task type, and over all.
+
+An episode that ended in an error counts as one that failed, with the score it had reached: leaving it out would reward
+an agent that breaks on what is hard. `errors` says how many there are; a result worth quoting has none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sdar_benchmarks.analysis.statistics import bootstrap_intervals, pass_at_k, success_interval
+from sdar_benchmarks.records.runs import FORMAT, Episode
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["Macro", "RunSummary", "SuiteSummary", "Summary", "summarize", "summarize_run", "summarize_suite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Episodes in numbers. Intervals are of 95 %; their unit is the task, not the episode.
+
+    Attributes:
+        episodes: how many.
+        tasks: how many different ones.
+        errors: episodes that ended in an error; they count as failures.
+        success_rate: the share of successes, 0 to 1.
+        success_interval: see `statistics.success_interval`.
+        mean_score: the mean of the environment's scores.
+        score_interval: by bootstrap over tasks.
+        mean_return: the mean sum of rewards.
+        return_interval: by bootstrap over tasks.
+        pass_at_k: for k from 1 to the number of seeds: the chance that one of k attempts at a task succeeds, and its
+            interval by bootstrap over tasks. Empty with one seed.
+        mean_steps: over all episodes.
+        mean_steps_won: over the successes; None if there are none.
+        invalid_share: invalid actions over all actions, 0 to 1.
+        stop_reasons: how many episodes ended for each reason.
+        prompt_tokens: of all episodes that counted them; None if none did.
+        completion_tokens: likewise.
+        cost: likewise, in the unit of the prices.
+        mean_seconds: time for an episode.
+        mean_agent_seconds: the part of it that the agent took.
+        mean_metrics: the means of the environment's further scores by name; empty unless all episodes have them.
+    """
+
+    episodes: int
+    tasks: int
+    errors: int
+    success_rate: float
+    success_interval: tuple[float, float]
+    mean_score: float
+    score_interval: tuple[float, float]
+    mean_return: float
+    return_interval: tuple[float, float]
+    pass_at_k: Mapping[str, tuple[float, float, float]]
+    mean_steps: float
+    mean_steps_won: float | None
+    invalid_share: float
+    stop_reasons: Mapping[str, int]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: float | None
+    mean_seconds: float
+    mean_agent_seconds: float
+    mean_metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """Means in which each group (a task type, a data set, a suite) counts the same, whatever its size."""
+
+    success_rate: float
+    mean_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteSummary:
+    """One suite of a run.
+
+    Attributes:
+        env_id: the environment.
+        split: the split.
+        total: all episodes; in the means, each episode counts the same.
+        task_types: the same for each task type, sorted by name.
+        macro: the mean over task types.
+        data_sets: the same for each data set, sorted by name, if the tasks name some.
+        data_set_macro: the mean over data sets; None if there are none.
+    """
+
+    env_id: str
+    split: str
+    total: Summary
+    task_types: Mapping[str, Summary]
+    macro: Macro
+    data_sets: Mapping[str, Summary]
+    data_set_macro: Macro | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A whole run.
+
+    Attributes:
+        agent: who played.
+        suites: in the order of the run; those of which nothing was played are left out.
+        total: all episodes of all suites; None if there are none.
+        macro: the mean over suites; None if there are none.
+        missing: episodes that were not played, or not yet.
+    """
+
+    agent: str
+    suites: tuple[SuiteSummary, ...]
+    total: Summary | None
+    macro: Macro | None
+    missing: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as a dictionary of JSON values."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def summarize(episodes: Iterable[Episode]) -> Summary:
+    """Put episodes in numbers; of each task and seed there is one.
+
+    Raises:
+        InvalidOption: there is no episode.
+    """
+    rows = list(episodes)
+    if not rows:
+        raise InvalidOption("there is no episode to summarize.")
+    names = [f"{row.env_id} {row.task_id}" for row in rows]
+    success = np.array([row.is_success for row in rows])
+    score, returns = (np.array([getattr(row, name) for row in rows]) for name in ("score", "episode_return"))
+    score_interval, return_interval = bootstrap_intervals(np.column_stack([score, returns]), names).tolist()
+    steps = sum(row.steps for row in rows)
+    won = [row.steps for row in rows if row.is_success]
+    return Summary(
+        episodes=len(rows),
+        tasks=len(set(names)),
+        errors=sum(row.status == "error" for row in rows),
+        success_rate=float(success.mean()),
+        success_interval=success_interval(success, names),
+        mean_score=float(score.mean()),
+        score_interval=tuple(score_interval),
+        mean_return=float(returns.mean()),
+        return_interval=tuple(return_interval),
+        pass_at_k=_pass_at_k(rows, names),
+        mean_steps=steps / len(rows),
+        mean_steps_won=sum(won) / len(won) if won else None,
+        invalid_share=sum(row.invalid_actions for row in rows) / max(steps, 1),
+        stop_reasons=dict(sorted(Counter(row.stop_reason for row in rows).items())),
+        prompt_tokens=_total([row.prompt_tokens for row in rows]),
+        completion_tokens=_total([row.completion_tokens for row in rows]),
+        cost=_total([row.cost for row in rows]),
+        mean_seconds=sum(row.seconds for row in rows) / len(rows),
+        mean_agent_seconds=sum(row.agent_seconds for row in rows) / len(rows),
+        mean_metrics=_mean_metrics(rows),
+    )
+
+
+def summarize_run(
+    agent: str, suites: Sequence[Mapping[str, Any]], seeds: int, episodes: Iterable[Episode]
+) -> RunSummary:
+    """Put a run in numbers.
+
+    Args:
+        agent: who played.
+        suites: as in the run's configuration; `env_id`, `split` and `tasks` are read.
+        seeds: how many.
+        episodes: the final ones.
+    """
+    rows = list(episodes)
+    wanted = seeds * sum(suite["tasks"] for suite in suites)
+    parts = []
+    for suite in suites:
+        here = [row for row in rows if (row.env_id, row.split) == (suite["env_id"], suite["split"])]
+        if here:
+            parts.append(summarize_suite(suite["env_id"], suite["split"], here))
+    return RunSummary(
+        agent=agent,
+        suites=tuple(parts),
+        # Of one suite, the whole is the part.
+        total=None if not parts else parts[0].total if len(parts) == 1 else summarize(rows),
+        macro=_macro([part.total for part in parts]) if parts else None,
+        missing=wanted - len(rows),
+    )
+
+
+def summarize_suite(env_id: str, split: str, rows: Sequence[Episode]) -> SuiteSummary:
+    """Put the final episodes of one suite in numbers.
+
+    Raises:
+        InvalidOption: there is no episode.
+    """
+    task_types = _grouped(rows, lambda row: row.task_type)
+    data_sets = _grouped([row for row in rows if row.data_set], lambda row: row.data_set or "")
+    return SuiteSummary(
+        env_id=env_id,
+        split=split,
+        total=summarize(rows),
+        task_types=task_types,
+        macro=_macro(task_types.values()),
+        data_sets=data_sets,
+        data_set_macro=_macro(data_sets.values()) if data_sets else None,
+    )
+
+
+def _grouped(rows: Iterable[Episode], name: Callable[[Episode], str]) -> dict[str, Summary]:
+    groups: dict[str, list[Episode]] = defaultdict(list)
+    for row in rows:
+        groups[name(row)].append(row)
+    return {group: summarize(groups[group]) for group in sorted(groups)}
+
+
+def _macro(summaries: Iterable[Summary]) -> Macro:
+    parts = list(summaries)
+    return Macro(
+        success_rate=sum(part.success_rate for part in parts) / len(parts),
+        mean_score=sum(part.mean_score for part in parts) / len(parts),
+    )
+
+
+def _pass_at_k(rows: Sequence[Episode], names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    attempts = Counter(names)
+    successes = Counter(name for name, row in zip(names, rows, strict=True) if row.is_success)
+    n = list(attempts.values())
+    c = [successes[name] for name in attempts]
+    seeds = min(n)
+    if max(n) == 1:
+        return {}
+    estimates = np.column_stack([pass_at_k(n, c, k) for k in range(1, seeds + 1)])
+    intervals = bootstrap_intervals(estimates, list(attempts))
+    means = estimates.mean(axis=0)
+    return {
+        str(k): (float(mean), float(low), float(high))
+        for k, (mean, (low, high)) in enumerate(zip(means, intervals, strict=True), 1)
+    }
+
+
+def _mean_metrics(rows: Sequence[Episode]) -> dict[str, float]:
+    # An episode that broke off at its beginning has reached nothing.
+    scores = [row.metrics if row.status == "ok" else row.metrics or {} for row in rows]
+    known = [score for score in scores if score is not None]
+    if len(known) < len(rows):
+        return {}
+    names = dict.fromkeys(name for score in known for name in score)
+    return {name: sum(score.get(name, 0.0) for score in known) / len(rows) for name in names}
+
+
+def _total(counts: Sequence[Any]) -> Any:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

@@ -1,0 +1,158 @@
+"""The numbers of runs as tables, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdar_agents import default_agent
+from sdar_benchmarks.analysis.summary import RunSummary, SuiteSummary, Summary
+
+__all__ = ["TextTable", "overview", "report_markdown", "suite_means", "suite_tables", "suite_title"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table of text. The first column holds names, the others numbers; a last row named `all` is a total."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """Return the table in Markdown."""
+        lines = [self.columns, ("---", *("---:" for _ in self.columns[1:])), *self.rows]
+        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def suite_title(config: Mapping[str, Any], suite: SuiteSummary) -> str:
+    """Return who played what, such as `explorer on sdar/ALFWorld-v0, split valid_unseen, seed 0`."""
+    agent, seeds = config["agent"]["name"], config["seeds"]
+    if agent == "default":
+        agent = default_agent(suite.env_id)
+    model = config["agent"]["settings"].get("model")
+    name = f"{agent} ({model})" if model else agent
+    numbers = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    return f"{name} on {suite.env_id}, split {suite.split}, {numbers}"
+
+
+def suite_tables(suite: SuiteSummary) -> list[TextTable]:
+    """Return a table by task type and, if there are several, one by data set; each ends in a row for all."""
+    tables = [_table("task type", {**suite.task_types, "all": suite.total})]
+    if len(suite.data_sets) > 1:
+        tables.append(_table("data set", {**suite.data_sets, "all": suite.total}))
+    return tables
+
+
+def suite_means(suite: SuiteSummary) -> list[str]:
+    """Return the means over groups, one line each: over episodes, over task types and data sets, over seeds."""
+    total = suite.total
+    lines = [
+        f"score {total.mean_score:.3f} ({_span(total.score_interval)}), return {total.mean_return:.3f} "
+        f"({_span(total.return_interval)})",
+        f"mean over task types: success {suite.macro.success_rate:.1%}, score {suite.macro.mean_score:.3f}",
+    ]
+    if suite.data_set_macro and len(suite.data_sets) > 1:
+        macro = suite.data_set_macro
+        lines.append(f"mean over data sets: success {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
+    if total.mean_metrics:
+        lines.append(", ".join(f"{name} {mean:.3f}" for name, mean in total.mean_metrics.items()))
+    if total.pass_at_k:
+        chances = (
+            f"@{k} {100 * mean:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+            for k, (mean, low, high) in total.pass_at_k.items()
+        )
+        lines.append(f"pass{', pass'.join(chances)}")
+    return lines
+
+
+def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
+    """Return a row for each suite of each run.
+
+    Args:
+        summaries: name and numbers of each run.
+    """
+    rows = {f"{name}, {suite.env_id} {suite.split}": suite.total for name, run in summaries for suite in run.suites}
+    return _table("agent, suite", rows)
+
+
+def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
+    """Return `report.md`: tables, means over groups, costs, and what was run.
+
+    Args:
+        config: the run's configuration.
+        summary: the run in numbers.
+    """
+    parts = [f"# {config['agent']['name']}: {', '.join(suite['env_id'] for suite in config['suites'])}"]
+    if summary.missing:
+        parts.append(f"**Not complete**: {summary.missing} episodes are missing; `--resume` plays them.")
+    if summary.total and summary.total.errors:
+        parts.append(
+            f"**{summary.total.errors} episodes ended in an error** and count as failures; `--resume` tries them again."
+        )
+    for suite in summary.suites:
+        tables = [table.markdown() for table in suite_tables(suite)]
+        parts += [f"## {suite_title(config, suite)}", *tables, _details(suite)]
+    if summary.total and summary.macro and len(summary.suites) > 1:
+        parts += [
+            "## All suites",
+            f"Mean over suites: success {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}. "
+            f"Mean over episodes: success {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}.",
+        ]
+    parts += [
+        "Intervals are of 95 %, with tasks as units: success by Wilson's formula for effective trials, scores by "
+        "bootstrap.",
+        "## What was run",
+        _facts(config),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(first: str, summaries: Mapping[str, Summary]) -> TextTable:
+    columns: dict[str, list[str]] = {first: list(summaries)}
+    parts = list(summaries.values())
+    columns["n"] = [str(part.episodes) for part in parts]
+    columns["won"] = [f"{part.success_rate:.1%}" for part in parts]
+    columns["95 % CI"] = ["{:.1f}-{:.1f}".format(*(100 * end for end in part.success_interval)) for part in parts]
+    seeds = {max(map(int, part.pass_at_k), default=1) for part in parts}
+    if seeds != {1} and len(seeds) == 1:
+        k = str(seeds.pop())
+        columns[f"pass@{k}"] = [f"{part.pass_at_k[k][0]:.1%}" for part in parts]
+    columns["score"] = [f"{part.mean_score:.3f}" for part in parts]
+    columns["steps"] = [f"{part.mean_steps:.1f}" for part in parts]
+    columns["if won"] = ["-" if part.mean_steps_won is None else f"{part.mean_steps_won:.1f}" for part in parts]
+    columns["invalid"] = [f"{part.invalid_share:.1%}" for part in parts]
+    if any(part.errors for part in parts):
+        columns["errors"] = [str(part.errors) for part in parts]
+    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)))
+
+
+def _details(suite: SuiteSummary) -> str:
+    total, lines = suite.total, suite_means(suite)
+    lines.append("ends: " + ", ".join(f"{reason} {count}" for reason, count in total.stop_reasons.items()))
+    lines.append(f"seconds an episode: {total.mean_seconds:.3g}, of which the agent's {total.mean_agent_seconds:.3g}")
+    if total.prompt_tokens is not None and total.completion_tokens is not None:
+        cost = "" if total.cost is None else f", cost {total.cost:.4g}"
+        lines.append(f"tokens read {total.prompt_tokens:,}, written {total.completion_tokens:,}{cost}")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _facts(config: Mapping[str, Any]) -> str:
+    suites: Sequence[Mapping[str, Any]] = config["suites"]
+    facts = [("command", f"`{config['command']}`")] if config["command"] else []
+    facts += [(suite["env_id"], f"{suite['tasks']} tasks, fingerprint {suite['fingerprint']}") for suite in suites]
+    for title, values in (
+        ("settings", config["agent"]["settings"]),
+        ("limits", {name: value for name, value in config["limits"].items() if value is not None}),
+        ("versions", config["versions"]),
+        ("machine", config["platform"]),
+    ):
+        if values:
+            facts.append((title, ", ".join(f"{name} {value}" for name, value in values.items())))
+    facts += [("revision", config["revision"] or "unknown"), ("begun", config["created"])]
+    facts += [("gone on", sitting["at"]) for sitting in config.get("resumed", [])]
+    return "\n".join(f"- {name}: {value}" for name, value in facts)
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}-{interval[1]:.3f}"

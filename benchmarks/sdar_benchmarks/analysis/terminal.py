@@ -1,0 +1,41 @@
+"""Tables on standard output: without lines, so that they read as well from a pipe, and fit into a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from sdar_benchmarks.analysis.tables import TextTable
+
+__all__ = ["WIDTH", "plain_table", "print_table", "stdout"]
+
+WIDTH = 100
+"""Columns that output takes at most."""
+
+
+def stdout() -> Console:
+    """Return standard output."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    # A pipe has no width of its own.
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    return console
+
+
+def plain_table(*columns: str) -> Table:
+    """Make a table without lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column == columns[0])
+    return table
+
+
+def print_table(text: TextTable) -> None:
+    """Print a table of numbers."""
+    table = plain_table(*text.columns)
+    for row in text.rows:
+        table.add_row(*row, style="bold" if row[0] == "all" else None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+        # In a narrow terminal the names give way, not the numbers.
+        column.min_width = max(len(str(cell)) for cell in column.cells)
+    stdout().print(table)

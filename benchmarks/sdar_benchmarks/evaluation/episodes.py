@@ -1,0 +1,265 @@
+"""One episode: an agent plays a task to its end, to a limit, or to an error, and all of it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import gymnasium as gym
+
+from sdar_agents import AsyncAgent, Decision, Player, in_thread
+from sdar_benchmarks.records.runs import ERROR_REASONS, Episode
+from sdar_envs import Task
+from sdar_envs.core import is_integer, text_env
+from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, UnsolvableGame
+
+__all__ = ["Limits", "episode_seed", "play_episode"]
+
+_MESSAGE_LENGTH = 1000
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an episode may take. An episode that reaches a limit has failed; that is a result, not an error.
+
+    Attributes:
+        max_turn_seconds: for one decision of the agent, its waits and retries included; None is no limit.
+        episode_seconds: for the episode.
+        episode_tokens: read and written in an episode; it ends after the turn in which they are reached.
+        attempts: how often an episode is tried in one sitting if it ends in an error.
+
+    Raises:
+        InvalidOption: a limit is not above 0.
+    """
+
+    max_turn_seconds: float | None = None
+    episode_seconds: float | None = None
+    episode_tokens: int | None = None
+    attempts: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("max_turn_seconds", "episode_seconds"):
+            seconds = getattr(self, name)
+            if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+                raise InvalidOption(f"{name} is {seconds!r}; wanted seconds above 0, or None for no limit.")
+        for name, count in (("episode_tokens", self.episode_tokens), ("attempts", self.attempts)):
+            if count is not None and (not is_integer(count) or count < 1):
+                raise InvalidOption(f"{name} is {count!r}; wanted a number from 1.")
+
+
+class _Stopped(Exception):
+    """The episode ends before the environment says so."""
+
+    def __init__(self, reason: str, error: BaseException | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
+class _Clock:
+    """Keeps the time limits of one episode, and the time that its agent took."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.started = time.perf_counter()
+        self.agent_seconds = 0.0
+
+    async def wait_for(self, method: Callable[..., Awaitable[ResultT]], *arguments: Any) -> ResultT:
+        """Call the agent and wait for it; raise `_Stopped` for what may come of it."""
+        limits = self._limits
+        started = time.perf_counter()
+        left = math.inf if limits.max_turn_seconds is None else limits.max_turn_seconds
+        if limits.episode_seconds is not None:
+            left = min(left, self.started + limits.episode_seconds - started)
+        timeout = asyncio.timeout(None if left == math.inf else left)
+        try:
+            async with timeout:
+                result = await method(*arguments)
+        except UnsolvableGame as error:
+            raise _Stopped("gave_up") from error
+        except EndpointError as error:
+            raise _Stopped("endpoint_error", error) from error
+        except Exception as error:
+            if timeout.expired():
+                raise _Stopped("time_limit") from error
+            raise _Stopped("agent_error", error) from error
+        finally:
+            self.agent_seconds += time.perf_counter() - started
+        if time.perf_counter() - started > left:
+            # The agent held the event loop, so the timeout could not interrupt it.
+            raise _Stopped("time_limit")
+        return result
+
+
+class _Record:
+    """What has happened in an episode so far."""
+
+    def __init__(self) -> None:
+        self.turns: list[dict[str, Any]] = []
+        self.observation = ""
+        self.info: Mapping[str, Any] = {"is_success": False, "score": 0.0}
+        self.episode_return = 0.0
+        self.terminated = self.truncated = False
+        self.decisions: list[Decision] = []
+
+    def total(self, name: str) -> Any:
+        """Return the sum of `prompt_tokens`, `completion_tokens` or `cost`; None if a turn did not count it."""
+        counts = [getattr(decision, name) for decision in self.decisions]
+        return None if not counts or None in counts else sum(counts)
+
+
+async def play_episode(
+    env: gym.Env[str, str],
+    agent: AsyncAgent,
+    task: Task,
+    *,
+    env_id: str,
+    seed: int,
+    attempt: int = 1,
+    limits: Limits = Limits(),
+) -> tuple[Episode, dict[str, Any]]:
+    """Play one task.
+
+    Args:
+        env: where; not used by anybody else meanwhile.
+        agent: who.
+        task: what.
+        env_id: under which the episode is recorded.
+        seed: of the run; environment and agent get `episode_seed` of it and the task.
+        attempt: number of the try.
+        limits: what it may take.
+
+    Returns:
+        The episode's row and its trajectory, as `runs` describes them. Whatever goes wrong is in them.
+    """
+    clock, record = _Clock(limits), _Record()
+    player: Player | None = None
+    error: BaseException | None = None
+    try:
+        derived = episode_seed(seed, task.id)
+        try:
+            reset = partial(env.reset, seed=derived, options={"task_id": task.id})
+            record.observation, record.info = await _call(env, reset)
+        except Exception as problem:
+            raise _Stopped("env_error", problem) from problem
+        player = await clock.wait_for(agent.begin, env, record.observation, record.info, derived)
+        while not (record.terminated or record.truncated):
+            decision = await clock.wait_for(player.act, record.observation, record.info)
+            await _step(env, record, decision)
+            if limits.episode_tokens is not None and not (record.terminated or record.truncated):
+                _check_tokens(record, limits.episode_tokens)
+        reason = "terminated" if record.terminated else "step_limit"
+        _end(player)
+    except _Stopped as stopped:
+        reason, error = stopped.reason, stopped.error
+        with suppress(_Stopped):
+            _end(player)
+    except asyncio.CancelledError:
+        with suppress(_Stopped):
+            _end(player)
+        raise
+    episode = Episode(
+        env_id=env_id,
+        task_id=task.id,
+        task_type=task.task_type,
+        split=task.split,
+        seed=seed,
+        attempt=attempt,
+        status="error" if reason in ERROR_REASONS else "ok",
+        is_success=bool(record.info["is_success"]),
+        score=float(record.info["score"]),
+        episode_return=record.episode_return,
+        steps=len(record.turns),
+        invalid_actions=sum(not turn["is_action_valid"] for turn in record.turns),
+        terminated=record.terminated,
+        truncated=record.truncated,
+        stop_reason=reason,
+        error=None if error is None else {"type": type(error).__name__, "message": str(error)[:_MESSAGE_LENGTH]},
+        prompt_tokens=record.total("prompt_tokens"),
+        completion_tokens=record.total("completion_tokens"),
+        cost=record.total("cost"),
+        seconds=time.perf_counter() - clock.started,
+        agent_seconds=clock.agent_seconds,
+        data_set=task.data.get("data_set"),
+        metrics=record.info.get("metrics"),
+    )
+    trajectory = {
+        "env_id": env_id,
+        "task_id": task.id,
+        "task_type": task.task_type,
+        "split": task.split,
+        "seed": seed,
+        "attempt": attempt,
+        "instruction": task.instruction,
+        "is_success": episode.is_success,
+        "score": episode.score,
+        "stop_reason": reason,
+        "turns": record.turns,
+        "final_observation": record.observation,
+    }
+    return episode, trajectory
+
+
+def episode_seed(seed: int, task_id: str) -> int:
+    """Derive the seed of a task's episode: the same on every machine, 0 to 2**32 - 1."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{task_id}".encode()).digest()[:4], "big")
+
+
+def _end(player: Player | None) -> None:
+    if player is None:
+        return
+    try:
+        player.end()
+    except Exception as problem:
+        raise _Stopped("agent_error", problem) from problem
+
+
+async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:
+    """Do what was decided."""
+    if not isinstance(decision, Decision) or not isinstance(decision.action, str):
+        raise _Stopped("agent_error", InvalidAction(f"the agent decided {decision!r:.100}; wanted a command as str."))
+    record.decisions.append(decision)
+    turn: dict[str, Any] = {
+        "observation": record.observation,
+        "messages": decision.messages,
+        "response": decision.response,
+        "reasoning": decision.reasoning,
+        "action": decision.action,
+        "admissible_commands": record.info["admissible_commands"],
+    }
+    try:
+        result = await _call(env, partial(env.step, decision.action))
+        record.observation, reward, record.terminated, record.truncated, record.info = result
+    except Exception as problem:
+        raise _Stopped("env_error", problem) from problem
+    record.episode_return += float(reward)
+    turn["reward"] = float(reward)
+    turn["is_action_valid"] = bool(decision.is_valid and record.info["is_action_valid"])
+    turn["score"] = float(record.info["score"])
+    record.turns.append(turn)
+
+
+async def _call(env: gym.Env[str, str], method: Callable[[], ResultT]) -> ResultT:
+    """Call a method of the environment; one that may wait for a server must not hold up the other episodes."""
+    return await in_thread(method) if text_env(env).blocks_on_io else method()
+
+
+def _check_tokens(record: _Record, limit: int) -> None:
+    counts = [record.total(name) for name in ("prompt_tokens", "completion_tokens")]
+    if None in counts:
+        raise _Stopped(
+            "agent_error",
+            InvalidOption(
+                "this agent does not say how many tokens a turn took, so a limit on them cannot be kept: leave it out."
+            ),
+        )
+    if sum(counts) >= limit:
+        raise _Stopped("token_limit")

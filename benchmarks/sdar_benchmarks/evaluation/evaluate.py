@@ -1,0 +1,340 @@
+"""Evaluation: an agent plays every task of some suites, each once per seed; what happened is kept as it happens.
+
+Each episode is an asyncio task of its own, so that none waits for another; steps of environments take microseconds and
+run in between, or in threads where they wait for a server or a disk (`TextEnv.blocks_on_io`). The seed of an episode
+follows from the run's seed and the task id alone: neither order nor number nor concurrency changes an episode. An error
+of agent, endpoint or environment is a result of its episode, which is tried again after all others; only when nothing
+but errors comes back does the run stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sdar_agents import AsyncAgent, Entrant
+from sdar_benchmarks.analysis.summary import RunSummary, summarize_run
+from sdar_benchmarks.analysis.tables import report_markdown
+from sdar_benchmarks.evaluation.episodes import Limits, episode_seed, play_episode
+from sdar_benchmarks.evaluation.panels import Panel, Suite
+from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
+from sdar_benchmarks.records.runs import FORMAT, Episode, EpisodeKey, RunWriter, final_episodes
+from sdar_envs import Task
+from sdar_envs.core import is_integer
+from sdar_envs.errors import InvalidOption, RunStopped, SdarError
+
+__all__ = ["Evaluation", "Plan", "Tally", "evaluate", "evaluate_async"]
+
+_FEWEST_ERRORS_TO_STOP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to play and how.
+
+    Attributes:
+        suites: what to play; each split of an environment once.
+        seeds: each task is played once with each.
+        limits: what an episode may take.
+        concurrency: episodes in flight; None for what suits the agent.
+        command: for the record.
+
+    Raises:
+        InvalidOption: something is out of range.
+    """
+
+    suites: Sequence[Suite]
+    seeds: Sequence[int] = (0,)
+    limits: Limits = field(default_factory=Limits)
+    concurrency: int | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        seeds = list(self.seeds)
+        if not seeds or len(set(seeds)) != len(seeds) or not all(is_integer(seed) and seed >= 0 for seed in seeds):
+            raise InvalidOption(f"the seeds are {seeds!r}; wanted different numbers from 0, at least one.")
+        if self.concurrency is not None and not (is_integer(self.concurrency) and self.concurrency > 0):
+            raise InvalidOption(f"concurrency is {self.concurrency!r}; wanted a number from 1.")
+        names = [(suite.env_id, suite.split) for suite in self.suites]
+        if not names or len(set(names)) != len(names):
+            raise InvalidOption(f"the suites are {names}; wanted at least one, and each split of each once.")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How far an evaluation is.
+
+    Attributes:
+        done: episodes with a result; errors are none while they can be tried again.
+        total: all episodes.
+        successes: among those done.
+        errors: attempts that ended in an error, in this sitting.
+    """
+
+    done: int
+    total: int
+    successes: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `evaluate` returns.
+
+    Attributes:
+        config: what was evaluated, as in `config.json`.
+        episodes: the final attempt at each task and seed, in the order of suites, seeds and tasks.
+        summary: the numbers.
+        folder: where all of it is; None if it was not kept.
+    """
+
+    config: Mapping[str, Any]
+    episodes: tuple[Episode, ...]
+    summary: RunSummary
+    folder: Path | None
+
+
+def evaluate(
+    plan: Plan,
+    entrant: Entrant,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Tally], None] | None = None,
+) -> Evaluation:
+    """Let an agent play. Where an event loop runs already, as in a notebook, await `evaluate_async` instead.
+
+    Args:
+        plan: what to play and how.
+        entrant: who plays, from `sdar_agents.open_agent`. It is closed at the end.
+        out: the run's folder (see `runs`); None keeps nothing on disk.
+        resume: go on with what is in that folder: play what is missing or ended in an error.
+        progress: called at the beginning and after each attempt.
+
+    Raises:
+        InvalidOption: the plan or the folder cannot be used, or the agent cannot play a suite.
+        UnknownName: there is no such environment, argument or split, or no script for the suite.
+        RunStopped: the folder cannot be written to any more, or nothing but errors came back. What was finished is
+            in the folder, and `resume` goes on from there.
+        KeyboardInterrupt: likewise.
+    """
+    return asyncio.run(evaluate_async(plan, entrant, out=out, resume=resume, progress=progress))
+
+
+async def evaluate_async(
+    plan: Plan,
+    entrant: Entrant,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Tally], None] | None = None,
+) -> Evaluation:
+    """Do what `evaluate` does, in a running event loop."""
+    try:
+        with ExitStack() as stack:
+            panels = [Panel(suite) for suite in plan.suites]
+            for panel in panels:
+                stack.callback(panel.close)
+                # Whatever an agent cannot play should be known before a folder is made.
+                await _try_on(panel, entrant)
+            config = _config(plan, panels, entrant)
+            writer = None if out is None else stack.enter_context(_open_writer(out, config, resume))
+            run = _Run(plan, panels, entrant.agent, config, writer=writer, progress=progress)
+            try:
+                await run.play()
+            except BaseException:
+                # What stopped the run is the news, also if there is no room for the numbers either.
+                with suppress(RunStopped):
+                    run.finish()
+                raise
+            return run.finish()
+    finally:
+        await entrant.agent.close()
+
+
+def _config(plan: Plan, panels: Sequence[Panel], entrant: Entrant) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "command": plan.command,
+        "created": now(),
+        "suites": [panel.to_json() for panel in panels],
+        "agent": {"name": entrant.name, "settings": dict(entrant.settings)},
+        "seeds": list(plan.seeds),
+        "concurrency": plan.concurrency or entrant.concurrency,
+        "limits": asdict(plan.limits),
+        "versions": versions(),
+        "revision": revision(),
+        "platform": platform_facts(),
+    }
+
+
+class _Run:
+    """One sitting."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        panels: Sequence[Panel],
+        agent: AsyncAgent,
+        config: Mapping[str, Any],
+        *,
+        writer: RunWriter | None,
+        progress: Callable[[Tally], None] | None,
+    ) -> None:
+        self._plan = plan
+        self._panels = panels
+        self._agent = agent
+        self._concurrency: int = config["concurrency"]
+        self._config = writer.config if writer else config
+        self._writer = writer
+        self._progress = progress
+        self._total = len(plan.seeds) * sum(map(len, panels))
+        self._final = {episode.key: episode for episode in final_episodes(writer.episodes if writer else ())}
+        self._done = sum(episode.status == "ok" for episode in self._final.values())
+        self._successes = sum(episode.is_success for episode in self._final.values())
+        self._errors = 0
+        self._errors_in_a_row = 0
+
+    async def play(self) -> None:
+        """Play all that is missing; then, as often as allowed, what ended in an error.
+
+        Raises:
+            RunStopped: the folder cannot be written to, or nothing but errors came back.
+        """
+        self._report()
+        for sweep in range(self._plan.limits.attempts):
+            if self._done == self._total:
+                return
+            try:
+                await self._sweep()
+            except BaseExceptionGroup as group:
+                error = _first(group)
+                if isinstance(error, RunStopped) and sweep > 0:
+                    # All that is left are episodes that failed before: no wonder, and no reason to stop.
+                    return
+                if self._writer and isinstance(error, OSError):
+                    raise _unwritable(self._writer, error) from error
+                raise error from error.__cause__
+
+    def finish(self) -> Evaluation:
+        """Write the numbers into the folder, if there is one, and return what there is so far.
+
+        Raises:
+            RunStopped: the folder cannot be written to.
+        """
+        config = self._config
+        episodes = [self._final[key] for _, _, key in self._walk() if key in self._final]
+        summary = summarize_run(config["agent"]["name"], config["suites"], len(self._plan.seeds), episodes)
+        if self._writer:
+            is_complete = not summary.missing and self._done == self._total
+            try:
+                self._writer.finish(summary.to_json(), report_markdown(config, summary), now() if is_complete else None)
+            except OSError as error:
+                raise _unwritable(self._writer, error) from error
+        return Evaluation(config, tuple(episodes), summary, self._writer.folder if self._writer else None)
+
+    def _walk(self) -> Iterator[tuple[Panel, Task, EpisodeKey]]:
+        for panel in self._panels:
+            for seed in self._plan.seeds:
+                for task in panel:
+                    yield panel, task, EpisodeKey(panel.env_id, task.id, seed)
+
+    async def _sweep(self) -> None:
+        """Play each episode that has no result yet once."""
+        free = asyncio.Semaphore(self._concurrency)
+
+        async def play(panel: Panel, task: Task, key: EpisodeKey) -> None:
+            try:
+                await self._play_one(panel, task, key)
+            finally:
+                free.release()
+
+        self._errors_in_a_row = 0
+        async with asyncio.TaskGroup() as group:
+            for panel, task, key in self._walk():
+                if key not in self._final or self._final[key].status == "error":
+                    # Only as many tasks exist as may run: a panel can be long.
+                    await free.acquire()
+                    group.create_task(play(panel, task, key))
+
+    async def _play_one(self, panel: Panel, task: Task, key: EpisodeKey) -> None:
+        earlier = self._final.get(key)
+        env = panel.take_env()
+        episode, trajectory = await play_episode(
+            env,
+            self._agent,
+            task,
+            env_id=panel.env_id,
+            seed=key.seed,
+            attempt=earlier.attempt + 1 if earlier else 1,
+            limits=self._plan.limits,
+        )
+        if episode.stop_reason != "env_error":
+            panel.give_back(env)
+        if self._writer:
+            self._writer.append(episode, trajectory)
+        self._final[key] = episode
+        if episode.status == "ok":
+            self._done += 1
+            self._successes += episode.is_success
+            self._errors_in_a_row = 0
+        else:
+            self._errors += 1
+            self._errors_in_a_row += 1
+        self._report()
+        if self._errors_in_a_row >= max(_FEWEST_ERRORS_TO_STOP, self._concurrency):
+            assert episode.error is not None
+            raise RunStopped(
+                f"the last {self._errors_in_a_row} episodes all ended in an error, at last {episode.stop_reason}: "
+                f"{episode.error['type']}: {episode.error['message']}"
+                f"{' When that is mended, go on with --resume.' if self._writer else ''}"
+            )
+
+    def _report(self) -> None:
+        if self._progress:
+            self._progress(Tally(self._done, self._total, self._successes, self._errors))
+
+
+async def _try_on(panel: Panel, entrant: Entrant) -> None:
+    """Begin an episode and leave it.
+
+    Raises:
+        InvalidOption: the agent cannot begin.
+    """
+    env = panel.take_env()
+    task = next(iter(panel))
+    seed = episode_seed(0, task.id)
+    observation, info = env.reset(seed=seed, options={"task_id": task.id})
+    try:
+        player = await entrant.agent.begin(env, observation, info, seed)
+        player.end()
+    except SdarError:
+        raise
+    except Exception as error:
+        raise InvalidOption(
+            f"the agent {entrant.name!r} cannot begin an episode of {panel.env_id}: {type(error).__name__}: {error}"
+        ) from error
+    panel.give_back(env)
+
+
+def _open_writer(out: Path, config: Mapping[str, Any], resume: bool) -> RunWriter:
+    try:
+        return RunWriter(out, config, resume=resume)
+    except OSError as error:
+        raise InvalidOption(f"{out} cannot be written ({error}): choose another folder.") from error
+
+
+def _unwritable(writer: RunWriter, error: OSError) -> RunStopped:
+    return RunStopped(
+        f"{writer.folder} cannot be written to any more ({error}). What was finished is kept: make room, then "
+        "go on with --resume."
+    )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

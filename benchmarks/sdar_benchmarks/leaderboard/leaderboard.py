@@ -1,0 +1,575 @@
+"""The leaderboard: results as records in the repository, and the tables that are made of them.
+
+A record is one JSON file in `benchmarks/results`: one agent on one panel of tasks, with everything that is needed to
+play it again. Tables are never written by hand: `render` makes `LEADERBOARD.md` and the table between two markers in
+`README.md`, and CI fails while they differ from what the records say.
+
+Not every run becomes a record. Refused are runs that are not finished, that have episodes which ended in an error, and
+that were made by software without a commit, or by several commits.
+
+`FIELDS` says what a record holds. Shares are 0 to 1; intervals are of 95 %.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sdar_agents import default_agent
+from sdar_benchmarks.analysis.summary import SuiteSummary, Summary, summarize_suite
+from sdar_benchmarks.evaluation.arguments import env_defaults
+from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
+from sdar_envs import ENV_IDS
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.storage import write_atomic
+
+__all__ = [
+    "BEGIN",
+    "END",
+    "FIELDS",
+    "FORMAT",
+    "RESULTS",
+    "add_run",
+    "check_record",
+    "commands",
+    "load_records",
+    "render",
+]
+
+FORMAT = 1
+RESULTS = Path("benchmarks", "results")
+BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
+
+# Where data lie, where a search engine runs and how frames are drawn is no part of the task; the panel's variant says
+# which corpus and engine it was.
+_PRIVATE = frozenset({"data_dir", "render_mode", "retriever"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of value."""
+
+    wanted: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _is_day(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
+
+
+_TEXT = _Kind("text", _is_text)
+_COUNT = _Kind("a whole number from 0", _is_count)
+_AMOUNT = _Kind("a finite number from 0", _is_amount)
+_SOME_AMOUNT = _Kind("a finite number from 0, or null", lambda value: value is None or _is_amount(value))
+_OBJECT = _Kind("an object", lambda value: isinstance(value, dict))
+_SHARE = _Kind("a number from 0 to 1", lambda value: _is_amount(value) and value <= 1)
+_INTERVAL = {"value": _SHARE, "low": _SHARE, "high": _SHARE}
+
+
+def _is_group(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"episodes", "success", "score"}
+        and _is_count(value["episodes"])
+        and all(_SHARE.accepts(value[name]) for name in ("success", "score"))
+    )
+
+
+_GROUPS = _Kind(
+    "an object of objects with episodes, success and score",
+    lambda value: isinstance(value, dict) and all(map(_is_group, value.values())),
+)
+_SHARES = _Kind(
+    "an object of numbers from 0 to 1",
+    lambda value: isinstance(value, dict) and all(map(_SHARE.accepts, value.values())),
+)
+
+FIELDS: Mapping[str, Any] = {
+    "format": _Kind(f"{FORMAT}", lambda value: value == FORMAT and _is_count(value)),
+    "suite": _TEXT,
+    "split": _TEXT,
+    "env_kwargs": _OBJECT,
+    "panel": {
+        "tasks": _Kind("a whole number from 1", lambda value: _is_count(value) and value > 0),
+        "limit": _Kind("a whole number or null", lambda value: value is None or _is_count(value)),
+        "variant": _Kind("text, which may be empty", lambda value: isinstance(value, str)),
+        "fingerprint": _Kind(
+            "at least 16 hexadecimal digits",
+            lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{16,}", value)),
+        ),
+    },
+    "agent": _TEXT,
+    "model": _Kind("text or null", lambda value: value is None or _is_text(value)),
+    "settings": _OBJECT,
+    "seeds": _Kind(
+        "a list of different whole numbers",
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(map(_is_count, value)) and len(set(value)) == len(value)
+        ),
+    ),
+    "episodes": _COUNT,
+    "metrics": {
+        "success": _INTERVAL,
+        "score": _INTERVAL,
+        "steps": _AMOUNT,
+        "invalid": _SHARE,
+        "tokens": _SOME_AMOUNT,
+        "cost": _SOME_AMOUNT,
+        "seconds": _AMOUNT,
+        "pass_at_k": _SHARES,
+        "task_types": _GROUPS,
+        "data_sets": _GROUPS,
+    },
+    "command": _TEXT,
+    "revision": _Kind(
+        "the 40 digits of a commit", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{40}", value))
+    ),
+    "date": _Kind("a day such as 2026-11-24", _is_day),
+    "hardware": _OBJECT,
+    "versions": _OBJECT,
+}
+"""The fields of a record: a kind of value, or the fields of an object. All must be there, and no others."""
+
+Record = Mapping[str, Any]
+
+
+# -- records --------------------------------------------------------------------------------
+
+
+def add_run(folder: Path, root: Path, *, replace: bool = False) -> list[Path]:
+    """Make a record of each suite of a run, all or none.
+
+    Args:
+        folder: of a finished run.
+        root: of the repository.
+        replace: take the place of records of the same agent on the same panel.
+
+    Returns:
+        The paths of the records.
+
+    Raises:
+        MissingData: the folder is no run.
+        CorruptData: its files are damaged.
+        InvalidOption: the run is not finished, has errors, no commit or several, or there is such a record already.
+    """
+    records = _records(folder)
+    paths = [root / RESULTS / _file_name(record) for record in records]
+    for path in paths:
+        if path.exists() and not replace:
+            raise InvalidOption(
+                f"{path} is there: it is the record of the same agent on the same panel; --replace puts this run in "
+                "its place."
+            )
+    for path, record in zip(paths, records, strict=True):
+        check_record(record, path.name)
+        write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return paths
+
+
+def load_records(root: Path) -> list[Record]:
+    """Read all records, sorted by the names of their files.
+
+    Raises:
+        CorruptData: a file is no record; the message names the field, what it holds and what was wanted.
+    """
+    records = []
+    for path in sorted((root / RESULTS).glob("*.json")):
+        try:
+            record = json.loads(path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        except ValueError as error:
+            raise CorruptData(
+                f"{path} is no JSON ({error}): make the record again by `sdar leaderboard add`."
+            ) from error
+        check_record(record, path.name)
+        if path.name != _file_name(record):
+            raise CorruptData(
+                f"{path} should be called {_file_name(record)}, which follows from what is in it: rename it."
+            )
+        records.append(record)
+    return records
+
+
+def check_record(record: Any, name: str) -> None:
+    """Check a record against `FIELDS`, and its numbers against one another.
+
+    Args:
+        record: what a file holds.
+        name: of the file, for the message.
+
+    Raises:
+        CorruptData: it is no record.
+    """
+    _check_fields(record, FIELDS, name, "the record")
+    for metric in ("success", "score"):
+        numbers = record["metrics"][metric]
+        if not numbers["low"] <= numbers["value"] <= numbers["high"]:
+            raise CorruptData(f"{name}: metrics.{metric} is {numbers}; wanted low <= value <= high.")
+    wanted = record["panel"]["tasks"] * len(record["seeds"])
+    if record["episodes"] != wanted:
+        raise CorruptData(f"{name}: episodes is {record['episodes']}; wanted tasks times seeds, {wanted}.")
+
+
+def _check_fields(value: Any, fields: Mapping[str, Any], name: str, where: str) -> None:
+    if not isinstance(value, dict):
+        raise CorruptData(f"{name}: {where} is {value!r:.100}; wanted an object.")
+    for key in value:
+        if key not in fields:
+            raise CorruptData(f"{name}: {where} has a field {key!r}, which no record has.{did_you_mean(key, fields)}")
+    for key, kind in fields.items():
+        place = key if where == "the record" else f"{where}.{key}"
+        if key not in value:
+            raise CorruptData(f"{name}: {place} is missing.")
+        if isinstance(kind, _Kind):
+            if not kind.accepts(value[key]):
+                raise CorruptData(f"{name}: {place} is {value[key]!r:.100}; wanted {kind.wanted}.")
+        else:
+            _check_fields(value[key], kind, name, place)
+
+
+def _records(folder: Path) -> list[Record]:
+    config = read_config(folder)
+    if config.get("finished") is None:
+        raise InvalidOption(f"{folder} is not finished: go on with `sdar eval --resume`, then add it.")
+    revision = str(config.get("revision"))
+    if not FIELDS["revision"].accepts(revision):
+        raise InvalidOption(
+            f"the revision of {folder} is {revision!r}; wanted a commit, so that anybody can run the command again: "
+            "commit your changes and evaluate from that checkout."
+        )
+    others = [sitting["revision"] for sitting in config.get("resumed", []) if "revision" in sitting]
+    if others:
+        raise InvalidOption(
+            f"{folder} was begun at {revision} and gone on with at {', '.join(map(str, others))}: a row is about one "
+            "commit. Evaluate again from one checkout."
+        )
+    episodes = final_episodes(read_episodes(folder))
+    errors = sum(episode.status == "error" for episode in episodes)
+    if errors:
+        raise InvalidOption(
+            f"{errors} of {len(episodes)} episodes of {folder} ended in an error: a row is about an agent, not "
+            "about an endpoint. `sdar eval --resume` tries them again."
+        )
+    records = []
+    for suite in config["suites"]:
+        played = [e for e in episodes if (e.env_id, e.split) == (suite["env_id"], suite["split"])]
+        wanted = suite["tasks"] * len(config["seeds"])
+        if len(played) != wanted:
+            raise InvalidOption(
+                f"{folder} has {len(played)} episodes of {suite['env_id']}; wanted {wanted}: go on with "
+                "`sdar eval --resume`."
+            )
+        records.append(_record(config, suite, summarize_suite(suite["env_id"], suite["split"], played)))
+    return records
+
+
+def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: SuiteSummary) -> Record:
+    numbers, settings = summary.total, config["agent"]["settings"]
+    tokens = [count for count in (numbers.prompt_tokens, numbers.completion_tokens) if count is not None]
+    return {
+        "format": FORMAT,
+        "suite": suite["env_id"],
+        "split": suite["split"],
+        "env_kwargs": {name: value for name, value in sorted(suite["env_kwargs"].items()) if name not in _PRIVATE},
+        "panel": {name: suite[name] for name in ("tasks", "limit", "variant", "fingerprint")},
+        "agent": config["agent"]["name"],
+        "model": settings.get("model"),
+        "settings": {name: value for name, value in settings.items() if name not in FREE_SETTINGS},
+        "seeds": config["seeds"],
+        "episodes": numbers.episodes,
+        "metrics": {
+            "success": _interval(numbers.success_rate, numbers.success_interval),
+            "score": _interval(numbers.mean_score, numbers.score_interval),
+            "steps": round(numbers.mean_steps, 4),
+            "invalid": round(numbers.invalid_share, 6),
+            "tokens": round(sum(tokens) / numbers.episodes, 2) if tokens else None,
+            "cost": numbers.cost,
+            "seconds": round(numbers.mean_seconds, 6),
+            "pass_at_k": {k: round(mean, 6) for k, (mean, _, _) in numbers.pass_at_k.items()},
+            "task_types": _groups(summary.task_types),
+            "data_sets": _groups(summary.data_sets),
+        },
+        "command": config["command"],
+        "revision": config["revision"],
+        "date": config["finished"][:10],
+        "hardware": config["platform"],
+        "versions": config["versions"],
+    }
+
+
+def _groups(summaries: Mapping[str, Summary]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "episodes": numbers.episodes,
+            "success": round(numbers.success_rate, 6),
+            "score": round(numbers.mean_score, 6),
+        }
+        for name, numbers in summaries.items()
+    }
+
+
+def _interval(value: float, interval: Sequence[float]) -> dict[str, float]:
+    low, high = interval
+    return {"value": round(value, 6), "low": round(low, 6), "high": round(high, 6)}
+
+
+def _file_name(record: Record) -> str:
+    """Return the name of a record's file: readable, and its own for each agent on each panel."""
+    identity = {name: record[name] for name in ("suite", "split", "env_kwargs", "panel", "agent", "settings", "seeds")}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    words = [record["suite"].rpartition("/")[2], record["split"], record["agent"], record["model"] or ""]
+    readable = "-".join(re.sub(r"[^a-z0-9.]+", "-", word.lower()).strip("-.")[:40] for word in words if word)
+    return f"{readable}-{digest}.json"
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a name is given twice: {next(name for name in names if names.count(name) > 1)!r}")
+    return dict(pairs)
+
+
+# -- tables ---------------------------------------------------------------------------------
+
+
+def render(root: Path, *, check: bool = False) -> list[Path]:
+    """Make `LEADERBOARD.md` and the table in `README.md` from the records.
+
+    Args:
+        root: of the repository.
+        check: write nothing, and refuse what is not current.
+
+    Returns:
+        The files that were changed.
+
+    Raises:
+        CorruptData: a file is no record.
+        MissingData: there is no `README.md`.
+        InvalidOption: `README.md` has not exactly one pair of markers, or with `check`, a file is not current.
+    """
+    records = load_records(root)
+    readme = root / "README.md"
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingData(f"there is no {readme}; wanted the root of the repository: give it by --root.") from error
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise InvalidOption(f"{readme} wants one {BEGIN} and after it one {END}: the table goes between them.")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    wanted = {
+        root / "LEADERBOARD.md": _leaderboard(records),
+        readme: f"{before}{BEGIN}\n{_short_table(records)}\n{END}{after}",
+    }
+    stale = [
+        path for path, content in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != content
+    ]
+    if check and stale:
+        raise InvalidOption(
+            f"{' and '.join(path.name for path in stale)} {'is' if len(stale) == 1 else 'are'} not what "
+            f"{RESULTS.as_posix()} says: run `sdar leaderboard render` and commit the result."
+        )
+    for path in stale:
+        write_atomic(path, wanted[path])
+    return stale
+
+
+def _leaderboard(records: Sequence[Record]) -> str:
+    parts = [_HEADER.format(commands=commands(), results=RESULTS.as_posix())]
+    for (suite, split, _, _), rows in _panels(records).items():
+        told = _told(rows[0])
+        parts.append(f"## {_escape(suite)}, {_escape(split)}\n")
+        panel = rows[0]["panel"]
+        parts.append(
+            f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
+            + (f", variant {_code(panel['variant'])}" if panel["variant"] else "")
+            + (f", {_escape(told)}" if told else "")
+            + ".\n"
+        )
+        parts.append(_markdown_table(_COLUMNS, [_row(record) for record in rows], words=2))
+        for what, field in (("task type", "task_types"), ("data set", "data_sets")):
+            parts += _won_by(what, field, rows)
+        parts += ["", *(_origin(record) for record in rows), ""]
+    if not records:
+        parts.append("There are no results yet.\n")
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+_HEADER = """\
+# Leaderboard
+
+Made by `sdar leaderboard render` from the records in `{results}`; do not edit it by hand.
+
+Every row is one agent on one fixed panel of tasks, each task played once per seed. The intervals are of 95 %; their
+unit is the task, because several seeds of one task are no independent trials. Whether two rows differ is a question for
+`sdar compare RUN_A RUN_B`, which pairs the runs task by task.
+
+Steps and tokens (read and written) are means of an episode; invalid is the share of commands that the environment could
+not use.
+
+`make leaderboard` makes the rows of the scripted agents, by these commands (`sdar leaderboard commands`):
+
+```bash
+{commands}
+```
+
+A row of your own: evaluate on the whole panel with three seeds or more, from a clean checkout,
+add the run, render, and send the record. Runs that are not finished, have errors, no commit or several are refused.
+Embedded and official data are different panels, and so are corpora and engines of Search-QA, wherever they run.
+"""
+
+_COLUMNS = ("agent", "model", "won", "95 % interval", "score", "95 % interval", "steps", "invalid", "tokens", "seeds")
+
+
+def commands() -> str:
+    """Return the commands that make the rows of the scripted agents, for all suites of this package.
+
+    All runs come first: a record that changes makes the checkout dirty, and what a dirty checkout plays is refused.
+    """
+    # Only the random agent draws: to play a task again would tell nothing about the others.
+    played = {"random --seeds 3": list(ENV_IDS), "oracle": list(ENV_IDS)}
+    for env_id in ENV_IDS:
+        agent = default_agent(env_id)
+        if agent != "random":
+            played.setdefault(agent, []).append(env_id)
+    folders = {agent: f"runs/leaderboard/{agent.partition(' ')[0]}" for agent in played}
+    lines = [f"sdar eval {' '.join(suites)} --agent {agent} --out {folders[agent]}" for agent, suites in played.items()]
+    return "\n".join(
+        [*lines, f"sdar leaderboard add --replace {' '.join(folders.values())}", "sdar leaderboard render"]
+    )
+
+
+def _panels(records: Iterable[Record]) -> dict[tuple[str, str, str, str], list[Record]]:
+    """Return the records of each panel, the best first."""
+    panels: dict[tuple[str, str, str, str], list[Record]] = {}
+    for record in records:
+        kwargs = json.dumps(record["env_kwargs"], sort_keys=True)
+        key = (record["suite"], record["split"], record["panel"]["fingerprint"], kwargs)
+        panels.setdefault(key, []).append(record)
+    return {key: sorted(panels[key], key=_rank) for key in sorted(panels)}
+
+
+def _rank(record: Record) -> tuple[float, float, str, str]:
+    metrics = record["metrics"]
+    return -metrics["success"]["value"], -metrics["score"]["value"], record["agent"], _file_name(record)
+
+
+def _told(record: Record) -> str:
+    """Return what of the panel is not as usual."""
+    try:
+        defaults = env_defaults(record["suite"])
+    except UnknownName:
+        defaults = {}
+    missing = object()
+    given = {name: value for name, value in record["env_kwargs"].items() if defaults.get(name, missing) != value}
+    given.pop("split", None)
+    words = [f"{name}={value!r}" for name, value in given.items()]
+    limit = record["panel"]["limit"]
+    return ", ".join(words if limit is None else [f"only the first {limit:,} tasks", *words])
+
+
+def _row(record: Record) -> list[str]:
+    metrics = record["metrics"]
+    return [
+        _escape(record["agent"]),
+        _escape(record["model"] or ""),
+        *_share_cells(metrics["success"]),
+        f"{metrics['score']['value']:.3f}",
+        f"{metrics['score']['low']:.3f}–{metrics['score']['high']:.3f}",
+        f"{metrics['steps']:.1f}",
+        f"{metrics['invalid']:.1%}",
+        "" if metrics["tokens"] is None else f"{metrics['tokens']:,.0f}",
+        str(len(record["seeds"])),
+    ]
+
+
+def _won_by(what: str, field: str, records: Sequence[Record]) -> list[str]:
+    """Return a table of success by task type or data set, and the mean over these; nothing if there are no two."""
+    names = sorted({name for record in records for name in record["metrics"][field]})
+    if len(names) < 2:
+        return []
+    rows = []
+    for record in records:
+        rates = [group["success"] for group in record["metrics"][field].values()]
+        cells = [
+            f"{record['metrics'][field][n]['success']:.1%}" if n in record["metrics"][field] else "" for n in names
+        ]
+        rows.append([_escape(_who(record)), *cells, f"{sum(rates) / len(rates):.1%}"])
+    return ["", _markdown_table((f"won by {what}", *map(_escape, names), "mean"), rows, words=1)]
+
+
+def _who(record: Record) -> str:
+    """Return the agent, with its model if it has one."""
+    return str(record["agent"] if record["model"] is None else f"{record['agent']}, {record['model']}")
+
+
+def _share_cells(numbers: Mapping[str, float]) -> tuple[str, str]:
+    return f"{numbers['value']:.1%}", f"{100 * numbers['low']:.1f}–{100 * numbers['high']:.1f}"
+
+
+def _origin(record: Record) -> str:
+    """Return where a row comes from."""
+    there = f"{RESULTS.as_posix()}/{_file_name(record)}"
+    made = f"{_code(record['command'])} at `{record['revision'][:12]}`, {record['date']}"
+    return f"- {_escape(_who(record))}: {made} ([record]({there}))"
+
+
+def _short_table(records: Sequence[Record]) -> str:
+    rows = []
+    for panel in _panels(records).values():
+        for record in panel:
+            told = _told(record)
+            suite = f"{record['suite']}, {record['split']}" + (f", {told}" if told else "")
+            rows.append(
+                [
+                    _escape(suite),
+                    _escape(_who(record)),
+                    "{} ({})".format(*_share_cells(record["metrics"]["success"])),
+                    f"{record['metrics']['score']['value']:.3f}",
+                    f"{record['panel']['tasks']:,} × {len(record['seeds'])}",
+                ]
+            )
+    if not rows:
+        return "There are no results yet."
+    return _markdown_table(("panel", "agent", "won (95 % interval)", "score", "tasks × seeds"), rows, words=2)
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
+    rule = ["---" if i < words else "---:" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _code(text: str) -> str:
+    """Return text as code in Markdown, where nothing else is markup."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
+
+
+def _escape(text: str) -> str:
+    """Return text that is no markup in Markdown."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return re.sub(r"([\\`*\[\]<>|~#]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))", r"\\\1", line)

@@ -1,0 +1,317 @@
+"""Search-QA's part of `sdar_benchmarks.throughput.bench`: its search engines, and asking one by HTTP.
+
+`measure` takes the embedded corpus. Queries are the questions of the test split and what the oracle searches for; none
+is asked twice. Times are CPU seconds.
+
+    python -m sdar_benchmarks.throughput.search_qa [--passages 1000000] [--engines bm25 tantivy] [--folder DIR]
+
+measures what a large corpus takes, which needs minutes and, with bm25s, several GB of memory: passages of a hundred
+words whose frequencies follow Zipf's law, each engine built and searched in processes of its own. The last table scales
+the figures to the 21 million passages of wiki-18. That is arithmetic, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import sdar_envs
+from sdar_agents import make_agent
+from sdar_benchmarks.evaluation.arguments import make_env
+from sdar_benchmarks.throughput import http
+from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
+from sdar_envs.search_qa.embedded import embedded_retriever
+from sdar_envs.search_qa.retrieval.index import build_index, open_index
+from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.storage import write_atomic
+
+__all__ = ["large_passages", "large_queries", "main", "measure"]
+
+_SEARCH_QA = "sdar/SearchQA-v0"
+_K = 3
+_BATCH = 256
+_WARM_UP = 100
+_SINGLE = 1_000
+_BATCHES = 2
+_EPISODES = 1_000
+_LARGE_SINGLE = 200
+_WIKI_18 = 21_015_324
+_LARGE_ENGINES = ("bm25", "bm25s", "tantivy")
+
+
+# -- the embedded corpus ------------------------------------------------------------------------
+
+
+def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Add what is Search-QA's own; takes about twenty seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        progress("the embedded corpus")
+        first = _in_new_process("embedded", cache=folder)
+        later = _in_new_process("embedded", cache=folder)
+    figures.add("embedded corpus read, index built and kept", first["open"], "CPU s")
+    figures.add("embedded corpus read, kept index opened", later["open"] * 1e3, "CPU ms")
+    figures.add("whole episodes of the agent oracle, each question new", later["oracle"], "episodes/CPU s")
+    figures.add(f"single search, top {_K}", later["single"] * 1e3, "CPU ms")
+    figures.add(f"search in batches of {_BATCH}, top {_K}", later["batched"] * 1e3, "CPU ms")
+    http.measure(figures, progress)
+
+
+def _measure_embedded() -> dict[str, float]:
+    started = time.process_time()
+    retriever = embedded_retriever()
+    opened = time.process_time() - started
+    oracle = _oracle_episodes()
+    tasks = sdar_envs.tasks(_SEARCH_QA, split="test")
+    queries = dict.fromkeys(query for task in tasks for query in (task.instruction, *task.data["queries"]))
+    searched = _search_seconds(retriever, list(queries)[: _WARM_UP + _SINGLE + _BATCHES * _BATCH])
+    return {"open": opened, "oracle": oracle, **searched}
+
+
+def _oracle_episodes() -> float:
+    """Return the episodes per CPU second of the oracle, the agent's time included."""
+    env = make_env(_SEARCH_QA, {"split": "train"})
+    ids = [task.id for task in sdar_envs.tasks(_SEARCH_QA, split="train", limit=_EPISODES)]
+    agent = make_agent("oracle")
+    started = time.process_time()
+    for task_id in ids:
+        observation, info = env.reset(options={"task_id": task_id})
+        agent.reset(env, observation, info, 0)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            observation, _, terminated, truncated, info = env.step(agent.act(observation, info))
+        assert info["won"]
+    return len(ids) / (time.process_time() - started)
+
+
+def _search_seconds(retriever: Retriever, queries: Sequence[str]) -> dict[str, float]:
+    """Return CPU seconds and seconds of the clock per query, one by one and in batches; no query is asked twice."""
+    retriever.search(queries[:_WARM_UP], _K)
+    batches = [queries[end - _BATCH : end] for end in range(len(queries), _WARM_UP + _BATCH - 1, -_BATCH)][:_BATCHES]
+    singles = queries[_WARM_UP : len(queries) - len(batches) * _BATCH]
+    started, started_wall = time.process_time(), time.perf_counter()
+    for query in singles:
+        retriever.search([query], _K)
+    single, single_wall = time.process_time() - started, time.perf_counter() - started_wall
+    started, started_wall = time.process_time(), time.perf_counter()
+    for batch in batches:
+        retriever.search(batch, _K)
+    batched, batched_wall = time.process_time() - started, time.perf_counter() - started_wall
+    return {
+        "single": single / len(singles),
+        "single_wall": single_wall / len(singles),
+        "batched": batched / (len(batches) * _BATCH),
+        "batched_wall": batched_wall / (len(batches) * _BATCH),
+    }
+
+
+# -- a large corpus -----------------------------------------------------------------------------
+
+_VOCABULARY = 2_000_000
+_STOP_WORD_LIST = "the of and in to a is was it for as on with by at that an be are this or not but they will"
+_STOP_WORDS = tuple(_STOP_WORD_LIST.split(" "))
+_CONTENT = 300  # words beyond this rank are not in every tenth passage
+_AT_ONCE = 20_000
+_CONSONANTS = "bdfgklmnprstvz"
+
+
+def _word(rank: int) -> str:
+    """Return the word with this rank: stop words first, then invented ones, the more common the shorter."""
+    if rank < len(_STOP_WORDS):
+        return _STOP_WORDS[rank]
+    number, word = rank + 70, ""
+    while number:
+        number, syllable = divmod(number, 70)
+        word = _CONSONANTS[syllable // 5] + "aeiou"[syllable % 5] + word
+    return word
+
+
+class _Zipf:
+    """Draws ranks of words; equal seeds give equal ranks."""
+
+    def __init__(self, seed: int) -> None:
+        weights = 1 / (np.arange(_VOCABULARY) + 2.7) ** 1.05
+        self._sums = np.cumsum(weights) / weights.sum()
+        # The stream of a bit generator is guaranteed, that of numpy's distributions is not.
+        self._bits = np.random.PCG64(seed)
+
+    def shares(self, count: int) -> Any:
+        """Return numbers from 0 to below 1."""
+        return (self._bits.random_raw(count) >> 11) * 2.0**-53
+
+    def ranks(self, count: int) -> list[int]:
+        """Return ranks, the lower the likelier."""
+        return [int(rank) for rank in np.searchsorted(self._sums, self.shares(count), side="right")]
+
+
+def _large_ranks(count: int) -> Iterator[list[int]]:
+    zipf = _Zipf(1)
+    for start in range(0, count, _AT_ONCE):
+        lengths = [80 + int(41 * share) for share in zipf.shares(min(_AT_ONCE, count - start))]
+        ranks = iter(zipf.ranks(sum(lengths)))
+        for length in lengths:
+            yield [next(ranks) for _ in range(length)]
+
+
+def large_passages(count: int) -> Iterator[Passage]:
+    """Yield passages of 80 to 120 words."""
+    words = [_word(rank) for rank in range(_VOCABULARY)]
+    for i, ranks in enumerate(_large_ranks(count)):
+        text = [words[rank] for rank in ranks]
+        yield Passage(str(i), f'"{" ".join(text[:3]).title()}"\n{" ".join(text)}')
+
+
+def large_queries(count: int) -> list[str]:
+    """Return questions of ten words: three that stand together in a passage like those, seven as they come."""
+    zipf = _Zipf(2)
+    queries = []
+    for ranks in _large_ranks(count):
+        content = sorted({rank for rank in ranks if rank >= _CONTENT})
+        chosen = [content[int(share * len(content))] for share in zipf.shares(3)] + zipf.ranks(7)
+        queries.append(" ".join(map(_word, chosen)))
+    return queries
+
+
+def measure_large(
+    passages: int, engines: Sequence[str], folder: Path, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, float]]:
+    """Return what each engine takes for so many passages, by engine.
+
+    Args:
+        passages: how many.
+        engines: of `sdar_envs.search_qa.retrieval.index.ENGINES`, without faiss.
+        folder: for the corpus and one index at a time.
+        progress: told what is being done.
+    """
+    source, queries = folder / "corpus.jsonl", folder / "queries.json"
+    progress(f"writing {passages:,} passages")
+    with open(source, "w", encoding="utf-8") as file:
+        for passage in large_passages(passages):
+            file.write(json.dumps({"id": passage.id, "contents": passage.contents}) + "\n")
+    queries.write_text(json.dumps(large_queries(_WARM_UP + _LARGE_SINGLE + 2 * _BATCH)), encoding="utf-8")
+    measured = {}
+    for engine in engines:
+        out = folder / engine
+        progress(f"{engine}: building")
+        built = _in_new_process("build", engine, str(source), str(out))
+        progress(f"{engine}: searching")
+        measured[engine] = {**built, **_in_new_process("search", str(out), str(queries))}
+        shutil.rmtree(out)
+    return measured
+
+
+def _measure_build(engine: str, source: str, out: str) -> dict[str, float]:
+    report = asdict(build_index(source, out, engine, progress=False))
+    numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
+    return {**numbers, "build_megabytes": peak_megabytes()}
+
+
+def _measure_search(path: str, queries: str) -> dict[str, float]:
+    asked = json.loads(Path(queries).read_text(encoding="utf-8"))
+    started, started_wall = time.process_time(), time.perf_counter()
+    retriever = open_index(path)
+    opened = {"open": time.process_time() - started, "open_wall": time.perf_counter() - started_wall}
+    return {**opened, **_search_seconds(retriever, asked), "search_megabytes": peak_megabytes()}
+
+
+# -- processes and tables -----------------------------------------------------------------------
+
+_MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+    "embedded": _measure_embedded,
+    "build": _measure_build,
+    "search": _measure_search,
+}
+
+
+def _in_new_process(*arguments: str, cache: str | None = None) -> dict[str, float]:
+    """Measure where nothing is in memory yet and the peak is this measurement's own."""
+    environment = os.environ if cache is None else os.environ | {"SDAR_CACHE_DIR": cache}
+    code = (
+        "import json, sys\n"
+        "from sdar_benchmarks.throughput.search_qa import _MEASURES\n"
+        "print(json.dumps(_MEASURES[sys.argv[1]](*sys.argv[2:])))\n"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    measured: dict[str, float] = json.loads(output)
+    return measured
+
+
+_ROWS = (
+    # what, figure, factor, whether it grows with the corpus
+    ("corpus imported, CPU s", "corpus_cpu_seconds", 1, True),
+    ("index built, CPU s", "engine_cpu_seconds", 1, True),
+    ("index built, s", "engine_seconds", 1, True),
+    ("peak memory of the build, mapped files included, MB", "build_megabytes", 1, True),
+    ("corpus on disk, MB", "corpus_bytes", 1e-6, True),
+    ("corpus and index on disk, MB", "disk_bytes", 1e-6, True),
+    ("opened, CPU ms", "open", 1e3, False),
+    ("opened, ms", "open_wall", 1e3, False),
+    ("single search, CPU ms", "single", 1e3, True),
+    ("single search, ms", "single_wall", 1e3, True),
+    (f"search in batches of {_BATCH}, CPU ms", "batched", 1e3, True),
+    ("peak memory of searching, mapped files included, MB", "search_megabytes", 1, False),
+)
+
+
+def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Iterator[tuple[str, Table]]:
+    scale = _WIKI_18 / passages
+    for title, is_scaled in (
+        (f"{passages:,} passages of about 100 words, top {_K}", False),
+        (f"extrapolated to {_WIKI_18:,} passages: the above times {scale:.1f}; not measured", True),
+    ):
+        table = Table()
+        table.add_column("what")
+        for engine in measured:
+            table.add_column(engine, justify="right")
+        for what, figure, unit, grows in _ROWS:
+            if is_scaled and not grows:
+                continue
+            cells = []
+            for engine, numbers in measured.items():
+                if is_scaled and figure == "build_megabytes" and engine == "tantivy":
+                    cells.append("-")  # it gathers a fixed number of bytes, the others all postings
+                    continue
+                value = numbers[figure] * unit * (scale if is_scaled else 1)
+                cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
+            table.add_row(what, *cells)
+        yield title, table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure a large corpus and print two tables: what was measured, and what it would be for wiki-18."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sdar_benchmarks.throughput.search_qa", description="Search engines over a large corpus."
+    )
+    parser.add_argument("--passages", type=int, default=1_000_000, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument("--engines", nargs="+", choices=_LARGE_ENGINES, default=_LARGE_ENGINES, metavar="NAME")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was measured as JSON")
+    parser.add_argument("--folder", metavar="DIR", help="where the corpus and the indexes go for the time being")
+    arguments = parser.parse_args(argv)
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, console.status("measuring") as status:
+        measured = measure_large(
+            arguments.passages, arguments.engines, Path(folder), lambda what: status.update(f"measuring: {what}")
+        )
+    for title, table in _tables(measured, arguments.passages):
+        Console().print(title, table, sep="\n", highlight=False)
+    if arguments.output is not None:
+        write_atomic(arguments.output, json.dumps(measured, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

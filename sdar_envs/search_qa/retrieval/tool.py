@@ -1,0 +1,224 @@
+"""The search tool of an environment: a retriever, and what to do when it fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, cast, get_args
+from weakref import WeakValueDictionary
+
+from sdar_envs.errors import InvalidOption
+from sdar_envs.search_qa.episode import Finding
+from sdar_envs.search_qa.reference import ReferenceTool
+from sdar_envs.search_qa.retrieval.caching import CachingRetriever
+from sdar_envs.search_qa.retrieval.retrieval import RetrievalFailed, Retriever
+from sdar_envs.storage import given_path
+
+__all__ = ["ON_ERROR", "OnError", "RetrieverTool", "SearchTool", "ServerTool", "open_tool"]
+
+OnError = Literal["raise", "observe", "truncate"]
+ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+
+
+class SearchTool(Protocol):
+    """Searches for an environment."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells corpus and engine from any other, as far as they can be known."""
+        ...
+
+    def find(self, queries: Sequence[str]) -> list[Finding]:
+        """Return what the search for each query gave.
+
+        Raises:
+            RetrievalFailed: the search failed, and failures are not to be shown.
+        """
+        ...
+
+
+class RetrieverTool:
+    """Asks a retriever, for all queries at once.
+
+    Args:
+        retriever: the search engine.
+        topk: passages for a search.
+        shows_failures: a failure is a finding and not an exception.
+    """
+
+    def __init__(self, retriever: Retriever, topk: int, *, shows_failures: bool) -> None:
+        self.retriever = retriever
+        self._topk = topk
+        self._shows_failures = shows_failures
+
+    @property
+    def fingerprint(self) -> str:
+        """The retriever's."""
+        return self.retriever.fingerprint
+
+    def find(self, queries: Sequence[str]) -> list[Finding]:
+        """Search."""
+        try:
+            return [Finding(hits) for hits in self.retriever.search(queries, self._topk)]
+        except RetrievalFailed as error:
+            if not self._shows_failures:
+                raise
+            return [Finding(failure=str(error))] * len(queries)
+
+
+class ServerTool:
+    """Asks a server as the reference does, one query after the other.
+
+    Args:
+        tool: the reference's tool.
+        shows_failures: a failure is what the model reads, as in the reference, and not an exception.
+    """
+
+    def __init__(self, tool: ReferenceTool, *, shows_failures: bool) -> None:
+        self._tool = tool
+        self._shows_failures = shows_failures
+
+    @property
+    def fingerprint(self) -> str:
+        """The server's address: the reference asks it for nothing else."""
+        return self._tool.url
+
+    def find(self, queries: Sequence[str]) -> list[Finding]:
+        """Search."""
+        findings = []
+        for query in queries:
+            said, has_failed = self._tool.say(query)
+            if has_failed and not self._shows_failures:
+                raise RetrievalFailed(
+                    f"{self._tool.url}: {said}. on_error='observe' shows this to the model, as the reference does."
+                )
+            findings.append(Finding(said=said, failure=said if has_failed else ""))
+        return findings
+
+
+class _Place(NamedTuple):
+    """Where to search.
+
+    Attributes:
+        key: equal for the same index, the same addresses, the same object.
+        addresses: of the servers; none if it is something else.
+        open: opens it, given the seconds for one search by a server.
+    """
+
+    key: Hashable
+    addresses: tuple[str, ...]
+    open: Callable[[float], Retriever]
+
+
+# Kept as long as an environment searches with them.
+_tools: WeakValueDictionary[Hashable, SearchTool] = WeakValueDictionary()
+_retrievers: WeakValueDictionary[Hashable, CachingRetriever] = WeakValueDictionary()
+
+
+def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, shows_failures: bool) -> SearchTool:
+    """Return the search tool over an engine.
+
+    Environments of a process that search in the same place share the tool and, whatever their `topk`, the engine and
+    what it has found. The same place is the same index (unless it was built anew), address, or object.
+
+    Args:
+        where: `embedded`, the folder of an index, one address or several of a retrieval server, or a retriever.
+        topk: passages for a search.
+        seconds: for one search by a server, retries included; as the reference does it, for one attempt.
+        as_reference: ask a server as the reference does.
+        shows_failures: a failed search is a finding and not an exception.
+
+    Raises:
+        RetrievalFailed: the server cannot be reached.
+        MissingData: there is no such index.
+        CorruptData: the index is damaged.
+        InvalidOption: `where` is none of these, or the reference is to ask several servers.
+        ModuleNotFoundError: what the engine needs is not installed.
+    """
+    place = _place(where)
+    if as_reference and len(place.addresses) > 1:
+        raise InvalidOption(
+            f"retriever is {list(place.addresses)!r}, but with compat='sdar' an environment asks one server: give each "
+            "its own address, as the reference does."
+        )
+    # Another thread may make the same meanwhile: the first that is done counts.
+    key = (place.key, topk, seconds, as_reference, shows_failures)
+    tool = _tools.get(key)
+    if tool is None:
+        if as_reference and place.addresses:
+            reference = ReferenceTool(place.addresses[0], topk, timeout=seconds)
+            tool = _tools.setdefault(key, ServerTool(reference, shows_failures=shows_failures))
+        else:
+            retriever = _retriever(place, seconds)
+            tool = _tools.setdefault(key, RetrieverTool(retriever, topk, shows_failures=shows_failures))
+    return tool
+
+
+def _retriever(place: _Place, seconds: float) -> CachingRetriever:
+    """Return an engine with a cache before it."""
+    retriever = _retrievers.get((place.key, seconds))
+    if retriever is None:
+        opened = place.open(seconds)
+        cached = opened if isinstance(opened, CachingRetriever) else CachingRetriever(opened)
+        retriever = _retrievers.setdefault((place.key, seconds), cached)
+    return retriever
+
+
+def _place(where: object) -> _Place:
+    if isinstance(where, str) and not _is_address(where):
+        return _embedded_or_index(where)
+    if isinstance(where, str | list | tuple):
+        addresses = (where,) if isinstance(where, str) else tuple(where)
+        if not addresses or not all(map(_is_address, addresses)):
+            raise InvalidOption(f"retriever is {where!r}; wanted addresses that begin with http:// or https://.")
+        return _Place(addresses, addresses, partial(_open_servers, addresses))
+    if isinstance(getattr(where, "fingerprint", None), str) and callable(getattr(where, "search", None)):
+        # Whoever is found under this key holds the object, so no other can have its id.
+        return _Place(id(where), (), lambda _: cast("Retriever", where))
+    raise InvalidOption(
+        f"retriever is {where!r:.200}; wanted 'embedded', the folder of an index or the address of a server as str, a "
+        "list of addresses, or an object with `fingerprint` and `search`."
+    )
+
+
+def _is_address(text: object) -> bool:
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
+
+
+def _embedded_or_index(name: str) -> _Place:
+    if name == "embedded":
+        return _Place(name, (), _open_embedded)
+    path = given_path(name)
+    try:
+        # Another index may stand where an older one stood.
+        state = (path / "index.json").stat()
+    except OSError:
+        if re.fullmatch(r"[\w.-]+:\d+(/.*)?", name):
+            raise InvalidOption(
+                f"retriever is {name!r}; if it is a server's address, wanted 'http://{name}'."
+            ) from None
+        return _Place(path, (), partial(_open_index, path))  # opening it says what is wrong
+    return _Place((path, state.st_ino, state.st_mtime_ns, state.st_size), (), partial(_open_index, path))
+
+
+# Imported where they are used: an index needs no HTTP, and the other way round.
+
+
+def _open_embedded(_: float) -> Retriever:
+    from sdar_envs.search_qa.embedded import embedded_retriever  # noqa: PLC0415
+
+    return embedded_retriever()
+
+
+def _open_servers(addresses: tuple[str, ...], seconds: float) -> Retriever:
+    from sdar_envs.search_qa.retrieval.client import HttpRetriever  # noqa: PLC0415
+
+    return HttpRetriever(addresses, deadline=seconds)
+
+
+def _open_index(path: Path, _: float) -> Retriever:
+    from sdar_envs.search_qa.retrieval.index import open_index  # noqa: PLC0415
+
+    return open_index(path)

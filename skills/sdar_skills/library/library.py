@@ -1,0 +1,195 @@
+"""The library: skills from folders of SKILL.md files, found by id, suite and kind of task.
+
+The built-in skills lie in `sdar_skills/library/<suite>/<name>/SKILL.md`. A folder of yours may have any depth; every
+Markdown file in it must belong to a skill, so that none is left out unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from sdar_envs import Task
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.storage import write_atomic
+from sdar_skills.library.skill import Skill, Status
+from sdar_skills.library.skill_file import format_skill, parse_skill
+from sdar_skills.library.suites import suite_of
+
+__all__ = ["Library", "builtin_skills", "load_folder", "save_skill"]
+
+_FILE = "SKILL.md"
+_ACTIVE: frozenset[Status] = frozenset({"active"})
+
+
+class Library:
+    """An immutable collection of skills with different ids, in the order of their ids.
+
+    Args:
+        skills: the skills.
+
+    Raises:
+        CorruptData: two skills have the same id.
+    """
+
+    def __init__(self, skills: Iterable[Skill]) -> None:
+        self._skills: dict[str, Skill] = {}
+        for skill in sorted(skills, key=lambda skill: skill.id):
+            if skill.id in self._skills:
+                raise CorruptData(
+                    f"two skills have the id {skill.id!r}; wanted one of each: rename one, or load without the "
+                    "built-in skills."
+                )
+            self._skills[skill.id] = skill
+
+    @classmethod
+    def load(cls, *folders: str | Path, builtin: bool = True) -> Library:
+        """Load the built-in skills and those of folders.
+
+        Args:
+            folders: folders with SKILL.md files at any depth.
+            builtin: whether the built-in skills belong to the library.
+
+        Raises:
+            MissingData: a folder does not exist or has no skill.
+            CorruptData: a file is not as it should be, or two skills have the same id.
+        """
+        skills = list(builtin_skills()) if builtin else []
+        for folder in folders:
+            skills += load_folder(Path(folder))
+        return cls(skills)
+
+    def __len__(self) -> int:
+        return len(self._skills)
+
+    def __iter__(self) -> Iterator[Skill]:
+        return iter(self._skills.values())
+
+    def __getitem__(self, skill_id: str) -> Skill:
+        """Return a skill by its id.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        try:
+            return self._skills[skill_id]
+        except KeyError:
+            raise UnknownName(
+                f"no skill {skill_id!r:.200}; ids are <suite>/<name>.{did_you_mean(skill_id, self._skills)}"
+            ) from None
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """The suites that there are skills for."""
+        return tuple(dict.fromkeys(skill.suite for skill in self))
+
+    def select(self, suite: str, statuses: Collection[Status] = _ACTIVE) -> tuple[Skill, ...]:
+        """Return the skills of a suite.
+
+        Args:
+            suite: its name.
+            statuses: which to return.
+
+        Raises:
+            UnknownName: the library has no skills for the suite.
+        """
+        skills = tuple(skill for skill in self if skill.suite == suite)
+        if not skills:
+            raise UnknownName(
+                f"no skills for the suite {suite!r:.200}; there are some for {', '.join(self.suites) or 'none'}."
+                f"{did_you_mean(suite, self.suites)}"
+            )
+        return tuple(skill for skill in skills if skill.status in statuses)
+
+    def candidates(self, task: Task, statuses: Collection[Status] = _ACTIVE) -> tuple[Skill, ...]:
+        """Return the skills of a task's suite, after a check that some are for its kind of task.
+
+        Args:
+            task: the task; only `id` and `task_type` are read.
+            statuses: which to return.
+
+        Raises:
+            UnknownName: the library has no skills for the task's suite, or none of these statuses for its type. Nothing
+                falls back to general skills: that has hidden missing files before.
+        """
+        suite = suite_of(task)
+        skills = self.select(suite, statuses)
+        types = dict.fromkeys(skill.task_type for skill in skills if skill.task_type is not None)
+        if task.task_type not in types:
+            raise UnknownName(
+                f"no {suite} skill ({', '.join(sorted(statuses))}) for the task type {task.task_type!r:.200}; there "
+                f"are some for {', '.join(types) or 'none'}.{did_you_mean(task.task_type, types)}"
+            )
+        return skills
+
+
+def load_folder(folder: Path) -> tuple[Skill, ...]:
+    """Load all skills below a folder, in the order of their paths.
+
+    Raises:
+        MissingData: it does not exist, or has no skill.
+        CorruptData: a file is not as it should be, or lies where it would never be read.
+    """
+    if not folder.is_dir():
+        raise MissingData(f"there is no folder {str(folder)!r}; wanted one with <suite>/<name>/{_FILE} files.")
+    skills = []
+    homes = set()
+    texts = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".md" and path.is_file())
+    for path in texts:
+        if path.name == _FILE:
+            homes.add(path.parent)
+            try:
+                content = path.read_bytes().decode()
+            except UnicodeDecodeError as error:
+                raise CorruptData(f"{path}: the file is not UTF-8 ({error})") from error
+            skills.append(parse_skill(content, str(path.absolute())))
+    if not skills:
+        raise MissingData(f"there is no skill in {str(folder)!r}; wanted <suite>/<name>/{_FILE} files.")
+    for path in texts:
+        if not homes & set(path.parents) and path.name.lower() != "readme.md":
+            raise CorruptData(
+                f"{path}: this file belongs to no skill and would never be read; wanted it as <name>/{_FILE}."
+            )
+    return tuple(skills)
+
+
+@lru_cache(maxsize=1)
+def builtin_skills() -> tuple[Skill, ...]:
+    """Return the skills that come with the package."""
+    with resources.as_file(resources.files("sdar_skills") / "builtin") as folder:
+        return load_folder(folder)
+
+
+def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a skill to `<folder>/<suite>/<name>/SKILL.md`: a reader sees the old file or the new one, never a part.
+
+    Args:
+        skill: the skill.
+        folder: the library's folder.
+        overwrite: replace a file that says something else. Another text needs another version even then.
+
+    Returns:
+        The file. Loading it gives an equal skill.
+
+    Raises:
+        InvalidOption: the skill cannot be said in a file, another one lies there, or its text changed without its
+            version.
+        OSError: the file cannot be written.
+    """
+    content = format_skill(skill)
+    path = Path(folder) / skill.suite / skill.name / _FILE
+    if path.exists():
+        old = parse_skill(path.read_bytes().decode(), str(path.absolute()))
+        if old == skill:
+            return path
+        if not overwrite:
+            raise InvalidOption(f"{path} exists and says something else; wanted a new name, or overwrite=True.")
+        if old.sha256 != skill.sha256 and old.version == skill.version:
+            raise InvalidOption(
+                f"{skill.id} has another text than {path}, but the same version {skill.version}: statistics could not "
+                "tell them apart. Give it a new version."
+            )
+    write_atomic(path, content)
+    return path

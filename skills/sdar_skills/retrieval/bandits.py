@@ -1,0 +1,266 @@
+"""Retrievers that learn from the ledger which skills help: UCB, Thompson sampling, and a router before them.
+
+    statistics = Statistics(ledger, gamma=0.99)
+    retriever = UcbRetriever(library, statistics=statistics)
+    chosen = retriever.retrieve(task, k=2, token_budget=None, rng=rng)
+
+What they learn is kept per task type, and only from skills that were shown. They learn nothing by themselves: whoever
+plays appends what came of it to the ledger (`sdar_skills.evidence.ledger.showings_of_group`). All choices between two
+refreshes of the statistics see the same numbers, so equal random generators give equal choices.
+
+They learn from rewards what a skill does for the one who acts, if that one read it: with skills in the student's
+prompt (Skill-GRPO), or with episodes that the teacher plays itself. In SDAR the student acts and never sees a skill:
+its rewards do not depend on what the teacher was shown, and a bandit that is fed with them learns noise. Give such a
+trainer `task_type`, or let a share of its episodes be played with skills and append those only.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
+
+from sdar_envs import Task
+from sdar_envs.core import is_integer
+from sdar_envs.errors import InvalidOption
+from sdar_skills.evidence.ledger import NO_SKILL
+from sdar_skills.evidence.statistics import Aggregate, Statistics
+from sdar_skills.library.library import Library
+from sdar_skills.library.skill import Arm, Retrieved, Retriever, Skill, arm_of
+from sdar_skills.library.suites import suite_of
+from sdar_skills.retrieval.retrievers import LibraryRetriever, TokenCounter, register_retriever
+
+__all__ = ["BanditRetriever", "HybridRetriever", "ThompsonRetriever", "UcbRetriever"]
+
+
+class BanditRetriever(LibraryRetriever):
+    """What the strategies share: the order, the arm that shows nothing, fresh numbers.
+
+    Args:
+        library: where the skills come from.
+        statistics: what the ledger says.
+        refresh: read what is new in the ledger before each choice. False: only when somebody calls
+            `statistics.refresh()`, so that all choices of a training step see the same numbers.
+        no_skill_arm: let showing nothing compete: skills that rank below it are left out. When nothing is shown, append
+            a showing of `NO_SKILL`.
+        count_tokens: measures a skill's text; needed for token budgets.
+        include_shadow: choose among skills on trial, too.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        statistics: Statistics,
+        refresh: bool = True,
+        no_skill_arm: bool = False,
+        count_tokens: TokenCounter | None = None,
+        include_shadow: bool = False,
+    ) -> None:
+        super().__init__(library, count_tokens=count_tokens, include_shadow=include_shadow)
+        self.statistics = statistics
+        self.refresh = refresh
+        self.no_skill_arm = no_skill_arm
+
+    def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
+        """Return candidates, best first; equal ones in an order that `rng` draws."""
+        if self.refresh:
+            self.statistics.refresh()
+        arms = [arm_of(skill) for skill in candidates]
+        if self.no_skill_arm:
+            arms.append(NO_SKILL)
+        known = self.statistics.context(suite_of(task), task.task_type)
+        scores = self._scores(arms, known, rng)
+        # Of a generator's methods, only random() gives the same numbers in every version of Python.
+        order = sorted(range(len(arms)), key=lambda number: (-scores[number], rng.random()))
+        for number in order:
+            if number == len(candidates):
+                return
+            yield Retrieved(candidates[number], scores[number], self._why(arms[number], known, scores[number]))
+
+    @abstractmethod
+    def _scores(self, arms: Sequence[Arm], known: Mapping[Arm, Aggregate], rng: random.Random) -> list[float]:
+        """Return a score for each arm; `known` lacks those that were never shown for the task type."""
+
+    @abstractmethod
+    def _why(self, arm: Arm, known: Mapping[Arm, Aggregate], score: float) -> str:
+        """Say how an arm came to its score."""
+
+
+class UcbRetriever(BanditRetriever):
+    """UCB1 on the advantage: mean + c * sqrt(2 ln N / n); skills that were never shown come first, in a drawn order.
+
+    n is how often the skill was shown for the task type and N the sum of n over all candidates (1 at least), both
+    after the statistics' discount. For c = 1 and rewards from 0 to 1 this is UCB1; with a discount, discounted UCB.
+
+    Args:
+        library, statistics, refresh, no_skill_arm, count_tokens, include_shadow: as in `BanditRetriever`.
+        c: how much exploration, in units of the advantage: multiply it by the scale of the rewards, and divide it by
+            the size of the groups if their mean is the baseline (see `showings_of_group`).
+
+    Source:
+        P. Auer, N. Cesa-Bianchi, P. Fischer, Finite-time analysis of the multiarmed bandit problem, Machine Learning
+        47 (2002), Figure 1. A. Garivier, E. Moulines, On upper-confidence bound policies for switching bandit problems,
+        ALT 2011, section 2.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        statistics: Statistics,
+        c: float = 0.3,
+        refresh: bool = True,
+        no_skill_arm: bool = False,
+        count_tokens: TokenCounter | None = None,
+        include_shadow: bool = False,
+    ) -> None:
+        super().__init__(
+            library,
+            statistics=statistics,
+            refresh=refresh,
+            no_skill_arm=no_skill_arm,
+            count_tokens=count_tokens,
+            include_shadow=include_shadow,
+        )
+        if not 0 <= c < math.inf:
+            raise InvalidOption(f"c is {c!r}; wanted a number from 0.")
+        self.c = c
+
+    def _scores(self, arms: Sequence[Arm], known: Mapping[Arm, Aggregate], rng: random.Random) -> list[float]:
+        seen = [known.get(arm) for arm in arms]
+        total = math.fsum(aggregate.n for aggregate in seen if aggregate is not None)
+        width = self.c * math.sqrt(2 * math.log(max(total, 1.0)))
+        return [
+            # A showing so old that its weight is 0 counts as none.
+            math.inf
+            if aggregate is None or not aggregate.n
+            else aggregate.mean_advantage + width / math.sqrt(aggregate.n)
+            for aggregate in seen
+        ]
+
+    def _why(self, arm: Arm, known: Mapping[Arm, Aggregate], score: float) -> str:
+        if score == math.inf:
+            return "not shown yet for this task type"
+        aggregate = known[arm]
+        mean = aggregate.mean_advantage
+        return f"mean {mean:+.2f} over {_showings(aggregate)}, bonus {score - mean:.2f}"
+
+
+class ThompsonRetriever(BanditRetriever):
+    """Thompson sampling: each skill's value is drawn from what is believed of it, and the best draws are shown.
+
+    The belief in the mean advantage is normal: prior N(0, prior^2), and each showing, weighted by the statistics'
+    discount, is an observation with standard deviation `noise`. After n showings of mean m its precision is
+    p = 1 / prior^2 + n / noise^2 and its mean (n / noise^2) m / p.
+
+    Args:
+        library, statistics, refresh, no_skill_arm, count_tokens, include_shadow: as in `BanditRetriever`.
+        prior: how far skills are expected to differ from no effect, in units of reward.
+        noise: standard deviation of one advantage; 0.5 is the most that a reward of 0 or 1 can have.
+
+    Source:
+        S. Agrawal, N. Goyal, Further optimal regret bounds for Thompson sampling, AISTATS 2013, section 2.2
+        (there prior and noise are 1). V. Raj, S. Kalyani, Taming non-stationary bandits, 2017 (the discount).
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        statistics: Statistics,
+        prior: float = 0.2,
+        noise: float = 0.5,
+        refresh: bool = True,
+        no_skill_arm: bool = False,
+        count_tokens: TokenCounter | None = None,
+        include_shadow: bool = False,
+    ) -> None:
+        super().__init__(
+            library,
+            statistics=statistics,
+            refresh=refresh,
+            no_skill_arm=no_skill_arm,
+            count_tokens=count_tokens,
+            include_shadow=include_shadow,
+        )
+        for name, value in (("prior", prior), ("noise", noise)):
+            if not 0 < value < math.inf:
+                raise InvalidOption(f"{name} is {value!r}; wanted a number above 0.")
+        self.prior = prior
+        self.noise = noise
+
+    def belief(self, aggregate: Aggregate | None) -> NormalDist:
+        """Return what is believed of the mean advantage of an arm; None: it was never shown."""
+        if aggregate is None:
+            return NormalDist(0.0, self.prior)
+        weight = aggregate.n / self.noise**2
+        precision = 1 / self.prior**2 + weight
+        return NormalDist(weight * aggregate.mean_advantage / precision, math.sqrt(1 / precision))
+
+    def _scores(self, arms: Sequence[Arm], known: Mapping[Arm, Aggregate], rng: random.Random) -> list[float]:
+        # By inversion, from random() alone; its 0 would be minus infinity.
+        return [self.belief(known.get(arm)).inv_cdf(max(rng.random(), 2**-53)) for arm in arms]
+
+    def _why(self, arm: Arm, known: Mapping[Arm, Aggregate], score: float) -> str:
+        aggregate = known.get(arm)
+        belief = self.belief(aggregate)
+        shown = "not shown yet" if aggregate is None else _showings(aggregate)
+        return f"drew {score:+.2f} from {belief.mean:+.2f} ± {belief.stdev:.2f}, {shown}"
+
+
+class HybridRetriever(UcbRetriever):
+    """A router proposes, UCB chooses: only skills that can be meant for the task are tried out.
+
+    Args:
+        library, statistics, c, refresh, no_skill_arm, count_tokens, include_shadow: as in `UcbRetriever`.
+        router: any retriever; None: the skills for the task's type and the general ones.
+        proposals: how many skills a given router may propose.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        statistics: Statistics,
+        router: Retriever | None = None,
+        proposals: int = 32,
+        c: float = 0.3,
+        refresh: bool = True,
+        no_skill_arm: bool = False,
+        count_tokens: TokenCounter | None = None,
+        include_shadow: bool = False,
+    ) -> None:
+        super().__init__(
+            library,
+            statistics=statistics,
+            c=c,
+            refresh=refresh,
+            no_skill_arm=no_skill_arm,
+            count_tokens=count_tokens,
+            include_shadow=include_shadow,
+        )
+        if not is_integer(proposals) or proposals < 1:
+            raise InvalidOption(f"proposals is {proposals!r}; wanted a whole number from 1.")
+        self.router = router
+        self.proposals = proposals
+
+    def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
+        if self.router is None:
+            proposed = tuple(skill for skill in candidates if skill.task_type in (None, task.task_type))
+        else:
+            proposed = tuple(found.skill for found in self.router.retrieve(task, self.proposals, None, rng))
+        return super()._rank(task, proposed, k, rng)
+
+
+def _showings(aggregate: Aggregate) -> str:
+    plural = "" if aggregate.showings == 1 else "s"
+    discounted = "" if aggregate.n == aggregate.showings else f" ({aggregate.n:.1f} after the discount)"
+    return f"{aggregate.showings} showing{plural}{discounted}"
+
+
+register_retriever("ucb", UcbRetriever)
+register_retriever("thompson", ThompsonRetriever)
+register_retriever("hybrid", HybridRetriever)

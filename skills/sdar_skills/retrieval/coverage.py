@@ -1,0 +1,129 @@
+"""The gap report: what each task of a panel gets under each strategy, and what nobody ever gets.
+
+A gap is a kind of task without a skill, a task that a strategy gives nothing, or a skill that no task reaches. Skills
+for kinds of task that the panel does not have are no gap: the panel cannot tell.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sdar_envs import Task
+from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_skills.library.library import Library
+from sdar_skills.library.skill import Retrieved, Retriever
+from sdar_skills.library.suites import TASK_TYPES, suite_of
+
+__all__ = ["Coverage", "TaskCoverage", "measure_coverage"]
+
+# These show any skill of the suite sooner or later, whatever the task says: that one was reached proves nothing.
+_REACHES_ALL = ("full", "random", "ucb", "thompson")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCoverage:
+    """What one task gets.
+
+    Attributes:
+        task: the task.
+        found: for each strategy, the skills, best first; None if it refused the task.
+    """
+
+    task: Task
+    found: Mapping[str, tuple[Retrieved, ...] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a panel of tasks gets.
+
+    Attributes:
+        suite: of the panel.
+        tasks: what each task gets, in the panel's order.
+        types_without_skill: kinds of task, known or in the panel, that no active skill is for.
+        tasks_without_skill: for each strategy, how many tasks it gives nothing.
+        tasks_of_own_type: for each strategy, how many tasks get a skill for their kind.
+        unreached: ids of active skills that no task gets, by any strategy that goes by the task.
+        types_not_in_panel: kinds of task with skills that the panel says nothing about.
+    """
+
+    suite: str
+    tasks: tuple[TaskCoverage, ...]
+    types_without_skill: tuple[str, ...]
+    tasks_without_skill: Mapping[str, int]
+    tasks_of_own_type: Mapping[str, int]
+    unreached: tuple[str, ...]
+    types_not_in_panel: tuple[str, ...]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether something is missing."""
+        return bool(self.types_without_skill or self.unreached or any(self.tasks_without_skill.values()))
+
+
+def measure_coverage(
+    library: Library, tasks: Sequence[Task], retrievers: Mapping[str, Retriever], *, k: int, seed: int = 0
+) -> Coverage:
+    """Ask every strategy for every task.
+
+    Args:
+        library: what the strategies choose from.
+        tasks: the panel, of one suite.
+        retrievers: the strategies by name. `none` is expected to give nothing.
+        k: how many skills a task may get.
+        seed: of the draws.
+
+    Raises:
+        InvalidOption: there are no tasks, or tasks of several suites.
+        UnknownName: the library has no skills for the suite.
+    """
+    suites = sorted({suite_of(task) for task in tasks})
+    if len(suites) != 1:
+        raise InvalidOption(f"the panel has tasks of {len(suites)} suites ({', '.join(suites)}); wanted one.")
+    suite = suites[0]
+    skills = library.select(suite)
+    rng = random.Random(seed)
+    covered = []
+    for task in tasks:
+        found: dict[str, tuple[Retrieved, ...] | None] = {}
+        for name, retriever in retrievers.items():
+            try:
+                found[name] = retriever.retrieve(task, k, None, rng)
+            except UnknownName:
+                found[name] = None
+        covered.append(TaskCoverage(task, found))
+    panel_types = list(dict.fromkeys(task.task_type for task in tasks))
+    skill_types = {skill.task_type for skill in skills if skill.task_type is not None}
+    reached = {
+        retrieved.skill.id
+        for entry in covered
+        for name, found_ in entry.found.items()
+        if name not in _REACHES_ALL
+        for retrieved in found_ or ()
+    }
+    expecting = [name for name in retrievers if name != "none"]
+    return Coverage(
+        suite=suite,
+        tasks=tuple(covered),
+        types_without_skill=tuple(
+            kind for kind in dict.fromkeys((*TASK_TYPES.get(suite, ()), *panel_types)) if kind not in skill_types
+        ),
+        tasks_without_skill={name: sum(not entry.found[name] for entry in covered) for name in expecting},
+        tasks_of_own_type={
+            name: sum(
+                any(retrieved.skill.task_type == entry.task.task_type for retrieved in entry.found[name] or ())
+                for entry in covered
+            )
+            for name in expecting
+        },
+        unreached=tuple(
+            skill.id
+            for skill in skills
+            if skill.id not in reached and (skill.task_type is None or skill.task_type in panel_types)
+        )
+        if set(retrievers) - {"none", *_REACHES_ALL}
+        else (),
+        types_not_in_panel=tuple(sorted(skill_types - set(panel_types))),
+    )

@@ -1,0 +1,119 @@
+"""Choosing among the admissible commands."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_models import tiny_policy
+
+import sdar_envs
+from sdar_agents.engines.constrained import ChoicePolicy, score_choices
+from sdar_agents.engines.policy import Request, Sampling, Situation
+from sdar_agents.types import Completion
+from sdar_envs.errors import InvalidOption
+from sdar_envs.prompt import parse_completion, style_for
+
+
+class Thinker:
+    """A policy that thinks the same thing always, around a random model that scores."""
+
+    def __init__(self, thought: str = "<think>go</think>\n<action>") -> None:
+        self._inner = tiny_policy()
+        self._thought = thought
+        self.model, self.tokenizer = self._inner.model, self._inner.tokenizer
+        self.context_length = None
+        self.render, self.encode = self._inner.render, self._inner.encode
+
+    def generate(self, requests: Any, sampling: Sampling) -> list[Completion]:
+        assert "<action>" in sampling.stop
+        ids = self.encode(self._thought)
+        return [Completion(ids, (0.0,) * len(ids), self._thought, "stop") for _ in requests]
+
+
+def asked(env_id: str, count: int) -> list[Request]:
+    requests = []
+    for i, task in enumerate(sdar_envs.tasks(env_id, split="train", limit=count)):
+        env = sdar_envs.make_vec(env_id, 1).envs[0]
+        observation, info = env.reset(options={"task_id": task.id})
+        requests.append(Request((1, 2, 3 + i), i, (), Situation(env, observation, info, 0)))
+    return requests
+
+
+def test_scores_are_those_of_each_text_alone() -> None:
+    model = tiny_policy().model
+    prompts = [(1, 2, 3), (4, 5, 6, 7, 8, 9)]
+    choices = [[(5, 6), (7,), (8, 9, 10, 11)], [(12, 13, 14)]]
+    found = score_choices(model, prompts, choices, max_batch_tokens=20)
+    for prompt, options, scores in zip(prompts, choices, found, strict=True):
+        for option, score in zip(options, scores, strict=True):
+            with torch.no_grad():
+                logprobs = model(torch.tensor([prompt + option])).logits[0].log_softmax(-1)
+            by_hand = sum(logprobs[len(prompt) + j - 1, token].item() for j, token in enumerate(option))
+            assert score == pytest.approx(by_hand, abs=1e-4)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_every_answer_is_a_listed_command(greedy: bool) -> None:
+    requests = asked("sdar/ALFWorld-v0", 6)
+    policy: Any = ChoicePolicy(Thinker())  # type: ignore[arg-type]
+    answers = policy.generate(requests, Sampling(greedy=greedy))
+    assert answers == policy.generate(requests, Sampling(greedy=greedy))
+    for request, answer in zip(requests, answers, strict=True):
+        assert request.situation is not None
+        parsed = parse_completion(answer.text, style_for("alfworld/x"))
+        assert parsed.is_valid
+        assert parsed.action in request.situation.info["admissible_commands"]
+        assert parsed.action != "help"
+        assert answer.logprobs is None
+
+
+def test_greedy_takes_the_likeliest_and_draws_follow_the_probabilities() -> None:
+    (request,) = asked("sdar/ALFWorld-v0", 1)
+    assert request.situation is not None
+    thinker: Any = Thinker()
+    commands = [c for c in request.situation.info["admissible_commands"] if c != "help"]
+    prompt = request.prompt_ids + thinker.encode("<think>go</think>\n<action>")
+    (scores,) = score_choices(
+        thinker.model, [prompt], [[thinker.encode(f"{c}</action>") for c in commands]], max_batch_tokens=10**5
+    )
+    policy = ChoicePolicy(thinker)
+    (likeliest,) = policy.generate([request], Sampling(greedy=True))
+    best = commands[max(range(len(commands)), key=scores.__getitem__)]
+    assert likeliest.text.endswith(f"<action>{best}</action>")
+    # At this temperature the best and the next are about equally likely.
+    spread = sorted(scores)[-1] - sorted(scores)[-5]
+    sampling = Sampling(temperature=max(spread, 1e-3))
+    drawn = Counter(
+        answer.text.split("<action>")[1].removesuffix("</action>")
+        for answer in policy.generate(
+            [Request(request.prompt_ids, seed, (), request.situation) for seed in range(60)], sampling
+        )
+    )
+    weights = [math.exp((score - max(scores)) / sampling.temperature) for score in scores]
+    expected = 60 * weights[commands.index(best)] / sum(weights)
+    assert abs(drawn[best] - expected) < 4 * math.sqrt(expected)
+    assert len(drawn) > 1
+
+
+def test_a_line_end_behind_the_tag_is_no_obstacle() -> None:
+    policy: Any = ChoicePolicy(Thinker("<think>go</think>\n<action>\n"))  # type: ignore[arg-type]
+    (answer,) = policy.generate(asked("sdar/ALFWorld-v0", 1), Sampling(greedy=True))
+    assert parse_completion(answer.text, style_for("alfworld/x")).is_valid
+
+
+def test_a_thought_without_a_command_stays_as_it_is() -> None:
+    policy: Any = ChoicePolicy(Thinker("<think>and so on"))  # type: ignore[arg-type]
+    (answer,) = policy.generate(asked("sdar/ALFWorld-v0", 1), Sampling())
+    assert answer.text == "<think>and so on"
+
+
+def test_what_lists_no_commands_is_refused() -> None:
+    policy: Any = ChoicePolicy(Thinker())  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match="nothing to choose from"):
+        policy.generate(asked("sdar/SearchQA-v0", 1), Sampling())
+    with pytest.raises(InvalidOption, match="needs a situation"):
+        policy.generate([Request((1,), 0)], Sampling())

@@ -1,0 +1,367 @@
+"""The OpenAI-compatible agent against a real server on this machine: what it sends, counts, waits for and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from helpers.endpoints import Endpoint as Server
+from helpers.endpoints import Reply, act, chat, serving
+from helpers.toy import CountingEnv
+
+from sdar_agents import Decision, open_agent
+from sdar_agents.engines.endpoint import Endpoint, endpoint_chat
+from sdar_agents.players.chat import Completion
+from sdar_envs import Task
+from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
+from sdar_envs.prompt import DEFAULT_STYLE, Turn, render_messages
+from sdar_skills.evidence.experience import Episode, Step, propose
+from sdar_skills.evidence.proposers import ModelProposer
+
+MESSAGES = [{"role": "user", "content": "Say it: é 漢 🙂"}]
+KEY = "sk-0123456789abcdef"
+
+
+def complete(server: Server, seed: int = 5, **settings: Any) -> Completion:
+    async def ask() -> Completion:
+        endpoint = Endpoint("tiny", base_url=server.url, **{"backoff_seconds": 0.001, **settings})
+        try:
+            return await endpoint.complete(MESSAGES, seed)
+        finally:
+            await endpoint.close()
+
+    return asyncio.run(ask())
+
+
+def one_after_the_other(*replies: Reply) -> Callable[[dict[str, Any]], Reply]:
+    """Answer each once; the last one for ever."""
+    left = list(replies)
+    return lambda body: left.pop(0) if len(left) > 1 else left[0]
+
+
+# -- what is sent and read --------------------------------------------------------------------
+
+
+def test_a_request_and_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    with serving(lambda body: chat("Hello 🙂", tokens=(11, 4))) as server:
+        answer = complete(
+            server, api_key_env="SOME_KEY", temperature=0.4, max_tokens=9, extra_body={"top_p": 0.5, "n": 1}
+        )
+    assert answer == Completion("Hello 🙂", None, 11, 4)
+    [(headers, body)] = server.requests
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert body == {
+        "model": "tiny",
+        "messages": MESSAGES,
+        "temperature": 0.4,
+        "max_tokens": 9,
+        "top_p": 0.5,
+        "n": 1,
+        "seed": 5,
+    }
+
+
+def test_what_is_not_set_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving(lambda body: chat("x")) as server:
+        complete(server, max_tokens=None, send_seed=False)
+    [(headers, body)] = server.requests
+    assert set(body) == {"model", "messages"}
+    assert "authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("reply", "wanted"),
+    [
+        (chat(None), Completion("", None, 7, 3)),
+        (chat("a", tokens=None), Completion("a", None, None, None)),
+        (chat("a", reasoning="b"), Completion("a", "b", 7, 3)),
+        (Reply({"choices": [{"message": {"content": "a", "reasoning": "b"}}]}), Completion("a", "b", None, None)),
+        (
+            Reply({"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": "many"}}),
+            Completion("a", None, None, None),
+        ),
+        (Reply('{"choices": [{"message": {"content": "\\ud800"}}]}'), Completion("\ud800", None, None, None)),
+    ],
+)
+def test_answers_of_all_kinds(reply: Reply, wanted: Completion) -> None:
+    with serving(lambda body: reply) as server:
+        assert complete(server) == wanted
+
+
+# -- what passes by itself --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Reply("slow down", 429),
+        Reply("slow down", 429, {"Retry-After": "0.01"}),
+        Reply("slow down", 429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+        Reply("slow down", 429, {"Retry-After": "soon"}),
+        Reply("<html>Bad gateway</html>", 502),
+        Reply({"error": "busy"}, 503),
+        Reply("", 408),
+        Reply(is_dropped=True),
+        Reply('{"choices": [{"message": {"cont'),
+        Reply("null"),
+        Reply({"error": {"code": 502, "message": "upstream"}}),
+        Reply({"choices": []}),
+        Reply({"choices": [{"message": None}]}),
+        Reply({"choices": [{"message": {"content": ["parts"]}}]}),
+        Reply("x", headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=lambda reply: f"{reply.status}-{str(reply.body)[:20]}-{reply.headers}",
+)
+def test_passing_failures_are_waited_for(failure: Reply) -> None:
+    with serving(one_after_the_other(failure, failure, chat("at last"))) as server:
+        assert complete(server).text == "at last"
+        assert len(server.requests) == 3
+
+
+def test_an_answer_that_does_not_come_in_time() -> None:
+    with serving(one_after_the_other(Reply(seconds=60), chat("at last"))) as server:
+        assert complete(server, request_seconds=0.2).text == "at last"
+
+
+def test_waits_double_and_heed_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds:  # the server's own are of no time
+            waits.append(seconds)
+
+    failure = Reply("", 500)
+    with serving(
+        one_after_the_other(failure, failure, failure, Reply("", 429, {"Retry-After": "40"}), failure)
+    ) as server:
+        monkeypatch.setattr("sdar_agents.engines.endpoint.asyncio.sleep", sleep)
+        monkeypatch.setattr("sdar_agents.engines.endpoint.random.uniform", lambda low, high: high / 4)
+        with pytest.raises(EndpointError, match=r"answered 500 , at the last of 9 times"):
+            complete(server, backoff_seconds=0.5, retries=8)
+    # 0.5 s doubled up to 30 s, and a quarter of that for jitter; the fourth wait is what the server asks for.
+    assert waits == [0.625, 1.25, 2.5, 41.0, 10.0, 20.0, 37.5, 37.5]
+
+
+def test_a_storm_of_429_passes_for_everybody() -> None:
+    refused = 0
+
+    def respond(body: dict[str, Any]) -> Reply:
+        nonlocal refused
+        refused += 1
+        return Reply("storm", 429, {"Retry-After": "0.01"}) if refused <= 60 else chat("calm")
+
+    async def ask_all(url: str) -> list[Completion]:
+        endpoint = Endpoint("tiny", base_url=url, backoff_seconds=0.01, retries=8)
+        try:
+            return await asyncio.gather(*(endpoint.complete(MESSAGES, seed) for seed in range(20)))
+        finally:
+            await endpoint.close()
+
+    with serving(respond) as server:
+        answers = asyncio.run(ask_all(server.url))
+    assert [answer.text for answer in answers] == ["calm"] * 20
+    assert len(server.requests) == 80
+
+
+# -- what does not pass -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "match"),
+    [
+        (Reply({"error": {"message": "no such model"}}, 404), r"answered 404 .*no such model"),
+        (Reply("context too long", 400), r"answered 400 context too long"),
+        (Reply("who are you?", 401), r"401 who are you\? \(the key comes from \$NO_KEY_HERE, which is not set\)"),
+        (Reply("\n <!doctype html><title>Login</title>"), r"a web page, '<!doctype html>.*It often ends in /v1"),
+        (Reply("", 429, {"Retry-After": "3600"}), r"to ask again in 3600 s"),
+        (Reply("", 302, {"Location": "/login"}), r"answered 302"),
+    ],
+)
+def test_lasting_failures_are_told_at_once(reply: Reply, match: str) -> None:
+    with serving(lambda body: reply) as server:
+        with pytest.raises(EndpointError, match=match):
+            complete(server, api_key_env="NO_KEY_HERE")
+        assert len(server.requests) == 1
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        server = Server(lambda body: chat(""))
+        server.url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(EndpointError, match=r"answered ConnectError.* at the last of 3 times"):
+            complete(server, retries=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"model": ""}, "model is ''"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": True}, "temperature is True"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"retries": -1}, "retries is -1"),
+        ({"request_seconds": 0}, "request_seconds is 0"),
+        ({"extra_body": "x"}, "extra_body is 'x'"),
+        ({"base_url": "localhost:8000"}, "base_url is 'localhost:8000'; wanted an address such as http"),
+        ({"base_url": "http://[::1"}, "base_url is"),
+        ({"base_url": "http://h:99999/v1"}, "base_url is"),
+        ({"base_url": "http://user:hunter2@host/v1"}, "base_url at host holds a user name, password or query"),
+        ({"base_url": "http://host/v1?key=1"}, "base_url at host holds"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(InvalidOption, match=match) as refused:
+        Endpoint(**{"model": "tiny", **settings})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_address() -> None:
+    for given in ("http://h/v1", "http://h/v1/", "http://h/v1/chat/completions"):
+        assert Endpoint("tiny", base_url=given).base_url == "http://h/v1"
+
+
+def test_a_key_that_the_server_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with (
+        serving(lambda body: Reply(f"wrong key {KEY}", 401)) as server,
+        pytest.raises(EndpointError, match=r"wrong key \[key\]"),
+    ):
+        complete(server)
+    with serving(lambda body: chat(f"Your key is {KEY}.")) as server:
+        assert complete(server).text == "Your key is [key]."
+
+
+def test_a_key_that_is_no_secret_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    with serving(lambda body: chat("The fridge is EMPTY.")) as server:
+        assert complete(server).text == "The fridge is EMPTY."
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    with pytest.raises(InvalidOption, match=r"the key in \$OPENAI_API_KEY has characters"):
+        Endpoint("tiny")
+
+
+# -- the agent --------------------------------------------------------------------------------
+
+
+def play(server: Server, turns: int, **settings: Any) -> list[Decision]:
+    async def run() -> list[Decision]:
+        agent = open_agent("openai", {"model": "tiny", "base_url": server.url, **settings}, ()).agent
+        env = CountingEnv()
+        observation, info = env.reset(options={"task_id": "toy/valid/0003"})
+        player = await agent.begin(env, observation, info, seed=2**31 - 1)
+        decisions = []
+        for _ in range(turns):
+            decisions.append(await player.act(observation, info))
+            observation, _, _, _, info = env.step(decisions[-1].action)
+        player.end()
+        await agent.close()
+        return decisions
+
+    return asyncio.run(run())
+
+
+def test_the_agent_asks_as_the_prompt_module_says_and_counts() -> None:
+    with serving(one_after_the_other(act("up", "One."), act("double", "Two."), act("down"))) as server:
+        decisions = play(server, 3, history_length=1, system="Be brief.", price_prompt=2.0, price_completion=10.0)
+    assert [decision.action for decision in decisions] == ["up", "double", "down"]
+    assert [decision.reasoning for decision in decisions] == ["One.", "Two.", "Well."]
+    assert all((d.prompt_tokens, d.completion_tokens, d.is_valid) == (7, 3, True) for d in decisions)
+    assert decisions[0].cost == pytest.approx((7 * 2 + 3 * 10) / 1e6)
+    assert decisions[1].response == "<think>Two.</think><action>double</action>"
+    # The same by hand.
+    env = CountingEnv()
+    observation, info = env.reset(options={"task_id": "toy/valid/0003"})
+    history = []
+    for action, (_, body), decision in zip(("up", "double", "down"), server.requests, decisions, strict=True):
+        wanted = render_messages(
+            DEFAULT_STYLE,
+            info["instruction"],
+            history,
+            observation,
+            info["admissible_commands"],
+            history_length=1,
+            system="Be brief.",
+        )
+        assert body["messages"] == decision.messages == wanted
+        history.append(Turn(observation, action))
+        observation, _, _, _, info = env.step(action)
+    assert [body["seed"] for _, body in server.requests] == [2**31 - 1, 0, 1]
+
+
+def test_reasoning_that_comes_beside_the_answer_counts() -> None:
+    with serving(lambda body: chat("<action>up</action>", reasoning="Deep.")) as server:
+        [decision] = play(server, 1)
+    assert (decision.action, decision.is_valid, decision.reasoning) == ("up", True, "Deep.")
+    with serving(lambda body: chat("deep</think><action>up</action>")) as server:
+        assert not play(server, 1)[0].is_valid
+        assert play(server, 1, prefilled="<think>")[0].is_valid
+
+
+def test_nonsense_is_an_action_like_any_other() -> None:
+    with serving(lambda body: chat("I would rather not.", tokens=None)) as server:
+        [decision] = play(server, 1)
+    assert decision == Decision(
+        "I would rather not.", False, decision.messages, "I would rather not.", None, None, None, None
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "match"),
+    [
+        (InvalidOption, {}, "given no model: name one with --model"),
+        (UnknownName, {"model": "x", "temprature": 1}, r"no setting 'temprature'; .*Did you mean 'temperature'\?"),
+        (InvalidOption, {"model": "x", "history_length": -1}, "history_length is -1"),
+        (InvalidOption, {"model": "x", "price_prompt": 1.0}, "one of price_prompt and price_completion is missing"),
+        (InvalidOption, {"model": "x", "price_prompt": "cheap"}, "price_prompt is 'cheap'"),
+        (InvalidOption, {"model": "x", "api_key": KEY}, "'api_key' looks like a secret"),
+    ],
+)
+def test_bad_settings_of_the_agent(error: type[Exception], settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(error, match=match) as refused:
+        open_agent("openai", settings, ())
+    assert KEY not in str(refused.value)
+
+
+def test_all_settings_are_told_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://somewhere/v1/")
+    settings = open_agent("openai", {"model": "tiny", "temperature": 0.4}, ()).settings
+    assert settings["base_url"] == "http://somewhere/v1"
+    assert (settings["temperature"], settings["max_tokens"], settings["history_length"]) == (0.4, 512, 2)
+    assert KEY not in json.dumps(settings)
+
+
+# -- skills from experience -------------------------------------------------------------------
+
+
+def test_a_model_behind_an_endpoint_writes_skills() -> None:
+    task = Task("alfworld/train/0001", "sdar/ALFWorld-v0", "train", "pick", "put a mug in a drawer")
+    episode = Episode("a", "run-1", task, (Step("a closed drawer", "open drawer 1"),), is_success=True)
+    written = {"title": "Open first", "description": "Says to open.", "text": "Open it.", "scope": "kind"}
+    good = chat(json.dumps({"skills": [{**written, "episodes": ["E1"]}]}))
+    with serving(one_after_the_other(Reply("busy", 503), chat("Sure!"), good)) as server:
+        asked = endpoint_chat("tiny", base_url=server.url, temperature=0.0, backoff_seconds=0.001)
+        (skill,) = propose([episode], ModelProposer(asked, "tiny"), []).skills
+
+        async def in_a_notebook() -> str:
+            return asked(MESSAGES)
+
+        assert asyncio.run(in_a_notebook()) == good.body["choices"][0]["message"]["content"]
+    assert (skill.text, skill.status, skill.created_by, skill.origin) == (
+        "Open it.",
+        "shadow",
+        "tiny",
+        "run run-1, episodes a",
+    )
+    bodies = [body for _, body in server.requests]
+    assert [len(body["messages"]) for body in bodies] == [2, 2, 4, 1]
+    assert (bodies[0]["model"], bodies[0]["temperature"], bodies[0]["max_tokens"]) == ("tiny", 0.0, 4_096)
+    with pytest.raises(InvalidOption, match="retries is -1"):
+        endpoint_chat("tiny", retries=-1)

@@ -1,0 +1,121 @@
+"""Recorded trajectories: read back equal, shown by the viewer, safe against kills."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.tiny_models import tiny_policy
+
+import sdar_envs
+from sdar_agents.rollout.recording import (
+    FILE,
+    TrajectoryWriter,
+    read_trajectories,
+    token_marks,
+    trajectory_from_row,
+    trajectory_row,
+)
+from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
+from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.types import Completion
+from sdar_benchmarks.records.trajectories import RunIndex
+from sdar_benchmarks.reports.episode_html import turns_html
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_skills import Library, make_retriever
+
+POLICY = tiny_policy()
+
+
+@pytest.fixture(scope="module")
+def result() -> RolloutResult:
+    tasks = sdar_envs.tasks("sdar/WebShop-v0", split="test", limit=2)
+    settings = RolloutSettings("sdar/WebShop-v0", {"max_steps": 2}, max_new_tokens=6)
+    skills = SkillPrompts(make_retriever("task_type", Library.load()), k=1, control_members=1)
+    return Rollout(settings, POLICY, skills=skills).collect(tasks, group_size=2, seed=0, step=3)
+
+
+def test_what_is_written_is_read_back_equal(result: RolloutResult, tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        writer.append(trajectory_row(trajectory, details={"step": 3}) for trajectory in result.trajectories)
+        assert writer.size == (tmp_path / "run" / FILE).stat().st_size
+    assert tuple(read_trajectories(tmp_path / "run")) == result.trajectories
+    assert tuple(read_trajectories(tmp_path / "run" / FILE)) == result.trajectories
+    assert [t.turns[0].teacher_prompt_ids is None for t in result.trajectories] == [False, True] * 2
+
+
+def test_the_viewer_shows_it_with_gaps_and_gates(result: RolloutResult, tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path) as writer:
+        for trajectory in result.trajectories:
+            tokens = [
+                token_marks(
+                    turn.completion,
+                    POLICY.decode,
+                    gaps=[0.5] * len(turn.completion.token_ids),
+                    gates=[0.9] * len(turn.completion.token_ids),
+                )
+                for turn in trajectory.turns
+            ]
+            writer.append([trajectory_row(trajectory, tokens=tokens, details={"step": 3})])
+    index = RunIndex(tmp_path)
+    entries = index.refresh()
+    assert index.notes == []
+    assert [entry.id.task_id for entry in entries] == [trajectory.task.id for trajectory in result.trajectories]
+    assert {entry.stop_reason for entry in entries} == {"step_limit"}
+    shown = index.trajectory(entries[0])
+    assert shown["step"] == 3
+    page = str(turns_html(shown, prompt_address=lambda *_: "#"))
+    skill = result.trajectories[0].turns[0].skill_ids[0]
+    for text in ("gap +0.500 nats", "gate 0.900", "mean gap", skill):
+        assert text in page
+    assert tuple(read_trajectories(tmp_path)) == result.trajectories
+
+
+def test_a_kill_loses_at_most_the_line_it_tore(result: RolloutResult, tmp_path: Path) -> None:
+    rows = [trajectory_row(trajectory) for trajectory in result.trajectories]
+    with TrajectoryWriter(tmp_path) as writer:
+        writer.append(rows[:2])
+        checkpoint = writer.size
+        writer.append(rows[2:])
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    assert tuple(read_trajectories(tmp_path)) == result.trajectories[:3]
+    with TrajectoryWriter(tmp_path) as writer:
+        writer.append(rows[3:])
+    assert path.read_bytes() == whole
+    # A trainer goes on from its checkpoint: what came after it is played again.
+    with TrajectoryWriter(tmp_path, size=checkpoint) as writer:
+        assert tuple(read_trajectories(tmp_path)) == result.trajectories[:2]
+        writer.append(rows[2:])
+    assert path.read_bytes() == whole
+    with pytest.raises(InvalidOption, match=r"bytes, and 999999999 were wanted"):
+        TrajectoryWriter(tmp_path, size=999_999_999)
+    assert path.read_bytes() == whole
+
+
+def test_text_that_is_no_text_survives(result: RolloutResult, tmp_path: Path) -> None:
+    row: dict[str, Any] = trajectory_row(result.trajectories[0])
+    row["turns"][0]["response"] = "lone \ud83d surrogate, \u2028, 漢"
+    with TrajectoryWriter(tmp_path) as writer:
+        writer.append([row])
+    [read] = read_trajectories(tmp_path)
+    assert read.turns[0].completion.text == "lone \ud83d surrogate, \u2028, 漢"
+
+
+def test_what_is_no_trajectory_is_refused(result: RolloutResult, tmp_path: Path) -> None:
+    row = json.loads(json.dumps(trajectory_row(result.trajectories[0])))
+    assert trajectory_from_row(row) == result.trajectories[0]
+    for wrong in ({**row, "end_reason": "bored"}, {"task_id": "x"}, {**row, "turns": [{"action": "look"}]}):
+        with pytest.raises(CorruptData, match="this is not the trajectory of a rollout"):
+            trajectory_from_row(wrong)
+    with pytest.raises(MissingData, match="there are no trajectories"):
+        list(read_trajectories(tmp_path))
+    with pytest.raises(InvalidOption, match="'seed' is one of the trajectory's own"):
+        trajectory_row(result.trajectories[0], details={"seed": 1})
+    with pytest.raises(InvalidOption, match="tokens has 1 turns, the trajectory 2"):
+        trajectory_row(result.trajectories[0], tokens=[None])
+    with pytest.raises(InvalidOption, match="gaps must pair with the tokens: got 1, expected 2"):
+        token_marks(Completion((1, 2), None, "", "eos"), str, gaps=[0.1])

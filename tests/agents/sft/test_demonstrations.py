@@ -1,0 +1,257 @@
+"""Demonstrations: what is shown is what a policy would read, and what the expert did wins."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from typing import Any
+
+import pytest
+
+import sdar_envs
+from sdar_agents.baselines.scripted import ExplorerAgent, default_agent
+from sdar_agents.engines.policy import Request
+from sdar_agents.rollout.rollout import Rollout, RolloutSettings
+from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.sft.demonstrations import DemonstrationSettings, demonstrate, row_line
+from sdar_agents.types import Completion
+from sdar_envs.alfworld.generator import room_habits
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
+from sdar_envs.prompt import parse_completion, style_for
+from sdar_skills import Library, make_retriever
+
+ALFWORLD = "sdar/ALFWorld-v0"
+SMALL = {"rooms": "small", "max_steps": 30}
+
+
+def episodes(**given: Any) -> list[list[dict[str, Any]]]:
+    base: dict[str, Any] = {"env_id": ALFWORLD, "env_kwargs": SMALL, "episodes": 30, "guesses": True, "terse": True}
+    return list(demonstrate(DemonstrationSettings(**{**base, **given})))
+
+
+def action(row: dict[str, Any]) -> str:
+    parsed = parse_completion(row["completion"], style_for(row["task_id"]))
+    assert parsed.is_valid
+    return parsed.action
+
+
+def test_the_shown_actions_win_and_are_in_the_prompt() -> None:
+    env = sdar_envs.make_vec(ALFWORLD, 1, **SMALL).envs[0]
+    for rows in episodes():
+        _, info = env.reset(options={"task_id": rows[0]["task_id"]})
+        for turn, row in enumerate(rows):
+            assert row["turn"] == turn
+            assert action(row) in info["admissible_commands"]
+            assert f"\n{action(row)}" in row["messages"][-1]["content"]
+            *_, info = env.step(action(row))
+        assert info["is_success"]
+
+
+class Reciter:
+    """A policy that says what the rows say, and keeps what it was asked."""
+
+    context_length = None
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.completions = [row["completion"] for row in rows]
+        self.asked: list[Any] = []
+
+    def render(self, messages: Any) -> str:
+        return "\n".join(message["content"] for message in messages)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
+
+    def generate(self, requests: Any, sampling: Any) -> list[Completion]:
+        request: Request
+        (request,) = requests
+        text = self.completions[len(self.asked)]
+        self.asked.append(list(request.messages))
+        return [Completion((1,), None, text, "eos")]
+
+
+@pytest.mark.parametrize("history_length", [0, 2])
+@pytest.mark.parametrize("with_skills", [False, True])
+@pytest.mark.parametrize("terse", [False, True])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"env_id": ALFWORLD, "env_kwargs": SMALL, "retriever": "home"},
+        {"env_id": ALFWORLD, "expert": "oracle", "k": 3},
+        {"env_id": "sdar/WebShop-v0", "k": 3},
+        {"env_id": "sdar/SearchQA-v0", "expert": "oracle", "k": 3},
+        {"env_id": "sdar/SearchQA-v0", "k": 3},
+    ],
+)
+def test_a_row_is_what_a_rollout_asks_a_policy(
+    given: dict[str, Any], terse: bool, with_skills: bool, history_length: int
+) -> None:
+    shown = DemonstrationSettings(
+        **given, episodes=3, with_skills=float(with_skills), terse=terse, history_length=history_length
+    )
+    skills = None
+    if with_skills:
+        skills = SkillPrompts(make_retriever(shown.retriever, Library.load()), reader="student", k=shown.k)
+    settings = RolloutSettings(shown.env_id, shown.env_kwargs, terse=terse, history_length=history_length)
+    source = sdar_envs.make_vec(shown.env_id, 1, **shown.env_kwargs).envs[0].source
+    played = [rows for rows in demonstrate(shown) if rows]
+    assert played
+    for rows in played:
+        policy = Reciter(rows)
+        rollout = Rollout(settings, policy, skills=skills)
+        result = rollout.collect([source.find(rows[0]["task_id"])], group_size=1, seed=7, step=3)
+        assert policy.asked == [row["messages"] for row in rows]
+        (trajectory,) = result.trajectories
+        assert trajectory.success
+        assert all(turn.is_action_valid for turn in trajectory.turns)
+        assert [list(turn.skill_ids) for turn in trajectory.turns] == [row["skills"] for row in rows]
+        assert all(bool(row["skills"]) == with_skills for row in rows)
+        assert {row["expert"] for row in rows} == {shown.expert or default_agent(shown.env_id)}
+
+
+def test_every_name_in_a_thought_stands_in_the_prompt() -> None:
+    for rows in episodes(with_skills=0.5, noise=0.2, retriever="home"):
+        for row in rows:
+            thought = row["completion"].split("</think>")[0]
+            for name in re.findall(r"\b[a-z]+ \d\b", thought):
+                assert name in row["messages"][-1]["content"], (row["task_id"], row["turn"], thought)
+
+
+def test_what_is_seen_and_held_is_true() -> None:
+    for rows in episodes(noise=0.2):
+        for row in rows:
+            commands = row["messages"][-1]["content"].split("Commands you can give now:\n")[1].splitlines()
+            thought = row["completion"]
+            if "I hold nothing" in thought:
+                assert not any(command.startswith(("move ", "heat ", "cool ", "clean ")) for command in commands)
+            elif held := re.search(r"I hold ([a-z]+ \d+)", thought):
+                assert f"examine {held[1]}" in commands
+            if seen := re.search(r"I see ([a-z]+ \d+)", thought):
+                assert any(seen[1] in command for command in commands)
+
+
+def test_with_skills_the_first_look_is_where_the_skill_says_and_without_it_is_a_guess() -> None:
+    def first_looks(with_skills: float) -> list[bool]:
+        hits = []
+        for rows in episodes(with_skills=with_skills, retriever="home", episodes=150):
+            task = sdar_envs.make_vec(ALFWORLD, 1, **SMALL).envs[0].source.find(rows[0]["task_id"])
+            look = re.search(r"Search: (\w+) (\w+) ", rows[0]["completion"])
+            if look and look[1] in (habits := room_habits(task.data["layout"])):
+                assert bool(rows[0]["skills"]) == (
+                    f"- {look[1]}: {habits[look[1]]}" in rows[0]["messages"][0]["content"].lower()
+                )
+                hits.append(habits[look[1]] == look[2])
+        return hits
+
+    told, guessing = first_looks(1.0), first_looks(0.0)
+    assert sum(told) / len(told) > 0.95
+    assert sum(guessing) / len(guessing) < 0.5
+
+
+def test_without_skills_the_order_of_the_search_is_drawn() -> None:
+    looks = [[action(rows[0]) for rows in episodes(seed=seed)] for seed in range(2)]
+    assert sum(one != other for one, other in zip(*looks, strict=True)) > 5
+    # Who does not guess looks where things usually are, whatever the seed.
+    assert episodes(guesses=False) == episodes(guesses=False, seed=1)
+
+
+def test_noise_is_as_frequent_as_was_asked() -> None:
+    played = [rows for rows in episodes(noise=0.3, episodes=150) if rows]
+    turns = sum(rows[-1]["turn"] + 1 for rows in played)
+    # The last turn of a won episode is mostly the expert's.
+    assert 0.22 < 1 - sum(map(len, played)) / turns < 0.32
+
+
+def test_noise_is_not_shown_as_an_example_but_in_the_history() -> None:
+    rows = [row for episode in episodes(noise=0.3, episodes=60) for row in episode]
+    histories = "\n".join(row["messages"][-1]["content"] for row in rows)
+    assert "Nothing happens." in histories
+    shown = [(row["task_id"], row["turn"]) for row in rows]
+    last = {task: max(turn for other, turn in shown if other == task) for task, _ in shown}
+    assert len(shown) < sum(turn + 1 for turn in last.values())
+    assert not any(action(row) in ("look", "inventory") for row in rows if row["turn"] == 0)
+
+
+@pytest.mark.parametrize(("env_id", "expert"), [("sdar/WebShop-v0", None), ("sdar/SearchQA-v0", "oracle")])
+def test_noise_fills_templates(env_id: str, expert: str | None) -> None:
+    found = episodes(
+        env_id=env_id, env_kwargs={}, episodes=30, expert=expert, noise=0.5, guesses=False, history_length=9
+    )
+    text = "\n".join(row["messages"][-1]["content"] for rows in found for row in rows)
+    actions = re.findall(r"^Turn \d+, action: (.*)", text, flags=re.MULTILINE)
+    assert len(actions) > 20
+    assert not any("<your" in action for action in actions)
+
+
+def test_equal_settings_give_equal_rows_and_the_seed_matters() -> None:
+    mixed = {"noise": 0.2, "with_skills": 0.5, "retriever": "home"}
+    assert episodes(**mixed) == episodes(**mixed)
+    assert episodes(**mixed) != episodes(**mixed, seed=1)
+    assert episodes(**mixed, first=10, episodes=5) == episodes(**mixed, episodes=15)[10:]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "expert"), [("sdar/WebShop-v0", None), ("sdar/SearchQA-v0", "oracle"), (ALFWORLD, "oracle")]
+)
+def test_every_suite_can_be_demonstrated(env_id: str, expert: str | None) -> None:
+    found = episodes(
+        env_id=env_id, env_kwargs={}, episodes=3, expert=expert, with_skills=0.5, guesses=False, terse=False
+    )
+    for row in (row for rows in found for row in rows):
+        assert parse_completion(row["completion"], style_for(row["task_id"])).is_valid
+        assert style_for(row["task_id"]).role in row["messages"][-1]["content"]
+        assert json.loads(row_line(row)) == row
+
+
+def test_only_the_first_turns_on_demand() -> None:
+    assert episodes(turns=2) == [rows[:2] for rows in episodes()]
+
+
+def test_lost_episodes_are_left_out() -> None:
+    assert episodes(env_kwargs={"rooms": "small", "max_steps": 2}, episodes=3) == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"episodes": 0}, "episodes is 0"),
+        ({"noise": 1.0}, "noise is 1.0"),
+        ({"turns": 0}, "turns is 0"),
+        ({"with_skills": "half"}, "with_skills is 'half'"),
+        ({"with_skills": True}, "with_skills is True"),
+        ({"noise": None}, "noise is None"),
+        ({"noise": float("nan")}, "noise is nan"),
+        ({"with_skills": -0.1}, "with_skills is -0.1"),
+        ({"history_length": -1}, "history_length is -1"),
+        ({"first": -1}, "first is -1"),
+        ({"seed": 1.0}, "seed is 1.0"),
+        ({"k": 0}, "k is 0"),
+        ({"turns": True}, "turns is True"),
+        ({"terse": "no"}, "terse is 'no'; wanted True or False"),
+        ({"guesses": 1}, "guesses is 1; wanted True or False"),
+        ({"expert": 3}, "expert is 3; wanted text"),
+        ({"retriever": None}, "retriever is None; wanted text"),
+        ({"split": 3}, "split is 3; wanted text"),
+        ({"env_kwargs": "rooms=small"}, "env_kwargs is 'rooms=small'; wanted a mapping"),
+    ],
+)
+def test_bad_settings_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(message)):
+        DemonstrationSettings(env_id=ALFWORLD, **given)
+
+
+def test_only_the_explorer_guesses() -> None:
+    with pytest.raises(InvalidOption, match="guesses is for ALFWorld's explorer, and the expert is 'oracle'"):
+        episodes(expert="oracle")
+
+
+def test_an_explorer_reads_in_an_episode() -> None:
+    with pytest.raises(EpisodeOver, match="asked to read before reset"):
+        ExplorerAgent().read((), random.Random(0))
+
+
+def test_unknown_names_are_refused() -> None:
+    for given in ({"expert": "explorre"}, {"retriever": "hom"}, {"split": "trian"}):
+        with pytest.raises(UnknownName):
+            episodes(**given)

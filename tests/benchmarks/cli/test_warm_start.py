@@ -1,0 +1,90 @@
+"""`sdar demos` and `sdar sft`: what they write, print and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sdar_benchmarks.cli.main import main
+
+DEMOS = ("demos", "sdar/ALFWorld-v0", "--set", "rooms=small", "--terse", "--guesses", "--episodes", "6")
+
+
+def test_demonstrations_then_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = str(tmp_path / "demos.jsonl"), tmp_path / "sft"
+    assert main([*DEMOS, "--out", file, "--with-skills", "0.5", "--retriever", "home", "--noise", "0.1"]) == 0
+    rows = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    assert capsys.readouterr().out == f"{file}: {len(rows)} rows of 6 episodes\n"
+    assert {bool(row["skills"]) for row in rows} == {True, False}
+    assert all(row["task_id"].startswith("alfworld/small_train/") for row in rows)
+    settings = ("--set", "lr=1e-3", "--set", "batch_tokens=4000", "--set", "max_tokens=4000")
+    assert main(["sft", "tiny-test", file, "--out", str(folder), "--device", "cpu", *settings]) == 0
+    assert capsys.readouterr().out == f"{folder / 'model'}\n"
+    assert json.loads((folder / "config.json").read_text())["lr"] == 1e-3
+    assert main(["sft", "tiny-test", file, "--out", str(folder)]) == 2
+    assert "holds a run already: choose another folder, or resume it" in capsys.readouterr().err
+
+
+def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "demos.jsonl"
+    file.write_text("precious\n")
+    assert main([*DEMOS, "--out", str(file)]) == 2
+    assert "exists: choose another file, or pass --overwrite" in capsys.readouterr().err
+    assert main([*DEMOS, "--out", str(file), "--overwrite", "--expert", "explorre"]) == 2
+    assert "Did you mean 'explorer'?" in capsys.readouterr().err
+    assert file.read_text() == "precious\n"
+    assert main([*DEMOS, "--out", str(file), "--overwrite"]) == 0
+    assert file.read_text() != "precious\n"
+    assert main([*DEMOS, "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "is a folder: name a file in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sdar/ALFWrld-v0",), "Did you mean 'sdar/ALFWorld-v0'?"),
+        (("CartPole-v1",), "CartPole-v1 has no argument"),
+        (("sdar/ALFWorld-v0", "--set", "romms=small"), "no argument 'romms'"),
+        (("sdar/ALFWorld-v0", "--set", "rooms=smal"), "Did you mean 'small'?"),
+        (("sdar/ALFWorld-v0", "--set", "rooms=small", "--split", "hom"), "Did you mean 'home'?"),
+        (("sdar/ALFWorld-v0", "--noise", "2"), "noise is 2.0; wanted a share from 0 to 0.9"),
+        (("sdar/ALFWorld-v0", "--episodes", "0"), "episodes is 0"),
+        (("sdar/ALFWorld-v0", "-k", "0"), "k is 0"),
+        (("sdar/ALFWorld-v0", "--with-skills", "1", "--retriever", "home"), "make the environment with rooms='small'"),
+        (("sdar/WebShop-v0", "--with-skills", "1", "--retriever", "home"), "is in no home with habits"),
+        (("sdar/WebShop-v0", "--guesses"), "guesses is for ALFWorld's explorer, and the expert is 'rule'"),
+        (("sdar/ALFWorld-v0", "--split", "valid_seen", "--first", "139"), "no generated game 140"),
+    ],
+)
+def test_demonstrations_that_cannot_be_are_refused_by_name(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "demos.jsonl"
+    assert main(["demos", "--episodes", "2", "--out", str(file), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "learning_rate=1"), "no setting 'learning_rate'"),
+        (("--set", "lr=fast"), "SFTSettings.lr is 'fast'"),
+        (("--set", "beta2=1"), "SFTSettings.beta2 is 1; wanted a number from 0 to 0.99999"),
+        (("--set", "template_options=3"), "wanted a section with settings"),
+        ((), "no demonstrations 'none.jsonl'"),
+        (("--validation", "some.jsonl"), "no demonstrations 'none.jsonl'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sft", "tiny-test", "none.jsonl", "--out", "run", *arguments]) == 2
+    assert message in capsys.readouterr().err

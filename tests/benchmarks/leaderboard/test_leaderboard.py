@@ -1,0 +1,269 @@
+"""Records and the tables that are made of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+from helpers.run_folders import ALFWORLD, WEBSHOP, config, episode, write_run
+
+from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END, RESULTS, add_run, check_record, load_records, render
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "README.md").write_text(f"# A\n\n{BEGIN}\nold\n{END}\n\nmore\n")
+    return tmp_path
+
+
+def finished(folder, *, wins: int = 1, agent: str = "explorer", model: str | None = None, **changes):
+    """A run of two tasks and one seed."""
+    settings = {} if model is None else {"model": model, "temperature": 0.4}
+    rows = [episode(i, is_success=i < wins, score=float(i < wins)) for i in range(2)]
+    made = config(agent={"name": agent, "settings": settings}, **changes)
+    return write_run(folder, rows, settings=made)
+
+
+def test_a_record_holds_what_was_measured_and_how(root) -> None:
+    [path] = add_run(finished(root / "run"), root)
+    assert path.parent == root / RESULTS
+    assert re.fullmatch(r"alfworld-v0-valid-unseen-explorer-[0-9a-f]{8}\.json", path.name)
+    [record] = load_records(root)
+    # One of two: Wilson's interval is (1 + 1.92073 ± 1.95996 √(0.25 * 2 + 0.96036)) / (2 + 3.84146).
+    assert record["metrics"]["success"] == {"value": 0.5, "low": 0.094531, "high": 0.905469}
+    assert record["panel"] == {"tasks": 2, "limit": None, "variant": "auto", "fingerprint": "0123456789abcdef" * 2}
+    assert record["episodes"] == 2
+    assert record["revision"] == config()["revision"]
+    assert record["command"] == config()["command"]
+    assert record["date"] == "2026-11-24"
+    assert record["metrics"]["tokens"] is None
+
+
+def test_every_suite_of_a_run_has_a_record(root) -> None:
+    suites = [config()["suites"][0], {**config()["suites"][0], "env_id": WEBSHOP, "split": "test"}]
+    suites[1]["env_kwargs"] = {"split": "test", "data": "official", "data_dir": "/home/somebody", "max_steps": 15}
+    rows = [episode(i, prompt_tokens=90, completion_tokens=10) for i in range(2)]
+    rows += [episode(i, env_id=WEBSHOP, split="test", is_success=False) for i in range(2)]
+    add_run(write_run(root / "run", rows, settings=config(suites=suites)), root)
+    first, second = load_records(root)
+    assert (first["suite"], second["suite"]) == (ALFWORLD, WEBSHOP)
+    assert first["metrics"]["tokens"] == 100
+    assert second["metrics"]["success"]["value"] == 0
+    assert "data_dir" not in second["env_kwargs"]
+    render(root)
+    assert "data='official'" in (root / "LEADERBOARD.md").read_text()
+
+
+def test_types_data_sets_and_seeds_are_in_the_record_and_the_tables(root) -> None:
+    suite = {**config()["suites"][0], "env_id": "sdar/SearchQA-v0", "split": "test", "tasks": 4}
+    where = {"retriever": "http://10.0.0.7:8000", "data_dir": "/home/somebody"}
+    suite["env_kwargs"] = {"split": "test", "data": "official", **where}
+    suite["variant"] = "fixed, topk 3, max_steps 4, bm25:0123"
+    names = {"env_id": "sdar/SearchQA-v0", "split": "test"}
+    rows = [
+        episode(i, seed=seed, is_success=i < 2, score=float(i < 2), task_type=kind, data_set=data_set, **names)
+        for seed in (0, 1)
+        for i, (kind, data_set) in enumerate(
+            [("direct_retrieval", "nq"), ("multi_hop_reasoning", "bamboogle")] + [("direct_retrieval", "nq")] * 2
+        )
+    ]
+    add_run(write_run(root / "run", rows, settings=config(suites=[suite], seeds=[0, 1])), root)
+    [record] = load_records(root)
+    metrics = record["metrics"]
+    assert metrics["data_sets"]["nq"] == {"episodes": 6, "success": 0.333333, "score": 0.333333}
+    assert metrics["data_sets"]["bamboogle"] == {"episodes": 2, "success": 1.0, "score": 1.0}
+    assert metrics["pass_at_k"] == {"1": 0.5, "2": 0.5}
+    # Where the engine ran is nobody's business; which it was is part of the panel.
+    assert set(record["env_kwargs"]) == {"split", "data"}
+    render(root)
+    text = (root / "LEADERBOARD.md").read_text()
+    assert "fixed, topk 3, max_steps 4, bm25:0123" in text
+    head, rule, row = text[text.index("| won by data set |") :].splitlines()[:3]
+    assert (head, rule) == ("| won by data set | bamboogle | nq | mean |", "| --- | ---: | ---: | ---: |")
+    assert row == "| explorer | 100.0% | 33.3% | 66.7% |"
+    assert "| won by task type | direct_retrieval | multi_hop_reasoning | mean |" in text
+
+
+def test_where_a_model_is_asked_makes_no_other_row(root) -> None:
+    paths = []
+    for url in ("http://one/v1", "http://two/v1"):
+        settings = {"model": "m", "temperature": 0.4, "base_url": url, "retries": 3}
+        made = config(agent={"name": "openai", "settings": settings})
+        folder = write_run(root / "run", [episode(i) for i in range(2)], settings=made)
+        paths += add_run(folder, root, replace=True)
+    assert paths[0] == paths[1]
+    assert load_records(root)[0]["settings"] == {"model": "m", "temperature": 0.4}
+
+
+def test_rows_are_sorted_and_panels_apart(root) -> None:
+    add_run(finished(root / "a", wins=1, agent="explorer"), root)
+    add_run(finished(root / "b", wins=2, agent="openai", model="good|model_x"), root)
+    limited = {**config()["suites"][0], "limit": 2, "fingerprint": "f" * 32}
+    add_run(finished(root / "c", agent="explorer", suites=[limited]), root)
+    assert render(root) == [root / "LEADERBOARD.md", root / "README.md"]
+    text = (root / "LEADERBOARD.md").read_text()
+    assert text.index("| openai | good\\|model_x | 100.0% |") < text.index("| explorer |  | 50.0% |")
+    assert text.count(f"## {ALFWORLD}, valid\\_unseen") + text.count(f"## {ALFWORLD}, valid_unseen") == 2
+    assert "only the first 2 tasks" in text
+    assert "`sdar eval sdar/ALFWorld-v0 --agent explorer` at `0123456789ab`" in text
+    for link in re.findall(r"\]\((benchmarks/results/[^)]+)\)", text):
+        assert (root / link).exists()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {11}
+
+
+def test_the_readme_keeps_all_but_the_table(root) -> None:
+    add_run(finished(root / "a"), root)
+    render(root)
+    text = (root / "README.md").read_text()
+    assert text.startswith(f"# A\n\n{BEGIN}\n| panel | agent |")
+    assert text.endswith(f" |\n{END}\n\nmore\n")
+    assert "| sdar/ALFWorld-v0, valid_unseen | explorer | 50.0% (9.5–90.5) | 0.500 | 2 × 1 |" in text
+    assert render(root) == []
+
+
+def test_check_says_what_is_stale_and_writes_nothing(root) -> None:
+    with pytest.raises(InvalidOption, match=r"LEADERBOARD\.md and README\.md are not what benchmarks/results says"):
+        render(root, check=True)
+    assert "old" in (root / "README.md").read_text()
+    render(root)
+    assert render(root, check=True) == []
+    add_run(finished(root / "a"), root)
+    with pytest.raises(InvalidOption, match="run `sdar leaderboard render`"):
+        render(root, check=True)
+    render(root)
+    (root / "LEADERBOARD.md").write_text((root / "LEADERBOARD.md").read_text().replace("50.0%", "99.9%"))
+    with pytest.raises(InvalidOption, match=r"^LEADERBOARD\.md is not"):
+        render(root, check=True)
+
+
+def test_a_record_is_replaced_only_if_asked(root) -> None:
+    [path] = add_run(finished(root / "a", wins=1), root)
+    before = path.read_text()
+    with pytest.raises(InvalidOption, match="--replace"):
+        add_run(finished(root / "a", wins=2), root)
+    assert path.read_text() == before
+    assert add_run(finished(root / "a", wins=2), root, replace=True) == [path]
+    assert load_records(root)[0]["metrics"]["success"]["value"] == 1
+
+
+def test_runs_that_become_no_record(root) -> None:
+    with pytest.raises(InvalidOption, match="not finished"):
+        add_run(finished(root / "a", finished=None), root)
+    for revision in (None, "0123456789abcdef0123456789abcdef01234567-dirty"):
+        with pytest.raises(InvalidOption, match="wanted a commit"):
+            add_run(finished(root / "b", revision=revision), root)
+    # Concurrency may change on the way; the commit may not.
+    again = [{"at": "2026-11-24T11:00:00Z", "concurrency": 2}, {"at": "2026-11-24T12:00:00Z", "revision": "abc-dirty"}]
+    with pytest.raises(InvalidOption, match=r"begun at 0123.* gone on with at abc-dirty: a row is about one"):
+        add_run(finished(root / "e", resumed=again), root)
+    with pytest.raises(InvalidOption, match="wanted 6"):
+        add_run(finished(root / "c", seeds=[0, 1, 2]), root)
+    error = episode(
+        1, status="error", is_success=False, stop_reason="endpoint_error", error={"type": "E", "message": ""}
+    )
+    with pytest.raises(InvalidOption, match=r"1 of 2 episodes .* ended in an error"):
+        add_run(write_run(root / "d", [episode(0), error]), root)
+    with pytest.raises(MissingData):
+        add_run(root / "nothing", root)
+    assert load_records(root) == []
+
+
+def change(path: str, value: object):
+    def apply(record: dict) -> None:
+        *parents, name = path.split(".")
+        for parent in parents:
+            record = record[parent]
+        if value is ...:
+            del record[name]
+        else:
+            record[name] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("format", 2, "format is 2; wanted 1"),
+        ("format", True, "format is True"),
+        ("suite", "", "suite is ''; wanted text"),
+        ("agnet", "x", "a field 'agnet', which no record has. Did you mean 'agent'?"),
+        ("agent", ..., "agent is missing"),
+        ("metrics", [], r"metrics is \[\]; wanted an object"),
+        ("metrics.success.value", 1.5, "metrics.success.value is 1.5; wanted a number from 0 to 1"),
+        ("metrics.success.low", 0.75, "metrics.success is .*; wanted low <= value <= high"),
+        ("metrics.steps", True, "metrics.steps is True"),
+        ("metrics.steps", -1, "metrics.steps is -1"),
+        ("metrics.tokens", "many", "metrics.tokens is 'many'; wanted a finite number from 0, or null"),
+        ("metrics.pass", 1, "metrics has a field 'pass'"),
+        ("metrics.pass_at_k", {"1": 2}, "metrics.pass_at_k is .*; wanted an object of numbers from 0 to 1"),
+        ("metrics.data_sets", {"nq": 1}, "metrics.data_sets is .*; wanted an object of objects with episodes, success"),
+        ("seeds", [0, 0], "seeds is"),
+        ("seeds", [], "seeds is"),
+        ("seeds", [0, 1], "episodes is 2; wanted tasks times seeds, 4"),
+        ("panel.fingerprint", "unknown", "panel.fingerprint is 'unknown'; wanted at least 16 hexadecimal digits"),
+        ("panel.tasks", 0, "panel.tasks is 0"),
+        ("revision", "unknown", "revision is 'unknown'; wanted the 40 digits of a commit"),
+        ("date", "24.11.2026", "date is '24.11.2026'; wanted a day"),
+        ("date", "2026-02-30", "date is"),
+    ],
+)
+def test_damaged_records_are_refused_by_field(root, path: str, value: object, says: str) -> None:
+    [file] = add_run(finished(root / "run"), root)
+    record = json.loads(file.read_text())
+    check_record(copy.deepcopy(record), "x.json")
+    change(path, value)(record)
+    file.write_text(json.dumps(record))
+    with pytest.raises(CorruptData, match=says) as refused:
+        load_records(root)
+    assert file.name in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1, "format": 1}', '{"format": NaN}', "null"])
+def test_what_is_no_record_at_all(root, content: str) -> None:
+    (root / RESULTS).mkdir(parents=True)
+    (root / RESULTS / "a.json").write_text(content)
+    with pytest.raises(CorruptData, match=r"a\.json"):
+        render(root)
+
+
+def test_a_renamed_record_is_refused(root) -> None:
+    [file] = add_run(finished(root / "run"), root)
+    file.rename(file.with_name("other.json"))
+    with pytest.raises(CorruptData, match=f"should be called {re.escape(file.name)}"):
+        load_records(root)
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}", BEGIN])
+def test_a_readme_without_its_markers(root, text: str) -> None:
+    (root / "README.md").write_text(text)
+    with pytest.raises(InvalidOption, match="wants one"):
+        render(root)
+    assert not (root / "LEADERBOARD.md").exists()
+
+
+def test_elsewhere(tmp_path) -> None:
+    with pytest.raises(MissingData, match="--root"):
+        render(tmp_path)
+
+
+def test_the_commands_of_the_header_can_be_read_by_the_command_line(root) -> None:
+    from sdar_benchmarks.cli.main import _parser
+
+    render(root)
+    block = re.search(r"```bash\n(.*?)```", (root / "LEADERBOARD.md").read_text(), flags=re.DOTALL)[1]
+    lines = block.splitlines()
+    assert len(lines) >= 5
+    for line in lines:
+        assert _parser().parse_args(line.split()[1:]).command in ("eval", "leaderboard")
+
+
+def test_the_tables_of_this_repository_are_current() -> None:
+    assert render(ROOT, check=True) == []

@@ -1,0 +1,89 @@
+"""The measuring of the engines itself, on little data: what it measures, not how fast it is."""
+
+import hashlib
+import json
+from itertools import islice
+
+import pytest
+
+from sdar_benchmarks.throughput import search_qa as module
+from sdar_benchmarks.throughput.figures import Figures
+from sdar_benchmarks.throughput.search_qa import large_passages, large_queries, main
+from sdar_envs.search_qa.embedded import embedded_retriever
+
+
+def sha256(texts):
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def test_the_large_corpus_is_the_same_everywhere(monkeypatch):
+    monkeypatch.setattr(module, "_VOCABULARY", 50_000)
+    passages = list(islice(large_passages(300), 250))
+    assert all(83 <= len(passage.contents.split()) <= 124 for passage in passages)
+    assert 0.1 < sum(" the " in passage.contents for passage in passages) / 250 <= 1
+    assert sha256([passage.contents for passage in passages]) == "80618a142fd1b69d"
+    assert sha256(large_queries(20)) == "7560098e05b872d4"
+
+
+def test_words_differ():
+    words = [module._word(rank) for rank in range(20_000)]
+    assert len(set(words)) == 20_000
+    assert words[:3] == ["the", "of", "and"]
+    assert len(words[100]) < len(words[19_999])
+
+
+def test_the_embedded_measurement(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path))
+    for name, value in {"_WARM_UP": 5, "_SINGLE": 10, "_BATCH": 8, "_BATCHES": 2, "_EPISODES": 20}.items():
+        monkeypatch.setattr(module, name, value)
+    embedded_retriever.cache_clear()
+    figures = module._measure_embedded()
+    embedded_retriever.cache_clear()
+    assert figures.keys() == {"open", "oracle", "single", "single_wall", "batched", "batched_wall"}
+    assert all(value > 0 for value in figures.values())
+    assert (tmp_path / "search_qa").is_dir()
+
+
+def test_no_query_is_asked_twice(monkeypatch):
+    for name, value in {"_WARM_UP": 5, "_BATCH": 8, "_BATCHES": 2}.items():
+        monkeypatch.setattr(module, name, value)
+    asked = []
+
+    class Watched:
+        def search(self, queries, k):
+            asked.append((tuple(queries), k))
+            return [()] * len(queries)
+
+    module._search_seconds(Watched(), [str(number) for number in range(31)])
+    assert [(len(queries), k) for queries, k in asked] == [(5, 3), *[(1, 3)] * 10, (8, 3), (8, 3)]
+    assert sorted(query for queries, _ in asked for query in queries) == sorted(map(str, range(31)))
+
+
+def test_both_tables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(module, "_VOCABULARY", 20_000)  # making two million words takes a second
+    arguments = ["--passages", "300", "--engines", "bm25", "--folder", str(tmp_path)]
+    assert main([*arguments, "--output", str(tmp_path / "figures.json")]) == 0
+    table = capsys.readouterr().out
+    assert "300 passages of about 100 words, top 3" in table
+    assert "extrapolated to 21,015,324 passages: the above times 70051.1; not measured" in table
+    measured = json.loads((tmp_path / "figures.json").read_text())["bm25"]
+    assert measured["passages"] == 300
+    assert all(value > 0 for value in measured.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+    with pytest.raises(SystemExit):
+        main(["--engines", "faiss"])
+
+
+def test_every_figure_of_the_embedded_size(monkeypatch):
+    asked = []
+
+    def measure(*arguments, cache):
+        asked.append((arguments, cache))
+        return {"open": float(len(asked)), "oracle": 900.0, "single": 3e-4, "batched": 4e-5}
+
+    monkeypatch.setattr(module, "_in_new_process", measure)
+    monkeypatch.setattr(module.http, "measure", lambda figures, _: figures.add("HTTP", 5.0, "us/query"))
+    module.measure(figures := Figures("sdar/SearchQA-v0"))
+    assert [figure.value for figure in figures] == pytest.approx([1.0, 2000.0, 900.0, 0.3, 0.04, 5.0])
+    assert len({cache for _, cache in asked}) == 1
