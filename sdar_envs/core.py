@@ -80,6 +80,8 @@ class Task:
         task_type: the kind of task, for example `pick_heat_then_place_in_recep`; keys the skills.
         instruction: the goal in words, as the player reads it.
         data: what only the environment needs; JSON values.
+        suite: the benchmark that the task belongs to, for example `alfworld`: keys skills, prompt styles and presets.
+            By default the first part of the id.
     """
 
     id: str
@@ -88,9 +90,12 @@ class Task:
     task_type: str
     instruction: str
     data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    suite: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", FrozenDict(self.data))
+        if not self.suite:
+            object.__setattr__(self, "suite", self.id.partition("/")[0])
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as a dictionary of JSON values."""
@@ -101,6 +106,7 @@ class Task:
             "task_type": self.task_type,
             "instruction": self.instruction,
             "data": dict(self.data),
+            "suite": self.suite,
         }
 
     @classmethod
@@ -221,6 +227,9 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         UnknownName: `split` is not one of the source's splits.
         InvalidOption: another argument is out of range.
     """
+
+    suite: ClassVar[str] = ""
+    """The suite of the environment's tasks, such as `alfworld`; empty if they are of no suite that others know."""
 
     evaluation_split: ClassVar[str] = "test"
     """The split that results are usually reported on."""

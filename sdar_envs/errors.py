@@ -13,6 +13,7 @@ __all__ = [
     "InvalidAction",
     "InvalidOption",
     "MissingData",
+    "MissingExtra",
     "RunStopped",
     "SdarError",
     "UnknownName",
@@ -44,6 +45,10 @@ class EpisodeOver(SdarError, RuntimeError):
 
 class MissingData(SdarError, FileNotFoundError):
     """Official data was asked for and is not on this machine."""
+
+
+class MissingExtra(SdarError, ModuleNotFoundError):
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
 
 class CorruptData(SdarError, ValueError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 
 from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.vector import TextVectorEnv
 
-__all__ = ["ENV_IDS", "count_tasks", "make_text_env", "make_vec", "register_all", "tasks"]
+__all__ = ["ENV_IDS", "count_tasks", "make_text_env", "make_vec", "register_all", "suite_of", "tasks"]
 
 _ENTRY_POINTS = {
     "sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv",
@@ -90,6 +91,20 @@ def make_vec(
     vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode)
     vector.spec = envs[0].spec
     return vector
+
+
+def suite_of(env_id: str) -> str:
+    """Return the suite of an environment's tasks, such as `alfworld`, or an empty string if it declares none.
+
+    Args:
+        env_id: a registered environment.
+
+    Raises:
+        gymnasium.error.Error: there is no such environment.
+    """
+    entry_point = gym.spec(env_id).entry_point
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    return str(getattr(creator, "suite", ""))
 
 
 def make_text_env(env_id: str, **kwargs: Any) -> TextEnv[Any]:

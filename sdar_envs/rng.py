@@ -13,9 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
-__all__ = ["Rng", "Weights"]
+__all__ = ["Rng", "Weights", "derive_seed"]
 
 ItemT = TypeVar("ItemT")
+
+
+def derive_seed(seed: int, name: str) -> int:
+    """Return a seed for one purpose, derived from a seed and the purpose's name.
+
+    Args:
+        seed: the seed of the whole, such as a run's.
+        name: what the derived seed is for, such as a task id.
+
+    Returns:
+        0 to 2**32 - 1; the same on every machine.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
 
 
 class Weights(Generic[ItemT]):

@@ -55,6 +55,7 @@ class ALFWorldEnv(TextEnv[State]):
         render_mode: None, `ansi` or `human`.
     """
 
+    suite = "alfworld"
     evaluation_split = "valid_unseen"
 
     def __init__(

@@ -94,6 +94,7 @@ class SearchQAEnv(TextEnv[State]):
         render_mode: None, `ansi` or `human`.
     """
 
+    suite = "search_qa"
     evaluation_split = "test"
 
     def __init__(

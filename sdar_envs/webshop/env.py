@@ -82,6 +82,7 @@ class WebShopEnv(TextEnv[State]):
         render_mode: None, `ansi` or `human`.
     """
 
+    suite = "webshop"
     evaluation_split = "test"
 
     def __init__(

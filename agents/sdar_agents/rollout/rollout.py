@@ -15,7 +15,6 @@ middle: what is too long loses whole turns of history, or ends the episode.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 import warnings
@@ -34,10 +33,11 @@ from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.prompt import PromptParts, parse_completion, prompt_parts, style_of, terse
 from sdar_envs.prompt import Turn as PastTurn
 from sdar_envs.registry import make_text_env
+from sdar_envs.rng import derive_seed
 from sdar_skills import Skill, TeacherContext, teacher_context
 from sdar_skills.context import ContextTooLong, Messages, Placement
 
-__all__ = ["Failure", "Overlong", "Rollout", "RolloutResult", "RolloutSettings", "stable_seed"]
+__all__ = ["Failure", "Overlong", "Rollout", "RolloutResult", "RolloutSettings"]
 
 Overlong = Literal["shrink", "end", "error"]
 """What becomes of a prompt that is too long. `shrink`: it loses history, oldest turn first, and if that is not enough
@@ -282,10 +282,10 @@ class Rollout:
         for task in tasks:
             seen[task.id] += 1
             group_id = f"{step}/{task.id}" + (f"#{seen[task.id]}" if seen[task.id] > 1 else "")
-            group_seed = stable_seed(seed, group_id)
+            group_seed = derive_seed(seed, group_id)
             for member in range(group_size):
                 episode_id = f"{group_id}/{member}"
-                episode_seed = stable_seed(seed, episode_id)
+                episode_seed = derive_seed(seed, episode_id)
                 skills = None
                 if self.skills is not None:
                     skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
@@ -381,7 +381,7 @@ class Rollout:
         requests = [
             Request(
                 prompt.ids,
-                stable_seed(episode.seed, str(len(episode.turns))),
+                derive_seed(episode.seed, str(len(episode.turns))),
                 prompt.messages,
                 Situation(episode.env, episode.observation, episode.info, len(episode.turns)),
             )
@@ -498,11 +498,6 @@ class Rollout:
                 "one of them."
             )
         return context - new if tokens is None else tokens
-
-
-def stable_seed(seed: int, name: str) -> int:
-    """Derive a seed from a seed and a name: the same on every machine, 0 to 2**32 - 1."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
 
 
 def _mean(values: Sequence[float]) -> float:

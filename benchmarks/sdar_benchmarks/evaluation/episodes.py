@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,8 +18,9 @@ from sdar_benchmarks.records.runs import ERROR_REASONS, Episode
 from sdar_envs import Task
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, UnsolvableGame
+from sdar_envs.rng import derive_seed
 
-__all__ = ["Limits", "episode_seed", "play_episode"]
+__all__ = ["Limits", "play_episode"]
 
 _MESSAGE_LENGTH = 1000
 ResultT = TypeVar("ResultT")
@@ -133,7 +133,7 @@ async def play_episode(
         agent: who.
         task: what.
         env_id: under which the episode is recorded.
-        seed: of the run; environment and agent get `episode_seed` of it and the task.
+        seed: of the run; environment and agent get `derive_seed` of it and the task.
         attempt: number of the try.
         limits: what it may take.
 
@@ -144,7 +144,7 @@ async def play_episode(
     player: Player | None = None
     error: BaseException | None = None
     try:
-        derived = episode_seed(seed, task.id)
+        derived = derive_seed(seed, task.id)
         try:
             reset = partial(env.reset, seed=derived, options={"task_id": task.id})
             record.observation, record.info = await _call(env, reset)
@@ -206,11 +206,6 @@ async def play_episode(
         "final_observation": record.observation,
     }
     return episode, trajectory
-
-
-def episode_seed(seed: int, task_id: str) -> int:
-    """Derive the seed of a task's episode: the same on every machine, 0 to 2**32 - 1."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{task_id}".encode()).digest()[:4], "big")
 
 
 def _end(player: Player | None) -> None:

@@ -19,13 +19,14 @@ from typing import Any
 from sdar_agents import AsyncAgent, Entrant
 from sdar_benchmarks.analysis.summary import RunSummary, summarize_run
 from sdar_benchmarks.analysis.tables import report_markdown
-from sdar_benchmarks.evaluation.episodes import Limits, episode_seed, play_episode
+from sdar_benchmarks.evaluation.episodes import Limits, play_episode
 from sdar_benchmarks.evaluation.panels import Panel, Suite
 from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
 from sdar_benchmarks.records.runs import FORMAT, Episode, EpisodeKey, RunWriter, final_episodes
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError
+from sdar_envs.rng import derive_seed
 
 __all__ = ["Evaluation", "Plan", "Tally", "evaluate", "evaluate_async"]
 
@@ -307,7 +308,7 @@ async def _try_on(panel: Panel, entrant: Entrant) -> None:
     """
     env = panel.take_env()
     task = next(iter(panel))
-    seed = episode_seed(0, task.id)
+    seed = derive_seed(0, task.id)
     observation, info = env.reset(seed=seed, options={"task_id": task.id})
     try:
         player = await entrant.agent.begin(env, observation, info, seed)

@@ -110,7 +110,7 @@ class Episode:
         task_id: the task.
         task_type: its kind.
         split: its split.
-        seed: one of the run's seeds; `episode_seed` derives that of the episode.
+        seed: one of the run's seeds; `derive_seed` derives that of the episode.
         attempt: 1, or more if earlier ones ended in an error.
         status: "error" if `stop_reason` is one of `ERROR_REASONS`.
         is_success: the task was done.

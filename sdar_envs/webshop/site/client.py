@@ -81,6 +81,8 @@ class WebShopClientEnv(TextEnv[Page]):
 
     blocks_on_io = True
 
+    suite = "webshop"
+
     def __init__(
         self,
         url: str = "http://127.0.0.1:3000",

@@ -21,7 +21,6 @@ from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.errors import InvalidOption, SdarError
 from sdar_skills.library.naming import LONGEST_DESCRIPTION, digits, words_of
 from sdar_skills.library.skill import Skill
-from sdar_skills.library.suites import suite_of
 
 __all__ = [
     "Draft",
@@ -202,7 +201,7 @@ def similarity(text: str, other: str) -> float:
 
 
 def _context(episode: Episode) -> tuple[str, str]:
-    return suite_of(episode.task), episode.task.task_type
+    return episode.task.suite, episode.task.task_type
 
 
 def _problem(draft: Draft) -> str | None:

@@ -29,7 +29,6 @@ from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, SdarError
 from sdar_skills.library.skill import Arm, Skill, arm_of
-from sdar_skills.library.suites import suite_of
 
 __all__ = [
     "NO_SKILL",
@@ -499,7 +498,7 @@ def showings_of_group(
     return [
         Showing(
             arm,
-            suite_of(task),
+            task.suite,
             task.task_type,
             task.id,
             run,

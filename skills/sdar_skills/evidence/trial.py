@@ -30,7 +30,6 @@ from sdar_envs.errors import InvalidOption
 from sdar_skills.evidence.ledger import NO_SKILL
 from sdar_skills.evidence.statistics import Aggregate, Statistics
 from sdar_skills.library.skill import Retrieved, Retriever, Skill, Status, arm_of
-from sdar_skills.library.suites import suite_of
 from sdar_skills.retrieval.retrievers import TokenCounter, check_limits, fit_budget
 
 __all__ = ["TrialRetriever", "TrialRule", "Verdict", "apply", "judge"]
@@ -91,7 +90,7 @@ class TrialRetriever:
             return ()
         if drawn >= self._control_share + self._share:
             return usual
-        suite = suite_of(task)
+        suite = task.suite
         known = self._statistics.context(suite, task.task_type)
 
         def shown(skill: Skill) -> tuple[int, float]:

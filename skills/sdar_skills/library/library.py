@@ -16,7 +16,6 @@ from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownNam
 from sdar_envs.storage import write_atomic
 from sdar_skills.library.skill import Skill, Status
 from sdar_skills.library.skill_file import format_skill, parse_skill
-from sdar_skills.library.suites import suite_of
 
 __all__ = ["Library", "builtin_skills", "load_folder", "save_skill"]
 
@@ -114,7 +113,7 @@ class Library:
             UnknownName: the library has no skills for the task's suite, or none of these statuses for its type. Nothing
                 falls back to general skills: that has hidden missing files before.
         """
-        suite = suite_of(task)
+        suite = task.suite
         skills = self.select(suite, statuses)
         types = dict.fromkeys(skill.task_type for skill in skills if skill.task_type is not None)
         if task.task_type not in types:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sdar_envs import Task
 from sdar_envs.alfworld.problem import TASK_TYPES as ALFWORLD_TYPES
 from sdar_envs.search_qa.questions import QUESTION_TYPES, UNCLASSIFIED
 
-__all__ = ["TASK_TYPES", "suite_of"]
+__all__ = ["TASK_TYPES"]
 
 TASK_TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -24,8 +23,3 @@ TASK_TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """The kinds of task of each suite."""
-
-
-def suite_of(task: Task) -> str:
-    """Return the suite that a task belongs to: the first part of its id, as for prompt styles."""
-    return task.id.split("/", 1)[0]

@@ -29,7 +29,6 @@ from sdar_skills.evidence.ledger import NO_SKILL
 from sdar_skills.evidence.statistics import Aggregate, Statistics
 from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Arm, Retrieved, Retriever, Skill, arm_of
-from sdar_skills.library.suites import suite_of
 from sdar_skills.retrieval.retrievers import LibraryRetriever, TokenCounter, register_retriever
 
 __all__ = ["BanditRetriever", "HybridRetriever", "ThompsonRetriever", "UcbRetriever"]
@@ -71,7 +70,7 @@ class BanditRetriever(LibraryRetriever):
         arms = [arm_of(skill) for skill in candidates]
         if self.no_skill_arm:
             arms.append(NO_SKILL)
-        known = self.statistics.context(suite_of(task), task.task_type)
+        known = self.statistics.context(task.suite, task.task_type)
         scores = self._scores(arms, known, rng)
         # Of a generator's methods, only random() gives the same numbers in every version of Python.
         order = sorted(range(len(arms)), key=lambda number: (-scores[number], rng.random()))

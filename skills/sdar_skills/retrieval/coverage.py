@@ -14,7 +14,7 @@ from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Retrieved, Retriever
-from sdar_skills.library.suites import TASK_TYPES, suite_of
+from sdar_skills.library.suites import TASK_TYPES
 
 __all__ = ["Coverage", "TaskCoverage", "measure_coverage"]
 
@@ -79,7 +79,7 @@ def measure_coverage(
         InvalidOption: there are no tasks, or tasks of several suites.
         UnknownName: the library has no skills for the suite.
     """
-    suites = sorted({suite_of(task) for task in tasks})
+    suites = sorted({task.suite for task in tasks})
     if len(suites) != 1:
         raise InvalidOption(f"the panel has tasks of {len(suites)} suites ({', '.join(suites)}); wanted one.")
     suite = suites[0]

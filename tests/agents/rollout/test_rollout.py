@@ -18,7 +18,7 @@ import sdar_envs
 from sdar_agents.baselines.scripted import ExplorerAgent, OracleAgent, RandomAgent
 from sdar_agents.engines.policy import Messages, RandomPolicy, Request, Sampling, ScriptedPolicy
 from sdar_agents.engines.transformers import TransformersPolicy
-from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings, stable_seed
+from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
@@ -26,6 +26,7 @@ from sdar_agents.types import Completion, Row, make_rows
 from sdar_envs import Task
 from sdar_envs.core import Outcome
 from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.rng import derive_seed
 from sdar_envs.search_qa.retrieval.retrieval import RetrievalFailed
 from sdar_skills import Library, Skill, make_retriever
 from sdar_skills.context import ContextTooLong
@@ -262,7 +263,7 @@ def test_what_is_played_follows_from_seed_step_and_task_alone(policy: Transforme
         t.completion.token_ids for t in steps[2].trajectories[4].turns
     ]
     assert (
-        stable_seed(7, "2/toy/valid/0000/1") == steps[2].trajectories[1].seed == 1415545437
+        derive_seed(7, "2/toy/valid/0000/1") == steps[2].trajectories[1].seed == 1415545437
     )  # sha256 of '7/2/toy/valid/0000/1'
 
 

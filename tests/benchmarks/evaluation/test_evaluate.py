@@ -19,12 +19,13 @@ import sdar_envs
 from sdar_agents import Decision, Entrant, Player, open_agent
 from sdar_agents.players.players import OneAtATime
 from sdar_benchmarks.analysis.summary import summarize
-from sdar_benchmarks.evaluation.episodes import Limits, episode_seed
+from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Evaluation, Plan, Tally, evaluate
 from sdar_benchmarks.evaluation.panels import Suite
 from sdar_benchmarks.records.runs import Episode, read_config, read_episodes, read_summary, read_trajectories
 from sdar_envs.core import Outcome
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped, UnknownName
+from sdar_envs.rng import derive_seed
 
 ALFWORLD = "sdar/ALFWorld-v0"
 WEBSHOP = "sdar/WebShop-v0"
@@ -146,8 +147,8 @@ def test_neither_order_nor_number_nor_concurrency_changes_an_episode() -> None:
 
 def test_episode_seed_is_the_same_everywhere() -> None:
     wanted = int(hashlib.sha256(b"0/toy/valid/0000").hexdigest()[:8], 16)
-    assert episode_seed(0, "toy/valid/0000") == wanted == 187113241
-    assert len({episode_seed(seed, f"task {i}") for seed in range(3) for i in range(100)}) == 300
+    assert derive_seed(0, "toy/valid/0000") == wanted == 187113241
+    assert len({derive_seed(seed, f"task {i}") for seed in range(3) for i in range(100)}) == 300
 
 
 def test_several_suites_each_by_its_own_script() -> None:

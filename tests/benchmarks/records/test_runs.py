@@ -22,7 +22,7 @@ from helpers.endpoints import heavy_tail
 
 import sdar_envs
 from sdar_agents import open_agent
-from sdar_benchmarks.evaluation.episodes import Limits, episode_seed
+from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Evaluation, Plan, Tally, evaluate
 from sdar_benchmarks.evaluation.panels import Suite
 from sdar_benchmarks.records import runs
@@ -40,6 +40,7 @@ from sdar_benchmarks.records.runs import (
     read_trajectories,
 )
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
+from sdar_envs.rng import derive_seed
 
 TOY = "toy/KeptCounting-v0"
 
@@ -488,7 +489,7 @@ def ideal_seconds(episodes: list[Episode], concurrency: int, scale: float) -> fl
     """Return how long the endpoint alone would take, with the next episode begun whenever one ends."""
     free = [0.0] * concurrency
     for episode in episodes:
-        start = episode_seed(episode.seed, episode.task_id)
+        start = derive_seed(episode.seed, episode.task_id)
         free.sort()
         free[0] += sum(heavy_tail((start + turn) % 2**31, scale) for turn in range(episode.steps))
     return max(free)

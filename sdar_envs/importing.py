@@ -1,0 +1,82 @@
+"""Importing by name: a user's own `module:name`, and packages that belong to an extra."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from sdar_envs.errors import MissingExtra, UnknownName, did_you_mean
+
+__all__ = ["add_working_directory", "import_extra", "import_named", "is_import_path"]
+
+
+def is_import_path(name: object) -> bool:
+    """Return whether a name has the form `module:name` of an object of the user's own."""
+    return isinstance(name, str) and ":" in name and "://" not in name
+
+
+def import_named(name: str, *, what: str) -> Any:
+    """Return the object that `module:name` names.
+
+    The working directory is searched too, as pytest and uvicorn do: a console script does not look there by itself.
+
+    Args:
+        name: the module as `import` finds it, a colon, and the object in it; dots lead into classes.
+        what: what it is wanted as, with its article, such as `an agent`; for error messages.
+
+    Raises:
+        UnknownName: the name has another form, the module cannot be imported, or it has no such object.
+    """
+    module_name, colon, path = name.partition(":")
+    if not (module_name and colon and path):
+        raise UnknownName(f"{name!r} does not name {what}; wanted module:name, such as my_module:MyClass.")
+    add_working_directory()
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise UnknownName(
+            f"the module of {name!r} cannot be imported ({type(error).__name__}: {error}); wanted {what} as "
+            "module:name, the module as `import` finds it from the working directory."
+        ) from error
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            known = [other for other in vars(found) if not other.startswith("_")] if hasattr(found, "__dict__") else []
+            raise UnknownName(
+                f"{module_name} has no {path!r}; wanted {what} as module:name.{did_you_mean(part, known)}"
+            ) from error
+    return found
+
+
+def add_working_directory() -> None:
+    """Put the working directory on `sys.path`, unless it is there."""
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Return a module that an optional dependency provides.
+
+    Args:
+        module: its dotted name.
+        extra: the extra of `sdar-envs` that installs it.
+        purpose: what needs it, such as `the retrieval server`; the subject of the error message.
+
+    Raises:
+        MissingExtra: it is not installed; the message has the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] == "sdar_envs":
+            raise
+        raise MissingExtra(
+            f"{purpose} needs {error.name or package}, which is not installed: pip install 'sdar-envs[{extra}]'",
+            name=error.name,
+        ) from error
