@@ -5,7 +5,7 @@ observation and the commands. The model's reasoning is never fed back: a `Turn` 
 was taken. What a suite says in its own way is one `PromptStyle` in `STYLES`.
 
 It refuses chat templates, tokens and memory: those belong to whoever runs the model. `parse_completion` refuses
-nothing: any text gives an action, and `is_valid` says whether the format was kept.
+nothing: any text gives an action, and `is_well_formed` says whether the format was kept.
 """
 
 from __future__ import annotations
@@ -124,13 +124,13 @@ class ParsedCompletion:
 
     Attributes:
         action: the command for the environment; never None, so that an invalid completion costs a step too.
-        is_valid: whether the completion kept to the format. Whether the command is admissible is
+        is_well_formed: whether the completion kept to the format. Whether the command is admissible is
             another question, which the environment answers with `info["is_action_valid"]`.
         reasoning: the text of the first think block, or an empty string.
     """
 
     action: str
-    is_valid: bool
+    is_well_formed: bool
     reasoning: str
 
 
@@ -296,17 +296,17 @@ def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled
             inner = whole[opening.end() : closing.start()].strip()
             block = f"{tag}[{inner}]" if style.tag_is_command else inner
             break
-    is_valid = block is not None
+    is_well_formed = block is not None
     if not style.allow_repeats:
-        is_valid = is_valid and sum(len(_tag(tag).findall(whole)) for tag in style.action_tags) == 1
+        is_well_formed = is_well_formed and sum(len(_tag(tag).findall(whole)) for tag in style.action_tags) == 1
     if style.require_reasoning:
-        is_valid = is_valid and "<think>" in whole and "</think>" in whole
+        is_well_formed = is_well_formed and "<think>" in whole and "</think>" in whole
     if style.refuse_cjk:
-        is_valid = is_valid and not _CJK.search(whole)
-    if style.tag_is_command and not is_valid:
+        is_well_formed = is_well_formed and not _CJK.search(whole)
+    if style.tag_is_command and not is_well_formed:
         block = ""
     action = _last_line(text) if block is None else block
-    return ParsedCompletion(action.lower() if style.lowercase else action, is_valid, _reasoning(whole))
+    return ParsedCompletion(action.lower() if style.lowercase else action, is_well_formed, _reasoning(whole))
 
 
 def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:

@@ -177,7 +177,7 @@ GOOD = "<think>It is cold.</think><action> Go To desk 1\n</action>"
 
 
 @pytest.mark.parametrize(
-    ("text", "action", "is_valid", "reasoning"),
+    ("text", "action", "is_well_formed", "reasoning"),
     [
         (GOOD, "go to desk 1", True, "It is cold."),
         (GOOD.replace("action", "ACTION"), "go to desk 1", True, "It is cold."),
@@ -198,8 +198,8 @@ GOOD = "<think>It is cold.</think><action> Go To desk 1\n</action>"
         ("<think>a <think>b</think> c</think><action>x</action>", "x", True, "a <think>b"),
     ],
 )
-def test_parsing(text, action, is_valid, reasoning):
-    assert parse_completion(text, ALFWORLD) == ParsedCompletion(action, is_valid, reasoning)
+def test_parsing(text, action, is_well_formed, reasoning):
+    assert parse_completion(text, ALFWORLD) == ParsedCompletion(action, is_well_formed, reasoning)
 
 
 def test_case_is_kept_by_default():
@@ -208,13 +208,13 @@ def test_case_is_kept_by_default():
 
 def test_a_prefilled_tag_counts():
     text = GOOD.removeprefix("<think>")
-    assert not parse_completion(text, ALFWORLD).is_valid
+    assert not parse_completion(text, ALFWORLD).is_well_formed
     assert parse_completion(text, ALFWORLD, prefilled="<think>") == parse_completion(GOOD, ALFWORLD)
     assert parse_completion("", ALFWORLD, prefilled="<think>").action == ""
 
 
 @pytest.mark.parametrize(
-    ("text", "action", "is_valid"),
+    ("text", "action", "is_well_formed"),
     [
         ("<search> who? </search>", "search[who?]", True),
         ("<SEARCH>q</SEARCH>", "search[q]", True),
@@ -229,9 +229,9 @@ def test_a_prefilled_tag_counts():
         ("<\u017fearch>q</\u017fearch>", "", False),
     ],
 )
-def test_two_tags_of_which_one_is_wanted_once(text, action, is_valid):
+def test_two_tags_of_which_one_is_wanted_once(text, action, is_well_formed):
     parsed = parse_completion(text, SEARCH)
-    assert (parsed.action, parsed.is_valid) == (action, is_valid)
+    assert (parsed.action, parsed.is_well_formed) == (action, is_well_formed)
 
 
 PIECES = st.sampled_from(["<think>", "</think>", "<action>", "</action>", "<search>", "</answer>", "<", ">", "/", "\n"])
@@ -241,8 +241,8 @@ PIECES = st.sampled_from(["<think>", "</think>", "<action>", "</action>", "<sear
 def test_any_text_is_answered(text, style):
     parsed = parse_completion(text, style)
     assert isinstance(parsed.action, str)
-    assert isinstance(parsed.is_valid, bool)
-    if not parsed.is_valid and "</" not in text:
+    assert isinstance(parsed.is_well_formed, bool)
+    if not parsed.is_well_formed and "</" not in text:
         assert len(parsed.action) <= 3 * 200  # lower() may lengthen a character
 
 

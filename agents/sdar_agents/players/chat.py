@@ -137,7 +137,7 @@ class _ChatPlayer:
         self._history.append(Turn(observation, parsed.action))
         return Decision(
             action=parsed.action,
-            is_valid=parsed.is_valid,
+            is_well_formed=parsed.is_well_formed,
             messages=messages,
             response=completion.text,
             reasoning=parsed.reasoning or None,

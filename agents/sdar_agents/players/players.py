@@ -29,7 +29,7 @@ class Decision:
 
     Attributes:
         action: the command for the environment.
-        is_valid: whether the model kept to the format; whether the command can be used is for the environment to say.
+        is_well_formed: whether the model kept to the format; whether the command can be used is for the environment to say.
         messages: the prompt; None if no model was asked.
         response: what the model wrote.
         reasoning: the part of it before the action.
@@ -39,7 +39,7 @@ class Decision:
     """
 
     action: str
-    is_valid: bool = True
+    is_well_formed: bool = True
     messages: Sequence[Mapping[str, str]] | None = None
     response: str | None = None
     reasoning: str | None = None

@@ -415,7 +415,7 @@ class Rollout:
                         completion=answer,
                         action=reading.action,
                         reward=float(reward),
-                        is_action_valid=reading.is_valid,
+                        is_action_valid=reading.is_well_formed,
                         teacher_prompt_ids=prompt.teacher_ids,
                         skill_ids=prompt.skill_ids,
                     )

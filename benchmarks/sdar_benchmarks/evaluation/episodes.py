@@ -237,7 +237,7 @@ async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> 
         raise _Stopped("env_error", problem) from problem
     record.episode_return += float(reward)
     turn["reward"] = float(reward)
-    turn["is_action_valid"] = bool(decision.is_valid and record.info["is_action_valid"])
+    turn["is_action_valid"] = bool(decision.is_well_formed and record.info["is_action_valid"])
     turn["score"] = float(record.info["score"])
     record.turns.append(turn)
 

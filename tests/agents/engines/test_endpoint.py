@@ -272,7 +272,7 @@ def test_the_agent_asks_as_the_prompt_module_says_and_counts() -> None:
         decisions = play(server, 3, history_length=1, system="Be brief.", price_prompt=2.0, price_completion=10.0)
     assert [decision.action for decision in decisions] == ["up", "double", "down"]
     assert [decision.reasoning for decision in decisions] == ["One.", "Two.", "Well."]
-    assert all((d.prompt_tokens, d.completion_tokens, d.is_valid) == (7, 3, True) for d in decisions)
+    assert all((d.prompt_tokens, d.completion_tokens, d.is_well_formed) == (7, 3, True) for d in decisions)
     assert decisions[0].cost == pytest.approx((7 * 2 + 3 * 10) / 1e6)
     assert decisions[1].response == "<think>Two.</think><action>double</action>"
     # The same by hand.
@@ -298,10 +298,10 @@ def test_the_agent_asks_as_the_prompt_module_says_and_counts() -> None:
 def test_reasoning_that_comes_beside_the_answer_counts() -> None:
     with serving(lambda body: chat("<action>up</action>", reasoning="Deep.")) as server:
         [decision] = play(server, 1)
-    assert (decision.action, decision.is_valid, decision.reasoning) == ("up", True, "Deep.")
+    assert (decision.action, decision.is_well_formed, decision.reasoning) == ("up", True, "Deep.")
     with serving(lambda body: chat("deep</think><action>up</action>")) as server:
-        assert not play(server, 1)[0].is_valid
-        assert play(server, 1, prefilled="<think>")[0].is_valid
+        assert not play(server, 1)[0].is_well_formed
+        assert play(server, 1, prefilled="<think>")[0].is_well_formed
 
 
 def test_nonsense_is_an_action_like_any_other() -> None:

@@ -44,7 +44,7 @@ def differences(record, find, requests):
     for number, step in enumerate(record["steps"]):
         requests.clear()
         parsed = project(step["model_output"])
-        action, is_valid = tagged(parsed.action), int(parsed.is_valid)
+        action, is_valid = tagged(parsed.action), int(parsed.is_well_formed)
         query = episode.query(parsed.action)
         finding = None if query is None else find(query, record["topk"])
         reply = episode.act(parsed.action, finding)
@@ -118,7 +118,7 @@ def test_projections():
     cases = json.loads((DATA / "golden_projection.json").read_text(encoding="utf-8"))
     for case in cases:
         parsed = project(case["model_output"])
-        assert (tagged(parsed.action), int(parsed.is_valid)) == (case["action"], case["valid"]), case
+        assert (tagged(parsed.action), int(parsed.is_well_formed)) == (case["action"], case["valid"]), case
     assert len(cases) == 86
 
 
@@ -156,7 +156,7 @@ def test_a_batch(record):
             em = episodes[i].scores()["em"]
             assert reply.observation == step["observations"][i]
             assert (em, episodes[i].state.is_over) == (step["rewards"][i], step["dones"][i])
-            assert (int(parsed.is_valid), em >= 1.0) == (step["is_action_valid"][i], step["won"][i])
+            assert (int(parsed.is_well_formed), em >= 1.0) == (step["is_action_valid"][i], step["won"][i])
             assert step["tool_calling"][i] == (not episodes[i].state.is_over)
 
 
@@ -233,7 +233,7 @@ def seen_by_the_environment(env, record, task_id, retriever):
         observation, reward, terminated, truncated, info = env.step(parsed.action)
         over = terminated or truncated
         played = {
-            "is_action_valid": int(parsed.is_valid),
+            "is_action_valid": int(parsed.is_well_formed),
             "observation": observation,
             "reward": reward,
             "done": over,
