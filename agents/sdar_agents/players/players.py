@@ -29,7 +29,7 @@ class Decision:
 
     Attributes:
         action: the command for the environment.
-        is_well_formed: whether the model kept to the format; whether the command can be used is for the environment to say.
+        is_well_formed: whether the completion kept the format; whether the command is valid, the environment says.
         messages: the prompt; None if no model was asked.
         response: what the model wrote.
         reasoning: the part of it before the action.
