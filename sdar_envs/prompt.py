@@ -1,25 +1,31 @@
-"""Turns -> chat messages, completion -> action: the two text formats between an environment and a language model.
+"""Prompt templates and action parsing: episode turns to chat messages, model completions to actions.
 
-The prompt of a turn is rebuilt from scratch: one user message with the task, the last few turns, the
-observation and the commands. The model's reasoning is never fed back: a `Turn` holds only the action that
-was taken. What a suite says in its own way is one `PromptStyle` in `STYLES`.
+The prompt of a turn is built from scratch: one user message with the task, the last few turns, the observation and
+the admissible commands. Past reasoning is not part of it: a `Turn` holds only the action. How a suite is presented is
+one `PromptStyle`; `STYLES` has those of this package, and `resolve_style` finds your own by name.
 
-It refuses chat templates, tokens and memory: those belong to whoever runs the model. `parse_completion` refuses
-nothing: any text gives an action, and `is_well_formed` says whether the format was kept.
+Chat templates, tokenisation and memory belong to whoever runs the model. `parse_completion` accepts any text: it always
+returns an action, and `is_well_formed` says whether the completion kept the format.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.importing import import_named, is_import_path
 
 if TYPE_CHECKING:
     import gymnasium as gym
+
+    from sdar_envs.core import Task
 
 __all__ = [
     "DEFAULT_STYLE",
@@ -32,6 +38,7 @@ __all__ = [
     "prompt_parts",
     "render_completion",
     "render_messages",
+    "resolve_style",
     "style_for",
     "style_of",
     "terse",
@@ -43,7 +50,7 @@ _CJK = re.compile("[\u4e00-\u9fff]")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A past exchange: what was seen, then done."""
+    """One past step of an episode: an observation and the action taken on it."""
 
     observation: str
     action: str
@@ -51,7 +58,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class PromptStyle:
-    """How one suite is put to a model, and how its answers are read.
+    """Prompt style of a suite: how its turns are presented to a model and how completions are parsed.
 
     Attributes:
         role: a paragraph that says where the agent is and what it can do; empty for none.
@@ -67,7 +74,10 @@ class PromptStyle:
         refuse_cjk: accept only completions without CJK ideographs (U+4E00 to U+9FFF).
         max_characters: leave the history out of user messages that would be longer; None is no limit.
         states_format: say how to answer.
-        parse: reads completions in a way of its own, instead of by these rules.
+        parse: a function that parses completions instead of these rules.
+
+    Raises:
+        InvalidOption: `action_tags` is not a tuple of at least one tag.
     """
 
     role: str
@@ -83,10 +93,14 @@ class PromptStyle:
     states_format: bool = True
     parse: Callable[[str], ParsedCompletion] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.action_tags, tuple) or not self.action_tags:
+            raise InvalidOption(f"action_tags is {self.action_tags!r}; wanted a tuple of tags, such as ('action',).")
+
 
 @dataclass(frozen=True, slots=True)
 class PromptParts:
-    """One turn's prompt before its paragraphs are joined, so that something can be put between them.
+    """Prompt of one turn in parts, so that skills or other context can be inserted between task and history.
 
     Attributes:
         before: the role and the task.
@@ -120,10 +134,10 @@ class PromptParts:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCompletion:
-    """What a completion says.
+    """Action and reasoning parsed from a completion.
 
     Attributes:
-        action: the command for the environment; never None, so that an invalid completion costs a step too.
+        action: the command for the environment; never None, so that a malformed completion costs a step too.
         is_well_formed: whether the completion kept to the format. Whether the command is admissible is
             another question, which the environment answers with `info["is_action_valid"]`.
         reasoning: the text of the first think block, or an empty string.
@@ -138,7 +152,7 @@ DEFAULT_STYLE = PromptStyle(
     role="You are in an interactive text environment. Each turn you read an observation and give one command.",
     refuse_cjk=False,
 )
-"""For environments that have no style of their own."""
+"""The style of environments that bring none of their own, named `default`."""
 
 STYLES: Mapping[str, PromptStyle] = MappingProxyType(
     {
@@ -183,19 +197,65 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
 """The styles of the suites, by suite name."""
 
 
-def style_for(task_id: str) -> PromptStyle:
-    """Return the style of a task's suite, such as `alfworld/train/0017`; `DEFAULT_STYLE` if it has none."""
-    return STYLES.get(task_id.split("/", 1)[0], DEFAULT_STYLE)
+def resolve_style(name: str) -> PromptStyle:
+    """Return the prompt style of that name: a built-in one, an object of your own or a file.
+
+    Args:
+        name: a suite (`alfworld`, `webshop`, `search_qa`) or `default`; `module:STYLE` (see
+            `sdar_envs.importing.import_named`); or a file that ends in `.yaml`, `.yml` or `.json` and holds fields of
+            `PromptStyle`, where `parse` is a function's `module:name`.
+
+    Raises:
+        UnknownName: there is no such style, module or object, or the file has a key that is no field.
+        InvalidOption: the object is no `PromptStyle`, or a field of the file has a value of the wrong type.
+        MissingData: there is no such file.
+        CorruptData: the file is not YAML or JSON of a mapping.
+    """
+    known = {"default": DEFAULT_STYLE, **STYLES}
+    if name in known:
+        return known[name]
+    if name.endswith((".yaml", ".yml", ".json")):
+        return _style_from_file(Path(name).expanduser())
+    if not is_import_path(name):
+        raise UnknownName(
+            f"no prompt style {name!r}; wanted one of {', '.join(known)}, your own as module:STYLE, or a .yaml or "
+            f".json file with fields of PromptStyle.{did_you_mean(name, known)}"
+        )
+    style = import_named(name, what="a prompt style")
+    if not isinstance(style, PromptStyle):
+        raise InvalidOption(f"{name} is {style!r:.80} ({type(style).__name__}); wanted a sdar_envs.PromptStyle.")
+    return style
 
 
-def style_of(env: gym.Env[str, str], task_id: str) -> PromptStyle:
-    """Return the style that an environment asks for by its attribute `prompt_style`, else that of the task's suite."""
+def style_for(suite: str) -> PromptStyle:
+    """Return the style of a suite, such as `alfworld`; `DEFAULT_STYLE` for suites that this package does not know.
+
+    Raises:
+        InvalidOption: the name is a task id.
+    """
+    if "/" in suite:
+        raise InvalidOption(f"the suite is {suite[:200]!r}; wanted a suite's name, not a task id: pass task.suite.")
+    return STYLES.get(suite, DEFAULT_STYLE)
+
+
+def style_of(env: gym.Env[Any, Any], task: Task) -> PromptStyle:
+    """Return the environment's own style, its attribute `prompt_style`, else the style of the task's suite.
+
+    Raises:
+        InvalidOption: `prompt_style` is no `PromptStyle`.
+    """
     own = getattr(env.unwrapped, "prompt_style", None)
-    return own if isinstance(own, PromptStyle) else style_for(task_id)
+    if own is None:
+        return style_for(task.suite)
+    if not isinstance(own, PromptStyle):
+        raise InvalidOption(
+            f"{type(env.unwrapped).__name__}.prompt_style is {own!r:.80}; wanted a sdar_envs.PromptStyle."
+        )
+    return own
 
 
 def terse(style: PromptStyle) -> PromptStyle:
-    """Return the style without its role and without the answer format, for models that were trained to need neither."""
+    """Return the style without role and answer format, for models trained on prompts without them."""
     return replace(style, role="", states_format=False)
 
 
@@ -209,7 +269,7 @@ def render_messages(
     history_length: int = 2,
     system: str | None = None,
 ) -> list[dict[str, str]]:
-    """Return the chat messages of one turn: the joined `prompt_parts` of the same arguments.
+    """Return the chat messages of one turn; the joined form of `prompt_parts` with the same arguments.
 
     Returns:
         `{"role": ..., "content": ...}` for each message. Equal arguments give equal messages.
@@ -232,7 +292,7 @@ def prompt_parts(
     history_length: int = 2,
     system: str | None = None,
 ) -> PromptParts:
-    """Return the parts of one turn's prompt.
+    """Build the prompt of one turn, in parts.
 
     The task is said once: its line is left out while the observation itself contains the instruction (case and
     spacing aside), as the first observation of ALFWorld does. At later turns it is always there, also while
@@ -273,11 +333,11 @@ def prompt_parts(
 
 
 def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled: str = "") -> ParsedCompletion:
-    """Read a model's completion. Any string is answered, in time linear in its length.
+    """Parse a model's completion into an action; accepts any string, in time linear in its length.
 
-    The action is what stands between the first opening action tag and the first closing one after it, stripped.
-    Without such a block the completion is invalid, and its last non-empty line (at most its
-    last 200 characters) is the action, so that the environment can answer it.
+    The action is the text between the first opening action tag and the first closing one after it, stripped.
+    Without such a block the completion is malformed, and its last non-empty line (at most 200 characters) is the
+    action, so that the environment can answer it.
 
     Args:
         text: what the model wrote.
@@ -310,7 +370,7 @@ def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled
 
 
 def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
-    """Return the completion that `parse_completion` reads as this action: for demonstrations and scripted policies.
+    """Return the completion that `parse_completion` parses into this action; for demonstrations and scripted policies.
 
     Args:
         style: the suite's style.
@@ -318,7 +378,7 @@ def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
         reasoning: what to think before.
 
     Raises:
-        InvalidOption: no completion of this style is valid and holds this action and this reasoning.
+        InvalidOption: no well-formed completion of this style holds this action and this reasoning.
     """
     action = action.strip().lower() if style.lowercase else action.strip()
     text = f"<think>{reasoning}</think>\n{_block(style, action)}"
@@ -330,6 +390,57 @@ def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
             f"{', and a command named like a tag' if style.tag_is_command else ''}."
         )
     return text
+
+
+def _style_from_file(path: Path) -> PromptStyle:
+    import yaml  # noqa: PLC0415  # `import sdar_envs` stays light
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise MissingData(f"no prompt style file {str(path)!r}; the working directory is {os.getcwd()}.") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CorruptData(f"the prompt style {path} cannot be read: {error}") from error
+    if not isinstance(given, dict):
+        raise CorruptData(f"the prompt style {path} holds {given!r:.50}; wanted a mapping of PromptStyle's fields.")
+    kinds = {field.name: str(field.type) for field in fields(PromptStyle)}
+    required = [field.name for field in fields(PromptStyle) if field.default is MISSING]
+    for name in given:
+        if name not in kinds:
+            raise UnknownName(
+                f"{path} has a key {name!r}; the fields of a prompt style are {', '.join(kinds)}."
+                f"{did_you_mean(name, kinds)}"
+            )
+    for name in required:
+        if name not in given:
+            raise InvalidOption(f"{path} has no {name!r}; a prompt style needs it, an empty text for none.")
+    return PromptStyle(**{name: _field_value(path, name, kinds[name], value) for name, value in given.items()})
+
+
+def _field_value(path: Path, name: str, kind: str, value: Any) -> Any:
+    """Return a field's value as `PromptStyle` wants it, from the value in a file."""
+    wanted = "true or false"
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif kind == "str":
+        wanted = "text"
+        if isinstance(value, str):
+            return value
+    elif kind == "int | None":
+        wanted = "a number of characters, or null for no limit"
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+    elif kind.startswith("Callable"):
+        wanted = "the module:name of a function"
+        if value is None or isinstance(value, str):
+            return None if value is None else import_named(value, what="a parse function")
+    else:
+        wanted = "a list of texts"
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value) if kind.startswith("tuple") else frozenset(value)
+    raise InvalidOption(f"{name} in {path} is {value!r:.80}; wanted {wanted}.")
 
 
 def _history(history: Sequence[Turn], length: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The privileged teacher context: the student's prompt with skills in it.
 
-    prompt = prompt_parts(style_for(task.id), instruction, history, observation, commands)
+    prompt = prompt_parts(style_for(task.suite), instruction, history, observation, commands)
     student = prompt.messages()
     context = teacher_context(prompt, retrieved)
     teacher = context.messages

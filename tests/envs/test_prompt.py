@@ -1,11 +1,15 @@
 import dataclasses
+import json
+import sys
 import time
 
 import pytest
+from helpers.toy import CountingEnv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar_envs.errors import InvalidOption
+from sdar_envs.core import Task
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
 from sdar_envs.prompt import (
     DEFAULT_STYLE,
     STYLES,
@@ -16,6 +20,9 @@ from sdar_envs.prompt import (
     prompt_parts,
     render_completion,
     render_messages,
+    resolve_style,
+    style_for,
+    style_of,
     terse,
 )
 
@@ -312,3 +319,81 @@ def test_a_terse_prompt_is_the_same_without_role_and_format():
     assert "<think>" in full[-1]
     text = "<think>I go.</think>\n<action>Look</action>"
     assert parse_completion(text, terse(ALFWORLD)) == parse_completion(text, ALFWORLD)
+
+
+FILE_STYLE = {"role": "You sort numbers.", "action_tags": ["move", "stop"], "lowercase": True, "max_characters": 900}
+
+
+def test_a_style_is_found_by_suite_import_path_or_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_prompts.py").write_text(
+        "from sdar_envs.prompt import PromptStyle\nTERSE = PromptStyle(role='Sort.')\nNUMBER = 3\n"
+        "def parse(text):\n    return text\n"
+    )
+    (tmp_path / "sorting.json").write_text(json.dumps(FILE_STYLE))
+    (tmp_path / "sorting.yaml").write_text(
+        "role: You sort numbers.\naction_tags: [move, stop]\nlowercase: true\nmax_characters: 900\n"
+    )
+    (tmp_path / "parsed.yml").write_text("role: ''\nhidden_commands: [help]\nparse: my_prompts:parse\n")
+    assert resolve_style("alfworld") is ALFWORLD
+    assert resolve_style("default") is DEFAULT_STYLE
+    assert resolve_style("my_prompts:TERSE") == PromptStyle(role="Sort.")
+    expected = PromptStyle("You sort numbers.", ("move", "stop"), lowercase=True, max_characters=900)
+    assert resolve_style("sorting.json") == resolve_style(str(tmp_path / "sorting.yaml")) == expected
+    parsed = resolve_style("parsed.yml")
+    assert parsed.hidden_commands == {"help"}
+    assert parsed.parse("as it is") == "as it is"
+    with pytest.raises(InvalidOption, match=r"my_prompts:NUMBER is 3 \(int\); wanted a sdar_envs\.PromptStyle"):
+        resolve_style("my_prompts:NUMBER")
+    sys.modules.pop("my_prompts")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("alfword", UnknownName, "Did you mean 'alfworld'"),
+        ("no_such_module:STYLE", UnknownName, "cannot be imported"),
+        ("missing.yaml", MissingData, "no prompt style file 'missing.yaml'"),
+    ],
+)
+def test_an_unknown_style_says_what_there_is(name, error, message):
+    with pytest.raises(error, match=message):
+        resolve_style(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("rule: Sort.", UnknownName, "'rule'; .*Did you mean 'role'"),
+        ("lowercase: true", InvalidOption, "has no 'role'"),
+        ("role: [a]", InvalidOption, "role in .* is .*; wanted text"),
+        ("role: ''\nlowercase: 1", InvalidOption, "lowercase in .* is 1; wanted true or false"),
+        ("role: ''\naction_tags: go", InvalidOption, "wanted a list of texts"),
+        ("role: ''\naction_tags: []", InvalidOption, "wanted a tuple of tags"),
+        ("role: ''\nmax_characters: many", InvalidOption, "wanted a number of characters"),
+        ("role: ''\nparse: 3", InvalidOption, "wanted the module:name of a function"),
+        ("- role", CorruptData, "wanted a mapping"),
+        ("role: [", CorruptData, "cannot be read"),
+    ],
+)
+def test_a_wrong_style_file_is_refused_by_field(tmp_path, content, error, message):
+    (tmp_path / "style.yaml").write_text(content)
+    with pytest.raises(error, match=message):
+        resolve_style(str(tmp_path / "style.yaml"))
+
+
+def test_an_environments_own_style_comes_before_its_suites():
+    task = Task("alfworld/train/0001", "acme/Own-v0", "train", "t", "Do it.")
+    env = CountingEnv()
+    assert style_of(env, task) is ALFWORLD
+    assert style_of(env, dataclasses.replace(task, suite="acme")) is DEFAULT_STYLE
+    env.prompt_style = SEARCH
+    assert style_of(env, task) is SEARCH
+    env.prompt_style = "search_qa"
+    with pytest.raises(
+        InvalidOption, match=r"CountingEnv\.prompt_style is 'search_qa'; wanted a sdar_envs\.PromptStyle"
+    ):
+        style_of(env, task)
+    with pytest.raises(InvalidOption, match=r"pass task\.suite"):
+        style_for(task.id)

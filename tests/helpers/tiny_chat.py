@@ -26,10 +26,10 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     for env_id in sdar_envs.ENV_IDS:
         env = sdar_envs.make_vec(env_id, 1).envs[0]
         observation, info = env.reset(seed=0)
-        style = style_for(info["task_id"])
+        style = style_for(env.task.suite)
         messages = render_messages(style, info["instruction"], [], observation, info["admissible_commands"])
         texts += [message["content"] for message in messages]
-    texts.append(render_completion(style_for("alfworld/train/0"), "look", "I look."))
+    texts.append(render_completion(style_for("alfworld"), "look", "I look."))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -103,7 +103,7 @@ def test_the_students_text_stays_through_an_episode(env_id, placement):
     observation, info = env.reset(seed=1)
     history: list[Turn] = []
     for action in env.oracle_plan():
-        style = style_for(info["task_id"])
+        style = style_for(env.task.suite)
         arguments = (style, info["instruction"], history, observation, info["admissible_commands"])
         student = render_messages(*arguments)
         prompt = prompt_parts(*arguments)

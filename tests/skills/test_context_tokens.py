@@ -63,7 +63,7 @@ def last_prompt(env_id: str) -> tuple[Task, PromptParts]:
     for action in env.oracle_plan()[:-1]:
         history.append(Turn(observation, action))
         observation, *_, info = env.step(action)
-    style = style_for(info["task_id"])
+    style = style_for(env.task.suite)
     return env.task, prompt_parts(style, info["instruction"], history, observation, info["admissible_commands"])
 
 

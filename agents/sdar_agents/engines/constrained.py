@@ -121,7 +121,7 @@ def score_choices(
 def _style(request: Request) -> PromptStyle:
     if request.situation is None:
         raise InvalidOption("a choice needs a situation: which commands are admissible stands there.")
-    style = style_of(request.situation.env, request.situation.info["task_id"])
+    style = style_of(request.situation.env, request.situation.env.task)
     if style.tag_is_command or style.parse is not None or not _commands(request, style):
         raise InvalidOption(
             f"there is nothing to choose from in {request.situation.info['task_id']!r}; wanted an environment that "

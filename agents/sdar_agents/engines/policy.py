@@ -194,7 +194,7 @@ class ScriptedPolicy:
             agent.reset(env, observation, info, request.seed)
         command = self._agents[env].act(observation, info)
         reasoning = self._reasoning if isinstance(self._reasoning, str) else self._reasoning(situation, command)
-        text = render_completion(style_of(env, info["task_id"]), command, reasoning)
+        text = render_completion(style_of(env, env.task), command, reasoning)
         ids = self.encode(text)
         if ids and self._tokenizer is not None and self._tokenizer.eos_token_id is not None:
             ids = (*ids, self._tokenizer.eos_token_id)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from sdar_agents.players.players import Decision, Player
-from sdar_envs.core import is_integer
+from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, Turn, parse_completion, render_messages, style_of
 
@@ -97,7 +97,7 @@ class ChatAgent:
 
     async def begin(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> Player:
         """Begin an episode; nothing is asked yet."""
-        return _ChatPlayer(self, style_of(env, info["task_id"]), seed)
+        return _ChatPlayer(self, style_of(env, text_env(env).task), seed)
 
     def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
         """Return the price of so many tokens; None if they were not counted or have no price."""

@@ -77,7 +77,7 @@ def _turn_row(turn: Turn, task: Task, tokens: Sequence[Mapping[str, Any]] | None
     completion = fields.pop("completion")
     row = {
         "response": completion.pop("text"),
-        "reasoning": parse_completion(turn.completion.text, style_for(task.id)).reasoning or None,
+        "reasoning": parse_completion(turn.completion.text, style_for(task.suite)).reasoning or None,
         "skills": fields.pop("skill_ids"),
         **fields,
         "completion": completion,

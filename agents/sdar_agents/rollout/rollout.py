@@ -299,7 +299,7 @@ class Rollout:
     def _prompt(self, episode: _Episode, counts: Counter[str]) -> _Prompt | None:
         """Return the prompts of an episode's turn; None if that ended the episode."""
         settings, info = self.settings, episode.info
-        style = style_of(episode.env, episode.task.id)
+        style = style_of(episode.env, episode.task)
         parts = prompt_parts(
             terse(style) if settings.terse else style,
             info["instruction"],
@@ -391,7 +391,7 @@ class Rollout:
 
     def _step(self, asked: Sequence[tuple[_Episode, _Prompt]], answers: Sequence[Completion]) -> None:
         parsed = [
-            parse_completion(answer.text, style_of(episode.env, episode.task.id), prefilled=self.settings.prefilled)
+            parse_completion(answer.text, style_of(episode.env, episode.task), prefilled=self.settings.prefilled)
             for (episode, _), answer in zip(asked, answers, strict=True)
         ]
         if asked:

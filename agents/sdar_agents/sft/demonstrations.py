@@ -130,7 +130,7 @@ def _episode(
     if rng.random() < settings.with_skills:
         skills = tuple(retrieved.skill for retrieved in retriever.retrieve(task, settings.k, None, rng))
     _inform(expert, skills, settings, rng)
-    style = style_of(env, task.id)
+    style = style_of(env, task)
     style = terse(style) if settings.terse else style
     shown = settings.history_length
     past: list[Turn] = []

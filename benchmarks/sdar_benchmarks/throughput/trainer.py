@@ -145,7 +145,7 @@ def _tiny_policy() -> TransformersPolicy:
     env = make_vec("sdar/ALFWorld-v0", 1).envs[0]
     for seed in range(50):
         observation, info = env.reset(seed=seed)
-        style = style_for(info["task_id"])
+        style = style_for("alfworld")
         messages = render_messages(style, info["instruction"], [], observation, info["admissible_commands"])
         texts += [message["content"] for message in messages]
     tokenizer = train_tokenizer(texts)

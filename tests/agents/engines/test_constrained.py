@@ -64,7 +64,7 @@ def test_every_answer_is_a_listed_command(greedy: bool) -> None:
     assert answers == policy.generate(requests, Sampling(greedy=greedy))
     for request, answer in zip(requests, answers, strict=True):
         assert request.situation is not None
-        parsed = parse_completion(answer.text, style_for("alfworld/x"))
+        parsed = parse_completion(answer.text, style_for("alfworld"))
         assert parsed.is_well_formed
         assert parsed.action in request.situation.info["admissible_commands"]
         assert parsed.action != "help"
@@ -102,7 +102,7 @@ def test_greedy_takes_the_likeliest_and_draws_follow_the_probabilities() -> None
 def test_a_line_end_behind_the_tag_is_no_obstacle() -> None:
     policy: Any = ChoicePolicy(Thinker("<think>go</think>\n<action>\n"))  # type: ignore[arg-type]
     (answer,) = policy.generate(asked("sdar/ALFWorld-v0", 1), Sampling(greedy=True))
-    assert parse_completion(answer.text, style_for("alfworld/x")).is_well_formed
+    assert parse_completion(answer.text, style_for("alfworld")).is_well_formed
 
 
 def test_a_thought_without_a_command_stays_as_it_is() -> None:

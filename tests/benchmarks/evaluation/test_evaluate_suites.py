@@ -43,7 +43,7 @@ def solutions(limit: int) -> dict[str, tuple[str, list[str]]]:
         env = text_env(gym.make(env_id, split=evaluation_split(env_id), **kwargs))
         for task in sdar_envs.tasks(env_id, split=evaluation_split(env_id), limit=limit, **kwargs):
             env.reset(options={"task_id": task.id})
-            style = style_for(task.id)
+            style = style_for(task.suite)
             plan = [render_completion(style, action, f"Step {i}.") for i, action in enumerate(env.oracle_plan(), 1)]
             solved[task.instruction] = task.id, plan
     return solved
