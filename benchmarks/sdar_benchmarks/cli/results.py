@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from sdar_benchmarks.leaderboard.leaderboard import add_run, commands, render
-from sdar_benchmarks.records.trajectories import RunIndex
 from sdar_benchmarks.reports.report import write_comparison, write_report
+from sdar_benchmarks.reports.viewer import serve_viewer
 from sdar_benchmarks.throughput.bench import PARTS, bench
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 
@@ -23,30 +23,26 @@ __all__ = ["bench_command", "leaderboard_command", "report_command", "view_comma
 
 def view_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:
     """Show the episodes of a run in the browser until the process is interrupted."""
-    index = RunIndex(Path(args.run))
-    try:
-        from sdar_benchmarks.reports.viewer import LOCAL_HOSTS, create_app  # noqa: PLC0415
-        from sdar_envs.serving import serve  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise InvalidOption(str(error)) from error
     stderr = Console(stderr=True)
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task("reading", total=index.size)
-        index.refresh(lambda done: progress.update(bar, completed=done))
-    # Who listens elsewhere is visited by other names.
-    hosts = LOCAL_HOSTS if args.host in LOCAL_HOSTS else ("*",)
+        bar = progress.add_task("reading")
 
-    def say(address: str) -> None:
-        print(f"{args.run} at {address} (Ctrl-C stops it)", flush=True)
+        def say(address: str) -> None:
+            progress.stop()
+            print(f"{args.run} at {address} (Ctrl-C stops it)", flush=True)
 
-    try:
-        serve(create_app(index, hosts=hosts), host=args.host, port=args.port, ready=say)
-    except ModuleNotFoundError as error:
-        raise InvalidOption(str(error)) from error
-    except KeyboardInterrupt:
-        # The only way to stop it is no failure.
-        print("stopped", file=sys.stderr)
+        try:
+            serve_viewer(
+                Path(args.run),
+                host=args.host,
+                port=args.port,
+                ready=say,
+                progress=lambda done, size: progress.update(bar, completed=done, total=size),
+            )
+        except KeyboardInterrupt:
+            # The only way to stop it is no failure.
+            print("stopped", file=sys.stderr)
 
 
 def report_command(args: argparse.Namespace, _: Mapping[str, Any]) -> None:

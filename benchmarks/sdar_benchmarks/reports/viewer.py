@@ -1,23 +1,30 @@
-"""The viewer: a run's episodes in the browser, `sdar view RUN`.
+"""Web viewer of a run folder: its episodes in the browser, `sdar view RUN`.
 
-    app = create_app(RunIndex(Path("runs/first")))
+    serve_viewer(Path("runs/first"), port=3030)
 
 A list with filters, a page per episode with all its turns, a page per long prompt. Pages are made on request from the
 index and the one trajectory that is shown; reloading shows what a running evaluation has added. Everything works
-without the script, which only adds keys.
+without the script, which only adds keyboard shortcuts. The server is `http.server`'s: no extra is needed.
 
-It shows what is in the run folder and nothing else: addresses are looked up, never used as paths. It refuses, with a
-page that says why: episodes and turns that do not exist (404), addresses that make no sense (400), trajectories that
-cannot be read (500); and, unless it is told to listen elsewhere, names of the host other than this machine's.
+Addresses are looked up in the index and never used as paths, so only the run folder can be read. Errors are pages too:
+episodes and turns that do not exist (404), malformed addresses (400), trajectories that cannot be read (500). Requests
+whose Host header is not one of this machine's names are refused (400), unless the server listens on another address.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import socket
+import socketserver
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from sdar_benchmarks.records.trajectories import EpisodeEntry, EpisodeId, RunIndex
 from sdar_benchmarks.reports.episode_html import (
@@ -30,28 +37,17 @@ from sdar_benchmarks.reports.episode_html import (
 )
 from sdar_benchmarks.reports.markup import Html, element, page, short, stylesheet, table
 from sdar_benchmarks.reports.plot import number
-from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 
-try:
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "the viewer needs starlette and uvicorn: pip install 'sdar-envs[server]'", name=error.name
-    ) from error
+__all__ = ["LOCAL_HOSTS", "ViewerServer", "serve_viewer"]
 
-__all__ = ["LOCAL_HOSTS", "create_app"]
-
-LOCAL_HOSTS = ("127.0.0.1", "localhost")
-"""The names by which this machine may be addressed: a foreign page must not read runs through a name of its own."""
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+"""Host names by which this machine may be addressed. DNS rebinding: a foreign page must not read runs through a name of
+its own."""
 
 _PER_PAGE = 100
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+_IDLE_SECONDS = 60
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
@@ -67,29 +63,133 @@ _ICON = (
 )
 _OUTCOMES = ("won", "lost", "error")
 
+Query = Mapping[str, str]
 
-def create_app(index: RunIndex, *, hosts: Sequence[str] = LOCAL_HOSTS) -> Starlette:
-    """Make the viewer of a run.
+
+def serve_viewer(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3030,
+    ready: Callable[[str], object] = print,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Serve the episodes of a run until the process is interrupted.
+
+    Args:
+        folder: a run folder; the run may still be going on.
+        host: address to listen on.
+        port: 0 for any free port.
+        ready: called with the server's address as soon as it answers requests.
+        progress: called with the bytes of trajectories read so far, and with all of them, while the index is built.
+
+    Raises:
+        MissingData: the folder is no run.
+        InvalidOption: nothing can listen there.
+        KeyboardInterrupt: the process was interrupted; the server has been closed.
+    """
+    index = RunIndex(folder)
+    with ViewerServer(index, host=host, port=port) as server:
+        size = index.size
+        index.refresh(None if progress is None else lambda done: progress(done, size))
+        ready(server.address)
+        server.serve_forever()
+
+
+class ViewerServer(ThreadingHTTPServer):
+    """HTTP server of one run. A context manager; `serve_forever` answers requests until `shutdown`.
 
     Args:
         index: the run.
-        hosts: the names of this machine that visitors may use; `("*",)` for any.
+        host: address to listen on; other than `LOCAL_HOSTS`, requests may name any host.
+        port: 0 for any free port.
+
+    Attributes:
+        address: such as `http://127.0.0.1:3030/`.
+
+    Raises:
+        InvalidOption: nothing can listen there.
     """
-    viewer = _Viewer(index)
-    script = resources.files("sdar_benchmarks.reports").joinpath("view.js").read_text(encoding="utf-8")
-    routes = [
-        Route("/", viewer.episodes),
-        Route("/episode", viewer.episode),
-        Route("/turn", viewer.turn),
-        Route("/view.css", lambda _: _respond(stylesheet(), "text/css")),
-        Route("/view.js", lambda _: _respond(script, "text/javascript")),
-        Route("/favicon.ico", lambda _: _respond(_ICON, "image/svg+xml")),
-    ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={HTTPException: _refusal, Exception: _failure},
-    )
+
+    def __init__(self, index: RunIndex, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        is_ipv6 = ":" in host
+        shown = f"[{host}]" if is_ipv6 else host
+        self.address_family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        self.pages = _Viewer(index)
+        self.hosts = LOCAL_HOSTS if shown in LOCAL_HOSTS else None
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise InvalidOption(
+                f"cannot listen on {host}, port {port} ({error}): choose another port or host."
+            ) from error
+        self.address = f"http://{shown}:{self.server_address[1]}/"
+
+    def server_bind(self) -> None:
+        """Bind the socket. Not HTTPServer's method, which asks the DNS for this machine's name and may wait for it."""
+        socketserver.TCPServer.server_bind(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    content: str
+    media_type: str = "text/html"
+    status: int = 200
+
+
+class _Refusal(Exception):
+    """A request that is answered with an error page."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ViewerServer
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_SECONDS
+    # One write per answer: head and body would otherwise wait for each other's acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        hosts, name = self.server.hosts, self.headers.get("Host", "").lower()
+        try:
+            if hosts is not None and re.sub(r":[0-9]*$", "", name) not in hosts:
+                raise _Refusal(400, f"This viewer is not {short(name)!r}: ask for it by {' or '.join(hosts)}.")
+            answer = self.server.pages.answer(self.path)
+        except _Refusal as refusal:
+            answer = _refusal(refusal)
+        except Exception:
+            traceback.print_exc()
+            answer = _refusal(_Refusal(500, "Something went wrong in the viewer; its terminal says what."))
+        self._send(answer)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        self.close_connection = True
+        self._send(_refusal(_Refusal(code, message or HTTPStatus(code).phrase)))
+
+    def _send(self, answer: _Answer) -> None:
+        content = answer.content.encode()
+        self.send_response(answer.status)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", f"{answer.media_type}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def version_string(self) -> str:
+        return "sdar"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the terminal free for errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +203,8 @@ class _Filter:
     text: str = ""
 
     @classmethod
-    def read(cls, request: Request) -> _Filter:
-        return cls(**{field.name: request.query_params.get(field.name, "").strip() for field in fields(cls)})
+    def read(cls, query: Query) -> _Filter:
+        return cls(**{field.name: query.get(field.name, "").strip() for field in fields(cls)})
 
     def chosen(self) -> list[tuple[str, str]]:
         return [(field.name, value) for field in fields(self) if (value := getattr(self, field.name))]
@@ -125,11 +225,34 @@ class _Filter:
 class _Viewer:
     def __init__(self, index: RunIndex) -> None:
         self._index = index
+        self._pages = {"/": self.episodes, "/episode": self.episode, "/turn": self.turn}
+        script = resources.files("sdar_benchmarks.reports").joinpath("view.js").read_text(encoding="utf-8")
+        self._files = {
+            "/view.css": _Answer(stylesheet(), "text/css"),
+            "/view.js": _Answer(script, "text/javascript"),
+            "/favicon.ico": _Answer(_ICON, "image/svg+xml"),
+        }
+
+    def answer(self, target: str) -> _Answer:
+        """Return what a request for a path with a query gets.
+
+        Raises:
+            _Refusal: there is no such page, episode or turn, or it cannot be read.
+        """
+        try:
+            address = urlsplit(target)
+        except ValueError as error:
+            raise _Refusal(400, f"The address is malformed: {error}.") from error
+        if address.path in self._files:
+            return self._files[address.path]
+        if address.path not in self._pages:
+            raise _Refusal(404, f"Not Found: there is no page {short(address.path)!r}.")
+        return self._pages[address.path](dict(parse_qsl(address.query, keep_blank_values=True)))
 
     # -- pages ------------------------------------------------------------------------------
 
-    def episodes(self, request: Request) -> Response:
-        wanted, start = _Filter.read(request), _integer(request, "start", 0)
+    def episodes(self, query: Query) -> _Answer:
+        wanted, start = _Filter.read(query), _integer(query, "start", 0)
         entries = self._index.refresh()
         kept = wanted.keep(entries)
         start = max(0, min(start, len(kept) - 1)) // _PER_PAGE * _PER_PAGE
@@ -147,10 +270,10 @@ class _Viewer:
         ]
         return _html(f"Run {self._index.folder.resolve().name}", body)
 
-    def episode(self, request: Request) -> Response:
-        wanted = _Filter.read(request)
+    def episode(self, query: Query) -> _Answer:
+        wanted = _Filter.read(query)
         entries = self._index.refresh()
-        entry = _find(request, entries)
+        entry = _find(query, entries)
         kept = wanted.keep(entries)
         place = next((i for i, other in enumerate(kept) if other.id == entry.id), None)
         before = kept[place - 1] if place else None
@@ -159,7 +282,7 @@ class _Viewer:
         try:
             trajectory = self._index.trajectory(entry)
         except CorruptData as error:
-            raise HTTPException(500, str(error)) from error
+            raise _Refusal(500, str(error)) from error
         except MissingData as error:
             turns = element("p", _sentence(error), class_="note")
         else:
@@ -185,17 +308,17 @@ class _Viewer:
         ]
         return _html(entry.id.task_id, body)
 
-    def turn(self, request: Request) -> Response:
-        entry = _find(request, self._index.refresh())
-        wanted, i = _Filter.read(request), _integer(request, "turn", 0)
+    def turn(self, query: Query) -> _Answer:
+        entry = _find(query, self._index.refresh())
+        wanted, i = _Filter.read(query), _integer(query, "turn", 0)
         try:
             turns = self._index.trajectory(entry)["turns"]
         except CorruptData as error:
-            raise HTTPException(500, str(error)) from error
+            raise _Refusal(500, str(error)) from error
         except MissingData as error:
-            raise HTTPException(404, _sentence(error)) from error
+            raise _Refusal(404, _sentence(error)) from error
         if not 1 <= i <= len(turns) or not isinstance(turns[i - 1], dict):
-            raise HTTPException(404, f"There is no turn {i} in this episode: it has {len(turns)}, from 1.")
+            raise _Refusal(404, f"There is no turn {i} in this episode: it has {len(turns)}, from 1.")
         back = episode_address(entry.id, more=wanted.chosen()) + f"#t{i}"
         body = [
             element(
@@ -347,57 +470,48 @@ def _nothing(entries: Sequence[EpisodeEntry]) -> str:
 # -- reading addresses ----------------------------------------------------------------------
 
 
-def _find(request: Request, entries: Sequence[EpisodeEntry]) -> EpisodeEntry:
+def _find(query: Query, entries: Sequence[EpisodeEntry]) -> EpisodeEntry:
     wanted = EpisodeId(
-        request.query_params.get("env", ""),
-        request.query_params.get("task", ""),
-        _integer(request, "seed", 0),
-        _integer(request, "attempt", 1),
-        _integer(request, "copy", 0),
+        query.get("env", ""),
+        query.get("task", ""),
+        _integer(query, "seed", 0),
+        _integer(query, "attempt", 1),
+        _integer(query, "copy", 0),
     )
     for entry in entries:
         if entry.id == wanted:
             return entry
-    raise HTTPException(
+    raise _Refusal(
         404,
         f"This run has no episode of the task {short(wanted.task_id)!r} of {short(wanted.env_id)!r} with seed "
         f"{wanted.seed}, attempt {wanted.attempt}, so far.",
     )
 
 
-def _integer(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name)
+def _integer(query: Query, name: str, default: int) -> int:
+    text = query.get(name)
     if text is None:
         return default
     # int() would also take "1_0" and digits of other scripts.
     if not _INTEGER.fullmatch(text):
-        raise HTTPException(400, f"{name} is {short(text)!r}; wanted a whole number.")
+        raise _Refusal(400, f"{name} is {short(text)!r}; wanted a whole number.")
     return int(text)
 
 
 # -- answering ------------------------------------------------------------------------------
 
 
-def _html(title: str, body: Iterable[str], status: int = 200) -> Response:
-    return _respond(page(title, *body, head=_HEAD), "text/html", status)
+def _html(title: str, body: Iterable[str], status: int = 200) -> _Answer:
+    return _Answer(page(title, *body, head=_HEAD), status=status)
 
 
-def _respond(content: str, media_type: str, status: int = 200) -> Response:
-    return Response(content.encode(), status, _HEADERS, f"{media_type}; charset=utf-8")
-
-
-def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _refusal(refusal: _Refusal) -> _Answer:
     body = [
         element("nav", element("a", "All episodes", href="/", rel="up"), class_="bar", aria_label="Way back"),
         element("h1", "This cannot be shown"),
-        element("p", error.detail),
+        element("p", str(refusal)),
     ]
-    return _html(f"{error.status_code}", body, error.status_code)
-
-
-def _failure(request: Request, error: Exception) -> Response:
-    return _refusal(request, HTTPException(500, "Something went wrong in the viewer; its terminal says what."))
+    return _html(f"{refusal.status}", body, refusal.status)
 
 
 def _sentence(error: Exception) -> str:

@@ -20,14 +20,12 @@ from helpers.run_folders import (
     write_lines,
     write_run,
 )
-from starlette.testclient import TestClient
+from helpers.viewers import visiting
 
 from sdar_benchmarks.analysis.summary import summarize
 from sdar_benchmarks.cli.main import _parser
 from sdar_benchmarks.records.runs import read_episodes
-from sdar_benchmarks.records.trajectories import RunIndex
 from sdar_benchmarks.reports.report import VIEWER, write_comparison, write_report
-from sdar_benchmarks.reports.viewer import create_app
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 
 VOID = {"meta", "link", "input", "line", "rect", "polyline", "polygon", "path"}
@@ -134,8 +132,8 @@ def test_it_loads_and_runs_nothing(run) -> None:
 def test_links_lead_to_the_viewer(run) -> None:
     links = [html.unescape(a) for a in re.findall(r'href="([^"]+)"', (run / "report.html").read_text())]
     assert len(links) == 24
-    client = TestClient(create_app(RunIndex(run)), base_url="http://127.0.0.1:3030")
-    assert {client.get(link).status_code for link in links} == {200}
+    with visiting(run) as client:
+        assert {client.get(link).status_code for link in links} == {200}
 
 
 def test_hostile_text(tmp_path) -> None:

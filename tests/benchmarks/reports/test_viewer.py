@@ -5,18 +5,27 @@ from __future__ import annotations
 import html
 import json
 import re
+from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from helpers.run_folders import HOSTILE, WEBSHOP, episode, trajectory, turn, write_lines, write_run
-from starlette.testclient import TestClient
+from helpers.viewers import Visitor, visiting
 
 from sdar_benchmarks.records.trajectories import RunIndex
-from sdar_benchmarks.reports.viewer import create_app
+from sdar_benchmarks.reports.viewer import ViewerServer
+from sdar_envs.errors import InvalidOption
 
 
-def visit(folder, **options) -> TestClient:
-    return TestClient(create_app(RunIndex(folder), **options), base_url="http://127.0.0.1:3030")
+@pytest.fixture
+def visit():
+    with ExitStack() as stack:
+
+        def open_viewer(folder: Path) -> Visitor:
+            return stack.enter_context(visiting(folder))
+
+        yield open_viewer
 
 
 def episode_of(task: int = 0, env: str = "sdar/ALFWorld-v0", **more) -> str:
@@ -45,7 +54,7 @@ def folder(tmp_path):
     return write_run(tmp_path / "run", made, [trajectory(row) for row in made[:4]])
 
 
-def test_the_list(folder) -> None:
+def test_the_list(visit, folder) -> None:
     page = visit(folder).get("/")
     assert page.status_code == 200
     assert [name[-4:] for name in rows(page.text)] == ["0000", "0001", "0002", "0003", "0004"]
@@ -68,7 +77,7 @@ def test_the_list(folder) -> None:
         ({"type": "no such type"}, []),
     ],
 )
-def test_filters(folder, wanted: dict[str, str], found: list[str]) -> None:
+def test_filters(visit, folder, wanted: dict[str, str], found: list[str]) -> None:
     text = visit(folder).get("/", params=wanted).text
     assert [name[-4:] for name in rows(text)] == found
     for name, value in wanted.items():
@@ -78,7 +87,7 @@ def test_filters(folder, wanted: dict[str, str], found: list[str]) -> None:
     assert ("No episode is like that" in text) == (not found)
 
 
-def test_an_episode_and_its_neighbours_in_the_filter(folder) -> None:
+def test_an_episode_and_its_neighbours_in_the_filter(visit, folder) -> None:
     client = visit(folder)
     [_, third, _] = links(client.get("/", params={"outcome": "won"}).text, "/episode")
     page = client.get(third).text
@@ -91,7 +100,7 @@ def test_an_episode_and_its_neighbours_in_the_filter(folder) -> None:
     assert client.get(html.unescape(re.search('href="([^"]*)" rel="up"', page)[1])).status_code == 200
 
 
-def test_a_turn_shows_all_that_was_recorded(tmp_path) -> None:
+def test_a_turn_shows_all_that_was_recorded(visit, tmp_path) -> None:
     tokens = [
         {"text": "take ", "gap": 0.5, "gate": 0.924},
         {"text": "mug", "gap": -2.0, "gate": 0.0},
@@ -133,13 +142,13 @@ def test_a_turn_shows_all_that_was_recorded(tmp_path) -> None:
     assert 'class="says action refused"' in text
 
 
-def test_without_tokens_there_is_no_legend(folder) -> None:
+def test_without_tokens_there_is_no_legend(visit, folder) -> None:
     text = visit(folder).get(episode_of()).text
     assert "Ground of a token" not in text
     assert "Prompt" not in text.split("Keys:")[0]
 
 
-def test_a_long_prompt_has_a_page_of_its_own(tmp_path) -> None:
+def test_a_long_prompt_has_a_page_of_its_own(visit, tmp_path) -> None:
     messages = [{"role": "user", "content": "y" * 30_000}]
     write_run(tmp_path, [episode(0)], [trajectory(episode(0), [turn(), turn(messages=messages)])])
     client = visit(tmp_path)
@@ -152,7 +161,7 @@ def test_a_long_prompt_has_a_page_of_its_own(tmp_path) -> None:
     assert "There is none." in client.get(there.replace("turn=2", "turn=1")).text
 
 
-def test_hostile_text_stays_text(tmp_path) -> None:
+def test_hostile_text_stays_text(visit, tmp_path) -> None:
     row = episode(0, task_id=HOSTILE, env_id=HOSTILE, task_type=HOSTILE, stop_reason=HOSTILE)
     row["error"] = {"type": HOSTILE, "message": HOSTILE}
     token = {"text": HOSTILE, "gap": 1, "gate": 1}
@@ -175,14 +184,14 @@ def test_hostile_text_stays_text(tmp_path) -> None:
     "field", ["observation", "messages", "response", "action", "skills", "tokens", "admissible_commands"]
 )
 @pytest.mark.parametrize("value", [17, {"a": [1]}, [None, [2]], "text", True])
-def test_fields_of_unexpected_form_are_shown_all_the_same(tmp_path, field: str, value: object) -> None:
+def test_fields_of_unexpected_form_are_shown_all_the_same(visit, tmp_path, field: str, value: object) -> None:
     write_run(tmp_path, [episode(0)], [trajectory(episode(0), [turn(**{field: value})])])
     page = visit(tmp_path).get(episode_of())
     assert page.status_code == 200
     assert "Turn 1" in page.text
 
 
-def test_a_run_that_is_being_written(tmp_path) -> None:
+def test_a_run_that_is_being_written(visit, tmp_path) -> None:
     write_run(tmp_path, [], [])
     client = visit(tmp_path)
     assert "No episode is finished yet" in client.get("/").text
@@ -193,7 +202,7 @@ def test_a_run_that_is_being_written(tmp_path) -> None:
     assert "incomplete" in text
 
 
-def test_many_episodes_come_in_pages(tmp_path) -> None:
+def test_many_episodes_come_in_pages(visit, tmp_path) -> None:
     write_run(tmp_path, [episode(i) for i in range(250)])
     client = visit(tmp_path)
     first = client.get("/").text
@@ -216,21 +225,23 @@ def test_many_episodes_come_in_pages(tmp_path) -> None:
         (episode_of().replace("/episode", "/turn") + "&turn=9", 404, "it has 2, from 1"),
         ("/../config.json", 404, "Not Found"),
         ("/nothing", 404, "Not Found"),
+        ("//[", 404, "Not Found"),
+        ("http://[", 400, "malformed"),
     ],
 )
-def test_refusals(folder, address: str, status: int, says: str) -> None:
+def test_refusals(visit, folder, address: str, status: int, says: str) -> None:
     page = visit(folder).get(address)
     assert page.status_code == status
     assert says in page.text
 
 
-def test_an_episode_that_failed_says_why(folder) -> None:
+def test_an_episode_that_failed_says_why(visit, folder) -> None:
     text = visit(folder).get(episode_of(4)).text
     assert "Down: &lt;b&gt;" in text
     assert "has no trajectory of this episode" in text
 
 
-def test_a_damaged_trajectory_is_an_error_page(folder) -> None:
+def test_a_damaged_trajectory_is_an_error_page(visit, folder) -> None:
     client = visit(folder)
     assert client.get(episode_of()).status_code == 200
     content = (folder / "trajectories.jsonl").read_bytes()
@@ -240,7 +251,7 @@ def test_a_damaged_trajectory_is_an_error_page(folder) -> None:
     assert "cannot be read" in page.text
 
 
-def test_a_file_that_was_replaced_is_read_anew(folder) -> None:
+def test_a_file_that_was_replaced_is_read_anew(visit, folder) -> None:
     client = visit(folder)
     client.get("/")
     write_lines(folder / "trajectories.jsonl", [trajectory(episode(7))])
@@ -248,14 +259,49 @@ def test_a_file_that_was_replaced_is_read_anew(folder) -> None:
     assert [name[-4:] for name in rows(client.get("/").text)] == ["0007"]
 
 
-def test_only_this_machine_by_its_names(folder) -> None:
+def test_only_this_machine_by_its_names(visit, folder) -> None:
     client = visit(folder)
-    assert client.get("/", headers={"host": "evil.example:3030"}).status_code == 400
-    assert client.get("/", headers={"host": "localhost:3030"}).status_code == 200
-    assert visit(folder, hosts=("*",)).get("/", headers={"host": "server.example"}).status_code == 200
+    assert client.get("/", host="evil.example:3030").status_code == 400
+    assert client.get("/", host="localhost:3030").status_code == 200
+    assert client.get("/", host="LOCALHOST").status_code == 200
+    assert client.get("/", host="").status_code == 400
+    assert "evil.example" in client.get("/", host="evil.example:3030").text
 
 
-def test_every_answer_forbids_foreign_content(folder) -> None:
+def test_a_server_on_another_address_answers_to_any_name(folder) -> None:
+    with ViewerServer(RunIndex(folder), host="0.0.0.0") as server:
+        assert server.hosts is None
+    with ViewerServer(RunIndex(folder), host="localhost") as server:
+        assert "evil.example" not in (server.hosts or ())
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(folder) -> None:
+    with ViewerServer(RunIndex(folder)) as server, pytest.raises(InvalidOption, match="cannot listen on 127"):
+        ViewerServer(RunIndex(folder), port=server.server_address[1])
+
+
+def test_only_reading_is_allowed(visit, folder) -> None:
+    client = visit(folder)
+    head, page = client.ask("HEAD", "/"), client.get("/")
+    assert (head.status_code, head.text) == (200, "")
+    assert head.headers["content-length"] == page.headers["content-length"]
+    for method in ("POST", "DELETE"):
+        refused = client.ask(method, "/")
+        assert refused.status_code == 501
+        assert "This cannot be shown" in refused.text
+        assert "default-src 'none'" in refused.headers["content-security-policy"]
+
+
+def test_an_error_of_the_viewer_is_a_page_and_a_traceback(visit, folder, monkeypatch, capsys) -> None:
+    client = visit(folder)
+    monkeypatch.setattr(RunIndex, "refresh", lambda self: 1 / 0)
+    page = client.get("/")
+    assert page.status_code == 500
+    assert "its terminal says what" in page.text
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_every_answer_forbids_foreign_content(visit, folder) -> None:
     client = visit(folder)
     for address in ("/", episode_of(), "/nothing", "/view.css", "/view.js", "/favicon.ico"):
         headers = client.get(address).headers
