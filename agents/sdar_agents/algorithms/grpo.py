@@ -26,7 +26,7 @@ from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["GRPO", "Distillation", "LossOutput"]
+__all__ = ["GRPO", "Distillation", "LossOutput", "TokenAdvantages"]
 
 
 class LossOutput(NamedTuple):
@@ -37,18 +37,46 @@ class LossOutput(NamedTuple):
         parts: its terms, with coefficient and gradient, by name: `policy`, `kl`, `entropy`, `distill`. They sum to the
             loss; their gradients tell which term steers.
         metrics: by path, such as `loss/policy`. Those in `loss/` are means over mini-batches, the others over tokens.
+        gap: `(B, L)`, teacher minus student log-probability as the method takes it, no gradient; None without a
+            teacher.
+        gate: `(B, L)`, what the method multiplies each token's distillation loss by, no gradient; None for none.
     """
 
     loss: Tensor
     parts: dict[str, Tensor]
     metrics: dict[str, Metric]
+    gap: Tensor | None = None
+    gate: Tensor | None = None
 
 
 class Distillation(NamedTuple):
-    """What a method adds to GRPO's loss: `(B, L)` with gradient, and metrics."""
+    """The distillation term that a method adds to GRPO's loss.
+
+    Attributes:
+        losses: `(B, L)`, with gradient.
+        metrics: by path.
+        gap: see `LossOutput`.
+        gate: see `LossOutput`.
+    """
 
     losses: Tensor
     metrics: dict[str, Metric]
+    gap: Tensor
+    gate: Tensor | None = None
+
+
+class TokenAdvantages(NamedTuple):
+    """The advantages of a micro-batch.
+
+    Attributes:
+        values: `(B,)`, or `(B, L)` of a method that shapes them token by token.
+        metrics: by path.
+        gap: see `LossOutput`.
+    """
+
+    values: Tensor
+    metrics: dict[str, Metric]
+    gap: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +193,8 @@ class GRPO:
         logprobs = scores.logprobs
         mask, weights = batch.mask, self._part(batch, "weights")
         old = self._part(batch, "old_logprobs")
-        advantages, metrics = self._advantages_per_token(batch, step)
+        advantages, metrics, gap = self._advantages_per_token(batch, step)
+        gate = None
         policy = policy_loss(
             logprobs,
             old,
@@ -202,17 +231,18 @@ class GRPO:
         if added is not None:
             distill = aggregate(added.losses, weights * batch.teacher_mask)
             metrics |= added.metrics
+            gap, gate = added.gap, added.gate
             metrics["loss/distill"] = _share(distill, batch)
             # Left out at 0, so that not even a NaN of the teacher can reach the student.
             if self._distillation_coefficient():
                 parts["distill"] = self._distillation_coefficient() * distill
         total = sum(parts.values(), start=torch.zeros_like(policy_term))
         metrics["loss/total"] = _share(total, batch)
-        return LossOutput(total, parts, metrics)
+        return LossOutput(total, parts, metrics, gap, gate)
 
-    def _advantages_per_token(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Metric]]:
-        """Return `(B,)` or `(B, L)`, and metrics; for methods that shape advantages."""
-        return self._part(batch, "advantages"), {}
+    def _advantages_per_token(self, batch: Batch, step: int) -> TokenAdvantages:
+        """Return the advantages; for methods that shape them token by token."""
+        return TokenAdvantages(self._part(batch, "advantages"), {})
 
     def _distillation_coefficient(self) -> float:
         """Return the factor of `_distillation`."""

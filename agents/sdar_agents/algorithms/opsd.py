@@ -30,7 +30,7 @@ class GRPOWithOPSD(Distiller):
     def _distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation:
         teacher = self._part(batch, "teacher_logprobs")
         gap = (teacher - scores.logprobs).detach()
-        return Distillation(reverse_kl_loss(scores.logprobs, teacher), gap_metrics(gap, batch))
+        return Distillation(reverse_kl_loss(scores.logprobs, teacher), gap_metrics(gap, batch), gap)
 
 
 @dataclass(frozen=True, kw_only=True)

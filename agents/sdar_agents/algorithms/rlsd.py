@@ -13,13 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from sdar_agents.algorithms.advantages import rlsd_advantages, rlsd_coefficient
 from sdar_agents.algorithms.distiller import gap_metrics
-from sdar_agents.algorithms.grpo import GRPO
+from sdar_agents.algorithms.grpo import GRPO, TokenAdvantages
 from sdar_agents.scoring.batch import Batch
-from sdar_agents.scoring.metrics import Metric, masked_metric
+from sdar_agents.scoring.metrics import masked_metric
 from sdar_agents.settings.checks import setting
 
 __all__ = ["RLSD"]
@@ -41,7 +39,7 @@ class RLSD(GRPO):
     warmdown_steps: int = setting(100, low=0)
     weight_clip: float = setting(0.2, low=0, high=1)
 
-    def _advantages_per_token(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Metric]]:
+    def _advantages_per_token(self, batch: Batch, step: int) -> TokenAdvantages:
         gap = self._part(batch, "teacher_logprobs") - self._part(batch, "old_logprobs")
         gap = gap.masked_fill(~batch.teacher_mask, 0.0)
         coefficient = rlsd_coefficient(step, coefficient=self.shaping_coef, warmdown_steps=self.warmdown_steps)
@@ -51,4 +49,4 @@ class RLSD(GRPO):
         metrics = gap_metrics(gap, batch)
         metrics["distill/weight"] = masked_metric(weights, batch.teacher_mask, spread=True)
         metrics["distill/shaping_coef"] = masked_metric(weights.new_full(weights.shape, coefficient), batch.mask)
-        return advantages, metrics
+        return TokenAdvantages(advantages, metrics, gap)

@@ -83,7 +83,7 @@ class SDAR(Distiller):
         metrics["distill/gate_active"] = masked_metric(gate > opening, batch.teacher_mask)
         if self.full_divergence is not None:
             metrics[f"distill/{self.divergence}"] = masked_metric(distance, batch.teacher_mask)
-        return Distillation(distillation_loss(distance, gate), metrics)
+        return Distillation(distillation_loss(distance, gate), metrics, gap.detach(), gate.detach())
 
 
 @dataclass(frozen=True, kw_only=True)

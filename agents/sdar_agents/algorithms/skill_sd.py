@@ -37,4 +37,4 @@ class SkillSD(Distiller):
         teacher = self._part(batch, "teacher_logprobs")
         gap = (teacher - scores.logprobs).detach()
         losses = skill_sd_loss(scores.logprobs, self._part(batch, "old_logprobs"), teacher)
-        return Distillation(losses, gap_metrics(gap, batch))
+        return Distillation(losses, gap_metrics(gap, batch), gap)

@@ -1,7 +1,7 @@
 """The learner: rows of a step in, better weights and metrics out.
 
     learner = Learner(model, make_algorithm("sdar"), LearnerSettings(lr=3e-5), pad_id=0)
-    metrics, gaps = learner.learn(rows, step=1)
+    metrics = learner.learn(rows, step=1).metrics
 
 Once per step the rollout's policy, the reference and the teacher score all tokens. Then whole episodes are dealt out to
 mini-batches, an optimiser step each, and a mini-batch is cut into micro-batches that fit the memory, which does not
@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sdar_agents.algorithms import GRPO
+from sdar_agents.algorithms import GRPO, LossOutput
+from sdar_agents.learner.token_marks import TokenSignals
 from sdar_agents.learner.weights import Weights
 from sdar_agents.scoring.batch import Batch, Sequences, make_batch
 from sdar_agents.scoring.gradient_checkpointing import checkpoint_activations
@@ -43,7 +44,7 @@ from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["Learner", "LearnerSettings", "Phases", "TeacherKind"]
+__all__ = ["LearnResult", "Learner", "LearnerSettings", "Phases", "TeacherKind"]
 
 TeacherKind = Literal["old", "live", "ema", "frozen"]
 """Whose weights the teacher has: the rollout's, the current ones, their moving average, those before the first step."""
@@ -130,6 +131,21 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - started
 
 
+class LearnResult(NamedTuple):
+    """What a step of the learner says about itself.
+
+    Attributes:
+        metrics: by path.
+        gaps: by `Row.episode_id`, the mean of teacher minus student log-probability in nats per token, of episodes
+            with a teacher, where it is finite.
+        signals: gap and gate of every token, for `token_marks`; None unless asked for.
+    """
+
+    metrics: dict[str, float]
+    gaps: dict[str, float]
+    signals: TokenSignals | None = None
+
+
 @dataclass(slots=True)
 class _Seen:
     """What the updates of a step leave behind.
@@ -138,12 +154,14 @@ class _Seen:
         metrics: of each micro-batch.
         gaps: `(2, episodes)`, sum of the gaps and number of tokens.
         sampler_gap: largest difference between trainer and sampling engine; None if the engine says nothing.
+        signals: of the first epoch; None if they are not kept.
         gradients: of the terms of the loss, measured on the first mini-batch.
     """
 
     metrics: list[dict[str, Metric]]
     gaps: Tensor
     sampler_gap: float | None = None
+    signals: TokenSignals | None = None
     gradients: dict[str, float] = field(default_factory=dict)
 
 
@@ -214,7 +232,8 @@ class Learner:
         *,
         phases: Phases | None = None,
         progress: Callable[[str], None] | None = None,
-    ) -> tuple[dict[str, float], dict[str, float]]:
+        keep_signals: bool = False,
+    ) -> LearnResult:
         """Learn from the rows of one step.
 
         Args:
@@ -222,10 +241,7 @@ class Learner:
             step: of the run, from 1.
             phases: where times are added: `old`, `reference`, `teacher`, `update`.
             progress: told the phase when one begins.
-
-        Returns:
-            Metrics by path, and the mean gap of each episode whose teacher was asked, in nats per token, where it is
-            finite.
+            keep_signals: keep gap and gate of every token in the result.
         """
         phases = phases or Phases(self.device)
         say = progress or (lambda _: None)
@@ -235,6 +251,8 @@ class Learner:
         if self._rollout is not None:
             self._rollout.follow(self.model, 0.0)
         seen = _Seen([], torch.zeros(2, episodes, dtype=torch.float64))
+        if keep_signals:
+            seen.signals = TokenSignals.empty(*batch.mask.shape)
         # With a single update the policy of the rollout is the policy that is updated, and scores itself.
         if self.settings.epochs * count > 1:
             say("old")
@@ -288,9 +306,8 @@ class Learner:
             numbers["optimizer/gradient_norm"] = sum(finite_norms) / len(finite_norms)
         ids = list(dict.fromkeys(row.episode_id for row in rows))
         totals, tokens = seen.gaps.tolist()
-        return numbers, {
-            name: totals[i] / tokens[i] for i, name in enumerate(ids) if tokens[i] and math.isfinite(totals[i])
-        }
+        gaps = {name: totals[i] / tokens[i] for i, name in enumerate(ids) if tokens[i] and math.isfinite(totals[i])}
+        return LearnResult(numbers, gaps, seen.signals)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the model: optimiser, moving average, counter."""
@@ -378,6 +395,8 @@ class Learner:
             if measures:
                 self._add_gradients(parts, output.parts)
             output.loss.backward()  # type: ignore[no-untyped-call]
+            if is_first and seen.signals is not None:
+                _keep_signals(seen.signals, micro, output)
             total += float(output.loss.detach())
             own.append(output.metrics | self._details(micro, scores.logprobs.detach(), seen, is_first=is_first))
         self.model.eval()
@@ -484,6 +503,15 @@ def _equal_prompts(batch: Batch) -> Metric:
     is_equal = (student.input_ids[:, :width] == teacher.input_ids[:, :width]).all(dim=1)
     is_equal &= student.prompt_lengths == teacher.prompt_lengths
     return masked_metric(is_equal.float(), batch.teacher_mask.any(dim=1))
+
+
+def _keep_signals(signals: TokenSignals, micro: Batch, output: LossOutput) -> None:
+    """Write gap and gate of a micro-batch's tokens into those of the step."""
+    rows, columns = micro.teacher_mask.nonzero(as_tuple=True)
+    places = micro.row_index[rows].cpu(), columns.cpu()
+    for kept, values in ((signals.gaps, output.gap), (signals.gates, output.gate)):
+        if values is not None:
+            kept[places] = values[rows, columns].float().cpu()
 
 
 def _on_cpu(metric: Metric) -> Metric:

@@ -98,6 +98,7 @@ class Batch:
         group_index: `(B,)`, equal where `Row.group_id` is.
         episode_index: `(B,)`, equal where `Row.episode_id` is.
         turn_index: `(B,)`.
+        row_index: `(B,)`, the position in the step's rows.
         has_teacher: `(B,)` bool.
         teacher: teacher prompts with the same responses; a row without a teacher has the student's there. None if no
             row has a teacher.
@@ -115,6 +116,7 @@ class Batch:
     group_index: Tensor
     episode_index: Tensor
     turn_index: Tensor
+    row_index: Tensor
     has_teacher: Tensor
     teacher: Sequences | None = None
     sampler_logprobs: Tensor | None = None
@@ -250,6 +252,7 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
         group_index=_numbered(row.group_id for row in rows),
         episode_index=_numbered(row.episode_id for row in rows),
         turn_index=torch.tensor([row.turn_index for row in rows]),
+        row_index=torch.arange(len(rows)),
         has_teacher=has_teacher,
         teacher=teacher,
         sampler_logprobs=sampler,

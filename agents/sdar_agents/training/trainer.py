@@ -214,7 +214,7 @@ class Trainer:
                 f"not one episode of step {step} has a turn: every first prompt was too long. Raise "
                 "rollout.max_prompt_tokens, or choose a model with a longer context."
             )
-        learnt, gaps = self.learner.learn(rows, step, phases=phases, progress=bar.say)
+        learnt, gaps, _ = self.learner.learn(rows, step, phases=phases, progress=bar.say)
         self._keep_showings(result, step, gaps)
         if config.log.trajectories_every and step % config.log.trajectories_every == 0:
             with self._writing():

@@ -46,7 +46,7 @@ def distance(left: torch.nn.Module, right: torch.nn.Module) -> float:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_moves_the_weights_and_says_what_it_did(method: str) -> None:
     model = tiny_model()
-    numbers, gaps = learner(method, model=model, mini_batches=2, gradient_parts_every=1).learn(ROWS, 1)
+    numbers, gaps, _ = learner(method, model=model, mini_batches=2, gradient_parts_every=1).learn(ROWS, 1)
     assert distance(model, tiny_model()) > 1e-5
     assert numbers["optimizer/updates"] == 2
     assert numbers["optimizer/skipped"] == 0
@@ -75,11 +75,11 @@ def test_micro_batches_do_not_change_the_step(method: str, aggregation: str) -> 
 
 def test_the_first_update_has_ratio_one() -> None:
     one = learner("grpo", model=tiny_model(attention_dropout=0.5).train(), mini_batches=3, lr=0.0)
-    numbers, _ = one.learn(ROWS, 1)
+    numbers = one.learn(ROWS, 1).metrics
     # Three mini-batches in other micro-batches than those of the scoring pass: equal but for rounding.
     assert numbers["policy/ratio"] == pytest.approx(1.0, abs=1e-5)
     assert numbers["policy/ratio_std"] < 1e-5
-    alone, _ = learner("grpo", model=tiny_model(attention_dropout=0.5).train()).learn(ROWS, 1)
+    alone = learner("grpo", model=tiny_model(attention_dropout=0.5).train()).learn(ROWS, 1).metrics
     assert alone["policy/ratio"] == 1.0
     assert alone["policy/ratio_std"] == 0.0
 
@@ -88,7 +88,7 @@ def test_the_first_update_has_ratio_one() -> None:
 def test_without_variance_grpo_learns_nothing_and_sdar_does(score_: float) -> None:
     rows = [replace(row, episode_return=score_) for row in ROWS]
     still = tiny_model()
-    numbers, _ = learner("grpo", model=still, algorithm={"kl_coef": 0.0}, weight_decay=0.0).learn(rows, 1)
+    numbers = learner("grpo", model=still, algorithm={"kl_coef": 0.0}, weight_decay=0.0).learn(rows, 1).metrics
     assert distance(still, tiny_model()) == 0.0
     assert numbers["group/zero_task_std"] == 1.0
     assert numbers["optimizer/gradient_norm"] == 0.0
@@ -114,7 +114,7 @@ def test_measuring_gradients_changes_nothing() -> None:
     prints = []
     for every in (0, 1):
         model = tiny_model()
-        numbers, _ = learner(model=model, gradient_parts_every=every, mini_batches=2).learn(ROWS, 1)
+        numbers = learner(model=model, gradient_parts_every=every, mini_batches=2).learn(ROWS, 1).metrics
         prints.append(fingerprint(model))
     assert prints[0] == prints[1]
     assert numbers["gradient/ratio"] == pytest.approx(numbers["gradient/distill"] / numbers["gradient/policy"])
@@ -132,7 +132,7 @@ def test_gradients_are_measured_on_the_first_mini_batch_alone() -> None:
 
     one._add_gradients = listen  # type: ignore[method-assign]
     for step in (1, 2, 3):
-        assert ("gradient/policy" in one.learn(ROWS, step)[0]) == (step == 2)
+        assert ("gradient/policy" in one.learn(ROWS, step).metrics) == (step == 2)
     assert calls == [2]
 
 
@@ -140,7 +140,7 @@ def test_gradients_are_measured_on_the_first_mini_batch_alone() -> None:
 @pytest.mark.parametrize("max_tokens", [64, 10_000])
 def test_the_gradient_of_a_term_is_what_autograd_gives_for_the_whole_batch(max_tokens: int, aggregation: Any) -> None:
     settings = {"aggregation": aggregation}
-    numbers, _ = learner(algorithm=settings, gradient_parts_every=1, max_tokens=max_tokens).learn(ROWS, 1)
+    numbers = learner(algorithm=settings, gradient_parts_every=1, max_tokens=max_tokens).learn(ROWS, 1).metrics
     model = tiny_model()
     algorithm = make_algorithm("sdar", **settings)
     batch = make_batch(ROWS, pad_id=PAD)
@@ -257,7 +257,7 @@ class TestTeacher:
 
 def test_metrics_are_those_of_the_whole_step() -> None:
     # lr 0: the student is the same in all mini-batches, so one pass over all rows gives the same numbers.
-    numbers, gaps = learner(mini_batches=3, max_tokens=50, lr=0.0, weight_decay=0.0).learn(ROWS, 1)
+    numbers, gaps, _ = learner(mini_batches=3, max_tokens=50, lr=0.0, weight_decay=0.0).learn(ROWS, 1)
     model = tiny_model()
     batch = make_batch(ROWS, pad_id=PAD)
     assert batch.teacher is not None
@@ -280,7 +280,7 @@ def test_metrics_are_those_of_the_whole_step() -> None:
 @pytest.mark.parametrize("max_tokens", [1, 10_000])
 def test_rows_whose_teacher_reads_the_same_prompt_are_counted(max_tokens: int) -> None:
     rows = [replace(row, teacher_prompt_ids=row.prompt_ids) if i < 4 else row for i, row in enumerate(ROWS)]
-    numbers, _ = learner(max_tokens=max_tokens).learn(rows, 1)
+    numbers = learner(max_tokens=max_tokens).learn(rows, 1).metrics
     # Row 2 has no token, so 3 of 11 rows.
     assert numbers["distill/rows_without_gap"] == pytest.approx(3 / 11)
 
@@ -288,7 +288,7 @@ def test_rows_whose_teacher_reads_the_same_prompt_are_counted(max_tokens: int) -
 def test_a_step_of_empty_responses_leaves_the_weights_alone() -> None:
     model = tiny_model()
     rows = [replace(row, response_ids=()) for row in ROWS]
-    numbers, gaps = learner(model=model).learn(rows, 1)
+    numbers, gaps, _ = learner(model=model).learn(rows, 1)
     assert distance(model, tiny_model()) == 0.0
     assert numbers["optimizer/updates"] == 0
     assert gaps == {}
@@ -300,13 +300,13 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(value: float) -> None
     one = learner("grpo", model=model, mini_batches=2)
     broken = model.lm_head.weight.register_hook(lambda grad: grad * value)
     before = fingerprint(model)
-    numbers, _ = one.learn(ROWS, 1)
+    numbers = one.learn(ROWS, 1).metrics
     assert fingerprint(model) == before
     assert numbers["optimizer/skipped"] == 2
     assert numbers["optimizer/updates"] == 0
     assert one.skipped_in_a_row == 2
     broken.remove()
-    numbers, _ = one.learn(ROWS, 2)
+    numbers = one.learn(ROWS, 2).metrics
     assert numbers["optimizer/skipped"] == 0
     assert one.skipped_in_a_row == 0
     assert fingerprint(model) != before
@@ -325,7 +325,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(value: float) -> None
 def test_schedules(settings: dict[str, Any], factors: list[float]) -> None:
     one = learner("grpo", **settings)
     for step, factor in enumerate(factors, 1):
-        numbers, _ = one.learn(ROWS, step)
+        numbers = one.learn(ROWS, step).metrics
         assert numbers["optimizer/lr"] == pytest.approx(factor * 1e-3)
         assert [group["lr"] for group in one.optimizer.param_groups] == [numbers["optimizer/lr"]]
 
@@ -343,7 +343,7 @@ def test_long_gradients_are_shortened() -> None:
         model = tiny_model()
         one = learner("grpo", model=model, clip_norm=limit, lr=1.0)
         one.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # type: ignore[assignment]
-        numbers, _ = one.learn(ROWS, 1)
+        numbers = one.learn(ROWS, 1).metrics
         pairs = zip(model.parameters(), tiny_model().parameters(), strict=True)
         length = math.sqrt(sum(float((a - b).detach().double().square().sum()) for a, b in pairs))
         assert length == pytest.approx(moved or numbers["optimizer/gradient_norm"], rel=1e-3)
@@ -365,7 +365,7 @@ def test_all_scores_are_at_the_temperature_of_the_sampling(mini_batches: int) ->
     ]
     for method, divergence in (("sdar", "sampled"), ("sdar", "rkl_full")):
         one = learner(method, algorithm={"divergence": divergence}, temperature=0.7, lr=0.0, mini_batches=mini_batches)
-        numbers, gaps = one.learn(rows, 1)
+        numbers, gaps, _ = one.learn(rows, 1)
         assert numbers["sampler/difference_max"] < 1e-4
         assert abs(numbers["kl/ref"]) < 1e-6
         assert max(map(abs, gaps.values())) < 1e-5
@@ -374,18 +374,18 @@ def test_all_scores_are_at_the_temperature_of_the_sampling(mini_batches: int) ->
 def test_responses_that_ran_into_the_limit_may_be_left_out() -> None:
     rows = [replace(row, is_truncated=i < 6) for i, row in enumerate(ROWS)]
     for leave_out, first in ((True, 6), (False, 0)):
-        _, gaps = learner(mask_truncated=leave_out).learn(rows, 1)
+        gaps = learner(mask_truncated=leave_out).learn(rows, 1).gaps
         assert set(gaps) == {row.episode_id for row in rows[first:]}
 
 
 def test_a_second_epoch_is_compared_with_the_rollout() -> None:
-    numbers, _ = learner("grpo", lr=0.05, epochs=2).learn(ROWS, 1)
+    numbers = learner("grpo", lr=0.05, epochs=2).learn(ROWS, 1).metrics
     assert numbers["policy/ratio_std"] > 0.01
 
 
 def test_the_gaps_of_episodes_are_those_of_the_rollout() -> None:
-    once = learner(lr=0.05).learn(ROWS, 1)[1]
-    twice = learner(lr=0.05, epochs=2).learn(ROWS, 1)[1]
+    once = learner(lr=0.05).learn(ROWS, 1).gaps
+    twice = learner(lr=0.05, epochs=2).learn(ROWS, 1).gaps
     assert twice == pytest.approx(once, abs=1e-5)
 
 
@@ -398,7 +398,7 @@ def test_a_loss_that_is_not_finite_is_left_out_though_its_gradient_is(monkeypatc
 
     monkeypatch.setattr(GRPO, "loss", broken)
     model = tiny_model()
-    numbers, _ = learner("grpo", model=model).learn(ROWS, 1)
+    numbers = learner("grpo", model=model).learn(ROWS, 1).metrics
     assert numbers["optimizer/skipped"] == 1
     assert distance(model, tiny_model()) == 0.0
 
@@ -415,8 +415,8 @@ def test_checkpointing_and_packing_do_not_change_the_step(settings: dict[str, An
 
 
 def test_bfloat16_autocast_is_near_float32() -> None:
-    exact, _ = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0).learn(ROWS, 1)
-    cast, _ = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0, autocast=True).learn(ROWS, 1)
+    exact = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0).learn(ROWS, 1).metrics
+    cast = learner("sdar", teacher="frozen", mini_batches=2, lr=0.0, autocast=True).learn(ROWS, 1).metrics
     assert cast["distill/gap"] == pytest.approx(exact["distill/gap"], abs=0.05)
     assert cast["distill/gap"] != exact["distill/gap"]
     assert cast["kl/ref"] < 1e-3
@@ -474,7 +474,7 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
 
 def test_rows_without_teacher_take_no_part_in_the_distillation() -> None:
     rows = [replace(row, teacher_prompt_ids=None) if i >= 6 else row for i, row in enumerate(ROWS)]
-    _, gaps = learner().learn(rows, 1)
+    gaps = learner().learn(rows, 1).gaps
     assert set(gaps) == {row.episode_id for row in rows[:6]}
 
 
@@ -484,7 +484,9 @@ def test_a_step_without_any_teacher_is_grpos(teacher: str, divergence: str) -> N
     rows = [replace(row, teacher_prompt_ids=None) for row in ROWS]
     plain, other = tiny_model(), tiny_model()
     learner("grpo", model=plain).learn(rows, 1)
-    numbers, gaps = learner("sdar", model=other, teacher=teacher, algorithm={"divergence": divergence}).learn(rows, 1)
+    numbers, gaps, _ = learner("sdar", model=other, teacher=teacher, algorithm={"divergence": divergence}).learn(
+        rows, 1
+    )
     assert fingerprint(other) == fingerprint(plain)
     assert gaps == {}
     assert "distill/gap_by_turn/000" not in numbers
