@@ -1,9 +1,20 @@
-"""Settings are the fields of a frozen dataclass: checked by their annotation and their range."""
+"""Validation of settings: the fields of a frozen dataclass, checked by type annotation and range.
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    max_new_tokens: int = setting(512, low=1)
+    temperature: float = setting(1.0, above=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import numbers
 import types
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,19 +22,30 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 
-__all__ = ["check_names", "check_settings", "check_value", "setting"]
+__all__ = ["check_names", "check_settings", "check_value", "setting", "value_kinds"]
+
+_WORDS: Mapping[Any, str] = MappingProxyType(
+    {bool: "true or false", str: "text", Mapping: "a section with settings", type(None): "null"}
+)
 
 
-def setting(default: Any, *, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Return a dataclass field for a number from `low` to `high`, both included."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high})
+def setting(default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Any:
+    """Dataclass field for a number in a range, which `check_settings` checks.
+
+    Args:
+        default: of the field.
+        low: least value.
+        high: greatest value.
+        above: the value must be greater than this.
+    """
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
 def check_names(owner: type, given: Mapping[str, Any]) -> None:
-    """Refuse what is not a setting of this class.
+    """Check that names are fields of a dataclass.
 
     Raises:
-        UnknownName: there is no such setting.
+        UnknownName: one is not; the message has the fields there are.
     """
     known = [field.name for field in dataclasses.fields(owner)]
     for name in given:
@@ -34,65 +56,88 @@ def check_names(owner: type, given: Mapping[str, Any]) -> None:
 
 
 def check_settings(owner: Any) -> None:
-    """Refuse values that do not have the annotated type or are out of range.
+    """Check each field of a dataclass instance; called in its `__post_init__`.
 
     Raises:
-        InvalidOption: says which, what came and what was wanted.
+        InvalidOption: a value does not have the annotated type or is out of range.
     """
-    hints = get_type_hints(type(owner))
+    hints = _hints(type(owner))
     for field in dataclasses.fields(owner):
-        low, high = field.metadata.get("low", -math.inf), field.metadata.get("high", math.inf)
         name = f"{type(owner).__name__}.{field.name}"
-        check_value(name, getattr(owner, field.name), hints[field.name], low=low, high=high)
+        check_value(name, getattr(owner, field.name), hints[field.name], **field.metadata)
 
 
-def check_value(name: str, value: object, hint: Any, *, low: float = -math.inf, high: float = math.inf) -> None:
-    """Refuse a value that does not have the annotated type or is out of range.
+def check_value(
+    name: str,
+    value: object,
+    hint: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+) -> None:
+    """Check one value against a type annotation and, if it is a number, a range.
 
     Args:
-        name: in the message.
-        value: what came.
-        hint: numbers, truth values, text, choices, lists, mappings or dataclasses, optional or not.
-        low: of numbers.
-        high: of numbers.
+        name: of the setting, for the message.
+        value: to check.
+        hint: `int`, `float`, `bool`, `str`, a `Literal`, `tuple[kind, ...]`, a class such as `Mapping`, or a union of
+            those. Numbers must be finite; whole numbers are floats too; `True` is no number.
+        low: least number.
+        high: greatest number.
+        above: a number must be greater than this.
 
     Raises:
-        InvalidOption: says which, what came and what was wanted.
+        InvalidOption: the message has the name, the value and what was wanted.
     """
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
+    kinds = value_kinds(hint)
+    if any(_fits(value, kind, low, high, above) for kind in kinds):
         return
-    if isinstance(value, bool) and bool in kinds:
-        return
-    is_number = isinstance(value, (int, float) if float in kinds else int) and not isinstance(value, bool)
-    if is_number and (float in kinds or int in kinds) and math.isfinite(value) and low <= value <= high:  # type: ignore[arg-type, operator]
-        return
-    choices = tuple(choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind))
-    if isinstance(value, str) and value in choices:
-        return
-    classes = [get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Literal]
-    others = [kind for kind in classes if isinstance(kind, type) and kind not in (float, int, bool, type(None))]
-    if any(isinstance(value, kind) for kind in others):
-        return
-    wanted = []
-    if float in kinds or int in kinds:
-        wanted.append(("a number" if float in kinds else "a whole number") + _range(low, high))
-    if choices:
-        wanted.append(f"one of {', '.join(map(str, choices))}")
-    if bool in kinds:
-        wanted.append("true or false")
-    wanted += [_WORDS.get(kind, f"a {kind.__name__}") for kind in others]
-    if type(None) in kinds:
-        wanted.append("null")
-    raise InvalidOption(f"{name} is {value!r}; wanted {' or '.join(wanted)}.{did_you_mean(value, choices)}")
+    wanted = " or ".join(_words(kind, _range_words(low, high, above)) for kind in kinds)
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    raise InvalidOption(f"{name} is {value!r}; wanted {wanted}.{did_you_mean(value, choices)}")
 
 
-_WORDS: Mapping[type, str] = MappingProxyType({str: "text", tuple: "a list", Mapping: "a section with settings"})
+def value_kinds(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the annotation itself."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
-def _range(low: float, high: float) -> str:
-    if low == -math.inf and high == math.inf:
-        return ""
-    if high == math.inf:
-        return f" of at least {low:g}"
-    return f" of at most {high:g}" if low == -math.inf else f" from {low:g} to {high:g}"
+@functools.cache
+def _hints(owner: Any) -> dict[str, Any]:
+    return get_type_hints(owner)
+
+
+def _fits(value: Any, kind: Any, low: float, high: float, above: float) -> bool:
+    if kind is Any:
+        return True
+    if kind in (int, float):
+        is_number = isinstance(value, numbers.Integral if kind is int else numbers.Real)
+        return is_number and not isinstance(value, bool) and low <= value <= high and above < value < math.inf
+    if get_origin(kind) is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0], low, high, above) for part in value)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _words(kind: Any, number_range: str) -> str:
+    if kind in (int, float):
+        return ("a whole number" if kind is int else "a number") + number_range
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return f"a list, each item {_words(get_args(kind)[0], number_range)}"
+    plain = get_origin(kind) or kind
+    return _WORDS.get(plain, f"a {plain.__name__}")
+
+
+def _range_words(low: float, high: float, above: float) -> str:
+    if low > -math.inf and high < math.inf:
+        return f" from {low:g} to {high:g}"
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("above", above), ("of at least", low), ("of at most", high))
+        if math.isfinite(bound)
+    ]
+    return f" {' and '.join(bounds)}" if bounds else ""

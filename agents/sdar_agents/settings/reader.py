@@ -1,21 +1,21 @@
-"""Strict configuration: YAML and `--a.b value` into frozen dataclasses, each key and each value checked.
+"""Strict configuration reader: YAML files and `--a.b value` overrides into nested frozen dataclasses.
 
-`read_yaml` reads YAML as its version 1.2 has it: `3e-6` is a number, `yes` and `on` are text, and a key that comes
-twice is an error. `build` makes a dataclass and those that are nested in it; types and ranges are the dataclasses' own
-to check (`check_settings`). Nothing that is not understood is left out in silence.
+`read_yaml` follows YAML 1.2: `3e-6` is a number, `yes` and `on` are strings, and a duplicate key is an error. `build`
+constructs a dataclass and the dataclasses nested in it; it checks names and types, and the dataclasses check ranges
+(`check_settings`). Unknown keys are errors, with a suggestion.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import re
-import types
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import yaml
 
-from sdar_agents.settings.checks import check_value
+from sdar_agents.settings.checks import check_value, value_kinds
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
 
 __all__ = ["Given", "build", "merge", "parse_overrides", "read_yaml", "to_plain"]
@@ -24,10 +24,10 @@ ConfigT = TypeVar("ConfigT")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers and truth values, unique keys."""
+    """PyYAML loader with the numbers and booleans of YAML 1.2, and unique keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a dictionary; refuse a key that comes twice."""
+        """Build a dictionary; a duplicate key is an error."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -50,38 +50,38 @@ _Loader.add_implicit_resolver(
     ),
     "-+0123456789.",
 )
-# PyYAML would read 010 as octal and 1:30 as ninety; here the first is ten and the second is text.
+# PyYAML follows YAML 1.1: 010 would be octal and 1:30 ninety. Here they are 10 and a string.
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Given:
-    """A value as it stood on the command line: text where text is wanted, else read as YAML."""
+    """Unparsed command-line value: kept as text if the setting is a string, else parsed as YAML."""
 
     text: str
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """Return what a YAML document holds.
+    """Parse a YAML 1.2 document.
 
     Args:
         text: the document.
-        where: its name in errors.
+        where: its name in error messages.
 
     Raises:
-        CorruptData: it is no YAML, or a key comes twice.
+        CorruptData: the document is not valid YAML, or has a duplicate key.
     """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise CorruptData(f"{where} is no YAML that can be used ({' '.join(str(error).split())}).") from error
+        raise CorruptData(f"{where} is no YAML that can be read ({' '.join(str(error).split())}).") from error
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return `--a.b value` and `--a.b=value` as nested dictionaries of `Given`.
+    """Parse `--a.b value` and `--a.b=value` into nested dictionaries of `Given`.
 
     Raises:
-        InvalidOption: an argument is not of that form, or one is given twice.
+        InvalidOption: an argument has another form, or a setting is given twice.
     """
     overrides: dict[str, Any] = {}
     rest = list(arguments)
@@ -98,7 +98,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         for part in path:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
-                raise InvalidOption(f"{name} comes beside a value for --{part}: give one of them.")
+                raise InvalidOption(f"{name} comes beside a value for --{part}; wanted one of the two.")
         if last in section:
             raise InvalidOption(f"{name} is given twice.")
         section[last] = Given(value)
@@ -106,7 +106,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over` in it, section by section."""
+    """Recursive dictionary merge: the values of `over` replace those of `base`, section by section."""
     merged = dict(base)
     for name, value in over.items():
         before = merged.get(name)
@@ -115,16 +115,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(owner: type[ConfigT], given: Any, path: str = "") -> ConfigT:
-    """Make a dataclass of a nested dictionary.
+    """Construct a dataclass, and the dataclasses nested in it, from a nested dictionary.
 
     Args:
-        owner: the dataclass; its fields are what may be given.
-        given: their values; what is missing has its default.
-        path: where in the configuration this is.
+        owner: the dataclass; its fields are the settings.
+        given: values by field name; None or a missing field means the default.
+        path: dotted path of this section in the configuration, for error messages.
 
     Raises:
-        UnknownName: there is no such setting.
-        InvalidOption: a value has a wrong type or is out of range, or one without default is missing.
+        UnknownName: a key is no setting.
+        InvalidOption: a value has a wrong type or is out of range, or a setting without default is missing.
     """
     if given is None:
         given = {}
@@ -147,18 +147,20 @@ def build(owner: type[ConfigT], given: Any, path: str = "") -> ConfigT:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a dataclass with all that is nested in it as dictionaries, lists and plain values, for YAML or JSON."""
+    """Convert a dataclass, recursively, to dictionaries, lists and plain values that YAML and JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(name): to_plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(part) for part in value]
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):  # numpy's too, which YAML cannot represent
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     return value
 
 
 def _read(value: Any, where: str) -> Any:
-    """Return a value with everything from the command line in it read as YAML."""
+    """Parse the command-line values in a value, at any depth."""
     if isinstance(value, Given):
         return read_yaml(value.text, f"--{where}")
     if isinstance(value, Mapping):
@@ -167,7 +169,8 @@ def _read(value: Any, where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    """Convert one given value to the type of its field."""
+    kinds = value_kinds(hint)
     nested = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
     if nested and not (type(None) in kinds and _read(value, path) is None):
         return build(nested[0], value, path)  # type: ignore[arg-type]
