@@ -61,9 +61,10 @@ def check_settings(owner: Any) -> None:
     Raises:
         InvalidOption: a value does not have the annotated type or is out of range.
     """
-    hints = _hints(type(owner))
+    kind: Any = type(owner)
+    hints = _hints(kind)
     for field in dataclasses.fields(owner):
-        name = f"{type(owner).__name__}.{field.name}"
+        name = f"{kind.__name__}.{field.name}"
         check_value(name, getattr(owner, field.name), hints[field.name], **field.metadata)
 
 
@@ -104,7 +105,7 @@ def value_kinds(hint: Any) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _hints(owner: Any) -> dict[str, Any]:
+def _hints(owner: type) -> dict[str, Any]:
     return get_type_hints(owner)
 
 
