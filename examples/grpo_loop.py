@@ -11,12 +11,12 @@ tokens. Each step plays every task `group_size` times and takes one optimiser st
     L = - mean_t A_t rho_t  +  coef * mean_t sigmoid(beta (T_t - S_t)) (T_t - S_t)
 
 where A is the return normalised within the group (GRPO, arXiv 2402.03300), rho the probability ratio to the sampling
-policy (1 here, since there is one update per rollout, so PPO's clip never acts), S and T the student's and the teacher's
-log-probabilities of the sampled token, and the sigmoid is SDAR's gate, through which no gradient flows
+policy (1 here, since there is one update per rollout, so PPO's clip never acts), S and T the student's and the
+teacher's log-probabilities of the sampled token, and the sigmoid is SDAR's gate, through which no gradient flows
 (arXiv 2605.15155). `--method grpo` leaves the second term out.
 
-Left out, and found in `sdar train`: the KL penalty and the reference model, several updates per rollout, the penalty for
-malformed completions, bfloat16 and LoRA, token budgets, bandits over skills, checkpoints and resuming.
+Left out, and found in `sdar train`: the KL penalty and the reference model, several updates per rollout, the penalty
+for malformed completions, bfloat16 and LoRA, token budgets, bandits over skills, checkpoints and resuming.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Player:
 def completion_logprobs(
     model: PreTrainedModel, prompts: list[list[int]], completions: list[list[int]]
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities `(B, L)` of the completions' tokens in nats, and the mask `(B, L)` of real tokens."""
+    """Return the log-probabilities `(B, L)` of the completions' tokens in nats, and their mask `(B, L)`."""
     width, length = max(map(len, prompts)), max(map(len, completions))
     ids, mask = torch.zeros(len(prompts), width + length, dtype=torch.long), torch.zeros(len(prompts), width + length)
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
