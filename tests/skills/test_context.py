@@ -198,9 +198,9 @@ def test_the_best_skill_goes_only_on_request_and_then_the_history_comes_back():
         teacher_context(make_prompt(), long, **arguments, require_skill=False)
 
 
-def test_a_budget_needs_somebody_who_counts():
+def test_a_budget_needs_a_token_counter_and_a_chat_template():
     for missing in ({"count_tokens": len}, {"render": render}, {}):
-        with pytest.raises(InvalidOption, match="nothing counts"):
+        with pytest.raises(InvalidOption, match="needs count_tokens= and render="):
             teacher_context(make_prompt(), SKILLS, token_budget=10, **missing)
     for budget in (0, -1, 1.5, True):
         with pytest.raises(InvalidOption, match="wanted None or a number of tokens"):

@@ -18,10 +18,9 @@ from sdar_envs import Task
 from sdar_envs.errors import UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, Turn, prompt_parts, style_for
 from sdar_envs.search_qa.env import SearchQAEnv
-from sdar_skills import Library, TeacherContext, make_retriever, teacher_context
-from sdar_skills.formats.formats import export_skillrl, import_sdar, import_skillrl
-from sdar_skills.library.suites import TASK_TYPES
-from sdar_skills.retrieval.retrievers import retriever_names
+from sdar_skills import Library, TeacherContext, make_retriever, retriever_names, teacher_context
+from sdar_skills.formats import export_skillrl, import_sdar, import_skillrl
+from sdar_skills.library.task_types import TASK_TYPES
 
 LIBRARY = Library.load()
 K = 20

@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_no_name_behind() -> None:
 
 
 def test_a_missing_file_is_made_only_if_wanted(path: Path) -> None:
-    with pytest.raises(MissingData, match=r"there is no ledger .*name the file"):
+    with pytest.raises(MissingData, match=r"there is no ledger .*wanted the file that a run"):
         Ledger(path, create=False)
     assert not path.parent.exists()
 
