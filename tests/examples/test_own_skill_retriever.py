@@ -15,8 +15,8 @@ from helpers.training_runs import run_config
 import sdar_envs
 from sdar_agents.training.trainer import Trainer
 from sdar_benchmarks.cli.main import main
-from sdar_envs.errors import UnknownName
-from sdar_skills import Library, make_retriever
+from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_skills import Ledger, Library, make_retriever
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAME = "own_skill_retriever:ShortestFirst"
@@ -69,3 +69,19 @@ def test_a_training_shows_its_skills_to_the_teacher(tmp_path):
     assert "distill/gap" in trainer.run()
     with pytest.raises(UnknownName, match=r"no setting 'longes'.*Did you mean 'longest'"):
         Trainer(run_config(model, method="sdar", skills={**skills, "options": {"longes": 1}}), tmp_path / "other")
+
+
+def test_a_training_gives_its_statistics_to_a_retriever_that_learns(tmp_path, monkeypatch):
+    (tmp_path / "my_bandit.py").write_text(
+        "from sdar_skills.retrieval.bandits import UcbRetriever\n\nclass Greedy(UcbRetriever):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = save_tiny_chat(tmp_path / "model")
+    skills = {"retriever": "my_bandit:Greedy", "options": {"c": 0.0}}
+    with pytest.raises(InvalidOption, match=r"set skills\.varied, or skills\.control_members"):
+        Trainer(run_config(model, steps=1, method="skill_grpo", skills=skills), tmp_path / "run")
+    skills["varied"] = True
+    trainer = Trainer(run_config(model, steps=1, method="skill_grpo", skills=skills), tmp_path / "run")
+    trainer.run()
+    with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+        assert {showing.strategy for showing in ledger.showings()} == {"my_bandit:Greedy"}

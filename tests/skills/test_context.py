@@ -1,4 +1,4 @@
-"""The teacher's context: where skills stand, what gives way to a budget, and that the record rebuilds it."""
+"""Teacher contexts: placements, what is dropped for a budget, and rebuilding from the record."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_skill_for_the_task_outlives_better_general_ones():
     ]
 
 
-def test_the_oldest_turn_goes_first():
+def test_history_is_dropped_oldest_turn_first():
     context = with_budget(next(b for b in range(1, 200) if _fits(b) and with_budget(b).dropped_turns == 1))
     text = context.messages[0]["content"]
     assert "room 1" not in text

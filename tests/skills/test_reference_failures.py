@@ -1,7 +1,7 @@
-"""What went wrong in the reference's skill loading, one test each: ours does right.
+"""Known failures of the reference's skill loading, one test each: ours does not have them.
 
-The reference looked for words inside a rendered prompt, whose own template has words too, by substrings and in an
-order of its own; whatever it could not place got general skills only, and nobody was told.
+The reference matches substrings of a rendered prompt, whose template contains keywords too; a task that matches nothing
+gets general skills only, without a warning.
 """
 
 from __future__ import annotations

@@ -78,12 +78,12 @@ def translate_task_type(
         found = aliases[kind]
     else:
         raise UnknownName(
-            f"{source}: {kind!r} is no kind of task in {suite}; wanted one of {', '.join(known)}, or a translation."
+            f"{source}: {kind!r} is no task type of {suite}; wanted one of {', '.join(known)}, or a translation."
             f"{did_you_mean(kind, (*known, *aliases))}"
         )
     if found is not None and known is not None and found not in known:
         raise UnknownName(
-            f"{kind!r} is to become {found!r}, which is no kind of task in {suite}; wanted one of {', '.join(known)}."
+            f"{kind!r} is to become {found!r}, which is no task type of {suite}; wanted one of {', '.join(known)}."
             f"{did_you_mean(found, known)}"
         )
     return found, [f"translated: {kind!r} is {found or 'general'!r} here"]
@@ -94,7 +94,7 @@ def with_unique_names(drafts: Sequence[Skill], report: Iterable[str]) -> Importe
     lines = list(report)
     kept = distinct(drafts)
     if len(kept) < len(drafts):
-        lines.append(f"merged: {len(drafts) - len(kept)} skills equal to others in kind of task and text")
+        lines.append(f"merged: {len(drafts) - len(kept)} skills equal to others in task type and text")
     counts = Counter(skill.name for skill in kept)
     skills = []
     for skill in kept:

@@ -36,12 +36,12 @@ def import_sdar(path: Path, suite: str, task_types: Mapping[str, str] | None = N
     Args:
         path: the folder.
         suite: the suite that the skills are for.
-        task_types: names of kinds of task in the source -> ours, `general` included; besides the known ones.
+        task_types: task types of the source -> ours, `general` included; in addition to the known ones.
 
     Raises:
         MissingData: the mapping or a file that it names is not there.
         CorruptData: the mapping is not as it should be, or a file is empty.
-        UnknownName: a kind of task is not one of the suite's.
+        UnknownName: a task type is not one of the suite's.
     """
     source = path / _MAPPING
     mapping = read_json(source)
@@ -94,7 +94,7 @@ def import_sdar(path: Path, suite: str, task_types: Mapping[str, str] | None = N
 
 
 def export_sdar(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
-    """Write a folder with `skill_mapping.json`: one file for all general skills, one for each kind of task.
+    """Write a folder with `skill_mapping.json`: one file for all general skills, one for each task type.
 
     Skills that came from such a folder and were not joined with others get their old keys, files and names back.
 
@@ -127,8 +127,8 @@ def export_sdar(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
         file = members[0].metadata.get("legacy-file", f"{key}.md") if legacy else f"{key}.md"
         if kind in types:
             raise InvalidOption(
-                f"both {types[kind]!r} and {key!r} are for {kind!r}, and the format has one file for each kind of "
-                "task: leave one out."
+                f"both {types[kind]!r} and {key!r} are for {kind!r}, and the format has one file for each task "
+                "type: leave one out."
             )
         text = members[0].text if legacy else "\n\n".join(f"### {skill.name}\n{skill.text}" for skill in members)
         if texts.setdefault(file, text) != text:
@@ -139,7 +139,7 @@ def export_sdar(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
         words = [word for skill in members for word in skill.keywords]
         if words:
             hints[key] = list(dict.fromkeys(words))
-        # A description that an import made says nothing; one that somebody wrote is lost.
+        # Descriptions written by an import carry no information; others are lost.
         report += [
             line
             for skill in members

@@ -44,12 +44,12 @@ def import_skillrl(path: Path, suite: str, task_types: Mapping[str, str] | None 
     Args:
         path: the file.
         suite: the suite that the skills are for.
-        task_types: names of kinds of task in the source -> ours, `general` included; besides the known ones.
+        task_types: task types of the source -> ours, `general` included; in addition to the known ones.
 
     Raises:
         MissingData: it is not there.
         CorruptData: it is not as it should be.
-        UnknownName: a kind of task is not one of the suite's.
+        UnknownName: a task type is not one of the suite's.
     """
     content = read_json(path)
     report = [f"dropped: the field {key!r}" for key in content if key not in _FIELDS]
@@ -60,7 +60,7 @@ def import_skillrl(path: Path, suite: str, task_types: Mapping[str, str] | None 
     for field in ("task_specific_skills", "query_type_skills"):
         groups = content.get(field, {})
         if not isinstance(groups, dict):
-            raise CorruptData(f"{path}: {field} is no object; wanted kind of task -> list of skills.")
+            raise CorruptData(f"{path}: {field} is no object; wanted task type -> list of skills.")
         sections += [(f"{field} of {kind!r}", kind, records, False) for kind, records in groups.items()]
     sections.append(("common_mistakes", None, content.get("common_mistakes", []), True))
     for where, kind, records, are_mistakes in sections:

@@ -158,12 +158,12 @@ def _collect(
         line = key.start_mark.line + 2
         name = _text(key, path)
         if known is not None and name not in known:
-            hint = " It stands under metadata." if name in _OURS else did_you_mean(name, known)
+            hint = " It belongs under metadata." if name in _OURS else did_you_mean(name, known)
             raise _error(path, line, f"the field {name!r} is unknown; wanted {', '.join(known)}.{hint}")
         if prefix + name in fields:
             raise _error(path, line, f"the field {name!r} occurs twice")
         if prefix and name in _TOP:
-            raise _error(path, line, f"the field {name!r} stands under metadata; it belongs to the top level")
+            raise _error(path, line, f"the field {name!r} is under metadata; it belongs to the top level")
         if not prefix and name == "metadata":
             fields[name] = _Field("", line)
             _collect(value, "metadata.", None, fields, path)

@@ -55,7 +55,7 @@ def register_retriever(name: str, factory: Callable[..., Retriever]) -> None:
 
 
 def retriever_settings(name: str) -> tuple[str, ...]:
-    """Return the names of the settings that a retriever takes beside the library, such as `count_tokens`.
+    """Return the names of the settings that a retriever takes besides the library, such as `count_tokens`.
 
     Raises:
         UnknownName: there is no such retriever.

@@ -1,4 +1,4 @@
-"""The ledger: nothing that was appended is lost, nothing half-written is read, and a position is a moment for ever."""
+"""The ledger: durable appends, no partial reads, rewinds, concurrent writers, and positions that never move."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_closed_ledger_says_so(path: Path) -> None:
 # -- positions --------------------------------------------------------------------------------
 
 
-def test_a_position_is_a_moment(path: Path) -> None:
+def test_a_position_stays_valid_while_rows_are_appended(path: Path) -> None:
     with Ledger(path) as ledger:
         start = ledger.position()
         ledger.append([showing(0), showing(1)])

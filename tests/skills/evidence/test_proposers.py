@@ -1,4 +1,4 @@
-"""A model's answers are read strictly."""
+"""Proposers: the template, and the strict parsing of a model's answers."""
 
 from __future__ import annotations
 

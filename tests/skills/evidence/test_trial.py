@@ -1,4 +1,4 @@
-"""Trials: who is shown when, and verdicts by hand."""
+"""Trials: random assignment, and verdicts computed by hand."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_sdar_reports_files_that_the_mapping_forgets_and_fields_that_it_has_beyo
         ({"task_to_skill": {"pick_clean_then_place_in_recep": "cleam"}}, CorruptData, "Did you mean 'clean'"),
         ({"skill_files": {"clean": "gone.md"}, "task_to_skill": {}}, MissingData, "there is no file .*gone.md"),
         ({"skill_files": {"clean": "../clean.md"}, "task_to_skill": {}}, CorruptData, "not inside the folder"),
-        ({"task_to_skill": {"wash": "clean"}}, UnknownName, "'wash' is no kind of task"),
+        ({"task_to_skill": {"wash": "clean"}}, UnknownName, "'wash' is no task type"),
         ({"task_keywords": {"clean": "clean"}}, CorruptData, "is no list of words"),
         ({"task_keywords": {"clean": ["a,b"]}}, CorruptData, "has a word with a comma"),
         ({"task_keywords": []}, CorruptData, "task_keywords is no object"),
@@ -98,7 +98,7 @@ def test_sdar_needs_its_fields(tmp_path):
 
 def test_sdar_has_room_for_one_file_per_kind(tmp_path):
     old = make_skill("a", "lift", metadata={"legacy-id": "lift", "legacy-file": "lift.md"})
-    with pytest.raises(InvalidOption, match="one file for each kind of task"):
+    with pytest.raises(InvalidOption, match="one file for each task type"):
         export_sdar([old, make_skill("b", "lift")], tmp_path / "x")
     clash = make_skill("b", "push", text="Other.", metadata={"legacy-id": "push", "legacy-file": "lift.md"})
     with pytest.raises(InvalidOption, match=r"two texts want the file 'lift\.md'"):

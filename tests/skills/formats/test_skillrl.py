@@ -121,7 +121,7 @@ def test_skillrl_round_trip(tmp_path_factory, general, by_type, mistakes):
     groups = {"compare": [], "comparison": [], "direct_retrieval": []}
     for group in groups:
         assert set(bare(back["query_type_skills"].get(group, []))) <= set(bare(by_type.get(group, [])))
-    # Nothing is lost: what is equal to another in kind and text is merged, and the report counts it.
+    # Nothing is lost: what is equal to another in task type and text is merged, and the report counts it.
     kept = (
         len(back["general_skills"]) + sum(map(len, back["query_type_skills"].values())) + len(back["common_mistakes"])
     )
@@ -160,12 +160,12 @@ def test_skillrl_merges_equal_skills_and_says_so(tmp_path):
     content = {"general_skills": [*SKILLRL["general_skills"], SKILLRL["general_skills"][0]]}
     found = import_skillrl(write(tmp_path / "s.json", content), "alfworld")
     assert [skill.name for skill in found.skills] == ["look-around", "count"]
-    assert found.report == ("merged: 1 skills equal to others in kind of task and text",)
+    assert found.report == ("merged: 1 skills equal to others in task type and text",)
 
 
 def test_a_kind_of_task_may_be_translated_by_hand(tmp_path):
     path = write(tmp_path / "s.json", {"task_specific_skills": {"warming": SKILLRL["general_skills"]}})
-    with pytest.raises(UnknownName, match="'warming' is no kind of task in alfworld"):
+    with pytest.raises(UnknownName, match="'warming' is no task type of alfworld"):
         import_skillrl(path, "alfworld")
     found = import_skillrl(path, "alfworld", {"warming": "pick_heat_then_place_in_recep"})
     assert {skill.task_type for skill in found.skills} == {"pick_heat_then_place_in_recep"}

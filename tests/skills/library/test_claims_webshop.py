@@ -1,4 +1,4 @@
-"""What the WebShop skills say is what the shop does, and what its wishes look like."""
+"""Claims of the WebShop skills, checked against the shop and its instructions."""
 
 from __future__ import annotations
 

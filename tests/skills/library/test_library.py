@@ -1,4 +1,4 @@
-"""SKILL.md files: what is read, what is refused and where, and that nothing is lost on the way to disk."""
+"""SKILL.md files and the library: parsing, error positions, round trips, lookups."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_windows_line_ends_and_byte_order_mark_are_read():
         ("---\nname", "name", 1, "no front matter"),
         ("warm\n---\n", "warm\n", 1, "no front matter"),
         ("license: MIT", "licence: MIT", 4, "'licence' is unknown.* Did you mean 'license'"),
-        ("license: MIT", "version: '1.0.0'", 4, "'version' is unknown.*It stands under metadata"),
+        ("license: MIT", "version: '1.0.0'", 4, "'version' is unknown.*It belongs under metadata"),
         ("license: MIT", "name: heat-it", 4, "'name' occurs twice"),
         ("  origin: run 7", "  suite: webshop", 10, "'suite' occurs twice"),
-        ("  origin: run 7", "  license: MIT", 10, "'license' stands under metadata"),
+        ("  origin: run 7", "  license: MIT", 10, "'license' is under metadata"),
         ("  origin: run 7", "  origin: [1, 2]", 10, "'origin' is no plain text"),
         ('"1.2.3"', "1.2", 8, "'1.2', which YAML takes for float; wanted text: write it in quotes"),
         ("status: shadow", "status: off", 9, "'off', which YAML takes for bool"),

@@ -1,4 +1,4 @@
-"""Bandits by hand: exact scores, the order, the arm that shows nothing, budgets; and they find the better skill."""
+"""Bandits: scores computed by hand, order, the no-skill arm, budgets; and that they find the better skill."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The strategy `home`: skills generated for tasks in small ALFWorld rooms."""
+
 import random
 import re
 

@@ -1,4 +1,4 @@
-"""Retrievers: what each strategy returns, limits, refusals, determinism."""
+"""Built-in strategies: what each returns, limits, errors, determinism."""
 
 from __future__ import annotations
 
