@@ -35,7 +35,7 @@ GENERAL = "general"
 """Value of `task-type` for a skill that is for all tasks of its suite."""
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_SUITE = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+_SUITE = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")  # a folder name on any system
 _VERSION = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}")
 _LONGEST = {"name": LONGEST_NAME, "description": LONGEST_DESCRIPTION, "compatibility": 500}
 _OPTIONAL = ("license", "compatibility", "allowed-tools")
@@ -200,7 +200,7 @@ def _check(fields: Mapping[str, _Field], path: str) -> None:
         raise refuse("description", "a sentence or two on what it says and when to use it")
     suite = fields["metadata.suite"].text
     if not _SUITE.fullmatch(suite):
-        raise refuse("metadata.suite", "lower-case words joined by _ or -")
+        raise refuse("metadata.suite", "letters and digits, in words joined by one of . _ -")
     kind = fields["metadata.task-type"].text
     kinds = (*TASK_TYPES.get(suite, (kind,)), GENERAL)
     if kind not in kinds or not kind.strip():

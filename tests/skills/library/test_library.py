@@ -91,7 +91,7 @@ def test_windows_line_ends_and_byte_order_mark_are_read():
         ("name: heat-it", "name: heat--it", 2, "wanted lower-case letters"),
         ("name: heat-it", "name: heat", 2, "wanted the name of the folder, 'heat-it'"),
         ("name: heat-it", f"name: {'a' * 65}", 2, "wanted at most 64 characters"),
-        ("suite: alfworld", "suite: Alf World", 6, "wanted lower-case words"),
+        ("suite: alfworld", "suite: Alf World", 6, "wanted letters and digits"),
         ("pick_heat_then", "pick_and_heat_then", 7, "Did you mean 'pick_heat_then_place_in_recep'"),
         ("pick_heat_then_place_in_recep", "genral", 7, "Did you mean 'general'"),
         ("1.2.3", "1.2", 8, "version is '1.2'; wanted three numbers"),
@@ -266,6 +266,12 @@ def test_skills_of_a_suite_of_ones_own_are_read_from_a_folder_and_retrieved(tmp_
     task = make_task("opening", "win", suite="chess")
     found = make_retriever("task_type", library).retrieve(task, 3, None, random.Random(0))
     assert [item.skill for item in found] == [skill]
+
+
+@pytest.mark.parametrize("suite", ["Acme", "chess_2.0", "my-suite"])
+def test_any_folder_name_is_a_suite(suite, tmp_path):
+    save_skill(make_skill("a", suite=suite), tmp_path)
+    assert Library.load(tmp_path, builtin=False).suites == (suite,)
 
 
 def test_the_suite_is_that_of_the_task_and_not_of_its_id():
