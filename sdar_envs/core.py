@@ -14,11 +14,12 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import create_empty_array
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from gymnasium.wrappers.utils import create_zero_array
 
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
@@ -53,6 +54,9 @@ INFO_TYPES: Mapping[str, type] = MappingProxyType(
     }
 )
 """The keys that `info` has at reset and at every step, in every environment, with their types."""
+
+
+_HARMLESS_WRAPPERS = (OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
 
 
 class FrozenDict(dict[str, Any]):
@@ -228,11 +232,11 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         InvalidOption: another argument is out of range.
     """
 
-    suite: ClassVar[str] = ""
-    """The suite of the environment's tasks, such as `alfworld`; empty if they are of no suite that others know."""
+    suite: str = ""
+    """The suite of the environment's tasks, such as `alfworld`; keys skills, prompt styles, presets. Empty for none."""
 
-    evaluation_split: ClassVar[str] = "test"
-    """The split that results are usually reported on."""
+    evaluation_split: str = "test"
+    """The held-out split that results are reported on by default."""
 
     blocks_on_io: bool = False
     """Whether `reset` and `step` may wait for a server or a disk. An event loop then calls them in threads."""
@@ -287,6 +291,11 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         if self._task is None:
             raise EpisodeOver("there is no task before the first reset(): call reset() first.")
         return self._task
+
+    @property
+    def variant(self) -> str:
+        """What, besides the task, decides how an episode reads, such as the corpus that is searched."""
+        return self._variant()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode.
@@ -525,13 +534,45 @@ def is_integer(value: object) -> TypeGuard[int]:
 def text_env(env: gym.Env[Any, Any]) -> TextEnv[Any]:
     """Return the `TextEnv` inside Gymnasium's wrappers.
 
+    Wrappers that only check or record (`OrderEnforcing`, `PassiveEnvChecker`, `RecordEpisodeStatistics`, any that
+    leaves `reset` and `step` as they are) are taken off. Wrappers that change what an episode is are refused:
+    rollouts, snapshots and training use the environment inside, where their effect would be lost.
+
     Raises:
-        InvalidOption: it is another kind of environment.
+        InvalidOption: it is another kind of environment, or in a wrapper that changes observations, rewards, actions
+            or the episode's end.
     """
     inner = env.unwrapped
     if not isinstance(inner, TextEnv):
-        raise InvalidOption(f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv.")
+        raise InvalidOption(
+            f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv. Wrap a Gymnasium environment "
+            "with text observations and actions in sdar_envs.from_gym(env)."
+        )
+    while isinstance(env, gym.Wrapper):
+        kind = type(env)
+        is_unchanged = kind.step is gym.Wrapper.step and kind.reset is gym.Wrapper.reset
+        if not is_unchanged and kind not in _HARMLESS_WRAPPERS:
+            raise InvalidOption(f"{type(inner).__name__} is in the wrapper {kind.__name__}, which {_effect(env)}")
+        env = env.env
     return inner
+
+
+def _effect(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> str:
+    """Return what a wrapper changes, why it is refused, and what to do instead."""
+    if isinstance(wrapper, TimeLimit):
+        return "ends episodes on its own: pass max_steps to the environment instead of max_episode_steps."
+    if isinstance(wrapper, gym.RewardWrapper):
+        what, where = "changes rewards", "override _reward in a subclass"
+    elif isinstance(wrapper, gym.ActionWrapper):
+        what, where = "changes actions", "override _act in a subclass"
+    elif isinstance(wrapper, gym.ObservationWrapper):
+        what, where = "changes observations", "override _begin and _act in a subclass"
+    else:
+        what, where = "has a step or reset of its own", "override _begin, _act or _reward in a subclass"
+    return (
+        f"{what}; rollouts use the environment inside, where that would be lost: {where}, or play it without its tasks "
+        "as a plain environment, sdar_envs.from_gym(env)."
+    )
 
 
 def index_from_id(task_id: str, prefix: str, size: int | None) -> int:
