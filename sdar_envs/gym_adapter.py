@@ -1,7 +1,9 @@
 """Adapter from plain Gymnasium text environments to `TextEnv`: `from_gym`.
 
 A plain text environment is a `gymnasium.Env` whose observations and actions are strings, with or without wrappers. It
-has no `Task`, so the adapter makes one of each seed: task `acme/default/0007` is the episode of `reset(seed=7)`.
+has no `Task`, so the adapter makes one of each seed: task `acme/default/0007` is the episode of `reset(seed=7)`. A
+split of another name, such as `train` or `test`, has seeds of its own.
+
 What such an environment cannot do:
 
 - It has no `oracle_plan`, so no expert demonstrations.
@@ -24,6 +26,7 @@ import numpy as np
 from sdar_envs.core import Outcome, Task, TextEnv, Unicode, index_from_id, is_integer
 from sdar_envs.errors import ContractViolation, InvalidOption, UnknownName
 from sdar_envs.importing import import_named
+from sdar_envs.rng import derive_seed
 
 __all__ = ["DEFAULT_SPLIT", "GymTextEnv", "SeedTasks", "Success", "from_gym"]
 
@@ -35,7 +38,7 @@ Success: TypeAlias = Callable[[float, bool, Mapping[str, Any]], bool]
 
 
 class SeedTasks:
-    """Task source of an environment that knows only seeds: task number n is the episode of seed n.
+    """Task source of an environment that knows only seeds: each task is the episode of one seed.
 
     Args:
         template: what all tasks have in common; only id and data are filled in.
@@ -50,7 +53,8 @@ class SeedTasks:
 
     def task(self, split: str, index: int) -> Task:
         """Return the task of a seed."""
-        return replace(self.template, id=f"{self._prefix}{index:04d}", data={"seed": index})
+        seed = index if split == DEFAULT_SPLIT else derive_seed(index, split)
+        return replace(self.template, id=f"{self._prefix}{index:04d}", data={"seed": seed})
 
     def find(self, task_id: str) -> Task:
         """Return the task with that id."""
@@ -84,7 +88,6 @@ class GymTextEnv(TextEnv[Any]):
         super().__init__(source, split=source.split, max_steps=max_steps, reward_scale=reward_scale)
         self.env = env
         self.suite = source.template.suite
-        self.evaluation_split = source.split
         self.prompt_style = getattr(env.unwrapped, "prompt_style", None)
         self.blocks_on_io = bool(getattr(env.unwrapped, "blocks_on_io", False))
         self._id = source.template.env
@@ -172,7 +175,8 @@ def from_gym(
         env: the environment, with text observations and actions; `reset(seed=...)` has to decide the whole episode.
         suite: the suite of its tasks; by default the namespace of its id (`acme` of `acme/Up-v0`), or the name of its
             class in lower case.
-        split: the name of its one split. It names tasks and nothing else: number 7 is seed 7 in any split.
+        split: the name of its one split. Number 7 of `default` is seed 7; other splits draw their seeds from name and
+            number, so that what is trained on (`split="train"`) and what is evaluated are different tasks.
         n_tasks: size of the split; None for one without end.
         task_type: the type of all tasks; keys the skills.
         instruction: the goal in words; by default `info["instruction"]` of the reset, or the first observation.

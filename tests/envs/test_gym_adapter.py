@@ -48,10 +48,17 @@ def test_the_contract_holds():
     check_env(from_gym(Climb(*[{"admissible_commands": ["up", "rest"]}] * 2), max_steps=20))
 
 
-def test_a_task_is_a_seed():
+def test_a_task_is_a_seed_and_splits_have_different_ones():
+    seeds = {}
+    for split in ("default", "train", "test"):
+        source = from_gym(Climb(), split=split).source
+        seeds[split] = [source.task(split, index).data["seed"] for index in range(50)]
+    assert seeds["default"] == list(range(50))
+    assert len({seed for split in seeds.values() for seed in split}) == 150
+    assert seeds["train"][:2] == [1036155810, 3986236840]  # for ever
     env = from_gym(Climb(), suite="acme", split="stairs", n_tasks=20)
     tasks = [env.source.task("stairs", index) for index in range(20)]
-    assert (tasks[7].id, tasks[7].suite, tasks[7].data) == ("acme/stairs/0007", "acme", {"seed": 7})
+    assert (tasks[7].id, tasks[7].suite) == ("acme/stairs/0007", "acme")
     assert env.source.find("acme/stairs/0007") == tasks[7]
     for task in tasks:
         observation, info = env.reset(seed=1, options={"task_id": task.id})
