@@ -1,4 +1,4 @@
-"""Files that survive a crash, and where caches live."""
+"""Paths and atomic file writes: the cache folder, user paths, `write_atomic`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["cache_dir", "given_path", "write_atomic"]
 
 
 def given_path(path: object) -> Path:
-    """Return a path that somebody named, absolute: the process may change its folder later.
+    """Return a user's path, absolute and with `~` expanded: the working directory may change later.
 
     Raises:
-        InvalidOption: it is not text.
-        MissingData: it is in the home of a user who is not there.
+        InvalidOption: it is not a str.
+        MissingData: it is in the home of a user who does not exist.
     """
     if not isinstance(path, str):
         raise InvalidOption(f"the path is {path!r}; wanted str, so that the environment's spec stays JSON.")
@@ -35,11 +35,11 @@ def cache_dir() -> Path:
 
 
 def write_atomic(path: Path, content: str | Iterable[str]) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part.
+    """Write a text file atomically: a reader sees the old content or the new, never a part.
 
     Args:
         path: the file.
-        content: the text, or its pieces; what their iterator raises leaves an old file as it was.
+        content: the text, or its pieces; if their iterator raises, an old file stays as it was.
 
     Raises:
         OSError: the folder cannot be made or written; an old file stays as it was.

@@ -1,9 +1,8 @@
-"""The engine: a state machine over one game, equal to TextWorld's in every character.
+"""Game engine: a state machine whose observations equal those of ALFWorld on TextWorld to the character.
 
-A `Game` is compiled once from a `Problem` and never changes; any number of episodes share it.
-What changes lies in a `State`, all of whose parts are immutable values, so that copying one is
-copying a dozen references. Text, command order and preconditions follow the ALFWorld domain and
-grammar as TextWorld 1.7 runs them, including what looks odd:
+A `Game` is compiled once from a `Problem`, is immutable and is shared by any number of episodes. An episode's `State`
+holds only immutable values, so that a copy costs a dozen references. Text, command order and preconditions follow the
+ALFWorld domain and grammar as TextWorld 1.7 runs them, including what looks odd:
 
 * the receptacle whose id sorts first has the highest number, and lists are in id order;
 * going to a receptacle at one's own location does nothing;
@@ -27,7 +26,7 @@ __all__ = ["Action", "Game", "State", "Verb"]
 
 
 class Verb(IntEnum):
-    """What a command does."""
+    """Kind of a command."""
 
     LOOK = 0
     INVENTORY = 1
@@ -48,7 +47,7 @@ class Verb(IntEnum):
 
 
 class Action(NamedTuple):
-    """A command, understood. Numbers index `Game.objects` and `Game.receptacles`; -1 is none."""
+    """Parsed command. Numbers index `Game.objects` and `Game.receptacles`; -1 is none."""
 
     verb: Verb
     object: int = -1
@@ -56,15 +55,15 @@ class Action(NamedTuple):
 
 
 class State:
-    """One moment of an episode. Objects, receptacles and locations are numbers; sets are bit masks.
+    """State of an episode. Objects, receptacles and locations are numbers; sets are bit masks.
 
     Attributes:
         at: the player's location.
         held: the object in hand, -1 for none.
         opened, clean, hot, cool, sliced, toggled: bit masks.
         contents: per receptacle, the objects in it, ascending.
-        places: per object, the locations where it is said to be (what can be sliced from there).
-        removed: pairs (object, receptacle) that a `take` has parted and no `put` has joined again.
+        places: per object, the locations from which it can be sliced.
+        removed: pairs (object, receptacle): taken from there and not put back.
         won: whether the goal holds.
     """
 
@@ -141,7 +140,7 @@ def _mask(indices: Iterable[int]) -> int:
 
 
 class Game:
-    """One game, compiled: names, places, what can be done with what. Immutable, shared by episodes.
+    """Compiled game: names, places and which action applies to what. Immutable, shared by episodes.
 
     Args:
         problem: the facts.
@@ -303,13 +302,13 @@ class Game:
         self.first_observation = f"-= Welcome to TextWorld, ALFRED! =-\n\n{room}\n\n{task_sentence}"
 
     def __deepcopy__(self, memo: dict[int, object]) -> Game:
-        """Return the game itself: it never changes."""
+        """Return the game itself, which is immutable."""
         return self
 
     # -- commands ---------------------------------------------------------------------------
 
     def local_actions(self, state: State) -> dict[str, Action]:
-        """Return every command that does something now, except `go to`, with what it does."""
+        """Return the admissible commands other than `go to`, parsed."""
         actions = {"inventory": _INVENTORY, "look": _LOOK}
         dialect, objects, held, opened = self.dialect, self.objects, state.held, state.opened
         if dialect.wording == "move":
@@ -348,10 +347,10 @@ class Game:
         return actions
 
     def commands(self, state: State, local: Iterable[str]) -> list[str]:
-        """Return all commands that do something now, sorted as strings.
+        """Return all admissible commands, sorted as strings.
 
         Args:
-            state: the moment.
+            state: the current state.
             local: the keys of `local_actions(state)`.
         """
         here = state.at
@@ -365,7 +364,7 @@ class Game:
         return commands[:split] + going + commands[split:]
 
     def parse(self, state: State, command: str, local: dict[str, Action]) -> Action | None:
-        """Return what `command` does now; None if nothing. Exact match, case and inner blanks included."""
+        """Return the parsed command; None if it is not admissible. Case and inner blanks have to match."""
         action = local.get(command)
         if action is None:
             action = self._go.get(command)
@@ -376,7 +375,7 @@ class Game:
     # -- effects ----------------------------------------------------------------------------
 
     def apply(self, state: State, action: Action) -> str:
-        """Change `state` by an action that is possible in it, and return the answer."""
+        """Apply an admissible action to `state` and return the observation."""
         verb, object_, receptacle = action
         if verb is Verb.GO:
             state.at = self.location[receptacle]
