@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.storage import cache_dir
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
 
 _CHECKED_WHOLE = 1 << 25
@@ -216,8 +219,6 @@ def _lock(folder: Path, key: str) -> Iterator[bool]:
     if sys.platform == "win32":
         yield False
         return
-    import fcntl  # noqa: PLC0415
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / f".{key}.lock", os.O_RDWR | os.O_CREAT, 0o666)

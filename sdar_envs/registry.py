@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode
 
 from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
-from sdar_envs.gym_adapter import DEFAULT_SPLIT, from_gym
+from sdar_envs.gym_adapter import from_gym
 from sdar_envs.importing import add_working_directory
 from sdar_envs.vector import TextVectorEnv
 
@@ -31,7 +31,6 @@ __all__ = [
     "env_arguments",
     "env_creator",
     "env_spec",
-    "evaluation_split",
     "iter_tasks",
     "make_text_env",
     "make_vec",
@@ -131,16 +130,6 @@ def suite_of(env_id: str) -> str:
     if _is_plain(creator):
         return env_spec(env_id).namespace or creator.__name__.lower()
     return str(getattr(creator, "suite", ""))
-
-
-def evaluation_split(env_id: str) -> str:
-    """Return the held-out split that results of an environment are reported on by default.
-
-    Raises:
-        UnknownName: there is no such environment.
-    """
-    creator = env_creator(env_id)
-    return DEFAULT_SPLIT if _is_plain(creator) else str(getattr(creator, "evaluation_split", TextEnv.evaluation_split))
 
 
 # -- making -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Paths and atomic file writes: the cache folder, user paths, `write_atomic`."""
+"""Files and caches: the cache folder, user paths, atomic writes, progress bars for what is computed once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
 from sdar_envs.errors import InvalidOption, MissingData
 
-__all__ = ["cache_dir", "given_path", "write_atomic"]
+__all__ = ["cache_dir", "given_path", "with_progress", "write_atomic"]
+
+ItemT = TypeVar("ItemT")
 
 
 def given_path(path: object) -> Path:
@@ -54,3 +57,21 @@ def write_atomic(path: Path, content: str | Iterable[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def with_progress(items: Iterable[ItemT], title: str, *, total: int | None, show_from: int) -> Iterable[ItemT]:
+    """Return the items, with a progress bar on standard error if there are many.
+
+    Args:
+        items: what is worked through.
+        title: shown before the bar.
+        total: number of items; None for no bar.
+        show_from: number of items from which a bar is shown.
+    """
+    if total is None or total < show_from:
+        return items
+    # Importing a terminal library takes longer than working through a few items.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    return track(items, title, total=total, console=Console(stderr=True), transient=True)

@@ -27,7 +27,7 @@ from sdar_envs.alfworld.wording import DIALECTS, Wording, read_dialect, read_tas
 from sdar_envs.alfworld.world import Game
 from sdar_envs.core import Task
 from sdar_envs.errors import CorruptData, MissingData, UnknownName, UnsolvableGame, UnsupportedGame, did_you_mean
-from sdar_envs.storage import cache_dir, given_path, write_atomic
+from sdar_envs.storage import cache_dir, given_path, with_progress, write_atomic
 
 __all__ = ["OfficialGames", "data_folder", "load_game"]
 
@@ -197,7 +197,9 @@ def _read_index(root: Path) -> dict[str, dict[str, Any]]:
             changed.append((path, status))
     if not changed and len(index) == len(known):
         return index
-    for path, status in _progress(changed):
+    for path, status in with_progress(
+        changed, "Indexing ALFWorld games (once)", total=len(changed), show_from=_SHOW_PROGRESS_FROM
+    ):
         file = str(root / path / "game.tw-pddl")
         content = _read_json(file)
         # What is not marked solvable is never played: it need not be sound.
@@ -250,14 +252,3 @@ def _scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 def _folders(path: str | Path) -> list[os.DirEntry[str]]:
     with os.scandir(path) as entries:
         return [entry for entry in entries if entry.is_dir()]
-
-
-def _progress(changed: list[tuple[str, os.stat_result]]) -> Iterator[tuple[str, os.stat_result]]:
-    if len(changed) < _SHOW_PROGRESS_FROM:
-        yield from changed
-        return
-    # Importing a terminal library takes longer than reading a few games.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
-
-    yield from track(changed, "Indexing ALFWorld games (once)", console=Console(stderr=True), transient=True)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sdar_envs.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.bm25.analyzer import analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
+from sdar_envs.storage import with_progress
 
 __all__ = ["SearchIndex", "above_bound", "open_or_build"]
 
@@ -299,7 +300,10 @@ class SearchIndex:
         if total is None and isinstance(documents, Sequence):
             total = len(documents)
         builder = _Builder()
-        for name, text in _progress(documents, total) if progress else documents:
+        shown = total if progress else None
+        for name, text in with_progress(
+            documents, "Indexing for the search (once)", total=shown, show_from=_SHOW_PROGRESS_FROM
+        ):
             builder.add(name, text)
         return cls(*builder.finish())
 
@@ -480,16 +484,6 @@ class _Builder:
                 pairs=pairs,
             )
         )
-
-
-def _progress(documents: Iterable[tuple[IdT, str]], total: int | None) -> Iterable[tuple[IdT, str]]:
-    if total is None or total < _SHOW_PROGRESS_FROM:
-        return documents
-    # Importing a terminal library takes longer than indexing a few documents.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
-
-    return track(documents, "Indexing for the search (once)", total=total, console=Console(stderr=True), transient=True)
 
 
 # -- the cache ----------------------------------------------------------------------------------

@@ -248,11 +248,8 @@ def test_a_listed_task_cannot_be_changed_and_survives_pickling(env_id):
 @every_split
 def test_tasks_say_their_suite_and_old_files_without_it_are_read(env_id, split):
     (task,) = sdar_envs.tasks(env_id, split=split, limit=1)
-    assert (
-        task.suite
-        == make_text_env(env_id).suite
-        == {"ALF": "alfworld", "Web": "webshop", "Sea": "search_qa"}[env_id[5:8]]
-    )
+    suites = {"sdar/ALFWorld-v0": "alfworld", "sdar/WebShop-v0": "webshop", "sdar/SearchQA-v0": "search_qa"}
+    assert task.suite == make_text_env(env_id).suite == suites[env_id]
     fields = task.to_json()
     del fields["suite"]
     assert sdar_envs.Task.from_json(fields) == task
