@@ -31,7 +31,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.utils.passive_env_checker import env_render_passive_checker
 
-from sdar_envs.core import INFO_TYPES
+from sdar_envs.core import INFO_TYPES, TextEnv
 from sdar_envs.errors import ContractViolation
 
 __all__ = ["check_env", "episode_digest"]
@@ -93,6 +93,8 @@ def check_env(env: gym.Env[Any, Any], *, skip_render_check: bool = False) -> Non
             _check_refuses_step(other, "before the first reset()")
         _check_spaces(env)
         _check_info(env)
+        if isinstance(env, TextEnv):
+            _check_suite(env)
         _check_determinism(env, other)
         _check_fresh_objects(env)
         _check_task_id(env, other)
@@ -183,6 +185,17 @@ def _check_info(env: gym.Env[Any, Any]) -> None:
                         "one type for each key",
                         _INFO,
                     )
+
+
+def _check_suite(env: TextEnv[Any]) -> None:
+    task = env.task
+    if env.suite and task.suite != env.suite:
+        _fail(
+            f"{type(env).__name__}.suite is {env.suite!r} and the suite of task {task.id!r} is {task.suite!r}",
+            "the same suite: it keys skills, prompt styles and presets. Its TaskSource sets Task.suite, by default the "
+            "first part of the id",
+            "sdar_envs.core.Task",
+        )
 
 
 def _check_determinism(env: gym.Env[Any, Any], other: gym.Env[Any, Any] | None) -> None:

@@ -228,7 +228,8 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
 
     `reset(seed=s)` maps `s` to the same task and the same episode on every machine; a later `reset()` continues with
     the next task of that stream. `reset(options={"task_id": ...})` plays one task. `terminated` means that the task's
-    end was reached, `truncated` that `max_steps` ran out.
+    end was reached, `truncated` that `max_steps` ran out. An attribute `prompt_style`, a `sdar_envs.PromptStyle`, gives
+    an environment a prompt style of its own.
 
     Args:
         source: the source of tasks.

@@ -188,6 +188,10 @@ def test_a_missing_method_is_named():
         Unfinished(Numbers(), split="valid", max_steps=3)
 
 
+class OfAnotherSuite(CountingEnv):
+    suite = "counting"
+
+
 class NotText(CountingEnv):
     def _begin(self, task):
         return [super()._begin(task)]
@@ -453,6 +457,7 @@ FAULTS = [
     (RestoresOnce, r"restore\(snapshot\) raised IndexError"),
     (RevivesTheDead, r"after restore\(\) of a finished episode raised nothing"),
     (lambda: RendersNumbers(render_mode="ansi"), r"gymnasium.* warned: ANSI/ASCII rendering"),
+    (OfAnotherSuite, r"suite is 'counting' and the suite of task 'toy/valid/\d+' is 'toy'"),
     (IgnoresRng, r"gymnasium.* raised AssertionError"),
 ]
 

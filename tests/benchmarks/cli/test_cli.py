@@ -65,7 +65,7 @@ def test_info(run) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == ALFWORLD
-    assert lines[1].startswith("Find things in a room")
+    assert lines[1].startswith("ALFWorld: find objects in a room")
     assert "  observation Unicode()" in lines
     assert "  max_steps=50" in lines
     assert "  data='embedded'" in lines

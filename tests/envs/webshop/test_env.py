@@ -541,7 +541,7 @@ def test_nouns_are_kept(tmp_path, monkeypatch):
     nouns_module._append_cache({"b": ["y"]})
     assert nouns_module.read_cache(["a", "é", "b", "torn"]) == {"a": ("x", "x"), "é": (), "b": ("y",)}
     monkeypatch.setenv("SDAR_CACHE_DIR", os.devnull)
-    with pytest.warns(UserWarning, match="could not be cached"):
+    with pytest.warns(UserWarning, match="could not be kept"):
         nouns_module._append_cache({"c": []})
 
 
