@@ -186,10 +186,15 @@ def from_gym(
         reward_scale: factor on the reward.
 
     Raises:
-        InvalidOption: it is no Gymnasium environment, its spaces are not text, or an argument is out of range.
+        InvalidOption: it is no Gymnasium environment, or a TextEnv already, its spaces are not text, or an argument is
+            out of range.
     """
     if not isinstance(env, gym.Env):
         raise InvalidOption(f"from_gym got {env!r:.80} ({type(env).__name__}); wanted a gymnasium.Env.")
+    if isinstance(env, TextEnv):
+        raise InvalidOption(
+            f"{type(env).__name__} is a TextEnv already: use it as it is, from_gym would lose its tasks."
+        )
     for name in ("observation_space", "action_space"):
         space = getattr(env, name, None)
         if not _is_text(space):

@@ -163,6 +163,7 @@ def test_what_is_no_text_environment_is_refused():
         from_gym(Short()).reset(seed=0)
     for build, message in [
         (lambda: from_gym(gymnasium.make("CartPole-v1")), "observation_space of CartPoleEnv is Box.*wanted text"),
+        (lambda: from_gym(CountingEnv()), "CountingEnv is a TextEnv already"),
         (lambda: from_gym("acme/Up-v0"), "wanted a gymnasium.Env"),
         (lambda: from_gym(Climb(), split="a/b"), "split is 'a/b'"),
         (lambda: from_gym(Climb(), suite=""), "suite is ''"),
