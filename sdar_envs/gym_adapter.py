@@ -193,7 +193,7 @@ def from_gym(
         raise InvalidOption(f"from_gym got {env!r:.80} ({type(env).__name__}); wanted a gymnasium.Env.")
     if isinstance(env, TextEnv):
         raise InvalidOption(
-            f"{type(env).__name__} is a TextEnv already: use it as it is, from_gym would lose its tasks."
+            f"{type(env).__name__} is a TextEnv already: use it as it is, from_gym would drop its tasks."
         )
     for name in ("observation_space", "action_space"):
         space = getattr(env, name, None)
