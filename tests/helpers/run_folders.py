@@ -22,7 +22,7 @@ HOSTILE = (
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    suite = {
+    panel = {
         "env_id": ALFWORLD,
         "split": "valid_unseen",
         "limit": None,
@@ -32,11 +32,11 @@ def config(**changes: Any) -> dict[str, Any]:
         "fingerprint": "0123456789abcdef" * 2,
     }
     return {
-        "format": 1,
+        "format": 2,
         "command": "sdar eval sdar/ALFWorld-v0 --agent explorer",
         "created": "2026-11-24T10:00:00+00:00",
         "finished": "2026-11-24T10:05:00+00:00",
-        "suites": [suite],
+        "panels": [panel],
         "agent": {"name": "explorer", "settings": {}},
         "seeds": [0],
         "concurrency": 32,
@@ -63,6 +63,7 @@ def episode(task: int = 0, **changes: Any) -> dict[str, Any]:
         "return": 1.0,
         "steps": 2,
         "invalid_actions": 0,
+        "malformed_answers": None,
         "terminated": True,
         "truncated": False,
         "stop_reason": "terminated",
@@ -84,6 +85,7 @@ def turn(observation: str = "You are in a room.", action: str = "look", **change
         "reasoning": None,
         "action": action,
         "reward": 0.0,
+        "is_well_formed": None,
         "is_action_valid": True,
         "score": 0.0,
         "admissible_commands": ["inventory", "look"],
@@ -132,7 +134,7 @@ def training_metrics(steps: int = 150, *, seed: int = 0, speed: float = 40.0) ->
         rise = 1 - math.exp(-step / speed)
         row = {
             "step": step,
-            "train/success": min(1.0, max(0.0, 0.15 + 0.6 * rise + rng.gauss(0, 0.06))),
+            "rollout/success": min(1.0, max(0.0, 0.15 + 0.6 * rise + rng.gauss(0, 0.06))),
             "loss/policy": 0.02 * math.exp(-step / 60) + rng.gauss(0, 0.004),
             "loss/distill": 0.3 * math.exp(-step / 50) + rng.gauss(0, 0.01),
             "gap/mean": -0.16 + 0.08 * rise + rng.gauss(0, 0.01),
@@ -148,10 +150,10 @@ def training_metrics(steps: int = 150, *, seed: int = 0, speed: float = 40.0) ->
 def played_run(folder: Path, agents: Mapping[str, str], *, tasks: int = 12, seeds: int = 1, seed: int = 0) -> Path:
     """Let scripted agents play, one per environment, and add what a model and a teacher would have left."""
     rng = random.Random(seed)
-    rows, trajectories, suites = [], [], []
+    rows, trajectories, panels = [], [], []
     for env_id, name in agents.items():
         env = gym.make(env_id, split=_split(env_id))
-        suites.append(
+        panels.append(
             {
                 "env_id": env_id,
                 "split": _split(env_id),
@@ -168,7 +170,7 @@ def played_run(folder: Path, agents: Mapping[str, str], *, tasks: int = 12, seed
                 rows.append(row)
                 trajectories.append(played)
     settings = config(
-        suites=suites,
+        panels=panels,
         seeds=list(range(seeds)),
         command=f"sdar eval {' '.join(agents)} --agent openai --limit {tasks} --seeds {seeds}",
         agent={"name": "openai", "settings": {"model": "example-3b-instruct", "temperature": 0.4}},
@@ -211,7 +213,12 @@ def _play(env, agent, task, seed, rng):
         history = [*history, {"role": "assistant", "content": turns[-1]["response"]}]
         observation, reward, terminated, truncated, info = env.step(action)
         total += reward
-        turns[-1] |= {"reward": reward, "is_action_valid": info["is_action_valid"], "score": info["score"]}
+        turns[-1] |= {
+            "reward": reward,
+            "is_well_formed": True,
+            "is_action_valid": info["is_action_valid"],
+            "score": info["score"],
+        }
     row = episode(
         env_id=task.env,
         task_id=task.id,
@@ -222,6 +229,7 @@ def _play(env, agent, task, seed, rng):
         score=info["score"],
         steps=len(turns),
         invalid_actions=sum(not t["is_action_valid"] for t in turns),
+        malformed_answers=0,
         terminated=terminated,
         truncated=truncated,
         stop_reason="terminated" if terminated else "step_limit",

@@ -43,14 +43,13 @@ from sdar_agents.types import make_rows
 from sdar_envs.errors import InvalidOption, MissingData, RunStopped
 from sdar_envs.registry import make_text_env
 from sdar_envs.storage import write_atomic
-from sdar_skills import Ledger, Library, Statistics, make_retriever
+from sdar_skills import Ledger, Library, Statistics, make_retriever, retriever_settings
 from sdar_skills.evidence.ledger import Position
 
 __all__ = ["CONFIG", "Trainer", "read_run_config"]
 
 CONFIG = "config.yaml"
 
-_BANDITS = ("hybrid", "thompson", "ucb")
 # What a resumed run may change: it decides how long and how loudly the same things are done.
 _FREE = ("steps", "checkpoints", "log")
 
@@ -284,7 +283,9 @@ class Trainer:
         if settings.skill_tokens is not None:
             options["count_tokens"] = lambda text: len(self.policy.encode(text))
         compares = settings.varied or settings.control_members
-        if is_shown and settings.retriever in _BANDITS and not compares:
+        known = retriever_settings(settings.retriever)
+        learns = "statistics" in known
+        if is_shown and learns and not compares:
             raise InvalidOption(
                 f"the strategy {settings.retriever} learns from members of a group that were shown different skills: "
                 "set skills.varied, or skills.control_members to 1 or more."
@@ -296,11 +297,12 @@ class Trainer:
             self._ledger = self._open.enter_context(Ledger(self.folder / "ledger.sqlite"))
             if "ledger" in state:
                 self._ledger.rewind(self._name, Position(*state["ledger"]))
-        if settings.retriever in _BANDITS:
+        if learns:
             # Where nobody reads skills there is nothing to learn of them: the diagnostic shows the strategy's start.
             ledger = self._ledger or self._open.enter_context(Ledger(None))
             self._statistics = Statistics(ledger, gamma=settings.gamma, run=self._name)
-            options |= {"statistics": self._statistics, "refresh": False}
+            given = {"statistics": self._statistics, "refresh": False}
+            options |= {name: value for name, value in given.items() if name in known}
         return SkillPrompts(
             make_retriever(settings.retriever, library, **options),
             reader="student" if algorithm.student_sees_skills else "teacher",

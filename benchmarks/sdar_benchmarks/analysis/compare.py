@@ -1,4 +1,4 @@
-"""Two runs side by side: the same tasks with the same seeds, so that the agents make the difference, not the tasks."""
+"""Paired comparison of two runs, over the episodes with the same task and seed, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two runs differ in one number, over the episodes that both have.
+    """Paired difference of two runs in one measure, over the episodes that both have.
 
     Attributes:
         group: the environment, or `all`.
@@ -31,8 +31,8 @@ class Difference:
         mean_a: of the first run.
         mean_b: of the second run.
         difference: `mean_b - mean_a`.
-        interval: of 95 %, by bootstrap over tasks.
-        test: of there being none, by flipping the signs of whole tasks.
+        interval: 95 % confidence interval, by bootstrap over tasks.
+        test: sign-flip test of no difference, whole tasks flipped.
     """
 
     group: str
@@ -48,11 +48,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two runs side by side.
+    """Result of `compare`.
 
     Attributes:
         differences: per environment, then over all if there are several.
-        warnings: what makes the runs differ otherwise than by their agents; read them before the numbers.
+        warnings: differences between the runs other than their agents, to be read before the numbers.
     """
 
     differences: tuple[Difference, ...]
@@ -92,7 +92,7 @@ def compare(episodes_a: Sequence[Episode], episodes_b: Sequence[Episode]) -> Com
     if not groups:
         raise InvalidOption(
             f"the runs have no task and seed in common ({len(a)} and {len(b)} episodes): compare runs of the same "
-            "suites, splits and seeds."
+            "environments, splits and seeds."
         )
     if len(groups) > 1:
         groups["all"] = [pair for pairs in groups.values() for pair in pairs]
@@ -140,23 +140,23 @@ def _panel_warnings(a: Mapping[EpisodeKey, Episode], b: Mapping[EpisodeKey, Epis
 
 
 def _config_warnings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Say what differs about the suites that both runs have."""
+    """Return warnings about panels that both runs have but that differ in arguments or content."""
     warnings = []
-    suites = {(suite["env_id"], suite["split"]): suite for suite in a["suites"]}
-    for suite in b["suites"]:
-        mine = suites.get((suite["env_id"], suite["split"]))
+    panels = {(panel["env_id"], panel["split"]): panel for panel in a["panels"]}
+    for panel in b["panels"]:
+        mine = panels.get((panel["env_id"], panel["split"]))
         if mine is None:
             continue
-        options = {*mine["env_kwargs"], *suite["env_kwargs"]}
-        changed = sorted(name for name in options if mine["env_kwargs"].get(name) != suite["env_kwargs"].get(name))
+        options = {*mine["env_kwargs"], *panel["env_kwargs"]}
+        changed = sorted(name for name in options if mine["env_kwargs"].get(name) != panel["env_kwargs"].get(name))
         if changed:
-            warnings.append(f"the runs were made with different {', '.join(changed)} of {suite['env_id']}")
-        elif mine["variant"] != suite["variant"]:
+            warnings.append(f"the runs were made with different {', '.join(changed)} of {panel['env_id']}")
+        elif mine["variant"] != panel["variant"]:
             warnings.append(
-                f"{suite['env_id']} was {mine['variant']!r} in the first run, {suite['variant']!r} in the second"
+                f"{panel['env_id']} was {mine['variant']!r} in the first run, {panel['variant']!r} in the second"
             )
-        elif mine["tasks"] == suite["tasks"] and mine["fingerprint"] != suite["fingerprint"]:
-            warnings.append(f"the tasks of {suite['env_id']} have the same names, but not the same content")
+        elif mine["tasks"] == panel["tasks"] and mine["fingerprint"] != panel["fingerprint"]:
+            warnings.append(f"the tasks of {panel['env_id']} have the same names, but not the same content")
     if a["limits"] != b["limits"]:
         warnings.append("the runs had different limits on turns, episodes or attempts")
     return warnings

@@ -1,7 +1,7 @@
-"""Numbers with their uncertainty: intervals of rates and means, pass@k, paired differences. NumPy is all it needs.
+"""Confidence intervals of rates and means, pass@k, and paired significance tests, clustered by task. NumPy only.
 
-Episodes of one task are not independent, so what is resampled and what is flipped is always a whole task. All draws
-are seeded: the same rows give the same numbers.
+Episodes of one task are not independent, so whole tasks are resampled and whole tasks have their signs flipped. All
+draws are seeded: the same rows give the same numbers.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ __all__ = [
 ]
 
 RESAMPLES = 10_000
-"""Draws of a bootstrap: the ends of a 95 % interval are then off by about 0.7 % of its width. Beyond 10,000 tasks
-they become fewer, down to a tenth."""
+"""Resamples of a bootstrap: the Monte-Carlo error of the ends of a 95 % interval is then about 0.7 % of its width.
+Fewer beyond 10,000 tasks, down to a tenth."""
 
 ENUMERATED_TASKS = 20
-"""Up to so many tasks that differ, all 2**n sign patterns of fractional differences are counted."""
+"""Largest number of non-zero fractional differences for which all 2**n sign patterns are enumerated."""
 
 FLIPS = 200_000
-"""Random sign patterns beyond that: the standard error of p is then at most 0.0011. Beyond 5,000 tasks they become
-fewer, down to a twentieth."""
+"""Random sign patterns beyond `ENUMERATED_TASKS`: the standard error of p is then at most 0.0011. Fewer beyond 5,000
+tasks, down to a twentieth."""
 
-# Tables of this many numbers at most are held at once.
+# Largest number of elements of a temporary array.
 _CHUNK = 1 << 22
 
 
 def bootstrap_intervals(
     values: ArrayLike, tasks: ArrayLike, *, resamples: int | None = None, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return 95 % percentile intervals of means, from resampling whole tasks.
+    """Cluster bootstrap: 95 % percentile intervals of means, resampling whole tasks.
 
     A resample draws as many tasks as there are, with replacement, and takes the mean over all of their rows. The
     columns share the draws. With few tasks (below about 20) such intervals are too narrow; with one they have no
@@ -83,7 +83,7 @@ def bootstrap_intervals(
 
 
 def success_interval(successes: ArrayLike, tasks: ArrayLike) -> tuple[float, float]:
-    """Return a 95 % interval of the success rate, where tasks may have been tried with several seeds.
+    """Wilson interval (95 %) of the success rate with the effective sample size of clustered trials.
 
     Seeds of one task are no independent trials. This is Wilson's interval for as many trials as would be as uncertain:
     p(1-p) / v, with v the variance of the rate between tasks, but at least the number of tasks (seeds that
@@ -104,13 +104,13 @@ def success_interval(successes: ArrayLike, tasks: ArrayLike) -> tuple[float, flo
     trials = float(count)
     if count > 1:
         variance = float(np.sum((sums[:, 0] - rate * sums[:, 1]) ** 2)) * count / (count - 1) / len(won) ** 2
-        # Without any variance nothing is known of what seeds share: the least is assumed.
+        # No variance says nothing about how seeds of a task correlate: the smallest number of trials is assumed.
         trials = min(max(rate * (1 - rate) / variance, count), len(won)) if variance else trials
     return score_interval(rate, trials)
 
 
 def pass_at_k(attempts: ArrayLike, successes: ArrayLike, k: int) -> NDArray[np.float64]:
-    """Return the chance that one of k attempts at a task succeeds, estimated without bias: 1 - C(n-c, k) / C(n, k).
+    """Unbiased estimate of pass@k: 1 - C(n-c, k) / C(n, k).
 
     Args:
         attempts: (T,) n, attempts at each task; at least k.
@@ -140,7 +140,7 @@ def pass_at_k(attempts: ArrayLike, successes: ArrayLike, k: int) -> NDArray[np.f
 
 @dataclass(frozen=True, slots=True)
 class FlipTest:
-    """The result of a sign-flip test.
+    """Result of a sign-flip test.
 
     Attributes:
         p: the two-sided p-value.
@@ -154,7 +154,7 @@ class FlipTest:
 
 
 def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
-    """Test whether paired differences, one per task, are as likely to be negative as positive.
+    """Sign-flip (paired permutation) test: are the differences, one per task, symmetric about zero?
 
     If it makes no difference which of two agents played, a task's difference could as well have the other sign. p is
     the share of all 2**n sign patterns whose sum is at least as far from 0 as the one seen. Whole numbers (successes)
@@ -179,7 +179,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
         return FlipTest(1.0, "exact", 0.0)
     if (values == np.round(values)).all():
         return FlipTest(_share_of_whole_sums(values.astype(np.int64), round(seen)), "exact", 0.0)
-    # Sums that are equal on paper differ in the last bits.
+    # Floating-point sums that are mathematically equal differ in the last bits.
     threshold = seen * (1 - 1e-12) - 1e-12 * float(values.sum())
     if len(values) <= ENUMERATED_TASKS:
         sums = np.zeros(1)
@@ -209,9 +209,9 @@ def _task_sums(values: ArrayLike, tasks: ArrayLike) -> NDArray[np.float64]:
 
 
 def _share_of_whole_sums(values: NDArray[np.int64], seen: int) -> float:
-    """Return the chance that a sum of whole numbers with random signs is at least `seen` away from 0."""
+    """Return the probability that a sum of integers with random signs is at least `seen` away from 0."""
     total = int(values.sum())
-    # chances[i]: of the sum i - total. Each number splits every chance into two.
+    # chances[i]: probability of the sum i - total; each number moves half of it up and half of it down.
     chances = np.zeros(2 * total + 1)
     chances[total] = 1.0
     reach = 0

@@ -1,7 +1,7 @@
-"""A run in numbers: per suite, per task type, and over all.
+"""Summary statistics of a run: per panel, per task type, and over all episodes.
 
-An episode that ended in an error counts as one that failed, with the score it had reached: leaving it out would reward
-an agent that breaks on what is hard. `errors` says how many there are; a result worth quoting has none.
+An episode that ended in an error counts as a failure, with the score it had reached: leaving it out would reward an
+agent that breaks on hard tasks. `errors` says how many there are; a result worth quoting has none.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sdar_benchmarks.analysis.statistics import bootstrap_intervals, pass_at_k, 
 from sdar_benchmarks.records.runs import FORMAT, Episode
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["Macro", "RunSummary", "SuiteSummary", "Summary", "summarize", "summarize_run", "summarize_suite"]
+__all__ = ["Macro", "PanelSummary", "RunSummary", "Summary", "summarize", "summarize_panel", "summarize_run"]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Episodes in numbers. Intervals are of 95 %; their unit is the task, not the episode.
+    """Statistics of a set of episodes. Intervals are 95 % confidence intervals, clustered by task.
 
     Attributes:
         episodes: how many.
@@ -38,7 +38,10 @@ class Summary:
             interval by bootstrap over tasks. Empty with one seed.
         mean_steps: over all episodes.
         mean_steps_won: over the successes; None if there are none.
-        invalid_share: invalid actions over all actions, 0 to 1.
+        invalid_share: actions that the environment did not accept over all actions, 0 to 1; None if a run of format 1
+            did not tell them from malformed answers.
+        malformed_share: answers that did not keep the format over all answers of a model, 0 to 1; None as above, or
+            if no model was asked.
         stop_reasons: how many episodes ended for each reason.
         prompt_tokens: of all episodes that counted them; None if none did.
         completion_tokens: likewise.
@@ -60,7 +63,8 @@ class Summary:
     pass_at_k: Mapping[str, tuple[float, float, float]]
     mean_steps: float
     mean_steps_won: float | None
-    invalid_share: float
+    invalid_share: float | None
+    malformed_share: float | None
     stop_reasons: Mapping[str, int]
     prompt_tokens: int | None
     completion_tokens: int | None
@@ -72,15 +76,15 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """Means in which each group (a task type, a data set, a suite) counts the same, whatever its size."""
+    """Macro averages: each group (a task type, a data set, a panel) counts the same, whatever its size."""
 
     success_rate: float
     mean_score: float
 
 
 @dataclass(frozen=True, slots=True)
-class SuiteSummary:
-    """One suite of a run.
+class PanelSummary:
+    """Statistics of one panel of a run.
 
     Attributes:
         env_id: the environment.
@@ -103,18 +107,18 @@ class SuiteSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A whole run.
+    """Statistics of a whole run.
 
     Attributes:
-        agent: who played.
-        suites: in the order of the run; those of which nothing was played are left out.
-        total: all episodes of all suites; None if there are none.
-        macro: the mean over suites; None if there are none.
+        agent: name of the agent.
+        panels: in the order of the run; those without episodes are left out.
+        total: all episodes of all panels; None if there are none.
+        macro: the mean over panels; None if there are none.
         missing: episodes that were not played, or not yet.
     """
 
     agent: str
-    suites: tuple[SuiteSummary, ...]
+    panels: tuple[PanelSummary, ...]
     total: Summary | None
     macro: Macro | None
     missing: int
@@ -125,7 +129,7 @@ class RunSummary:
 
 
 def summarize(episodes: Iterable[Episode]) -> Summary:
-    """Put episodes in numbers; of each task and seed there is one.
+    """Compute the statistics of episodes, one for each task and seed.
 
     Raises:
         InvalidOption: there is no episode.
@@ -152,7 +156,8 @@ def summarize(episodes: Iterable[Episode]) -> Summary:
         pass_at_k=_pass_at_k(rows, names),
         mean_steps=steps / len(rows),
         mean_steps_won=sum(won) / len(won) if won else None,
-        invalid_share=sum(row.invalid_actions for row in rows) / max(steps, 1),
+        invalid_share=_share_of_steps(rows, [row.invalid_actions for row in rows]),
+        malformed_share=_malformed_share(rows),
         stop_reasons=dict(sorted(Counter(row.stop_reason for row in rows).items())),
         prompt_tokens=_total([row.prompt_tokens for row in rows]),
         completion_tokens=_total([row.completion_tokens for row in rows]),
@@ -164,42 +169,42 @@ def summarize(episodes: Iterable[Episode]) -> Summary:
 
 
 def summarize_run(
-    agent: str, suites: Sequence[Mapping[str, Any]], seeds: int, episodes: Iterable[Episode]
+    agent: str, panels: Sequence[Mapping[str, Any]], seeds: int, episodes: Iterable[Episode]
 ) -> RunSummary:
-    """Put a run in numbers.
+    """Compute the statistics of a run.
 
     Args:
-        agent: who played.
-        suites: as in the run's configuration; `env_id`, `split` and `tasks` are read.
-        seeds: how many.
-        episodes: the final ones.
+        agent: name of the agent.
+        panels: as in the run's configuration; `env_id`, `split` and `tasks` are read.
+        seeds: number of seeds.
+        episodes: the final attempts.
     """
     rows = list(episodes)
-    wanted = seeds * sum(suite["tasks"] for suite in suites)
+    wanted = seeds * sum(panel["tasks"] for panel in panels)
     parts = []
-    for suite in suites:
-        here = [row for row in rows if (row.env_id, row.split) == (suite["env_id"], suite["split"])]
+    for panel in panels:
+        here = [row for row in rows if (row.env_id, row.split) == (panel["env_id"], panel["split"])]
         if here:
-            parts.append(summarize_suite(suite["env_id"], suite["split"], here))
+            parts.append(summarize_panel(panel["env_id"], panel["split"], here))
     return RunSummary(
         agent=agent,
-        suites=tuple(parts),
-        # Of one suite, the whole is the part.
+        panels=tuple(parts),
+        # With one panel its statistics are the run's: computed once.
         total=None if not parts else parts[0].total if len(parts) == 1 else summarize(rows),
         macro=_macro([part.total for part in parts]) if parts else None,
         missing=wanted - len(rows),
     )
 
 
-def summarize_suite(env_id: str, split: str, rows: Sequence[Episode]) -> SuiteSummary:
-    """Put the final episodes of one suite in numbers.
+def summarize_panel(env_id: str, split: str, rows: Sequence[Episode]) -> PanelSummary:
+    """Compute the statistics of the final episodes of one panel.
 
     Raises:
         InvalidOption: there is no episode.
     """
     task_types = _grouped(rows, lambda row: row.task_type)
     data_sets = _grouped([row for row in rows if row.data_set], lambda row: row.data_set or "")
-    return SuiteSummary(
+    return PanelSummary(
         env_id=env_id,
         split=split,
         total=summarize(rows),
@@ -208,6 +213,18 @@ def summarize_suite(env_id: str, split: str, rows: Sequence[Episode]) -> SuiteSu
         data_sets=data_sets,
         data_set_macro=_macro(data_sets.values()) if data_sets else None,
     )
+
+
+def _malformed_share(rows: Sequence[Episode]) -> float | None:
+    if any(row.invalid_actions is None for row in rows):
+        return None
+    asked = [row for row in rows if row.malformed_answers is not None]
+    return _share_of_steps(asked, [row.malformed_answers for row in asked]) if asked else None
+
+
+def _share_of_steps(rows: Sequence[Episode], counts: Sequence[int | None]) -> float | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) / max(sum(row.steps for row in rows), 1) if len(known) == len(counts) else None
 
 
 def _grouped(rows: Iterable[Episode], name: Callable[[Episode], str]) -> dict[str, Summary]:
@@ -243,7 +260,7 @@ def _pass_at_k(rows: Sequence[Episode], names: Sequence[str]) -> dict[str, tuple
 
 
 def _mean_metrics(rows: Sequence[Episode]) -> dict[str, float]:
-    # An episode that broke off at its beginning has reached nothing.
+    # An episode that failed at its beginning has no scores: they count as 0.
     scores = [row.metrics if row.status == "ok" else row.metrics or {} for row in rows]
     known = [score for score in scores if score is not None]
     if len(known) < len(rows):

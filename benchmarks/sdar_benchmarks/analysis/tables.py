@@ -1,4 +1,4 @@
-"""The numbers of runs as tables, for the terminal and for Markdown."""
+"""Tables of summary statistics, for the terminal and for Markdown (`report.md`)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdar_agents import default_agent
-from sdar_benchmarks.analysis.summary import RunSummary, SuiteSummary, Summary
+from sdar_benchmarks.analysis.summary import PanelSummary, RunSummary, Summary
 
-__all__ = ["TextTable", "overview", "report_markdown", "suite_means", "suite_tables", "suite_title"]
+__all__ = ["TextTable", "overview", "panel_means", "panel_tables", "panel_title", "report_markdown"]
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A table of text. The first column holds names, the others numbers; a last row named `all` is a total."""
+    """A table of strings. The first column holds names, the others numbers; a last row named `all` is a total."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -25,35 +25,35 @@ class TextTable:
         return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def suite_title(config: Mapping[str, Any], suite: SuiteSummary) -> str:
-    """Return who played what, such as `explorer on sdar/ALFWorld-v0, split valid_unseen, seed 0`."""
+def panel_title(config: Mapping[str, Any], panel: PanelSummary) -> str:
+    """Return agent and panel in words, such as `explorer on sdar/ALFWorld-v0, split valid_unseen, seed 0`."""
     agent, seeds = config["agent"]["name"], config["seeds"]
     if agent == "default":
-        agent = default_agent(suite.env_id)
+        agent = default_agent(panel.env_id)
     model = config["agent"]["settings"].get("model")
     name = f"{agent} ({model})" if model else agent
     numbers = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    return f"{name} on {suite.env_id}, split {suite.split}, {numbers}"
+    return f"{name} on {panel.env_id}, split {panel.split}, {numbers}"
 
 
-def suite_tables(suite: SuiteSummary) -> list[TextTable]:
+def panel_tables(panel: PanelSummary) -> list[TextTable]:
     """Return a table by task type and, if there are several, one by data set; each ends in a row for all."""
-    tables = [_table("task type", {**suite.task_types, "all": suite.total})]
-    if len(suite.data_sets) > 1:
-        tables.append(_table("data set", {**suite.data_sets, "all": suite.total}))
+    tables = [_table("task type", {**panel.task_types, "all": panel.total})]
+    if len(panel.data_sets) > 1:
+        tables.append(_table("data set", {**panel.data_sets, "all": panel.total}))
     return tables
 
 
-def suite_means(suite: SuiteSummary) -> list[str]:
-    """Return the means over groups, one line each: over episodes, over task types and data sets, over seeds."""
-    total = suite.total
+def panel_means(panel: PanelSummary) -> list[str]:
+    """Return mean scores, macro averages and pass@k, one line each."""
+    total = panel.total
     lines = [
         f"score {total.mean_score:.3f} ({_span(total.score_interval)}), return {total.mean_return:.3f} "
         f"({_span(total.return_interval)})",
-        f"mean over task types: success {suite.macro.success_rate:.1%}, score {suite.macro.mean_score:.3f}",
+        f"mean over task types: success {panel.macro.success_rate:.1%}, score {panel.macro.mean_score:.3f}",
     ]
-    if suite.data_set_macro and len(suite.data_sets) > 1:
-        macro = suite.data_set_macro
+    if panel.data_set_macro and len(panel.data_sets) > 1:
+        macro = panel.data_set_macro
         lines.append(f"mean over data sets: success {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
     if total.mean_metrics:
         lines.append(", ".join(f"{name} {mean:.3f}" for name, mean in total.mean_metrics.items()))
@@ -67,42 +67,43 @@ def suite_means(suite: SuiteSummary) -> list[str]:
 
 
 def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
-    """Return a row for each suite of each run.
+    """Return a table with a row for each panel of each run.
 
     Args:
-        summaries: name and numbers of each run.
+        summaries: name and statistics of each run.
     """
-    rows = {f"{name}, {suite.env_id} {suite.split}": suite.total for name, run in summaries for suite in run.suites}
-    return _table("agent, suite", rows)
+    rows = {f"{name}, {panel.env_id} {panel.split}": panel.total for name, run in summaries for panel in run.panels}
+    return _table("agent, panel", rows)
 
 
 def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
-    """Return `report.md`: tables, means over groups, costs, and what was run.
+    """Return the content of `report.md`: tables, macro averages, costs, and the configuration.
 
     Args:
         config: the run's configuration.
-        summary: the run in numbers.
+        summary: its statistics.
     """
-    parts = [f"# {config['agent']['name']}: {', '.join(suite['env_id'] for suite in config['suites'])}"]
+    parts = [f"# {config['agent']['name']}: {', '.join(panel['env_id'] for panel in config['panels'])}"]
     if summary.missing:
         parts.append(f"**Not complete**: {summary.missing} episodes are missing; `--resume` plays them.")
     if summary.total and summary.total.errors:
         parts.append(
             f"**{summary.total.errors} episodes ended in an error** and count as failures; `--resume` tries them again."
         )
-    for suite in summary.suites:
-        tables = [table.markdown() for table in suite_tables(suite)]
-        parts += [f"## {suite_title(config, suite)}", *tables, _details(suite)]
-    if summary.total and summary.macro and len(summary.suites) > 1:
+    for panel in summary.panels:
+        tables = [table.markdown() for table in panel_tables(panel)]
+        parts += [f"## {panel_title(config, panel)}", *tables, _details(panel)]
+    if summary.total and summary.macro and len(summary.panels) > 1:
         parts += [
-            "## All suites",
-            f"Mean over suites: success {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}. "
+            "## All panels",
+            f"Mean over panels: success {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}. "
             f"Mean over episodes: success {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}.",
         ]
     parts += [
-        "Intervals are of 95 %, with tasks as units: success by Wilson's formula for effective trials, scores by "
-        "bootstrap.",
-        "## What was run",
+        "Malformed: answers of the model that did not keep the format. Invalid: actions that the environment did not "
+        "accept. Intervals are 95 % confidence intervals, clustered by task: success by Wilson's formula for effective "
+        "trials, scores by bootstrap.",
+        "## Configuration",
         _facts(config),
     ]
     return "\n\n".join(parts) + "\n"
@@ -121,14 +122,16 @@ def _table(first: str, summaries: Mapping[str, Summary]) -> TextTable:
     columns["score"] = [f"{part.mean_score:.3f}" for part in parts]
     columns["steps"] = [f"{part.mean_steps:.1f}" for part in parts]
     columns["if won"] = ["-" if part.mean_steps_won is None else f"{part.mean_steps_won:.1f}" for part in parts]
-    columns["invalid"] = [f"{part.invalid_share:.1%}" for part in parts]
+    if any(part.malformed_share is not None for part in parts):
+        columns["malformed"] = [_share(part.malformed_share) for part in parts]
+    columns["invalid"] = [_share(part.invalid_share) for part in parts]
     if any(part.errors for part in parts):
         columns["errors"] = [str(part.errors) for part in parts]
     return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
-def _details(suite: SuiteSummary) -> str:
-    total, lines = suite.total, suite_means(suite)
+def _details(panel: PanelSummary) -> str:
+    total, lines = panel.total, panel_means(panel)
     lines.append("ends: " + ", ".join(f"{reason} {count}" for reason, count in total.stop_reasons.items()))
     lines.append(f"seconds an episode: {total.mean_seconds:.3g}, of which the agent's {total.mean_agent_seconds:.3g}")
     if total.prompt_tokens is not None and total.completion_tokens is not None:
@@ -138,9 +141,9 @@ def _details(suite: SuiteSummary) -> str:
 
 
 def _facts(config: Mapping[str, Any]) -> str:
-    suites: Sequence[Mapping[str, Any]] = config["suites"]
+    panels: Sequence[Mapping[str, Any]] = config["panels"]
     facts = [("command", f"`{config['command']}`")] if config["command"] else []
-    facts += [(suite["env_id"], f"{suite['tasks']} tasks, fingerprint {suite['fingerprint']}") for suite in suites]
+    facts += [(panel["env_id"], f"{panel['tasks']} tasks, fingerprint {panel['fingerprint']}") for panel in panels]
     for title, values in (
         ("settings", config["agent"]["settings"]),
         ("limits", {name: value for name, value in config["limits"].items() if value is not None}),
@@ -149,9 +152,13 @@ def _facts(config: Mapping[str, Any]) -> str:
     ):
         if values:
             facts.append((title, ", ".join(f"{name} {value}" for name, value in values.items())))
-    facts += [("revision", config["revision"] or "unknown"), ("begun", config["created"])]
-    facts += [("gone on", sitting["at"]) for sitting in config.get("resumed", [])]
+    facts += [("revision", config["revision"] or "unknown"), ("started", config["created"])]
+    facts += [("resumed", resumed["at"]) for resumed in config.get("resumed", [])]
     return "\n".join(f"- {name}: {value}" for name, value in facts)
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def _span(interval: tuple[float, float]) -> str:

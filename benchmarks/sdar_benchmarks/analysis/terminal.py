@@ -1,4 +1,4 @@
-"""Tables on standard output: without lines, so that they read as well from a pipe, and fit into a terminal."""
+"""Tables on standard output: no lines between cells, the same text in a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sdar_benchmarks.analysis.tables import TextTable
 __all__ = ["WIDTH", "plain_table", "print_table", "stdout"]
 
 WIDTH = 100
-"""Columns that output takes at most."""
+"""Maximum width of the output, in columns."""
 
 
 def stdout() -> Console:
-    """Return standard output."""
+    """Return a console for standard output, without markup and highlighting."""
     console = Console(highlight=False, markup=False, emoji=False)
-    # A pipe has no width of its own.
+    # A pipe has no width: rich would assume 80 columns.
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     return console
 
 
 def plain_table(*columns: str) -> Table:
-    """Make a table without lines."""
+    """Return an empty table without lines between cells."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, no_wrap=column == columns[0])

@@ -18,12 +18,12 @@ from sdar_agents import default_agent, open_agent
 from sdar_agents.players.registry import MODELS
 from sdar_benchmarks.analysis.compare import Comparison, compare_runs
 from sdar_benchmarks.analysis.statistics import wilson_interval
-from sdar_benchmarks.analysis.tables import TextTable, overview, suite_tables, suite_title
+from sdar_benchmarks.analysis.tables import TextTable, overview, panel_tables, panel_title
 from sdar_benchmarks.analysis.terminal import print_table, stdout
 from sdar_benchmarks.evaluation.arguments import env_defaults
 from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Evaluation, Plan, Tally, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.evaluation.presets import PRESETS, PresetRun
 from sdar_benchmarks.reports.report import REPORT_HTML, write_comparison, write_report
 from sdar_envs import ENV_IDS
@@ -86,42 +86,42 @@ def _runs(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> list[Prese
     arguments = _arguments(env_ids, env_kwargs)
     settings = dict(args.agent_settings)
     settings |= {name: getattr(args, name) for name in args.agent_options if getattr(args, name) is not None}
-    runs = [PresetRun("", tuple(Suite(env_id) for env_id in env_ids))]
+    runs = [PresetRun("", tuple(PanelSpec(env_id) for env_id in env_ids))]
     if args.preset:
         runs = PRESETS[args.preset](env_ids)
     if args.agent and any(run.agent for run in runs):
         runs = [replace(runs[0], agent=args.agent, name=args.agent)]
     result = []
     for run in runs:
-        agent = run.agent or args.agent or _default(run.suites)
+        agent = run.agent or args.agent or _default(run.panels)
         # What a preset says about sampling is for models.
         chosen = {**run.settings, **settings} if agent in MODELS else settings
-        suites = tuple(_asked_for(suite, args.limit, arguments[suite.env_id]) for suite in run.suites)
-        result.append(PresetRun(run.name, suites, agent, chosen))
+        panels = tuple(_asked_for(panel, args.limit, arguments[panel.env_id]) for panel in run.panels)
+        result.append(PresetRun(run.name, panels, agent, chosen))
     return result
 
 
-def _asked_for(suite: Suite, limit: int | None, arguments: Mapping[str, Any]) -> Suite:
-    """Return a suite with what the command line says otherwise."""
+def _asked_for(panel: PanelSpec, limit: int | None, arguments: Mapping[str, Any]) -> PanelSpec:
+    """Return a panel with the options of the command line."""
     env_kwargs = dict(arguments)
-    split = env_kwargs.pop("split", suite.split)
-    return replace(suite, split=split, limit=suite.limit if limit is None else limit, env_kwargs=env_kwargs)
+    split = env_kwargs.pop("split", panel.split)
+    return replace(panel, split=split, limit=panel.limit if limit is None else limit, env_kwargs=env_kwargs)
 
 
-def _default(suites: Sequence[Suite]) -> str:
-    return default_agent(suites[0].env_id) if len(suites) == 1 else "default"
+def _default(panels: Sequence[PanelSpec]) -> str:
+    return default_agent(panels[0].env_id) if len(panels) == 1 else "default"
 
 
 def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Evaluation:
     plan = Plan(
-        run.suites,
+        run.panels,
         seeds=range(args.seed, args.seed + args.seeds),
         limits=Limits(args.max_turn_seconds, args.episode_seconds, args.episode_tokens, args.attempts),
         concurrency=args.concurrency,
         command=shlex.join(["sdar", *args.argv]),
     )
     assert run.agent is not None
-    entrant = open_agent(run.agent, run.settings, [suite.env_id for suite in run.suites])
+    entrant = open_agent(run.agent, run.settings, [panel.env_id for panel in run.panels])
     stderr = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -177,18 +177,18 @@ def _running(tally: Tally) -> str:
 
 def _print_run(evaluation: Evaluation) -> None:
     summary = evaluation.summary
-    for number, suite in enumerate(summary.suites):
+    for number, panel in enumerate(summary.panels):
         if number:
             print()
-        stdout().print(suite_title(evaluation.config, suite))
-        for table in suite_tables(suite):
+        stdout().print(panel_title(evaluation.config, panel))
+        for table in panel_tables(panel):
             print_table(table)
-        if suite.data_set_macro and len(suite.data_sets) > 1:
-            macro = suite.data_set_macro
+        if panel.data_set_macro and len(panel.data_sets) > 1:
+            macro = panel.data_set_macro
             stdout().print(f"mean over data sets: won {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
-    if summary.total and summary.macro and len(summary.suites) > 1:
+    if summary.total and summary.macro and len(summary.panels) > 1:
         stdout().print(
-            f"\nmean over suites: won {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}; "
+            f"\nmean over panels: won {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}; "
             f"over episodes: won {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}"
         )
 
@@ -212,4 +212,4 @@ def _differences(comparison: Comparison) -> TextTable:
                 p,
             )
         )
-    return TextTable(("suite, measure", "n", "A", "B", "B - A", "95 % CI", "p"), tuple(rows))
+    return TextTable(("panel, measure", "n", "A", "B", "B - A", "95 % CI", "p"), tuple(rows))

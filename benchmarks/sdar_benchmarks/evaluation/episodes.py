@@ -1,4 +1,4 @@
-"""One episode: an agent plays a task to its end, to a limit, or to an error, and all of it is recorded."""
+"""Episode runner: an agent plays one task until it ends, reaches a limit or fails, and every turn is recorded."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an episode may take. An episode that reaches a limit has failed; that is a result, not an error.
+    """Limits on time, tokens and attempts. An episode that reaches a limit has failed; that is a result, not an error.
 
     Attributes:
         max_turn_seconds: for one decision of the agent, its waits and retries included; None is no limit.
         episode_seconds: for the episode.
         episode_tokens: read and written in an episode; it ends after the turn in which they are reached.
-        attempts: how often an episode is tried in one sitting if it ends in an error.
+        attempts: tries at an episode that ends in an error, per call of `evaluate`.
 
     Raises:
         InvalidOption: a limit is not above 0.
@@ -56,7 +56,7 @@ class Limits:
 
 
 class _Stopped(Exception):
-    """The episode ends before the environment says so."""
+    """The episode is stopped before the environment ends it."""
 
     def __init__(self, reason: str, error: BaseException | None = None) -> None:
         super().__init__(reason)
@@ -65,7 +65,7 @@ class _Stopped(Exception):
 
 
 class _Clock:
-    """Keeps the time limits of one episode, and the time that its agent took."""
+    """Time limits of one episode, and the time that its agent took."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -73,7 +73,7 @@ class _Clock:
         self.agent_seconds = 0.0
 
     async def wait_for(self, method: Callable[..., Awaitable[ResultT]], *arguments: Any) -> ResultT:
-        """Call the agent and wait for it; raise `_Stopped` for what may come of it."""
+        """Await a method of the agent; its errors and timeouts become `_Stopped`."""
         limits = self._limits
         started = time.perf_counter()
         left = math.inf if limits.max_turn_seconds is None else limits.max_turn_seconds
@@ -94,13 +94,13 @@ class _Clock:
         finally:
             self.agent_seconds += time.perf_counter() - started
         if time.perf_counter() - started > left:
-            # The agent held the event loop, so the timeout could not interrupt it.
+            # The agent blocked the event loop, so the timeout could not interrupt it.
             raise _Stopped("time_limit")
         return result
 
 
 class _Record:
-    """What has happened in an episode so far."""
+    """Turns of an episode so far, and its present state."""
 
     def __init__(self) -> None:
         self.turns: list[dict[str, Any]] = []
@@ -111,9 +111,14 @@ class _Record:
         self.decisions: list[Decision] = []
 
     def total(self, name: str) -> Any:
-        """Return the sum of `prompt_tokens`, `completion_tokens` or `cost`; None if a turn did not count it."""
+        """Return the sum of `prompt_tokens`, `completion_tokens` or `cost` over the turns; None if one is unknown."""
         counts = [getattr(decision, name) for decision in self.decisions]
         return None if not counts or None in counts else sum(counts)
+
+    def malformed(self) -> int | None:
+        """Return how many completions did not keep the format; None if no model was asked."""
+        answers = [turn["is_well_formed"] for turn in self.turns if turn["is_well_formed"] is not None]
+        return answers.count(False) if answers else None
 
 
 async def play_episode(
@@ -126,19 +131,19 @@ async def play_episode(
     attempt: int = 1,
     limits: Limits = Limits(),
 ) -> tuple[Episode, dict[str, Any]]:
-    """Play one task.
+    """Play one episode and record it.
 
     Args:
-        env: where; not used by anybody else meanwhile.
-        agent: who.
-        task: what.
-        env_id: under which the episode is recorded.
-        seed: of the run; environment and agent get `derive_seed` of it and the task.
-        attempt: number of the try.
-        limits: what it may take.
+        env: the environment, which no other episode uses meanwhile.
+        agent: the agent that plays.
+        task: the task to reset the environment to.
+        env_id: id under which the episode is recorded.
+        seed: seed of the run; environment and agent get `derive_seed` of it and the task.
+        attempt: number of the attempt, from 1.
+        limits: limits on time and tokens.
 
     Returns:
-        The episode's row and its trajectory, as `runs` describes them. Whatever goes wrong is in them.
+        The episode's row and its trajectory, as `records.runs` describes them. Errors do not raise; they are recorded.
     """
     clock, record = _Clock(limits), _Record()
     player: Player | None = None
@@ -179,6 +184,7 @@ async def play_episode(
         episode_return=record.episode_return,
         steps=len(record.turns),
         invalid_actions=sum(not turn["is_action_valid"] for turn in record.turns),
+        malformed_answers=record.malformed(),
         terminated=record.terminated,
         truncated=record.truncated,
         stop_reason=reason,
@@ -218,9 +224,12 @@ def _end(player: Player | None) -> None:
 
 
 async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:
-    """Do what was decided."""
+    """Step the environment with the agent's command and record the turn."""
     if not isinstance(decision, Decision) or not isinstance(decision.action, str):
-        raise _Stopped("agent_error", InvalidAction(f"the agent decided {decision!r:.100}; wanted a command as str."))
+        raise _Stopped(
+            "agent_error",
+            InvalidAction(f"the agent returned {decision!r:.100}; wanted a Decision with a command as str."),
+        )
     record.decisions.append(decision)
     turn: dict[str, Any] = {
         "observation": record.observation,
@@ -228,6 +237,7 @@ async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> 
         "response": decision.response,
         "reasoning": decision.reasoning,
         "action": decision.action,
+        "is_well_formed": None if decision.response is None else bool(decision.is_well_formed),
         "admissible_commands": record.info["admissible_commands"],
     }
     try:
@@ -237,13 +247,13 @@ async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> 
         raise _Stopped("env_error", problem) from problem
     record.episode_return += float(reward)
     turn["reward"] = float(reward)
-    turn["is_action_valid"] = bool(decision.is_well_formed and record.info["is_action_valid"])
+    turn["is_action_valid"] = bool(record.info["is_action_valid"])
     turn["score"] = float(record.info["score"])
     record.turns.append(turn)
 
 
 async def _call(env: gym.Env[str, str], method: Callable[[], ResultT]) -> ResultT:
-    """Call a method of the environment; one that may wait for a server must not hold up the other episodes."""
+    """Call a method of the environment, in a thread if it may wait for I/O: other episodes go on meanwhile."""
     return await in_thread(method) if text_env(env).blocks_on_io else method()
 
 
@@ -253,7 +263,7 @@ def _check_tokens(record: _Record, limit: int) -> None:
         raise _Stopped(
             "agent_error",
             InvalidOption(
-                "this agent does not say how many tokens a turn took, so a limit on them cannot be kept: leave it out."
+                "this agent does not report how many tokens a turn took: leave out the limit episode_tokens."
             ),
         )
     if sum(counts) >= limit:

@@ -1,10 +1,10 @@
-"""Evaluation: an agent plays every task of some suites, each once per seed; what happened is kept as it happens.
+"""Evaluation: an agent plays every task of the given panels, once per seed; results are written as episodes finish.
 
-Each episode is an asyncio task of its own, so that none waits for another; steps of environments take microseconds and
-run in between, or in threads where they wait for a server or a disk (`TextEnv.blocks_on_io`). The seed of an episode
-follows from the run's seed and the task id alone: neither order nor number nor concurrency changes an episode. An error
-of agent, endpoint or environment is a result of its episode, which is tried again after all others; only when nothing
-but errors comes back does the run stop.
+Each episode is an asyncio task of its own; steps of environments take microseconds and run in between, or in threads
+where they wait for a server or a disk (`TextEnv.blocks_on_io`). The seed of an episode is derived from the run's seed
+and the task id alone, so neither order nor concurrency changes an episode. An error of the agent, the endpoint or the
+environment is recorded as the episode's result, and the episode is tried again after all others. The run stops early
+only if many episodes in a row end in errors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdar_agents import AsyncAgent, Entrant
 from sdar_benchmarks.analysis.summary import RunSummary, summarize_run
 from sdar_benchmarks.analysis.tables import report_markdown
 from sdar_benchmarks.evaluation.episodes import Limits, play_episode
-from sdar_benchmarks.evaluation.panels import Panel, Suite
+from sdar_benchmarks.evaluation.panels import Panel, PanelSpec
 from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
 from sdar_benchmarks.records.runs import FORMAT, Episode, EpisodeKey, RunWriter, final_episodes
 from sdar_envs import Task
@@ -35,20 +35,20 @@ _FEWEST_ERRORS_TO_STOP = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to play and how.
+    """Specification of an evaluation.
 
     Attributes:
-        suites: what to play; each split of an environment once.
-        seeds: each task is played once with each.
-        limits: what an episode may take.
-        concurrency: episodes in flight; None for what suits the agent.
-        command: for the record.
+        panels: what to play; each split of an environment once.
+        seeds: each task is played once with each seed.
+        limits: limits of an episode.
+        concurrency: episodes in flight; None for the agent's default.
+        command: the command line, for the record.
 
     Raises:
         InvalidOption: something is out of range.
     """
 
-    suites: Sequence[Suite]
+    panels: Sequence[PanelSpec]
     seeds: Sequence[int] = (0,)
     limits: Limits = field(default_factory=Limits)
     concurrency: int | None = None
@@ -60,20 +60,20 @@ class Plan:
             raise InvalidOption(f"the seeds are {seeds!r}; wanted different numbers from 0, at least one.")
         if self.concurrency is not None and not (is_integer(self.concurrency) and self.concurrency > 0):
             raise InvalidOption(f"concurrency is {self.concurrency!r}; wanted a number from 1.")
-        names = [(suite.env_id, suite.split) for suite in self.suites]
+        names = [(panel.env_id, panel.split) for panel in self.panels]
         if not names or len(set(names)) != len(names):
-            raise InvalidOption(f"the suites are {names}; wanted at least one, and each split of each once.")
+            raise InvalidOption(f"the panels are {names}; wanted at least one, and each split of each once.")
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How far an evaluation is.
+    """Progress of an evaluation.
 
     Attributes:
-        done: episodes with a result; errors are none while they can be tried again.
+        done: episodes with a result; those that ended in an error are not counted while they can be tried again.
         total: all episodes.
         successes: among those done.
-        errors: attempts that ended in an error, in this sitting.
+        errors: attempts that ended in an error since this call of `evaluate` began.
     """
 
     done: int
@@ -84,13 +84,13 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` returns.
+    """Result of `evaluate`.
 
     Attributes:
-        config: what was evaluated, as in `config.json`.
-        episodes: the final attempt at each task and seed, in the order of suites, seeds and tasks.
+        config: the configuration, as in `config.json`.
+        episodes: the final attempt at each task and seed, in the order of panels, seeds and tasks.
         summary: the numbers.
-        folder: where all of it is; None if it was not kept.
+        folder: the run folder; None if nothing was written.
     """
 
     config: Mapping[str, Any]
@@ -107,20 +107,20 @@ def evaluate(
     resume: bool = False,
     progress: Callable[[Tally], None] | None = None,
 ) -> Evaluation:
-    """Let an agent play. Where an event loop runs already, as in a notebook, await `evaluate_async` instead.
+    """Evaluate an agent. In a running event loop, as in a notebook, await `evaluate_async` instead.
 
     Args:
-        plan: what to play and how.
-        entrant: who plays, from `sdar_agents.open_agent`. It is closed at the end.
-        out: the run's folder (see `runs`); None keeps nothing on disk.
-        resume: go on with what is in that folder: play what is missing or ended in an error.
+        plan: what to play.
+        entrant: the agent, from `sdar_agents.open_agent`; it is closed at the end.
+        out: the run folder (see `records.runs`); None writes nothing.
+        resume: continue the run in that folder: play what is missing or ended in an error.
         progress: called at the beginning and after each attempt.
 
     Raises:
-        InvalidOption: the plan or the folder cannot be used, or the agent cannot play a suite.
-        UnknownName: there is no such environment, argument or split, or no script for the suite.
-        RunStopped: the folder cannot be written to any more, or nothing but errors came back. What was finished is
-            in the folder, and `resume` goes on from there.
+        InvalidOption: the plan or the folder cannot be used, or the agent cannot play a panel.
+        UnknownName: there is no such environment, argument or split, or no scripted agent for the suite.
+        RunStopped: the folder can no longer be written to, or many episodes in a row ended in errors. Finished
+            episodes are in the folder, and `resume` continues from there.
         KeyboardInterrupt: likewise.
     """
     return asyncio.run(evaluate_async(plan, entrant, out=out, resume=resume, progress=progress))
@@ -134,13 +134,13 @@ async def evaluate_async(
     resume: bool = False,
     progress: Callable[[Tally], None] | None = None,
 ) -> Evaluation:
-    """Do what `evaluate` does, in a running event loop."""
+    """Evaluate an agent in a running event loop; see `evaluate`."""
     try:
         with ExitStack() as stack:
-            panels = [Panel(suite) for suite in plan.suites]
+            panels = [Panel(spec) for spec in plan.panels]
             for panel in panels:
                 stack.callback(panel.close)
-                # Whatever an agent cannot play should be known before a folder is made.
+                # Before the folder is made: an agent that cannot play a panel leaves nothing behind.
                 await _try_on(panel, entrant)
             config = _config(plan, panels, entrant)
             writer = None if out is None else stack.enter_context(_open_writer(out, config, resume))
@@ -148,7 +148,7 @@ async def evaluate_async(
             try:
                 await run.play()
             except BaseException:
-                # What stopped the run is the news, also if there is no room for the numbers either.
+                # A full disk may also keep the summary from being written; the first error is the one to show.
                 with suppress(RunStopped):
                     run.finish()
                 raise
@@ -162,7 +162,7 @@ def _config(plan: Plan, panels: Sequence[Panel], entrant: Entrant) -> dict[str, 
         "format": FORMAT,
         "command": plan.command,
         "created": now(),
-        "suites": [panel.to_json() for panel in panels],
+        "panels": [panel.to_json() for panel in panels],
         "agent": {"name": entrant.name, "settings": dict(entrant.settings)},
         "seeds": list(plan.seeds),
         "concurrency": plan.concurrency or entrant.concurrency,
@@ -174,7 +174,7 @@ def _config(plan: Plan, panels: Sequence[Panel], entrant: Entrant) -> dict[str, 
 
 
 class _Run:
-    """One sitting."""
+    """One call of `evaluate`: a new run, or the rest of one that is resumed."""
 
     def __init__(
         self,
@@ -201,10 +201,10 @@ class _Run:
         self._errors_in_a_row = 0
 
     async def play(self) -> None:
-        """Play all that is missing; then, as often as allowed, what ended in an error.
+        """Play missing episodes, then retry those that ended in an error, up to `limits.attempts` sweeps.
 
         Raises:
-            RunStopped: the folder cannot be written to, or nothing but errors came back.
+            RunStopped: the folder cannot be written to, or many episodes in a row ended in errors.
         """
         self._report()
         for sweep in range(self._plan.limits.attempts):
@@ -215,21 +215,21 @@ class _Run:
             except BaseExceptionGroup as group:
                 error = _first(group)
                 if isinstance(error, RunStopped) and sweep > 0:
-                    # All that is left are episodes that failed before: no wonder, and no reason to stop.
+                    # Only episodes that failed before are left, so errors in a row do not mean that all is broken.
                     return
                 if self._writer and isinstance(error, OSError):
                     raise _unwritable(self._writer, error) from error
                 raise error from error.__cause__
 
     def finish(self) -> Evaluation:
-        """Write the numbers into the folder, if there is one, and return what there is so far.
+        """Summarize the episodes so far, and write the summary if there is a folder.
 
         Raises:
             RunStopped: the folder cannot be written to.
         """
         config = self._config
         episodes = [self._final[key] for _, _, key in self._walk() if key in self._final]
-        summary = summarize_run(config["agent"]["name"], config["suites"], len(self._plan.seeds), episodes)
+        summary = summarize_run(config["agent"]["name"], config["panels"], len(self._plan.seeds), episodes)
         if self._writer:
             is_complete = not summary.missing and self._done == self._total
             try:
@@ -245,7 +245,7 @@ class _Run:
                     yield panel, task, EpisodeKey(panel.env_id, task.id, seed)
 
     async def _sweep(self) -> None:
-        """Play each episode that has no result yet once."""
+        """Play each episode that has no result, or ended in an error, once."""
         free = asyncio.Semaphore(self._concurrency)
 
         async def play(panel: Panel, task: Task, key: EpisodeKey) -> None:
@@ -258,7 +258,7 @@ class _Run:
         async with asyncio.TaskGroup() as group:
             for panel, task, key in self._walk():
                 if key not in self._final or self._final[key].status == "error":
-                    # Only as many tasks exist as may run: a panel can be long.
+                    # Before the task is created: a panel can have more episodes than should exist at once.
                     await free.acquire()
                     group.create_task(play(panel, task, key))
 
@@ -290,9 +290,9 @@ class _Run:
         if self._errors_in_a_row >= max(_FEWEST_ERRORS_TO_STOP, self._concurrency):
             assert episode.error is not None
             raise RunStopped(
-                f"the last {self._errors_in_a_row} episodes all ended in an error, at last {episode.stop_reason}: "
+                f"the last {self._errors_in_a_row} episodes all ended in an error, the last in {episode.stop_reason}: "
                 f"{episode.error['type']}: {episode.error['message']}"
-                f"{' When that is mended, go on with --resume.' if self._writer else ''}"
+                f"{' Fix the cause, then continue with --resume.' if self._writer else ''}"
             )
 
     def _report(self) -> None:
@@ -301,7 +301,7 @@ class _Run:
 
 
 async def _try_on(panel: Panel, entrant: Entrant) -> None:
-    """Begin an episode and leave it.
+    """Reset the environment and begin an episode, without playing it.
 
     Raises:
         InvalidOption: the agent cannot begin.
@@ -331,8 +331,8 @@ def _open_writer(out: Path, config: Mapping[str, Any], resume: bool) -> RunWrite
 
 def _unwritable(writer: RunWriter, error: OSError) -> RunStopped:
     return RunStopped(
-        f"{writer.folder} cannot be written to any more ({error}). What was finished is kept: make room, then "
-        "go on with --resume."
+        f"{writer.folder} can no longer be written to ({error}). Finished episodes are kept: make room, then "
+        "continue with --resume."
     )
 
 

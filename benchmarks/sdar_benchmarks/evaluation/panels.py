@@ -1,4 +1,4 @@
-"""Panels: which tasks of which environment are played, in which order, by which content."""
+"""Panels: the tasks that an evaluation plays, in a fixed order, with a fingerprint of their content."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 import gymnasium as gym
 
-from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env
+from sdar_benchmarks.evaluation.arguments import env_defaults, make_env
 from sdar_envs import Task
 from sdar_envs.core import text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.registry import count_tasks
 
-__all__ = ["Panel", "Suite", "evaluation_split"]
+__all__ = ["Panel", "PanelSpec", "evaluation_split"]
 
 
 @dataclass(frozen=True, slots=True)
-class Suite:
-    """What to play of one environment.
+class PanelSpec:
+    """Specification of a panel: an environment, a split of its tasks, and how many of them.
 
     Attributes:
         env_id: a registered `TextEnv`, such as `sdar/ALFWorld-v0`.
-        split: the split's name; None for the one that results are usually reported on.
+        split: name of the split; None for `evaluation_split`.
         limit: only the first so many tasks; None for all. Needed for a split without end.
         env_kwargs: further arguments of the environment, such as `{"data": "official", "max_steps": 30}`.
     """
@@ -37,25 +37,44 @@ class Suite:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def evaluation_split(env_id: str) -> str:
-    """Return the split that results of an environment are usually reported on.
+def evaluation_split(env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Return the held-out split that results of an environment are reported on by default.
+
+    That is the one that its class declares as `evaluation_split`, else `test`. An environment whose tasks have only one
+    split is evaluated on that.
+
+    Args:
+        env_id: a registered `TextEnv`.
+        env_kwargs: its arguments, which may decide what splits there are.
 
     Raises:
-        UnknownName: there is no such environment.
+        UnknownName: there is no such environment or argument.
+        InvalidOption: there are several splits, and the one declared is none of them.
     """
-    return str(getattr(env_class(env_id), "evaluation_split", "test"))
+    env = make_env(env_id, env_kwargs)
+    declared = text_env(env).evaluation_split
+    splits = list(text_env(env).source.splits)
+    env.close()
+    if declared in splits:
+        return declared
+    if len(splits) > 1:
+        raise InvalidOption(
+            f"{env_id} has no split {declared!r} to evaluate on; choose one of {', '.join(splits)} (--split on the "
+            "command line), or declare `evaluation_split` in its class."
+        )
+    return splits[0]
 
 
 class Panel:
-    """The tasks of a suite, and environments to play them in.
+    """Tasks of a panel, and a pool of environments to play them in.
 
     Args:
-        suite: what to play.
+        spec: what to play.
 
     Attributes:
-        env_id: the environment.
-        split: the split.
-        limit: as in the suite.
+        env_id: id of the environment.
+        split: name of the split.
+        limit: as in the specification.
         env_kwargs: all arguments of the environment, defaults filled in.
 
     Raises:
@@ -63,18 +82,18 @@ class Panel:
         UnknownName: there is no such environment, argument or split.
     """
 
-    def __init__(self, suite: Suite) -> None:
-        if suite.limit is not None and suite.limit < 1:
-            raise InvalidOption(f"limit is {suite.limit}; wanted an integer of at least 1.")
-        self.env_id = suite.env_id
-        self.split: str = evaluation_split(suite.env_id) if suite.split is None else suite.split
-        self.limit = suite.limit
-        self._given = {**suite.env_kwargs, "split": self.split}
-        self.env_kwargs = MappingProxyType({**env_defaults(suite.env_id), **self._given})
+    def __init__(self, spec: PanelSpec) -> None:
+        if spec.limit is not None and spec.limit < 1:
+            raise InvalidOption(f"limit is {spec.limit}; wanted an integer of at least 1.")
+        self.env_id = spec.env_id
+        self.split = evaluation_split(spec.env_id, spec.env_kwargs) if spec.split is None else spec.split
+        self.limit = spec.limit
+        self._given = {**spec.env_kwargs, "split": self.split}
+        self.env_kwargs = MappingProxyType({**env_defaults(spec.env_id), **self._given})
         self._idle: list[gym.Env[str, str]] = []
         env = self.take_env()
         self._source = text_env(env).source
-        self._count = count_tasks(self._source, self.split, suite.limit)
+        self._count = count_tasks(self._source, self.split, spec.limit)
         self.give_back(env)
         if not self._count:
             raise InvalidOption(f"split {self.split!r} of {self.env_id} has no tasks: there is nothing to evaluate.")
@@ -84,24 +103,24 @@ class Panel:
         return self._count
 
     def __iter__(self) -> Iterator[Task]:
-        """Go through the tasks in the split's order."""
+        """Iterate over the tasks, in the order of the split."""
         return (self._source.task(self.split, index) for index in range(self._count))
 
     def take_env(self) -> gym.Env[str, str]:
-        """Return an environment that nobody else plays in; `give_back` it when the episode is over."""
+        """Return an environment that no other episode uses; `give_back` it when the episode is over."""
         return self._idle.pop() if self._idle else make_env(self.env_id, self._given)
 
     def give_back(self, env: gym.Env[str, str]) -> None:
-        """Take an environment back. One that raised an error is better thrown away."""
+        """Return an environment to the pool. Drop one that raised an error instead."""
         self._idle.append(env)
 
     def close(self) -> None:
-        """Close the environments."""
+        """Close the environments in the pool."""
         while self._idle:
             self._idle.pop().close()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the suite as it stands in a run's configuration."""
+        """Return the panel as in a run's configuration."""
         return {
             "env_id": self.env_id,
             "split": self.split,
@@ -112,7 +131,7 @@ class Panel:
         }
 
     def _content(self) -> dict[str, str]:
-        """Return what is behind the tasks, in words and as a digest.
+        """Return `variant` and `fingerprint`, which identify the content of the tasks.
 
         `variant` says, besides the task, what decides how an episode reads, such as the corpus that is searched.
         `fingerprint` is a digest of it and of each task's id, kind, instruction, first observation, and right answers
@@ -123,7 +142,7 @@ class Panel:
         for number, task in enumerate(self):
             observation, _ = env.reset(seed=0, options={"task_id": task.id})
             if not number:
-                variant = text_env(env).snapshot().variant
+                variant = text_env(env).variant
                 digest.update(variant.encode())
             row = [task.id, task.task_type, task.instruction, observation, task.data.get("answers")]
             digest.update(json.dumps(row).encode())
@@ -132,7 +151,7 @@ class Panel:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value as it is, and an object, such as a retriever of the user's own, by the name of its class."""
+    """Return a JSON value as it is, and any other object, such as a retriever, as the name of its class."""
     try:
         json.dumps(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Evaluations by name: `quick`, to see that everything works, and `paper`, the panels and sampling of SDAR's paper."""
+"""Evaluation presets: `quick`, a smoke test, and `paper`, the panels and sampling settings of SDAR's paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sdar_benchmarks.evaluation.panels import Suite, evaluation_split
+from sdar_benchmarks.evaluation.panels import PanelSpec
 
 __all__ = ["PRESETS", "PresetRun"]
 
@@ -19,26 +19,26 @@ class PresetRun:
     """One run of a preset.
 
     Attributes:
-        name: of its folder.
-        suites: what to play.
-        agent: who plays; None if the user says it.
-        settings: of the agent, if it asks a model and the user says nothing else.
+        name: name of its folder.
+        panels: what to play.
+        agent: name of the agent; None for the user's choice.
+        settings: the agent's default settings, if it asks a model.
     """
 
     name: str
-    suites: tuple[Suite, ...]
+    panels: tuple[PanelSpec, ...]
     agent: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _quick(env_ids: Sequence[str]) -> list[PresetRun]:
-    """Play the first tasks of each suite by its script, at random, and by the plan that knows everything."""
-    suites = tuple(Suite(env_id, evaluation_split(env_id), _QUICK_TASKS) for env_id in env_ids)
-    return [PresetRun(agent, suites, agent) for agent in ("default", "random", "oracle")]
+    """Return runs of the scripted, random and oracle agents on the first tasks of each environment."""
+    panels = tuple(PanelSpec(env_id, limit=_QUICK_TASKS) for env_id in env_ids)
+    return [PresetRun(agent, panels, agent) for agent in ("default", "random", "oracle")]
 
 
 def _paper(env_ids: Sequence[str]) -> list[PresetRun]:
-    """Play the panels of SDAR's paper with its sampling; a run for each suite, because their settings differ.
+    """Return a run per environment with the panels and the sampling settings of SDAR's paper.
 
     ALFWorld and WebShop: 128 validation tasks, temperature 0.4, two turns of history. Search-QA: all test questions,
     greedy, four turns of history. Which split of ALFWorld the paper reports is not certain: the configuration of its
@@ -57,11 +57,11 @@ def _paper(env_ids: Sequence[str]) -> list[PresetRun]:
         "sdar/SearchQA-v0": ("test", None, greedy),
     }
     return [
-        PresetRun(env_id.partition("/")[2], (Suite(env_id, split, limit),), None, settings)
+        PresetRun(env_id.partition("/")[2], (PanelSpec(env_id, split, limit),), None, settings)
         for env_id, (split, limit, settings) in known.items()
         if env_id in env_ids
     ]
 
 
 PRESETS: Mapping[str, Callable[[Sequence[str]], list[PresetRun]]] = MappingProxyType({"quick": _quick, "paper": _paper})
-"""The runs of a preset, given the environments."""
+"""Presets by name: each returns its runs, given the ids of the environments."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents import default_agent
-from sdar_benchmarks.analysis.summary import SuiteSummary, Summary, summarize_suite
+from sdar_benchmarks.analysis.summary import PanelSummary, Summary, summarize_panel
 from sdar_benchmarks.evaluation.arguments import env_defaults
 from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
 from sdar_envs import ENV_IDS
@@ -272,7 +272,7 @@ def _records(folder: Path) -> list[Record]:
             "about an endpoint. `sdar eval --resume` tries them again."
         )
     records = []
-    for suite in config["suites"]:
+    for suite in config["panels"]:
         played = [e for e in episodes if (e.env_id, e.split) == (suite["env_id"], suite["split"])]
         wanted = suite["tasks"] * len(config["seeds"])
         if len(played) != wanted:
@@ -280,12 +280,17 @@ def _records(folder: Path) -> list[Record]:
                 f"{folder} has {len(played)} episodes of {suite['env_id']}; wanted {wanted}: go on with "
                 "`sdar eval --resume`."
             )
-        records.append(_record(config, suite, summarize_suite(suite["env_id"], suite["split"], played)))
+        records.append(_record(config, suite, summarize_panel(suite["env_id"], suite["split"], played)))
     return records
 
 
-def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: SuiteSummary) -> Record:
+def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: PanelSummary) -> Record:
     numbers, settings = summary.total, config["agent"]["settings"]
+    if numbers.invalid_share is None:
+        raise InvalidOption(
+            "a run of format 1 counts malformed answers and invalid actions as one, and a record wants the invalid "
+            "actions alone: evaluate again."
+        )
     tokens = [count for count in (numbers.prompt_tokens, numbers.completion_tokens) if count is not None]
     return {
         "format": FORMAT,

@@ -1,22 +1,23 @@
-"""The run folder: what an evaluation leaves on disk; a kill at any moment loses only what was in flight.
+"""Run folder of an evaluation, its writer and its readers: configuration, episodes, trajectories, summary.
 
-- `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `suites` (a list of
+- `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `panels` (a list of
   `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`), `agent` (`name`, `settings`), `seeds`,
   `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`, `episode_tokens`, `attempts`), `versions`,
-  `revision`, `platform`, and `resumed`, a list of what was different when the run went on later. No secrets.
+  `revision`, `platform`, and `resumed`, a list of what was different when the run was resumed. No secrets.
 - `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
   a task and seed is the one that counts.
 - `trajectories.jsonl`: a row per finished attempt: `env_id`, `task_id`, `task_type`, `split`, `seed`, `attempt`,
   `instruction`, `is_success`, `score`, `stop_reason`, `final_observation` and `turns`, a list of `observation`,
   `messages`, `response`, `reasoning` (these three null for agents without a model), `action`, `reward`,
-  `is_action_valid`, `score` and `admissible_commands`. Runs of a trainer may add `tokens` (a list of `text`, `gap`,
-  `gate`) and `skills` (a list of ids) to a turn.
+  `is_well_formed` (whether the completion kept the format; null if no model was asked), `is_action_valid` (whether the
+  environment accepted the command), `score` and `admissible_commands`. Training runs add `step` and `group_id` to a
+  row, and to a turn `tokens` (a list of `text`, `gap`, `gate`), `skills` (a list of ids) and the teacher's prompt.
 - `summary.json`, `report.md`: the numbers, written at the end of a run and after an interruption.
 
-Rows are appended and flushed, the trajectory before its episode; the rest is replaced as a whole. A torn last line
-counts as missing, and going on removes it. What a power cut can take, which a kill cannot, are the rows of the last
-second: so often they are synced to the disk. One process writes at a time; readers need no lock. A folder of another
-format is refused, never guessed at.
+Rows are appended and flushed, the trajectory before its episode; the other files are replaced atomically. A kill at any
+moment loses only the episodes in flight: a torn last line counts as missing, and resuming removes it. A power cut can
+take the rows of the last second, which is how often they are synced to the disk. One process writes at a time; readers
+need no lock. Folders of format 1 are migrated on reading (see `migration`); other formats are refused.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
 from sdar_envs.storage import write_atomic
@@ -56,8 +58,10 @@ __all__ = [
     "read_trajectories",
 ]
 
-FORMAT = 1
-"""The version of all this; it changes when a reader of the old one would misunderstand the new one."""
+FORMAT = 2
+"""Version of the files; raised when a reader of the old version would misunderstand the new one."""
+
+_MIGRATED_FORMAT = 1
 
 CONFIG, EPISODES, TRAJECTORIES, SUMMARY, REPORT = (
     "config.json",
@@ -80,21 +84,23 @@ STOP_REASONS = (
     "endpoint_error",
     "env_error",
 )
-"""Why an episode ended. `gave_up`: the agent has no plan that wins, as the oracle at a task that cannot be done."""
+"""Why an episode ended. `gave_up`: the agent has no winning plan, such as the oracle on an unsolvable task."""
 
 ERROR_REASONS = frozenset({"agent_error", "endpoint_error", "env_error"})
-"""Ends that say nothing about the agent's skill; such episodes are tried again."""
+"""Stop reasons of failed episodes, which say nothing about the agent's skill and are tried again."""
 
-# What may differ between two sittings of one run: it decides neither the tasks nor what is done about them.
-_FREE_KEYS = frozenset({"command", "created", "finished", "concurrency", "revision", "platform", "resumed"})
+# What may differ when a run is resumed: it decides neither the tasks nor how they are played.
+_FREE_KEYS = frozenset(
+    {"command", "created", "finished", "concurrency", "revision", "platform", "resumed", "migrated_from"}
+)
 _FREE_VERSIONS = frozenset({"python", "gymnasium", "numpy"})
 _FREE_LIMITS = frozenset({"attempts"})
 FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds"})
-"""Settings of agents that say where and how patiently a model is asked, not which or how."""
+"""Agent settings that do not change results: where a model is served, and timeouts and retries of requests."""
 
 
 class EpisodeKey(NamedTuple):
-    """What is played: one task of one environment with one seed."""
+    """Identity of an episode: one task of one environment with one seed."""
 
     env_id: str
     task_id: str
@@ -103,7 +109,7 @@ class EpisodeKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One attempt at a task: a row of `episodes.jsonl`, where `episode_return` is called `return`.
+    """Result of one attempt at a task: a row of `episodes.jsonl`, where `episode_return` is called `return`.
 
     Attributes:
         env_id: the environment.
@@ -117,7 +123,8 @@ class Episode:
         score: the environment's score at the end.
         episode_return: sum of rewards.
         steps: commands given.
-        invalid_actions: commands that the environment could not use, or that did not keep to the format.
+        invalid_actions: commands that the environment did not accept; None if format 1 did not tell them apart.
+        malformed_answers: completions that did not keep the format; None if no model was asked, or as above.
         terminated: the task's end was reached.
         truncated: the steps ran out.
         stop_reason: one of `STOP_REASONS`.
@@ -142,7 +149,8 @@ class Episode:
     score: float
     episode_return: float
     steps: int
-    invalid_actions: int
+    invalid_actions: int | None
+    malformed_answers: int | None
     terminated: bool
     truncated: bool
     stop_reason: str
@@ -157,7 +165,7 @@ class Episode:
 
     @property
     def key(self) -> EpisodeKey:
-        """The task and seed; attempts share it."""
+        """Task and seed, which all attempts share."""
         return EpisodeKey(self.env_id, self.task_id, self.seed)
 
     def to_json(self) -> dict[str, Any]:
@@ -195,12 +203,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         MissingData: the folder is no run.
         CorruptData: the configuration cannot be read.
-        InvalidOption: it is of another format.
+        InvalidOption: it is of an unknown format.
     """
     config = _read_object(folder, CONFIG)
+    if config.get("format") == _MIGRATED_FORMAT:
+        return migrate_config(config, FORMAT)
     if config.get("format") != FORMAT:
         raise InvalidOption(
-            f"{folder} is a run of format {config.get('format')!r}, this release of sdar-envs reads format {FORMAT}: "
+            f"{folder} is a run of format {config.get('format')!r}, this release of sdar-envs reads formats "
+            f"{_MIGRATED_FORMAT} and {FORMAT}: "
             "use the release that wrote it, or evaluate again into another folder."
         )
     return config
@@ -212,7 +223,8 @@ def read_episodes(folder: Path) -> list[Episode]:
     Raises:
         CorruptData: a line other than a torn last one cannot be read.
     """
-    return [Episode.from_json(row) for row in read_rows(folder / EPISODES)]
+    rows = migrate_episodes(read_rows(folder / EPISODES), lambda: read_trajectories(folder))
+    return [Episode.from_json(row) for row in rows]
 
 
 def read_trajectories(folder: Path) -> Iterator[dict[str, Any]]:
@@ -221,7 +233,7 @@ def read_trajectories(folder: Path) -> Iterator[dict[str, Any]]:
     Raises:
         CorruptData: a line other than a torn last one cannot be read.
     """
-    return read_rows(folder / TRAJECTORIES)
+    return map(migrate_trajectory, read_rows(folder / TRAJECTORIES))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -235,7 +247,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Name what two configurations disagree on among that which decides the results.
+    """Return the differences between two configurations that can change results.
 
     Returns:
         Sentences such as `agent.settings.temperature was 0.4 and is 1.0`.
@@ -247,17 +259,17 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 class RunWriter:
-    """The one writer of a run folder. A context manager: leaving it closes the files and gives up the lock.
+    """Writer of a run folder, which it locks. A context manager: leaving it closes the files and releases the lock.
 
     Args:
         folder: made if it is missing.
         config: the configuration, complete but for `finished` and `resumed`.
-        resume: go on with what is in the folder, if it holds a run.
+        resume: continue the run in the folder, if there is one.
 
     Attributes:
         folder: as given.
         config: as it stands in the folder.
-        episodes: the attempts of earlier sittings.
+        episodes: the attempts that the folder already held.
 
     Raises:
         InvalidOption: the folder holds a run and `resume` is False, holds something else, belongs to a run of another
@@ -279,7 +291,7 @@ class RunWriter:
             if (folder / CONFIG).exists():
                 if not resume:
                     raise InvalidOption(
-                        f"{folder} holds a run already: go on with it by --resume, or choose another folder."
+                        f"{folder} holds a run already: continue it with --resume, or choose another folder."
                     )
                 self._take_over()
             self._write_config()
@@ -297,11 +309,11 @@ class RunWriter:
         self.close()
 
     def close(self) -> None:
-        """Close the files and give up the lock."""
+        """Close the files and release the lock."""
         self._stack.close()
 
     def append(self, episode: Episode, trajectory: Mapping[str, Any]) -> None:
-        """Write an attempt.
+        """Append an attempt.
 
         Raises:
             OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
@@ -317,7 +329,7 @@ class RunWriter:
             self._sync()
 
     def finish(self, summary: Mapping[str, Any], report: str, finished: str | None) -> None:
-        """Write the numbers.
+        """Write the summary and the report, and mark the run as finished.
 
         Args:
             summary: for `summary.json`.
@@ -350,18 +362,18 @@ class RunWriter:
             drop_torn_line(self.folder / name)
         self.episodes = read_episodes(self.folder)
         _drop_orphan(self.folder / TRAJECTORIES, self.episodes)
-        sitting = {"at": new["created"]}
+        changed = {"at": new["created"]}
         for key in ("command", "concurrency", "revision", "versions", "platform", "agent", "limits"):
             if old.get(key) != new.get(key):
-                sitting[key] = new.get(key)
-        self.config = {**old, "finished": None, "resumed": [*old.get("resumed", []), sitting]}
+                changed[key] = new.get(key)
+        self.config = {**old, "finished": None, "resumed": [*old.get("resumed", []), changed]}
 
     def _write_config(self) -> None:
         write_atomic(self.folder / CONFIG, _pretty(self.config))
 
 
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what says where and how fast the same things are done."""
+    """Return the part of a configuration that can change results."""
     agent = dict(config.get("agent", {}))
     agent["settings"] = _without(agent.get("settings", {}), FREE_SETTINGS)
     return {

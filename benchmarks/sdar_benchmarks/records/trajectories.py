@@ -1,8 +1,8 @@
-"""What is in a run folder, found without reading it into memory: an index of episodes that grows with the run.
+"""Index of the episodes in a run folder, of an evaluation or a training run, that is updated while the run grows.
 
-`RunIndex` knows where in `trajectories.jsonl` each episode begins and reads one when it is shown, so files of many
-gigabytes and runs that are still being written can be looked at. Unlike `runs`, which refuses a damaged file, this is
-for looking: a line that cannot be read is left out and named in `notes`, a torn last line waits for its rest.
+`RunIndex` keeps the byte offset of each episode in `trajectories.jsonl` and reads one trajectory at a time, so files of
+many gigabytes and runs that are still being written can be shown. Unlike `runs`, which refuses a damaged file, it skips
+lines that cannot be read and lists them in `notes`; an incomplete last line is read when it is complete.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from sdar_benchmarks.records.metrics import METRICS
+from sdar_benchmarks.records.migration import migrate_trajectory
 from sdar_benchmarks.records.runs import CONFIG, EPISODES, TRAJECTORIES
 from sdar_envs.errors import CorruptData, MissingData
 
@@ -29,7 +30,7 @@ _NAMED_LINES = 5
 
 
 class EpisodeId(NamedTuple):
-    """What tells episodes of a run apart. `copy` is 0 unless a training run plays the same attempt again."""
+    """Identity of an attempt in a run. `copy` numbers those with the same key, as in groups of a training run."""
 
     env_id: str
     task_id: str
@@ -40,10 +41,10 @@ class EpisodeId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EpisodeEntry:
-    """One episode as the index knows it.
+    """Entry of the index: one episode.
 
     Attributes:
-        id: tells it apart.
+        id: identity of the attempt.
         task_type: the kind of task.
         split: its split.
         instruction: the goal in words; empty while there is no trajectory.
@@ -75,13 +76,13 @@ class EpisodeEntry:
 
 
 class RunIndex:
-    """The episodes of a run in order of completion.
+    """Index of a run folder: its episodes in order of completion.
 
     Args:
         folder: a run folder.
 
     Raises:
-        MissingData: it is none.
+        MissingData: the folder is no run folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,7 +96,7 @@ class RunIndex:
         self._damaged: tuple[list[int], ...] = ([], [])
 
     def refresh(self, progress: Callable[[int], object] | None = None) -> tuple[EpisodeEntry, ...]:
-        """Look at what was written since the last time, and return all episodes.
+        """Read what was appended since the last call, and return all episodes.
 
         Args:
             progress: called with the bytes of trajectories that were read so far.
@@ -113,7 +114,7 @@ class RunIndex:
             ):
                 for number, offset, line in tail.lines():
                     try:
-                        row = _head(line) if is_trajectory else json.loads(line)
+                        row = _head(line) if is_trajectory else _told_apart(json.loads(line))
                         entry = _entry(row)
                     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                         damaged.append(number)
@@ -135,12 +136,12 @@ class RunIndex:
 
     @property
     def size(self) -> int:
-        """Bytes of the trajectories."""
+        """Size of the trajectories in bytes."""
         return self._tails[0].size()
 
     @property
     def notes(self) -> list[str]:
-        """What could not be read, in sentences."""
+        """Sentences about lines that could not be read."""
         notes = []
         for tail, damaged in zip(self._tails, self._damaged, strict=True):
             if damaged:
@@ -177,11 +178,11 @@ class RunIndex:
                 f"({type(error).__name__}: {error}): it is damaged, or the file was changed; look again."
             ) from error
         assert isinstance(row, dict)
-        return row
+        return migrate_trajectory(row)
 
 
 class _Tail:
-    """The complete lines of a file that grows."""
+    """Reader of the complete lines of a growing file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -200,7 +201,7 @@ class _Tail:
             return 0
 
     def is_as_before(self) -> bool:
-        """Return whether what was read is still there: going on with a run can take the last line away."""
+        """Return whether the lines read so far are still in the file: resuming a run can remove the last one."""
         if self._position == 0:
             return True
         try:
@@ -244,6 +245,13 @@ def _head(line: bytes) -> Any:
             if "seed" in row and "instruction" in row:
                 return row
     return json.loads(line)
+
+
+def _told_apart(row: Any) -> Any:
+    """Return a row of `episodes.jsonl`; in one of format 1, the count that has two meanings gets a name of its own."""
+    if "malformed_answers" in row or not row.get("invalid_actions"):
+        return row
+    return {**row, "invalid_actions": None, "unusable_turns": row["invalid_actions"]}
 
 
 def _entry(row: Any) -> EpisodeEntry:

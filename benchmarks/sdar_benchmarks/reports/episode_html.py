@@ -16,6 +16,12 @@ __all__ = ["TOKEN_LEGEND", "episode_address", "make_address", "outcome_tag", "pr
 
 _LONGEST_PROMPT = 20_000
 _GAP_LEVELS = (0.05, 0.25, 0.75, 1.5)
+_VERDICTS = {
+    "is_well_formed": "malformed answer",
+    "is_action_valid": "invalid action",
+    # Of format 1, which did not tell the two apart.
+    "is_usable": "malformed or invalid",
+}
 
 
 def _legend() -> Html:
@@ -109,10 +115,8 @@ def prompt_html(messages: Any) -> Html:
 
 
 def _turn(turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: str | None) -> Html:
-    is_valid = turn.get("is_action_valid")
-    facts: list[str] = []
-    if is_valid is False:
-        facts.append(element("span", "not valid", class_="tag bad"))
+    verdicts = [word for name, word in _VERDICTS.items() if turn.get(name) is False]
+    facts: list[str] = [element("span", word, class_="tag bad") for word in verdicts]
     facts += [f"{name} {_value(turn[name])}" for name in ("score", "reward") if turn.get(name) is not None]
     parts = [element("h3", f"Turn {i} ", element("span", *_between(facts), class_="quiet"))]
     if turn.get("observation") is not None:
@@ -133,7 +137,7 @@ def _turn(turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: 
     elif turn.get("response") is not None:
         parts.append(_says("Response", _text(turn["response"], longest)))
     if turn.get("action") is not None:
-        refused = " refused" if is_valid is False else ""
+        refused = " refused" if verdicts else ""
         parts.append(_says("Action", _text(turn["action"], longest), class_=f"action{refused}"))
     return element("section", *parts, class_="turn", id=None if prompt_address is None else f"t{i}")
 

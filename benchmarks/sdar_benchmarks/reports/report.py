@@ -22,8 +22,8 @@ from urllib.parse import quote
 import numpy as np
 
 from sdar_benchmarks.analysis.statistics import success_interval
-from sdar_benchmarks.analysis.summary import Summary, summarize, summarize_suite
-from sdar_benchmarks.analysis.tables import suite_means
+from sdar_benchmarks.analysis.summary import Summary, summarize, summarize_panel
+from sdar_benchmarks.analysis.tables import panel_means
 from sdar_benchmarks.records.metrics import METRICS, Point, read_metrics, smoothed, thinned
 from sdar_benchmarks.records.runs import CONFIG, Episode, final_episodes, read_config, read_episodes
 from sdar_benchmarks.records.trajectories import EpisodeEntry, EpisodeId, RunIndex
@@ -57,13 +57,13 @@ class _Run:
     metrics: Mapping[str, Sequence[Point]]
 
     @property
-    def suites(self) -> list[tuple[str, str]]:
+    def panels(self) -> list[tuple[str, str]]:
         """Environment and split, in the order of the run."""
         return list(dict.fromkeys((episode.env_id, episode.split) for episode in self.episodes))
 
-    def of(self, suite: tuple[str, str]) -> list[Episode]:
-        """Return the episodes of a suite."""
-        return [episode for episode in self.episodes if (episode.env_id, episode.split) == suite]
+    def of(self, panel: tuple[str, str]) -> list[Episode]:
+        """Return the episodes of a panel."""
+        return [episode for episode in self.episodes if (episode.env_id, episode.split) == panel]
 
 
 def write_report(folder: Path) -> Path:
@@ -125,8 +125,8 @@ def _read(folder: Path, name: str) -> _Run:
 
 def _report(run: _Run) -> str:
     agent = _agent(run)
-    suites = ", ".join(dict.fromkeys(env_id for env_id, _ in run.suites))
-    title = f"{agent} on {suites}" if suites else agent
+    environments = ", ".join(dict.fromkeys(env_id for env_id, _ in run.panels))
+    title = f"{agent} on {environments}" if environments else agent
     errors = sum(episode.status == "error" for episode in run.episodes)
     notes = []
     if run.config.get("finished") is None and run.episodes:
@@ -135,21 +135,26 @@ def _report(run: _Run) -> str:
         notes.append(
             f"Of {_count(len(run.episodes), 'episode')}, {errors:,} ended in an error. Errors count as not won."
         )
+    if run.config.get("migrated_from"):
+        notes.append(
+            "This run was begun in format 1, which counted malformed answers and invalid actions as one: where they "
+            "cannot be told apart, the table shows –."
+        )
     index = RunIndex(run.folder)
     entries = {(entry.id.env_id, entry.id.task_id, entry.id.seed, entry.id.attempt): entry for entry in index.refresh()}
     notes += index.notes
     body: list[str] = [
         element("h1", title),
-        element("p", _panel(run), class_="quiet"),
+        element("p", _amount(run), class_="quiet"),
         *(element("p", note, class_="note") for note in notes),
     ]
     if run.episodes:
         body += [
             element("h2", "Summary"),
-            _summary_table([(", ".join(suite), run.of(suite)) for suite in run.suites], "suite"),
+            _summary_table([(", ".join(panel), run.of(panel)) for panel in run.panels], "panel"),
         ]
-    for suite in run.suites:
-        body += [element("h2", f"{suite[0]}, {suite[1]}"), *_suite(run, suite)]
+    for panel in run.panels:
+        body += [element("h2", f"{panel[0]}, {panel[1]}"), *_panel(run, panel)]
     if run.metrics:
         body += [element("h2", "Training"), *_training([run])]
     if run.episodes:
@@ -159,9 +164,9 @@ def _report(run: _Run) -> str:
     return page(title, *body)
 
 
-def _suite(run: _Run, suite: tuple[str, str]) -> list[Html]:
-    episodes = run.of(suite)
-    summary = summarize_suite(*suite, episodes)
+def _panel(run: _Run, panel: tuple[str, str]) -> list[Html]:
+    episodes = run.of(panel)
+    summary = summarize_panel(*panel, episodes)
     groups = [("task type", summary.task_types)]
     if len(summary.data_sets) > 1:
         groups.append(("data set", summary.data_sets))
@@ -174,12 +179,12 @@ def _suite(run: _Run, suite: tuple[str, str]) -> list[Html]:
         )
         for what, parts in groups
     ]
-    means = element("ul", *(element("li", line) for line in suite_means(summary)), class_="quiet")
+    means = element("ul", *(element("li", line) for line in panel_means(summary)), class_="quiet")
     return [*tables, means, _charts([(run, episodes)]), _ends(episodes)]
 
 
 def _charts(groups: Sequence[tuple[_Run, Sequence[Episode]]]) -> Html:
-    """Return the curve and the histograms of one suite, of one run or several."""
+    """Return the curve and the histograms of one panel, of one run or several."""
 
     def samples(value: Callable[[Episode], float | None]) -> dict[str, list[float]]:
         return {run.name: [v for e in episodes if (v := value(e)) is not None] for run, episodes in groups}
@@ -245,11 +250,11 @@ def _ends(episodes: Sequence[Episode]) -> Html:
 
 
 def _examples(run: _Run, index: RunIndex, entries: Mapping[tuple[str, str, int, int], EpisodeEntry]) -> list[Html]:
-    """Return the first won and the first lost episode of each suite, turn by turn."""
+    """Return the first won and the first lost episode of each panel, turn by turn."""
     parts, has_tokens = [], False
-    for suite in run.suites:
+    for panel in run.panels:
         for is_success in (True, False):
-            chosen = next((e for e in sorted(run.of(suite), key=_place) if e.is_success is is_success), None)
+            chosen = next((e for e in sorted(run.of(panel), key=_place) if e.is_success is is_success), None)
             entry = None if chosen is None else entries.get((*chosen.key, chosen.attempt))
             if entry is None or entry.offset is None:
                 continue
@@ -307,8 +312,8 @@ def _settings(run: _Run) -> Html:
     for key in ("revision", "created", "finished", "platform", "versions", "agent", "seeds", "concurrency", "limits"):
         if config.get(key) is not None:
             rows.append((key.capitalize(), element("code", _plain(config[key]))))
-    rows += [("Suite", element("pre", _plain(suite))) for suite in config.get("suites", [])]
-    rows += [("Resumed", element("pre", _plain(sitting))) for sitting in config.get("resumed", [])]
+    rows += [("Panel", element("pre", _plain(panel))) for panel in config.get("panels", [])]
+    rows += [("Resumed", element("pre", _plain(changed))) for changed in config.get("resumed", [])]
     return element("dl", *(part for name, value in rows for part in (element("dt", name), element("dd", value))))
 
 
@@ -317,15 +322,14 @@ def _settings(run: _Run) -> Html:
 
 def _comparison(runs: Sequence[_Run], there: Path) -> str:
     title = f"{_count(len(runs), 'run')} side by side"
-    rows = [(_report_link(run, there), _agent(run), _panel(run)) for run in runs]
+    rows = [(_report_link(run, there), _agent(run), _amount(run)) for run in runs]
     body: list[str] = [element("h1", title), table(("run", "agent", "episodes"), rows, words=3)]
-    for suite in dict.fromkeys(suite for run in runs for suite in run.suites):
-        body.append(element("h2", f"{suite[0]}, {suite[1]}"))
+    for panel in dict.fromkeys(panel for run in runs for panel in run.panels):
+        body.append(element("h2", f"{panel[0]}, {panel[1]}"))
         # Runs that did not play it stay in the charts, so that each keeps its colour.
-        groups = [(run, run.of(suite)) for run in runs]
+        groups = [(run, run.of(panel)) for run in runs]
         played = [(run, episodes) for run, episodes in groups if episodes]
-        panels = {frozenset((e.task_id, e.seed) for e in episodes) for _, episodes in played}
-        if len(panels) > 1:
+        if len({frozenset((e.task_id, e.seed) for e in episodes) for _, episodes in played}) > 1:
             body.append(
                 element(
                     "p",
@@ -356,7 +360,7 @@ def _won_by(groups: Sequence[tuple[_Run, Sequence[Episode]]], what: str) -> list
     """Return a table of success by task type or data set; none where there are no two of these."""
     of_runs = []
     for run, episodes in groups:
-        summary = summarize_suite(run.name, "", episodes)
+        summary = summarize_panel(run.name, "", episodes)
         of_runs.append(summary.task_types if what == "task type" else summary.data_sets)
     names = sorted({name for parts in of_runs for name in parts})
     if len(names) < 2:
@@ -405,7 +409,7 @@ def _curve(runs: Sequence[_Run], name: str) -> Html:
 
 # -- numbers --------------------------------------------------------------------------------
 
-_COLUMNS = ("episodes", "won", "95 % interval", "", "score", "95 % interval", "steps", "if won", "invalid")
+_COLUMNS = ("episodes", "won", "95 % interval", "", "score", "95 % interval", "steps", "if won", "malformed", "invalid")
 
 
 def _summary_table(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) -> Html:
@@ -427,7 +431,10 @@ def _summary_table(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) -
             )
         )
     head = (what, *_COLUMNS, "tokens", "seconds", "errors", "cost")
-    caption = "Steps, tokens and seconds are means of an episode. Errors count as not won."
+    caption = (
+        "Steps, tokens and seconds are means per episode. Malformed: answers of a model that did not keep the format. "
+        "Invalid: actions that the environment did not accept. Errors count as not won."
+    )
     if has_cost:
         return table(head, rows, caption=f"{caption} The cost is of all episodes.")
     return table(head[:-1], [row[:-1] for row in rows], caption=caption)
@@ -445,7 +452,7 @@ def _cells(numbers: Summary) -> tuple[str, ...]:
         "{:.3f}–{:.3f}".format(*numbers.score_interval),
         f"{numbers.mean_steps:.1f}",
         "–" if numbers.mean_steps_won is None else f"{numbers.mean_steps_won:.1f}",
-        f"{numbers.invalid_share:.1%}",
+        *("–" if share is None else f"{share:.1%}" for share in (numbers.malformed_share, numbers.invalid_share)),
     )
 
 
@@ -454,7 +461,7 @@ def _tokens(episode: Episode) -> int | None:
     return sum(counts) if counts else None
 
 
-def _panel(run: _Run) -> str:
+def _amount(run: _Run) -> str:
     """Return how much was played, in words."""
     if not run.episodes:
         return "no episodes"

@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Filter:
     """Which episodes are listed; empty for all."""
 
-    suite: str = ""
+    environment: str = ""
     type: str = ""
     outcome: str = ""
     with_seed: str = ""
@@ -214,7 +214,7 @@ class _Filter:
         return [
             entry
             for entry in entries
-            if self.suite in ("", entry.id.env_id)
+            if self.environment in ("", entry.id.env_id)
             and self.type in ("", entry.task_type)
             and self.outcome in ("", entry.outcome)
             and self.with_seed in ("", str(entry.id.seed))
@@ -338,8 +338,8 @@ class _Viewer:
 
 
 def _filter_form(wanted: _Filter, entries: Sequence[EpisodeEntry]) -> Html:
-    suites = sorted({entry.id.env_id for entry in entries})
-    types = sorted({entry.task_type for entry in entries if wanted.suite in ("", entry.id.env_id)})
+    environments = sorted({entry.id.env_id for entry in entries})
+    types = sorted({entry.task_type for entry in entries if wanted.environment in ("", entry.id.env_id)})
     seeds = [str(seed) for seed in sorted({entry.id.seed for entry in entries})]
     text = Html(
         f'<input type="search" name="text" id="text" value="{escape(wanted.text)}" '
@@ -347,7 +347,7 @@ def _filter_form(wanted: _Filter, entries: Sequence[EpisodeEntry]) -> Html:
     )
     return element(
         "form",
-        _select("suite", "Suite", suites, wanted.suite),
+        _select("environment", "Environment", environments, wanted.environment),
         _select("type", "Task type", types, wanted.type),
         _select("outcome", "Outcome", _OUTCOMES, wanted.outcome),
         _select("with_seed", "Seed", seeds, wanted.with_seed),
@@ -383,13 +383,27 @@ def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Html:
                 entry.stop_reason,
                 f"{entry.score:.3f}",
                 _cell(facts.get("steps"), ",.0f"),
+                _cell(facts.get("malformed_answers"), ",.0f"),
                 _cell(facts.get("invalid_actions"), ",.0f"),
                 _cell(sum(tokens) if tokens else None, ",.0f"),
                 _cell(facts.get("seconds"), ",.2f"),
                 str(entry.id.seed),
             )
         )
-    head = ("task", "outcome", "instruction", "type", "end", "score", "steps", "invalid", "tokens", "seconds", "seed")
+    head = (
+        "task",
+        "outcome",
+        "instruction",
+        "type",
+        "end",
+        "score",
+        "steps",
+        "malformed",
+        "invalid",
+        "tokens",
+        "seconds",
+        "seed",
+    )
     return table(head, rows, words=5, caption="Episodes in order of completion", class_="list")
 
 
@@ -399,7 +413,9 @@ def _facts(entry: EpisodeEntry) -> Html:
         f"{label} {number(facts[name])}"
         for name, label in (
             ("steps", "steps"),
+            ("malformed_answers", "malformed"),
             ("invalid_actions", "invalid"),
+            ("unusable_turns", "malformed or invalid"),
             ("prompt_tokens", "prompt tokens"),
             ("completion_tokens", "completion tokens"),
             ("cost", "cost"),

@@ -1,6 +1,6 @@
 """How fast and how large the environments, the skill library, generation and the trainer are: `sdar bench`.
 
-Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`suite`);
+Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`environment`);
 what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`); the
 skill library, generation and the trainer have such a part alone.
 A record of the numbers can be kept, and a later run set against it.
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
-from sdar_benchmarks.throughput import alfworld, generation, search_qa, skills, suite, trainer, webshop
+from sdar_benchmarks.throughput import alfworld, environment, generation, search_qa, skills, trainer, webshop
 from sdar_benchmarks.throughput.figures import Figure, Figures
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.registry import ENV_IDS
@@ -74,7 +74,7 @@ def bench(
             def progress(what: str, env_id: str = env_id, say: Callable[[str], None] = status.update) -> None:
                 say(f"measuring {env_id}: {what}")
 
-            figures = suite.measure(env_id, progress) if env_id in ENV_IDS else Figures(env_id)
+            figures = environment.measure(env_id, progress) if env_id in ENV_IDS else Figures(env_id)
             if env_id in SPECIFIC:
                 SPECIFIC[env_id](figures, progress)
         measured += figures

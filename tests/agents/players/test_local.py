@@ -13,7 +13,7 @@ from sdar_agents import open_agent
 from sdar_agents.players.chat import Completion
 from sdar_agents.players.local import LocalModel
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_envs.errors import InvalidOption
 
 TEMPLATE = (
@@ -150,7 +150,7 @@ def test_the_agent_plays(folder: str) -> None:
     entrant = open_agent(
         "transformers", {"model": folder, "max_tokens": 4, "price_prompt": 1, "price_completion": 1}, ()
     )
-    suite = Suite("sdar/WebShop-v0", "test", 4, {"max_steps": 2})
+    suite = PanelSpec("sdar/WebShop-v0", "test", 4, {"max_steps": 2})
     for row in evaluate(Plan([suite], concurrency=4), entrant).episodes:
         assert (row.stop_reason, row.steps, row.invalid_actions) == ("step_limit", 2, 2)
         assert row.prompt_tokens > 1000  # one a byte

@@ -13,10 +13,10 @@ from sdar_agents import open_agent
 from sdar_benchmarks.analysis.compare import compare, compare_runs
 from sdar_benchmarks.analysis.statistics import wilson_interval
 from sdar_benchmarks.analysis.summary import Macro, summarize, summarize_run
-from sdar_benchmarks.analysis.tables import suite_tables
+from sdar_benchmarks.analysis.tables import panel_tables
 from sdar_benchmarks.cli.eval import _differences
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records.runs import Episode
 from sdar_envs.errors import InvalidOption, MissingData
 
@@ -37,6 +37,7 @@ def episode(task: str, success: bool, score: float | None = None, **fields: Any)
         episode_return=float(success),
         steps=4,
         invalid_actions=0,
+        malformed_answers=None,
         terminated=success,
         truncated=not success,
         stop_reason="terminated" if success else "step_limit",
@@ -103,16 +104,16 @@ def test_macro_and_micro_means() -> None:
     ]
     suites = [{"env_id": f"toy/{x}-v0", "split": "valid", "tasks": 6} for x in "AB"]
     run = summarize_run("me", suites, 1, rows)
-    assert [suite.total.success_rate for suite in run.suites] == [0.6, 1.0]
-    assert run.suites[0].macro == Macro(pytest.approx((0.75 + 0) / 2), pytest.approx(0.375))
+    assert [suite.total.success_rate for suite in run.panels] == [0.6, 1.0]
+    assert run.panels[0].macro == Macro(pytest.approx((0.75 + 0) / 2), pytest.approx(0.375))
     assert run.macro == Macro(pytest.approx(0.8), pytest.approx(0.8))
     assert run.total is not None
     assert run.total.success_rate == 0.8
     assert run.missing == 2
     assert summarize_run("me", suites, 2, []).to_json() == {
-        "format": 1,
+        "format": 2,
         "agent": "me",
-        "suites": (),
+        "panels": (),
         "total": None,
         "macro": None,
         "missing": 24,
@@ -125,15 +126,15 @@ def test_data_sets_that_tasks_name() -> None:
         *(episode(f"qa/test/bamboogle/{i:04d}", False, task_type="multi_hop", data_set="bamboogle") for i in range(2)),
     ]
     suites = [{"env_id": "toy/A-v0", "split": "valid", "tasks": 6}]
-    [suite] = summarize_run("me", suites, 1, rows).suites
+    [suite] = summarize_run("me", suites, 1, rows).panels
     assert {name: (part.episodes, part.success_rate) for name, part in suite.data_sets.items()} == {
         "bamboogle": (2, 0.0),
         "nq": (4, 0.75),
     }
     assert suite.data_set_macro == Macro(0.375, 0.375)
     assert suite.total.success_rate == 0.5
-    assert [table.columns[0] for table in suite_tables(suite)] == ["task type", "data set"]
-    [suite] = summarize_run("me", suites, 1, [episode("qa/test/0000", True)]).suites
+    assert [table.columns[0] for table in panel_tables(suite)] == ["task type", "data set"]
+    [suite] = summarize_run("me", suites, 1, [episode("qa/test/0000", True)]).panels
     assert (suite.data_sets, suite.data_set_macro) == ({}, None)
 
 
@@ -207,7 +208,7 @@ def test_several_suites_and_all() -> None:
 
 def test_runs_on_disk(tmp_path: Path) -> None:
     def play(name: str, agent: str, **kwargs: Any) -> Path:
-        plan = Plan([Suite(ALFWORLD, "valid_unseen", 12, kwargs)], seeds=(0, 1))
+        plan = Plan([PanelSpec(ALFWORLD, "valid_unseen", 12, kwargs)], seeds=(0, 1))
         evaluate(plan, open_agent(agent, {}, [ALFWORLD]), out=tmp_path / name)
         return tmp_path / name
 

@@ -21,7 +21,7 @@ from sdar_agents.players.players import OneAtATime
 from sdar_benchmarks.analysis.summary import summarize
 from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Evaluation, Plan, Tally, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records.runs import Episode, read_config, read_episodes, read_summary, read_trajectories
 from sdar_envs.core import Outcome
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped, UnknownName
@@ -52,16 +52,16 @@ def _toys() -> Iterator[None]:
 
 def play(
     agent: str | Entrant,
-    *suites: Suite,
+    *panels: PanelSpec,
     settings: Mapping[str, Any] | None = None,
     out: Path | None = None,
     resume: bool = False,
     progress: Callable[[Tally], None] | None = None,
     **plan: Any,
 ) -> Evaluation:
-    suites = suites or (Suite(TOY, "valid"),)
-    entrant = open_agent(agent, settings or {}, [suite.env_id for suite in suites]) if isinstance(agent, str) else agent
-    return evaluate(Plan(suites, **plan), entrant, out=out, resume=resume, progress=progress)
+    panels = panels or (PanelSpec(TOY, "valid"),)
+    entrant = open_agent(agent, settings or {}, [panel.env_id for panel in panels]) if isinstance(agent, str) else agent
+    return evaluate(Plan(panels, **plan), entrant, out=out, resume=resume, progress=progress)
 
 
 def timeless(episodes: Any) -> list[Episode]:
@@ -119,10 +119,10 @@ def test_each_task_once_per_seed_in_the_order_of_the_split() -> None:
     assert [tally.done for tally in tallies] == list(range(61))
     assert {(tally.total, tally.errors) for tally in tallies} == {(60, 0)}
     assert tallies[-1].successes == sum(row.is_success for row in evaluation.episodes)
-    [suite] = evaluation.summary.suites
-    assert suite.total == evaluation.summary.total == summarize(evaluation.episodes)
-    assert list(suite.task_types) == ["count_down", "count_up"]
-    assert sum(summary.episodes for summary in suite.task_types.values()) == 60
+    [panel] = evaluation.summary.panels
+    assert panel.total == evaluation.summary.total == summarize(evaluation.episodes)
+    assert list(panel.task_types) == ["count_down", "count_up"]
+    assert sum(summary.episodes for summary in panel.task_types.values()) == 60
     assert evaluation.summary.missing == 0
 
 
@@ -141,7 +141,7 @@ def test_rows_add_up() -> None:
 def test_neither_order_nor_number_nor_concurrency_changes_an_episode() -> None:
     first = timeless(play("random", seeds=(5, 6)).episodes)
     assert first == timeless(play("random", seeds=(5, 6), concurrency=9).episodes)
-    assert first[30:37] == timeless(play("random", Suite(TOY, "valid", 7), seeds=(6,)).episodes)
+    assert first[30:37] == timeless(play("random", PanelSpec(TOY, "valid", 7), seeds=(6,)).episodes)
     assert first[:30] != [dataclasses.replace(row, seed=5) for row in first[30:]]
 
 
@@ -152,12 +152,12 @@ def test_episode_seed_is_the_same_everywhere() -> None:
 
 
 def test_several_suites_each_by_its_own_script() -> None:
-    suites = [Suite(env_id, limit=4) for env_id in sdar_envs.ENV_IDS]
-    evaluation = play("default", *suites)
-    assert [suite.env_id for suite in evaluation.summary.suites] == list(sdar_envs.ENV_IDS)
+    panels = [PanelSpec(env_id, limit=4) for env_id in sdar_envs.ENV_IDS]
+    evaluation = play("default", *panels)
+    assert [panel.env_id for panel in evaluation.summary.panels] == list(sdar_envs.ENV_IDS)
     assert evaluation.summary.total is not None
-    assert evaluation.summary.total.episodes == 4 * len(suites)
-    rates = [suite.total.success_rate for suite in evaluation.summary.suites]
+    assert evaluation.summary.total.episodes == 4 * len(panels)
+    rates = [panel.total.success_rate for panel in evaluation.summary.panels]
     assert evaluation.summary.macro is not None
     assert evaluation.summary.macro.success_rate == pytest.approx(sum(rates) / len(rates))
     assert evaluation.config["agent"]["settings"] == {
@@ -168,43 +168,47 @@ def test_several_suites_each_by_its_own_script() -> None:
 
 @pytest.mark.parametrize("agent", ["oracle", "explorer"])
 def test_alfworld_with_arguments(agent: str) -> None:
-    evaluation = play(agent, Suite(ALFWORLD, "valid_unseen", 5, {"wording": "put", "max_steps": 40}))
-    [suite] = evaluation.config["suites"]
-    kwargs = suite["env_kwargs"]
+    evaluation = play(agent, PanelSpec(ALFWORLD, "valid_unseen", 5, {"wording": "put", "max_steps": 40}))
+    [panel] = evaluation.config["panels"]
+    kwargs = panel["env_kwargs"]
     assert (kwargs["wording"], kwargs["max_steps"], kwargs["data"], kwargs["split"]) == (
         "put",
         40,
         "embedded",
         "valid_unseen",
     )
-    assert evaluation.summary.suites[0].total.success_rate == 1.0
+    assert evaluation.summary.panels[0].total.success_rate == 1.0
 
 
 def test_endless_split_with_a_limit() -> None:
-    evaluation = play("oracle", Suite(ALFWORLD, "train", 3))
+    evaluation = play("oracle", PanelSpec(ALFWORLD, "train", 3))
     assert [row.task_id for row in evaluation.episodes] == [f"alfworld/train/000{i}" for i in range(3)]
 
 
 def test_a_task_that_cannot_be_done_is_a_failure_and_no_error() -> None:
     # With the original's quirks, about one synthetic goal of twenty cannot reach a full score.
-    evaluation = play("oracle", Suite(WEBSHOP, "test", 60))
+    evaluation = play("oracle", PanelSpec(WEBSHOP, "test", 60))
     given_up = [row for row in evaluation.episodes if not row.is_success]
     assert given_up
     assert {(row.stop_reason, row.status, row.error) for row in given_up} == {("gave_up", "ok", None)}
     assert all(row.score == 1.0 for row in evaluation.episodes if row.is_success)
-    assert evaluation.summary.suites[0].total.mean_score == pytest.approx(1 - len(given_up) / 60)
+    assert evaluation.summary.panels[0].total.mean_score == pytest.approx(1 - len(given_up) / 60)
 
 
 @pytest.mark.parametrize(
     ("error", "match", "arguments"),
     [
-        (InvalidOption, "without end: say how many", {"suite": Suite(ALFWORLD, "train")}),
-        (InvalidOption, "limit is 0", {"suite": Suite(TOY, "valid", 0)}),
-        (UnknownName, "no split 'valdi'.*Did you mean 'valid'", {"suite": Suite(TOY, "valdi")}),
+        (InvalidOption, "without end: say how many", {"panel": PanelSpec(ALFWORLD, "train")}),
+        (InvalidOption, "limit is 0", {"panel": PanelSpec(TOY, "valid", 0)}),
+        (UnknownName, "no split 'valdi'.*Did you mean 'valid'", {"panel": PanelSpec(TOY, "valdi")}),
         (UnknownName, "no agent 'randon'.*Did you mean 'random'", {"agent": "randon"}),
         (UnknownName, "random agent has no setting 'model'", {"settings": {"model": "x"}}),
-        (UnknownName, "no environment 'sdar/ALFWrld-v0'.*Did you mean", {"suite": Suite("sdar/ALFWrld-v0")}),
-        (UnknownName, "no argument 'max_step'.*Did you mean", {"suite": Suite(TOY, "valid", None, {"max_step": 3})}),
+        (UnknownName, "no environment 'sdar/ALFWrld-v0'.*Did you mean", {"panel": PanelSpec("sdar/ALFWrld-v0")}),
+        (
+            UnknownName,
+            "no argument 'max_step'.*Did you mean",
+            {"panel": PanelSpec(TOY, "valid", None, {"max_step": 3})},
+        ),
         (UnknownName, "no explorer for 'toy/Counting-v0'", {"agent": "explorer"}),
         (InvalidOption, "concurrency is 0", {"concurrency": 0}),
         (InvalidOption, "the seeds are", {"seeds": ()}),
@@ -213,15 +217,15 @@ def test_a_task_that_cannot_be_done_is_a_failure_and_no_error() -> None:
     ],
 )
 def test_bad_arguments(error: type[Exception], match: str, arguments: dict[str, Any], tmp_path: Path) -> None:
-    arguments = {"agent": "random", "suite": Suite(TOY, "valid"), **arguments}
+    arguments = {"agent": "random", "panel": PanelSpec(TOY, "valid"), **arguments}
     with pytest.raises(error, match=match):
-        play(arguments.pop("agent"), arguments.pop("suite"), out=tmp_path / "run", **arguments)
+        play(arguments.pop("agent"), arguments.pop("panel"), out=tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
 
 
 def test_one_split_is_played_once() -> None:
     with pytest.raises(InvalidOption, match="each split of each once"):
-        play("random", Suite(TOY, "valid"), Suite(TOY, "valid"))
+        play("random", PanelSpec(TOY, "valid"), PanelSpec(TOY, "valid"))
 
 
 # -- agents that wait -------------------------------------------------------------------------
@@ -256,7 +260,7 @@ def test_so_many_at_once_and_no_more() -> None:
         return Decision("nothing")
 
     entrant = asked(decide)
-    play(entrant, Suite(TOY, "valid", None, {"max_steps": 2}), concurrency=7)
+    play(entrant, PanelSpec(TOY, "valid", None, {"max_steps": 2}), concurrency=7)
     assert most == 7
     assert entrant.agent.ended == 31  # one was tried on
     assert entrant.agent.is_closed
@@ -278,7 +282,7 @@ class Pairs:
 
 def test_agents_that_wait_are_called_in_threads() -> None:
     entrant = Entrant("pairs", {}, OneAtATime(Pairs, in_threads=True), 1)
-    evaluation = play(entrant, Suite(TOY, "valid", 6), concurrency=2)
+    evaluation = play(entrant, PanelSpec(TOY, "valid", 6), concurrency=2)
     assert [row.stop_reason for row in evaluation.episodes] == ["step_limit"] * 6
 
 
@@ -298,7 +302,7 @@ def test_agents_are_used_again_unless_they_broke() -> None:
             return "up"
 
     entrant = Entrant("fragile", {}, OneAtATime(Fragile, in_threads=False), 1)
-    play(entrant, Suite(TOY, "valid", 10), limits=Limits(attempts=1))
+    play(entrant, PanelSpec(TOY, "valid", 10), limits=Limits(attempts=1))
     assert len(made) == 2
 
 
@@ -317,7 +321,7 @@ def test_a_turn_that_takes_too_long_ends_its_episode_alone() -> None:
         assert (row.stop_reason, row.steps, row.status) == (
             ("time_limit", 1, "ok") if slow else ("step_limit", 8, "ok")
         )
-    assert evaluation.summary.suites[0].total.stop_reasons == {"step_limit": 27, "time_limit": 3}
+    assert evaluation.summary.panels[0].total.stop_reasons == {"step_limit": 27, "time_limit": 3}
 
 
 def test_an_episode_that_takes_too_long() -> None:
@@ -325,7 +329,7 @@ def test_an_episode_that_takes_too_long() -> None:
         await asyncio.sleep(0.15)
         return Decision("nothing")
 
-    [row] = play(asked(decide), Suite(TOY, "valid", 1), limits=Limits(episode_seconds=0.4)).episodes
+    [row] = play(asked(decide), PanelSpec(TOY, "valid", 1), limits=Limits(episode_seconds=0.4)).episodes
     assert row.stop_reason == "time_limit"
     assert row.steps < 8
 
@@ -341,7 +345,7 @@ def test_an_agent_that_hangs_in_its_thread_is_left_behind() -> None:
             return "up"
 
     entrant = Entrant("hangs", {}, OneAtATime(Hangs, in_threads=True), 1)
-    evaluation = play(entrant, Suite(TOY, "valid", 2), limits=Limits(max_turn_seconds=0.1))
+    evaluation = play(entrant, PanelSpec(TOY, "valid", 2), limits=Limits(max_turn_seconds=0.1))
     Hangs.release.set()
     assert [row.stop_reason for row in evaluation.episodes] == ["time_limit"] * 2
 
@@ -351,7 +355,7 @@ def test_an_agent_that_blocks_the_loop_cannot_get_round_the_limit() -> None:
         threading.Event().wait(0.2)
         return Decision("up")
 
-    [row] = play(asked(decide), Suite(TOY, "valid", 1), limits=Limits(max_turn_seconds=0.1)).episodes
+    [row] = play(asked(decide), PanelSpec(TOY, "valid", 1), limits=Limits(max_turn_seconds=0.1)).episodes
     assert (row.stop_reason, row.steps) == ("time_limit", 0)
 
 
@@ -359,7 +363,7 @@ def test_tokens_run_out() -> None:
     async def decide(task_id: str, turn: int) -> Decision:
         return Decision("nothing", prompt_tokens=10, completion_tokens=5, cost=0.5)
 
-    evaluation = play(asked(decide), Suite(TOY, "valid", 2), limits=Limits(episode_tokens=40))
+    evaluation = play(asked(decide), PanelSpec(TOY, "valid", 2), limits=Limits(episode_tokens=40))
     for row in evaluation.episodes:
         # 15 a turn: the third reaches 40.
         assert (row.stop_reason, row.steps, row.prompt_tokens, row.completion_tokens) == ("token_limit", 3, 30, 15)
@@ -373,9 +377,9 @@ def test_a_limit_on_tokens_that_nobody_counts_is_an_error() -> None:
     async def decide(task_id: str, turn: int) -> Decision:
         return Decision("nothing", prompt_tokens=5)
 
-    [row] = play(asked(decide), Suite(TOY, "valid", 1), limits=Limits(episode_tokens=40)).episodes
+    [row] = play(asked(decide), PanelSpec(TOY, "valid", 1), limits=Limits(episode_tokens=40)).episodes
     assert (row.stop_reason, row.steps) == ("agent_error", 1)
-    assert "does not say how many tokens" in row.error["message"]
+    assert "does not report how many tokens" in row.error["message"]
 
 
 @pytest.mark.parametrize(
@@ -471,7 +475,7 @@ def test_an_environment_that_breaks_is_replaced() -> None:
     async def decide(task_id: str, turn: int) -> Decision:
         return Decision("down" if task_id.endswith("5") else "up")
 
-    evaluation = play(asked(decide, 1), Suite(BROKEN, "valid", 12))
+    evaluation = play(asked(decide, 1), PanelSpec(BROKEN, "valid", 12))
     failed = [row for row in evaluation.episodes if row.status == "error"]
     assert [(row.task_id[-2:], row.stop_reason, row.attempt) for row in failed] == [("05", "env_error", 2)]
     assert failed[0].error == {"type": "ZeroDivisionError", "message": "no way down"}
@@ -482,9 +486,9 @@ def test_what_is_no_command_is_an_error_of_the_agent(decision: Any) -> None:
     async def decide(task_id: str, turn: int) -> Any:
         return decision
 
-    [row] = play(asked(decide), Suite(TOY, "valid", 1)).episodes
+    [row] = play(asked(decide), PanelSpec(TOY, "valid", 1)).episodes
     assert (row.stop_reason, row.steps) == ("agent_error", 0)
-    assert "wanted a command as str" in row.error["message"]
+    assert "wanted a Decision with a command as str" in row.error["message"]
 
 
 def test_when_nothing_but_errors_comes_back_the_run_stops(tmp_path: Path) -> None:
@@ -560,7 +564,7 @@ def test_a_model_plays_and_is_recorded(tmp_path: Path, monkeypatch: pytest.Monke
     settings = {"model": "tiny", "temperature": 0.0, "price_prompt": 1.0, "price_completion": 2.0}
     with serving(respond) as server:
         settings["base_url"] = server.url
-        evaluation = play("openai", Suite(TOY, "valid", 12), settings=settings, out=tmp_path / "run", concurrency=3)
+        evaluation = play("openai", PanelSpec(TOY, "valid", 12), settings=settings, out=tmp_path / "run", concurrency=3)
     assert {row.status for row in evaluation.episodes} == {"ok"}
     for row in evaluation.episodes:
         assert (row.prompt_tokens, row.completion_tokens) == (7 * row.steps, 3 * row.steps)
@@ -572,10 +576,17 @@ def test_a_model_plays_and_is_recorded(tmp_path: Path, monkeypatch: pytest.Monke
         "Is \ud800 this a command? [key]",
         "<action>up</action>",
     }
-    # Neither format nor command alone makes an action valid.
-    assert all(turn["is_action_valid"] == (turn["reasoning"] == "Well.") for turn in turns)
+    # The format is the answer's, the command the environment's: one can be right without the other.
+    assert all(turn["is_well_formed"] == (turn["reasoning"] == "Well.") for turn in turns)
+    assert all(turn["is_action_valid"] == (turn["action"] == "up") for turn in turns)
+    assert {(turn["is_well_formed"], turn["is_action_valid"]) for turn in turns} >= {(True, True), (False, True)}
     assert {turn["messages"][0]["role"] for turn in turns} == {"user"}
-    assert sum(row.invalid_actions for row in evaluation.episodes) == sum(not t["is_action_valid"] for t in turns) > 0
+    malformed = sum(not turn["is_well_formed"] for turn in turns)
+    invalid = sum(not turn["is_action_valid"] for turn in turns)
+    assert sum(row.malformed_answers for row in evaluation.episodes) == malformed > invalid > 0
+    assert sum(row.invalid_actions for row in evaluation.episodes) == invalid
+    total = evaluation.summary.total
+    assert (total.malformed_share, total.invalid_share) == (malformed / len(turns), invalid / len(turns))
     for path in (tmp_path / "run").iterdir():
         assert b"0123456789abcdef" not in path.read_bytes(), path.name
 

@@ -23,7 +23,7 @@ from sdar_benchmarks.analysis.compare import compare_runs
 from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
-from sdar_benchmarks.evaluation.panels import Suite, evaluation_split
+from sdar_benchmarks.evaluation.panels import PanelSpec, evaluation_split
 from sdar_benchmarks.records.runs import read_config, read_episodes, read_summary, read_trajectories
 from sdar_envs.core import Outcome, Task, text_env
 from sdar_envs.errors import InvalidOption
@@ -93,7 +93,7 @@ def test_search_tags_that_break_the_format_are_invalid_and_cost_a_turn() -> None
     said = iter(["<search>a</search><answer>b</answer>", "no tags", "<answer>nobody knows</answer>"])
     with serving(lambda body: chat(next(said))) as server:
         entrant = open_agent("openai", {"model": "m", "base_url": server.url}, [QA])
-        [row] = evaluate(Plan([Suite(QA, "test", 1)]), entrant).episodes
+        [row] = evaluate(Plan([PanelSpec(QA, "test", 1)]), entrant).episodes
     assert (row.steps, row.invalid_actions, row.is_success, row.stop_reason) == (3, 2, False, "terminated")
     assert row.metrics == {"em": 0.0, "f1": 0.0, "sub_em": 0.0, "em_format": row.metrics["em_format"]}
 
@@ -155,7 +155,7 @@ def test_a_search_that_waits_holds_up_nobody() -> None:
 
     with retrieving(answer) as url, serving(respond) as server:
         entrant = open_agent("openai", {"model": "m", "base_url": server.url}, [QA])
-        plan = Plan([Suite(QA, "test", 32, {"retriever": url})], concurrency=16, limits=Limits(attempts=1))
+        plan = Plan([PanelSpec(QA, "test", 32, {"retriever": url})], concurrency=16, limits=Limits(attempts=1))
         rows = evaluate(plan, entrant).episodes
     assert searched.is_set()
     assert {(row.steps, row.invalid_actions, row.status) for row in rows} == {(2, 0, "ok")}
@@ -187,7 +187,7 @@ class Waits(CountingEnv):
 def test_errors_in_threads_are_results_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(gym.registry, "toy/Waits-v0", EnvSpec("toy/Waits-v0", entry_point=Waits))
     monkeypatch.setattr("sdar_benchmarks.evaluation.panels.Panel._content", lambda panel: {})
-    plan = Plan([Suite("toy/Waits-v0", "valid", 9)], limits=Limits(attempts=1), concurrency=3)
+    plan = Plan([PanelSpec("toy/Waits-v0", "valid", 9)], limits=Limits(attempts=1), concurrency=3)
     rows = evaluate(plan, open_agent("random", {}, [])).episodes
     assert [row.error and row.error["type"] for row in rows] == [None] * 3 + ["ZeroDivisionError"] + [None] * 5
     assert rows[3].stop_reason == "env_error"
@@ -201,7 +201,7 @@ def test_a_retriever_that_is_gone_is_an_error_and_no_answer(tmp_path: Path) -> N
 
     with retrieving(answer) as url, serving(lambda body: chat("<search>x</search>")) as server:
         entrant = open_agent("openai", {"model": "m", "base_url": server.url}, [QA])
-        plan = Plan([Suite(QA, "test", 2, {"retriever": url})], limits=Limits(attempts=1))
+        plan = Plan([PanelSpec(QA, "test", 2, {"retriever": url})], limits=Limits(attempts=1))
         rows = evaluate(plan, entrant).episodes
     assert {(row.status, row.stop_reason, row.error["type"]) for row in rows} == {
         ("error", "env_error", "RetrievalFailed")
@@ -250,7 +250,7 @@ def test_data_sets_have_numbers_of_their_own_and_two_means(official: Path, capsy
     status = main([*command, "--split", "test", "--agent", f"{__name__}:Knows", "--out", str(out)])
     printed = capsys.readouterr().out
     assert status == 0
-    [suite] = read_summary(out)["suites"]
+    [suite] = read_summary(out)["panels"]
     sizes = {name: part["episodes"] for name, part in suite["data_sets"].items()}
     assert sizes == SIZES
     rates = {name: part["success_rate"] for name, part in suite["data_sets"].items()}
@@ -280,7 +280,7 @@ def test_corpus_and_answers_are_part_of_the_panel(official: Path, capsys: Any) -
         command = ["eval", QA, "--data", "official", "--data-dir", str(official / "data"), "--split", "test"]
         command += ["--set", f"retriever={official / 'index'}", "--agent", f"{__name__}:Knows", "--out"]
         assert main([*command, str(official / name), *more]) == 0, capsys.readouterr().err
-        return read_config(official / name)["suites"][0]
+        return read_config(official / name)["panels"][0]
 
     def build() -> None:
         corpus, index = str(official / "corpus.jsonl"), str(official / "index")
@@ -298,8 +298,8 @@ def test_corpus_and_answers_are_part_of_the_panel(official: Path, capsys: Any) -
     assert first["env_kwargs"] == second["env_kwargs"]
     [warning] = compare_runs(official / "first", official / "second").warnings
     assert warning.startswith(f"{QA} was 'fixed, topk 3, max_steps 4, bm25")
-    plan = Plan([Suite(QA, "test", None, _given(second))])
-    with pytest.raises(InvalidOption, match=r"suites\[0\]\.variant was 'fixed.* and is 'fixed"):
+    plan = Plan([PanelSpec(QA, "test", None, _given(second))])
+    with pytest.raises(InvalidOption, match=r"panels\[0\]\.variant was 'fixed.* and is 'fixed"):
         evaluate(plan, open_agent(f"{__name__}:Knows", {}, [QA]), out=official / "first", resume=True)
     key = official / "data" / "nq" / "test.jsonl"
     key.write_text(key.read_text().replace("Answer 0", "Another answer"))
@@ -319,7 +319,7 @@ def test_each_suite_gets_the_arguments_that_it_has(tmp_path: Path, capsys: Any) 
     command = ["eval", *sdar_envs.ENV_IDS, "--limit", "1", "--agent", "random", "--out", str(tmp_path / "run")]
     assert main([*command, "--set", "topk=2", "--wording", "put", "--set", "quirks=fixed", "--max-steps", "3"]) == 0
     capsys.readouterr()
-    given = {suite["env_id"]: suite["env_kwargs"] for suite in read_config(tmp_path / "run")["suites"]}
+    given = {suite["env_id"]: suite["env_kwargs"] for suite in read_config(tmp_path / "run")["panels"]}
     assert (given[QA]["topk"], given["sdar/ALFWorld-v0"]["wording"]) == (2, "put")
     assert given["sdar/WebShop-v0"]["quirks"] == "fixed"
     assert {kwargs["max_steps"] for kwargs in given.values()} == {3}

@@ -46,11 +46,11 @@ def test_a_record_holds_what_was_measured_and_how(root) -> None:
 
 
 def test_every_suite_of_a_run_has_a_record(root) -> None:
-    suites = [config()["suites"][0], {**config()["suites"][0], "env_id": WEBSHOP, "split": "test"}]
+    suites = [config()["panels"][0], {**config()["panels"][0], "env_id": WEBSHOP, "split": "test"}]
     suites[1]["env_kwargs"] = {"split": "test", "data": "official", "data_dir": "/home/somebody", "max_steps": 15}
     rows = [episode(i, prompt_tokens=90, completion_tokens=10) for i in range(2)]
     rows += [episode(i, env_id=WEBSHOP, split="test", is_success=False) for i in range(2)]
-    add_run(write_run(root / "run", rows, settings=config(suites=suites)), root)
+    add_run(write_run(root / "run", rows, settings=config(panels=suites)), root)
     first, second = load_records(root)
     assert (first["suite"], second["suite"]) == (ALFWORLD, WEBSHOP)
     assert first["metrics"]["tokens"] == 100
@@ -61,7 +61,7 @@ def test_every_suite_of_a_run_has_a_record(root) -> None:
 
 
 def test_types_data_sets_and_seeds_are_in_the_record_and_the_tables(root) -> None:
-    suite = {**config()["suites"][0], "env_id": "sdar/SearchQA-v0", "split": "test", "tasks": 4}
+    suite = {**config()["panels"][0], "env_id": "sdar/SearchQA-v0", "split": "test", "tasks": 4}
     where = {"retriever": "http://10.0.0.7:8000", "data_dir": "/home/somebody"}
     suite["env_kwargs"] = {"split": "test", "data": "official", **where}
     suite["variant"] = "fixed, topk 3, max_steps 4, bm25:0123"
@@ -73,7 +73,7 @@ def test_types_data_sets_and_seeds_are_in_the_record_and_the_tables(root) -> Non
             [("direct_retrieval", "nq"), ("multi_hop_reasoning", "bamboogle")] + [("direct_retrieval", "nq")] * 2
         )
     ]
-    add_run(write_run(root / "run", rows, settings=config(suites=[suite], seeds=[0, 1])), root)
+    add_run(write_run(root / "run", rows, settings=config(panels=[suite], seeds=[0, 1])), root)
     [record] = load_records(root)
     metrics = record["metrics"]
     assert metrics["data_sets"]["nq"] == {"episodes": 6, "success": 0.333333, "score": 0.333333}
@@ -104,8 +104,8 @@ def test_where_a_model_is_asked_makes_no_other_row(root) -> None:
 def test_rows_are_sorted_and_panels_apart(root) -> None:
     add_run(finished(root / "a", wins=1, agent="explorer"), root)
     add_run(finished(root / "b", wins=2, agent="openai", model="good|model_x"), root)
-    limited = {**config()["suites"][0], "limit": 2, "fingerprint": "f" * 32}
-    add_run(finished(root / "c", agent="explorer", suites=[limited]), root)
+    limited = {**config()["panels"][0], "limit": 2, "fingerprint": "f" * 32}
+    add_run(finished(root / "c", agent="explorer", panels=[limited]), root)
     assert render(root) == [root / "LEADERBOARD.md", root / "README.md"]
     text = (root / "LEADERBOARD.md").read_text()
     assert text.index("| openai | good\\|model_x | 100.0% |") < text.index("| explorer |  | 50.0% |")

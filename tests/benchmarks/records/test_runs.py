@@ -24,7 +24,7 @@ import sdar_envs
 from sdar_agents import open_agent
 from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Evaluation, Plan, Tally, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records import runs
 from sdar_benchmarks.records.runs import (
     CONFIG,
@@ -53,9 +53,9 @@ def _toy() -> Iterator[None]:
 
 
 def play(out: Path, *, resume: bool = False, limit: int | None = None, **plan: Any) -> Evaluation:
-    suite = plan.pop("suite", Suite(TOY, "valid", limit))
+    panel = plan.pop("panel", PanelSpec(TOY, "valid", limit))
     agent = open_agent(plan.pop("agent", "random"), {}, [TOY])
-    return evaluate(Plan([suite], **plan), agent, out=out, resume=resume)
+    return evaluate(Plan([panel], **plan), agent, out=out, resume=resume)
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
@@ -91,14 +91,14 @@ def test_a_folder_holds_everything(tmp_path: Path) -> None:
     config = read_config(folder)
     assert config == evaluation.config
     assert (config["format"], config["command"], config["seeds"], config["concurrency"]) == (
-        1,
+        2,
         "sdar eval ...",
         [3, 5],
         1,
     )
-    [suite] = config["suites"]
-    assert suite["env_kwargs"] == {"split": "valid", "max_steps": 8, "render_mode": None}
-    assert (suite["env_id"], suite["split"], suite["limit"], suite["tasks"]) == (TOY, "valid", 4, 4)
+    [panel] = config["panels"]
+    assert panel["env_kwargs"] == {"split": "valid", "max_steps": 8, "render_mode": None}
+    assert (panel["env_id"], panel["split"], panel["limit"], panel["tasks"]) == (TOY, "valid", 4, 4)
     assert config["agent"] == {"name": "random", "settings": {}}
     assert set(config["versions"]) == {"python", "sdar-envs", "gymnasium", "numpy"}
     assert config["platform"]["cores"] == os.cpu_count()
@@ -140,13 +140,13 @@ def test_rows_and_trajectories_agree(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_tells_content_from_content(tmp_path: Path) -> None:
-    def fingerprint(name: str, suite: Suite) -> str:
-        play(tmp_path / name, suite=suite, agent="oracle")
-        return read_config(tmp_path / name)["suites"][0]["fingerprint"]
+    def fingerprint(name: str, panel: PanelSpec) -> str:
+        play(tmp_path / name, panel=panel, agent="oracle")
+        return read_config(tmp_path / name)["panels"][0]["fingerprint"]
 
-    wordings = {fingerprint(w, Suite("sdar/ALFWorld-v0", None, 2, {"wording": w})) for w in ("move", "put")}
-    same = fingerprint("again", Suite("sdar/ALFWorld-v0", None, 2, {"wording": "put"}))
-    goals = {fingerprint(q, Suite("sdar/WebShop-v0", "test", 1, {"quirks": q})) for q in ("original", "fixed")}
+    wordings = {fingerprint(w, PanelSpec("sdar/ALFWorld-v0", None, 2, {"wording": w})) for w in ("move", "put")}
+    same = fingerprint("again", PanelSpec("sdar/ALFWorld-v0", None, 2, {"wording": "put"}))
+    goals = {fingerprint(q, PanelSpec("sdar/WebShop-v0", "test", 1, {"quirks": q})) for q in ("original", "fixed")}
     assert same in wordings
     assert len(wordings) == len(goals) == 2
 
@@ -222,13 +222,13 @@ class Dawdler:
 """
 
 
-@pytest.mark.parametrize(("suites", "limit"), [(sdar_envs.ENV_IDS[:1], 24), (sdar_envs.ENV_IDS, 8)])
+@pytest.mark.parametrize(("panels", "limit"), [(sdar_envs.ENV_IDS[:1], 24), (sdar_envs.ENV_IDS, 8)])
 def test_killed_at_random_points_it_ends_as_if_never_interrupted(
-    suites: Sequence[str], limit: int, tmp_path: Path
+    panels: Sequence[str], limit: int, tmp_path: Path
 ) -> None:
-    total = 2 * limit * len(suites)
+    total = 2 * limit * len(panels)
     (tmp_path / "dawdler.py").write_text(AGENT)
-    arguments = [*suites, "--agent", "dawdler:Dawdler", "--limit", str(limit), "--seeds", "2", "--max-steps", "10"]
+    arguments = [*panels, "--agent", "dawdler:Dawdler", "--limit", str(limit), "--seeds", "2", "--max-steps", "10"]
     command = [sys.executable, "-m", "sdar_benchmarks.cli", "eval", *arguments, "--concurrency", "3", "--out"]
     draw = random.Random(time.time_ns())
     kills = 0
@@ -287,7 +287,7 @@ def test_an_interruption_leaves_numbers(tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     play(tmp_path / "run", limit=2)
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    with pytest.raises(InvalidOption, match=r"holds a run already: go on with it by --resume"):
+    with pytest.raises(InvalidOption, match=r"holds a run already: continue it with --resume"):
         play(tmp_path / "run", limit=2)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
@@ -311,10 +311,13 @@ def test_what_is_no_run_is_not_touched(tmp_path: Path) -> None:
         ({"seeds": (0, 1)}, r"seeds was \[0\] and is \[0, 1\]"),
         (
             {"limit": 3},
-            r"suites\[0\]\.limit was 2 and is 3; suites\[0\]\.tasks was 2 and is 3; suites\[0\]\.fingerprint",
+            r"panels\[0\]\.limit was 2 and is 3; panels\[0\]\.tasks was 2 and is 3; panels\[0\]\.fingerprint",
         ),
-        ({"agent": "oracle", "suite": Suite("sdar/ALFWorld-v0", None, 2)}, r"suites\[0\]\.env_id was .* and is"),
-        ({"suite": Suite(TOY, "valid", 2, {"max_steps": 3})}, r"suites\[0\]\.env_kwargs\.max_steps was 8 and is 3\. "),
+        ({"agent": "oracle", "panel": PanelSpec("sdar/ALFWorld-v0", None, 2)}, r"panels\[0\]\.env_id was .* and is"),
+        (
+            {"panel": PanelSpec(TOY, "valid", 2, {"max_steps": 3})},
+            r"panels\[0\]\.env_kwargs\.max_steps was 8 and is 3\. ",
+        ),
         ({"limits": Limits(episode_tokens=9)}, r"limits\.episode_tokens was None and is 9"),
     ],
 )
@@ -358,9 +361,11 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     edit(tmp_path / "run" / CONFIG, versions={"sdar-envs": "0.0.1", "python": "2.7"})
     with pytest.raises(InvalidOption, match=r"versions\.sdar-envs was '0\.0\.1' and is '[^']+'\. Give"):
         play(tmp_path / "run", limit=2, resume=True)
-    edit(tmp_path / "run" / CONFIG, format=2)
+    edit(tmp_path / "run" / CONFIG, format=3)
     for read in (lambda: play(tmp_path / "run", limit=2, resume=True), lambda: read_config(tmp_path / "run")):
-        with pytest.raises(InvalidOption, match=r"is a run of format 2, this release of sdar-envs reads format 1"):
+        with pytest.raises(
+            InvalidOption, match=r"is a run of format 3, .* reads formats 1 and 2"
+        ):
             read()
 
 
@@ -422,7 +427,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
     append = runs.append_row
     left = [room]
     monkeypatch.setattr(runs, "append_row", lambda file, row, **how: append(FullDisk(file, left), row, **how))
-    with pytest.raises(RunStopped, match=r"run cannot be written to any more \(\[Errno 28\] No space.*--resume"):
+    with pytest.raises(RunStopped, match=r"run can no longer be written to \(\[Errno 28\] No space.*--resume"):
         play(tmp_path / "run", concurrency=3)
     monkeypatch.setattr(runs, "append_row", append)
     # Not half a line is left, no trajectory without its episode, and the numbers are those of what is there.
@@ -457,8 +462,8 @@ def test_no_room_for_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_last_attempt_counts() -> None:
     def attempt(task_id: str, number: int, seed: int = 0) -> Episode:
         return Episode(
-            TOY, task_id, "t", "valid", seed, number, "ok", False, 0.0, 0.0, 1, 0, False, True, "step_limit", None,
-            None, None, None, 0.0, 0.0,
+            TOY, task_id, "t", "valid", seed, number, "ok", False, 0.0, 0.0, 1, 0, None, False, True, "step_limit",
+            None, None, None, None, 0.0, 0.0,
         )  # fmt: skip
 
     a1, b1, a2, c1 = attempt("a", 1), attempt("b", 1), attempt("a", 2), attempt("a", 1, seed=1)
@@ -507,7 +512,7 @@ def test_a_thousand_episodes_64_at_a_time_wait_for_the_endpoint_alone(tmp_path: 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         url = server.stdout.readline().strip()
         entrant = open_agent("openai", {"model": "mock", "base_url": url}, [TOY])
-        plan = Plan([Suite(TOY, "train", 1000)], concurrency=concurrency)
+        plan = Plan([PanelSpec(TOY, "train", 1000)], concurrency=concurrency)
         started = time.perf_counter()
         evaluation = evaluate(plan, entrant, out=tmp_path / "run", progress=progress)
         seconds = time.perf_counter() - started

@@ -64,7 +64,7 @@ def test_the_list(visit, folder) -> None:
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        ({"suite": WEBSHOP}, ["0003"]),
+        ({"environment": WEBSHOP}, ["0003"]),
         ({"type": "look_at_obj_in_light"}, ["0001"]),
         ({"outcome": "won"}, ["0000", "0002", "0003"]),
         ({"outcome": "lost"}, ["0001"]),
@@ -113,6 +113,7 @@ def test_a_turn_shows_all_that_was_recorded(visit, tmp_path) -> None:
         messages=[{"role": "system", "content": "Play well."}, {"role": "user", "content": "A desk."}],
         response="never shown beside tokens",
         reasoning="I need a mug.",
+        is_well_formed=False,
         is_action_valid=False,
         score=0.25,
         tokens=tokens,
@@ -126,7 +127,8 @@ def test_a_turn_shows_all_that_was_recorded(visit, tmp_path) -> None:
         "I need a mug.",
         "take mug 1",
         "general/look",
-        "not valid",
+        "malformed answer",
+        "invalid action",
         "score 0.25",
         "plain",
     ):

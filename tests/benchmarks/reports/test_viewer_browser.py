@@ -24,7 +24,7 @@ from helpers.run_folders import (
 
 from sdar_agents import open_agent
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records.runs import read_config
 from sdar_benchmarks.reports.report import write_comparison, write_report
 from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
@@ -225,7 +225,7 @@ def test_the_keyboard_is_enough(address, browser):
 def test_filters_lead_to_episodes_and_back(address, browser):
     look(browser)
     browser.get(f"{address}/")
-    Select(browser.find_element("name", "suite")).select_by_value(WEBSHOP)
+    Select(browser.find_element("name", "environment")).select_by_value(WEBSHOP)
     Select(browser.find_element("name", "outcome")).select_by_value("lost")
     follow(browser, "form button")
     rows = browser.find_elements("css selector", "table.list tbody tr")
@@ -283,10 +283,10 @@ class Hostile:
 @pytest.mark.parametrize(("scheme", "size"), [("light", "wide"), ("dark", "narrow")])
 def test_hostile_passages_do_nothing(browser, tmp_path, scheme, size):
     look(browser, scheme, size)
-    suite = Suite("sdar/SearchQA-v0", "test", 6, {"retriever": Hostile()})
+    suite = PanelSpec("sdar/SearchQA-v0", "test", 6, {"retriever": Hostile()})
     folder = tmp_path / "run"
     evaluate(Plan([suite]), open_agent("question-as-query", {}, [suite.env_id]), out=folder)
-    assert read_config(folder)["suites"][0]["env_kwargs"]["retriever"].endswith("test_viewer_browser.Hostile")
+    assert read_config(folder)["panels"][0]["env_kwargs"]["retriever"].endswith("test_viewer_browser.Hostile")
     with viewed(folder) as address:
         browser.get(f"{address}/")
         shoot(browser, f"passages-list-{scheme}-{size}")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sdar_benchmarks.cli.main import main
-from sdar_benchmarks.throughput import bench, generation, suite, webshop
+from sdar_benchmarks.throughput import bench, environment, generation, webshop
 from sdar_benchmarks.throughput.figures import ONE_ENVIRONMENT, Figure, Figures, peak_megabytes
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.registry import ENV_IDS
@@ -19,9 +19,9 @@ SMALL = {"_STEPS": 300, "_RESETS": 20, "_EPISODES": 2, "_VECTORS": (2, 4), "_TAS
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_every_environment_is_measured_in_the_same_way(env_id, monkeypatch):
     for name, value in SMALL.items():
-        monkeypatch.setattr(suite, name, value)
+        monkeypatch.setattr(environment, name, value)
     said = []
-    figures = suite.measure(env_id, said.append)
+    figures = environment.measure(env_id, said.append)
     assert [figure.what.partition(" of the agent")[0] for figure in figures] == [
         ONE_ENVIRONMENT,
         "steps, make_vec(2)",
@@ -40,12 +40,12 @@ def test_every_environment_is_measured_in_the_same_way(env_id, monkeypatch):
 
 
 def test_commands_are_drawn_beforehand(monkeypatch):
-    monkeypatch.setattr(suite, "_STEPS", 120)
+    monkeypatch.setattr(environment, "_STEPS", 120)
     env = gym.make("sdar/ALFWorld-v0", split="valid_seen", max_steps=20)
     from sdar_agents import make_agent
 
     ids = ["alfworld/valid_seen/0000", "alfworld/valid_seen/0001"]
-    episodes = list(suite._random_episodes(env, make_agent("random"), ids))
+    episodes = list(environment._random_episodes(env, make_agent("random"), ids))
     assert [task_id for task_id, _ in episodes[:3]] == [ids[0], ids[1], ids[0]]
     assert 120 <= sum(len(commands) for _, commands in episodes) < 140
     for task_id, commands in episodes:
@@ -102,7 +102,7 @@ def measured(monkeypatch):
         figures.add("steps", 12345.6, "steps/CPU s")
         return figures
 
-    monkeypatch.setattr(suite, "measure", measure)
+    monkeypatch.setattr(environment, "measure", measure)
     add = {"sdar/WebShop-v0": lambda figures, progress: figures.add("search", 0.1234, "CPU ms") and None}
     monkeypatch.setattr(bench, "SPECIFIC", add)
 

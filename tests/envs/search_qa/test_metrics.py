@@ -13,7 +13,7 @@ from sdar_agents.players.players import OneAtATime
 from sdar_agents.players.registry import Entrant
 from sdar_benchmarks.analysis.statistics import success_interval
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
-from sdar_benchmarks.evaluation.panels import Suite
+from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_envs.prompt import Turn, parse_completion, render_messages
 from sdar_envs.search_qa.reference import STYLE
 
@@ -45,7 +45,7 @@ class Chosen:
 
 def evaluated(env_kwargs, knows):
     entrant = Entrant("chosen", {}, OneAtATime(lambda: Chosen(knows), in_threads=False), 1)
-    return evaluate(Plan([Suite(SEARCH_QA, "test", env_kwargs=env_kwargs)]), entrant)
+    return evaluate(Plan([PanelSpec(SEARCH_QA, "test", env_kwargs=env_kwargs)]), entrant)
 
 
 def test_small_batches_do_not_count_more(tmp_path):
@@ -53,7 +53,7 @@ def test_small_batches_do_not_count_more(tmp_path):
     right = {f"bamboogle {i}?" for i in (*range(35), 124)} | {f"nq {i}?" for i in range(97)}
     evaluation = evaluated(write(tmp_path, {"bamboogle": 125, "nq": BATCH - 124}), right.__contains__)
     episodes = evaluation.episodes
-    (suite,) = evaluation.summary.suites
+    (suite,) = evaluation.summary.panels
     bamboogle, nq = suite.data_sets["bamboogle"], suite.data_sets["nq"]
     assert (bamboogle.episodes, bamboogle.tasks, nq.episodes) == (125, 125, 388)
     assert (bamboogle.success_rate, nq.success_rate) == (36 / 125, 97 / 388)
@@ -82,7 +82,7 @@ def test_a_model_searches_reads_and_answers(tmp_path):
 
     with serving(respond) as server:
         agent = open_agent("openai", {"model": "m", "base_url": server.url, "history_length": 2}, [SEARCH_QA])
-        plan = Plan([Suite(SEARCH_QA, "test", env_kwargs=write(tmp_path / "data", {"nq": 1}))])
+        plan = Plan([PanelSpec(SEARCH_QA, "test", env_kwargs=write(tmp_path / "data", {"nq": 1}))])
         evaluation = evaluate(plan, agent, out=tmp_path / "run")
     (episode,) = evaluation.episodes
     assert (episode.is_success, episode.steps, episode.invalid_actions) == (True, 3, 1)
@@ -97,7 +97,7 @@ def test_a_model_searches_reads_and_answers(tmp_path):
 
 def test_under_sdar_a_model_is_read_as_the_reference_does(tmp_path):
     both = "<answer>wrong</answer> <search>capital of Peru</search>"
-    for compat, searches, invalid in (("sdar", 1, 1), ("fixed", 0, 1)):
+    for compat, searches, malformed, invalid in (("sdar", 1, 1, 0), ("fixed", 0, 1, 1)):
 
         def respond(body):
             return chat(both if len(server.requests) == 1 else "<answer>right</answer>")
@@ -105,8 +105,9 @@ def test_under_sdar_a_model_is_read_as_the_reference_does(tmp_path):
         with serving(respond) as server:
             agent = open_agent("openai", {"model": "m", "base_url": server.url}, [SEARCH_QA])
             arguments = {**write(tmp_path / compat, {"nq": 1}), "compat": compat}
-            (episode,) = evaluate(Plan([Suite(SEARCH_QA, "test", env_kwargs=arguments)]), agent).episodes
-        assert (episode.is_success, episode.steps, episode.invalid_actions) == (True, 2, invalid)
+            (episode,) = evaluate(Plan([PanelSpec(SEARCH_QA, "test", env_kwargs=arguments)]), agent).episodes
+        assert (episode.is_success, episode.steps) == (True, 2)
+        assert (episode.malformed_answers, episode.invalid_actions) == (malformed, invalid)
         prompt = server.requests[1][1]["messages"][-1]["content"]
         assert ("Lima" in prompt) == bool(searches)
 
