@@ -29,9 +29,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from sdar_envs import Task, TextEnv
-from sdar_envs.prompt import Turn, parse_completion, prompt_parts, style_of, terse
-from sdar_envs.registry import make_text_env
+from sdar_envs import Task, TextEnv, Turn, make_text_env, parse_completion, prompt_parts, style_of
+from sdar_envs.prompt import terse
 from sdar_skills import Library, Retriever, make_retriever, teacher_context
 
 
@@ -73,7 +72,7 @@ class Player:
     def prompts(self, episode: Episode) -> tuple[list[int], list[int]]:
         """Return the student's prompt and the teacher's, which holds the skills of the task."""
         task, info = episode.env.task, episode.info
-        style = style_of(episode.env, task.id)
+        style = style_of(episode.env, task)
         parts = prompt_parts(
             terse(style) if self.args.tiny else style,
             info["instruction"],
@@ -96,7 +95,7 @@ class Player:
             for episode, (student, teacher), completion in zip(running, prompts, completions, strict=True):
                 episode.rows.append(Row(student, teacher, completion))
                 text = self.tokenizer.decode(completion, skip_special_tokens=True)
-                action = parse_completion(text, style_of(episode.env, episode.env.task.id)).action
+                action = parse_completion(text, style_of(episode.env, episode.env.task)).action
                 episode.history.append(Turn(episode.observation, action))
                 episode.observation, reward, terminated, truncated, episode.info = episode.env.step(action)
                 episode.episode_return += reward
