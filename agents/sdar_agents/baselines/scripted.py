@@ -1,9 +1,8 @@
-"""Agents that need no model: a lower bound, an upper bound, and a player that only reads.
+"""Scripted agents, which need no model: random, oracle, and a rule-based one for each suite.
 
-`random` picks among the admissible commands, `oracle` follows the environment's own plan (it sees the
-hidden state), `explorer`, `rule` and
-`question-as-query` are players of one suite each that act on what a person can read. An agent
-returns one command a turn and never steps the environment itself.
+`random` draws among the admissible commands (a lower bound). `oracle` follows the environment's own plan, which reads
+the hidden state (an upper bound). `explorer`, `rule` and `question-as-query` play one suite each and read only what a
+person sees. The `Agent` protocol is here too: it is what an agent of one's own implements.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from sdar_skills.retrieval.homes import read_habits
 __all__ = [
     "AGENTS",
     "Agent",
+    "DefaultAgent",
     "ExplorerAgent",
     "OracleAgent",
     "QuestionAsQueryAgent",
@@ -44,16 +44,19 @@ _ANSWER = "answer[<your answer>]"
 
 
 class Agent(Protocol):
-    """Plays one episode at a time: `reset`, then `act` for every turn."""
+    """Plays one episode at a time: `reset` when it begins, then `act` for every turn.
+
+    `sdar_agents.AsyncAgent` is the same with coroutines.
+    """
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode, or take one over in the middle.
 
         Args:
-            env: the environment, already reset. Whoever runs the episode steps it, not the agent.
+            env: the environment, already reset; not to be stepped.
             observation: the latest observation.
             info: the info that came with it.
-            seed: of everything that the agent draws in this episode.
+            seed: of everything that the agent samples in this episode.
         """
         ...
 
@@ -63,7 +66,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Draws uniformly from the admissible commands; searches for words of the task, answers with words it reads."""
+    """Random agent: an admissible command, uniformly; searches use words of the task, answers words of the page."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -82,13 +85,13 @@ class RandomAgent:
         if not commands:
             raise InvalidOption(
                 f"the random agent got no admissible command in {info['task_id']!r}; "
-                "it can only play environments that list some."
+                "it can only play environments that list them."
             )
         return filled(self._random.choice(commands), observation, info, self._random)
 
 
 def filled(command: str, observation: str, info: Mapping[str, Any], rng: random.Random) -> str:
-    """Return a command; a template such as `search[<your query>]` with words of the task or the observation in it."""
+    """Return a command; a template such as `search[<your query>]` filled with words of the task or the observation."""
     if command == _SEARCH:
         words = _words(info["instruction"])
         count = rng.randint(1, min(6, len(words)))
@@ -105,13 +108,13 @@ def _words(text: str) -> list[str]:
 
 
 class OracleAgent:
-    """Follows a plan that knows the hidden state, made anew every turn."""
+    """Oracle: the first command of a plan that reads the hidden state, made anew every turn."""
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
-        """Look at the environment behind the wrappers.
+        """Keep the environment inside the wrappers, to ask it for plans.
 
         Raises:
             InvalidOption: it is not a `TextEnv`.
@@ -124,7 +127,7 @@ class OracleAgent:
         Raises:
             EpisodeOver: the task is done, or no episode was begun.
             UnknownName: the environment has no oracle.
-            UnsolvableGame: no plan wins from here (an episode can be taken over after somebody spoilt it).
+            UnsolvableGame: no plan wins from here, after an episode was taken over.
         """
         if self._env is None:
             raise EpisodeOver("the oracle agent was asked to act before reset(): call reset() first.")
@@ -134,8 +137,8 @@ class OracleAgent:
         return plan[0]
 
 
-class _Player(Protocol):
-    """A scripted player of one suite, which sees what a person would see and nothing else."""
+class _Script(Protocol):
+    """A script for one suite, which reads observations and info alone."""
 
     def reset(self, observation: str, info: Mapping[str, Any]) -> None: ...
 
@@ -143,30 +146,30 @@ class _Player(Protocol):
 
 
 class _SuiteAgent:
-    """Plays by the script that was written for the suite, if one was."""
+    """Plays by a suite's script."""
 
     name: ClassVar[str]
-    players: ClassVar[Mapping[str, str]]
+    scripts: ClassVar[Mapping[str, str]]
 
     def __init__(self) -> None:
-        self._player: _Player | None = None
+        self._script: _Script | None = None
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
-        """Choose the script of this environment and show it the situation.
+        """Begin an episode with the environment's script.
 
         Raises:
             InvalidOption: the environment is not a `TextEnv`.
-            UnknownName: no script was written for it.
+            UnknownName: there is no script for it.
         """
         env_id = text_env(env).task.env
-        if env_id not in self.players:
+        if env_id not in self.scripts:
             raise UnknownName(
-                f"no {self.name} for {env_id!r}; there is one for {', '.join(self.players)}. "
+                f"no {self.name} for {env_id!r}; there is one for {', '.join(self.scripts)}. "
                 "Try the random or oracle agent."
             )
-        player: _Player = resolve_name(self.players[env_id])()
-        player.reset(observation, info)
-        self._player = player
+        script: _Script = resolve_name(self.scripts[env_id])()
+        script.reset(observation, info)
+        self._script = script
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the script's command.
@@ -174,28 +177,28 @@ class _SuiteAgent:
         Raises:
             EpisodeOver: no episode was begun.
         """
-        if self._player is None:
+        if self._script is None:
             raise EpisodeOver(f"the {self.name} agent was asked to act before reset(): call reset() first.")
-        return self._player.act(observation, info)
+        return self._script.act(observation, info)
 
 
 class ExplorerAgent(_SuiteAgent):
-    """ALFWorld: looks for things where they usually are; sees only what a player sees."""
+    """ALFWorld explorer: searches places by how likely they hold a thing; reads only what a player sees."""
 
     name = "explorer"
-    players = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
+    scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
 
     def read(self, skills: Iterable[Skill], rng: random.Random) -> None:
-        """Forget common sense for this episode: search first where skills say that a thing is kept, then anywhere.
+        """Search by skills instead of common sense: first where they say that a thing is kept, then at random.
 
         Args:
-            skills: read by `sdar_skills.retrieval.homes.read_habits`; none for an explorer that only guesses.
-            rng: draws the order in which the usual places are looked into otherwise.
+            skills: read by `sdar_skills.retrieval.homes.read_habits`; none for a purely random order.
+            rng: draws the order of the usual places that no skill names.
 
         Raises:
             EpisodeOver: no episode was begun.
         """
-        if not isinstance(self._player, Explorer):
+        if not isinstance(self._script, Explorer):
             raise EpisodeOver(f"the {self.name} agent was asked to read before reset(): call reset() first.")
         habits: dict[str, str] = {}
         for skill in skills:
@@ -206,21 +209,21 @@ class ExplorerAgent(_SuiteAgent):
             guesses = {place: rng.randint(1, 1000) for place in usual_places(thing)}
             return {**guesses, habits[thing]: 10_000} if thing in habits else guesses
 
-        self._player.places = places
+        self._script.places = places
 
 
 class RuleAgent(_SuiteAgent):
-    """WebShop: searches the instruction, compares results, chooses options, buys; sees only pages."""
+    """WebShop rules: searches for the instruction, compares results, chooses options, buys; reads only pages."""
 
     name = "rule"
-    players = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
+    scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
 
 
 class QuestionAsQueryAgent(_SuiteAgent):
-    """Search-QA: searches for the question as it is, answers with what looks like an answer; sees only passages."""
+    """Search-QA: searches for the question as it is and answers by pattern matching; reads only passages."""
 
     name = "question-as-query"
-    players = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})
+    scripts = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})
 
 
 AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
@@ -232,17 +235,43 @@ AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
         "rule": RuleAgent,
     }
 )
-"""The agents by name."""
+"""The scripted agents by name."""
 
 
 def default_agent(env_id: str) -> str:
-    """Return the name of the agent that plays by the environment's own script; `random` if there is no script."""
-    scripted = (agent for agent in (ExplorerAgent, RuleAgent, QuestionAsQueryAgent) if env_id in agent.players)
+    """Return the name of the agent that has a script for the environment; `random` if none has."""
+    scripted = (agent for agent in (ExplorerAgent, RuleAgent, QuestionAsQueryAgent) if env_id in agent.scripts)
     return next((agent.name for agent in scripted), "random")
 
 
+class DefaultAgent:
+    """Plays each environment by its script; random where there is none."""
+
+    def __init__(self) -> None:
+        self._agent: Agent | None = None
+
+    def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        """Begin an episode with `default_agent` of the environment.
+
+        Raises:
+            InvalidOption: the environment is not a `TextEnv`.
+        """
+        self._agent = AGENTS[default_agent(text_env(env).task.env)]()
+        self._agent.reset(env, observation, info, seed)
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return the next command.
+
+        Raises:
+            EpisodeOver: no episode was begun.
+        """
+        if self._agent is None:
+            raise EpisodeOver("the default agent was asked to act before reset(): call reset() first.")
+        return self._agent.act(observation, info)
+
+
 def make_agent(name: str) -> Agent:
-    """Make an agent by name.
+    """Make a scripted agent by name.
 
     Raises:
         UnknownName: there is no such agent.
