@@ -310,12 +310,13 @@ def _read(text: str, max_tokens: int | None) -> Completion:
     if not isinstance(content, str) or not isinstance(reasoning, str | None):
         raise ValueError("no text")
     prompt_tokens, completion_tokens = (count if is_integer(count) else None for count in tokens)
-    # For servers that do not say why they stopped.
-    is_full = None not in (max_tokens, completion_tokens) and completion_tokens >= max_tokens
+    finish_reason = choice.get("finish_reason")
     stop_reason: StopReason = "eos"
-    if choice.get("finish_reason", "length" if is_full else None) == "length":
+    if finish_reason is None and max_tokens is not None and completion_tokens is not None:
+        stop_reason = "length" if completion_tokens >= max_tokens else "eos"
+    elif finish_reason == "length":
         stop_reason = "length"
-    elif isinstance(choice.get("stop_reason"), str):  # vLLM's: the stop string that was met
+    elif isinstance(choice.get("stop_reason"), str):  # vLLM's field: the stop string that was met
         stop_reason = "stop"
     return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens)
 

@@ -27,8 +27,8 @@ class ChatAgent:
     Args:
         policy: completes the prompts; agents that play at the same time share it.
         history_length: how many of the latest turns a prompt shows.
-        style: prompt style, see `sdar_envs.prompt.resolve_style`: a suite, `module:STYLE` or a file; None for that of the
-            environment or its suite.
+        style: prompt style: a suite, `module:STYLE` or a file (see `sdar_envs.prompt.resolve_style`); None for that of
+            the environment or its suite.
         system: text of a system message; None for no such message.
         prefilled: what the chat template puts at the start of the model's turn, such as `<think>`.
         price_prompt: of a million prompt tokens, in any currency; None for no cost.

@@ -111,7 +111,7 @@ def test_a_thought_that_never_comes_to_a_command_is_closed(thought: str) -> None
     (request,) = asked("sdar/ALFWorld-v0", 1)
     (answer,) = policy.generate([request], Sampling())
     assert answer.text.startswith(thought)
-    parsed = parse_completion(answer.text, style_for("alfworld/x"))
+    parsed = parse_completion(answer.text, style_for("alfworld"))
     assert parsed.is_well_formed
     assert request.situation is not None
     assert parsed.action in request.situation.info["admissible_commands"]

@@ -19,7 +19,7 @@ from sdar_agents.engines.policy import Request
 from sdar_agents.types import Completion
 from sdar_envs import Task
 from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
-from sdar_envs.prompt import DEFAULT_STYLE, Turn, render_messages
+from sdar_envs.prompt import DEFAULT_STYLE, STYLES, Turn, render_messages
 from sdar_skills.evidence.experience import Episode, Step, propose
 from sdar_skills.evidence.proposers import ModelProposer
 
@@ -326,6 +326,14 @@ def test_reasoning_that_comes_beside_the_answer_counts() -> None:
         assert play(server, 1, prefilled="<think>")[0].is_well_formed
 
 
+def test_the_prompt_style_can_be_chosen() -> None:
+    with serving(lambda body: chat("<search>the sea</search>")) as server:
+        [own], [chosen] = play(server, 1), play(server, 1, style="search_qa")
+    assert (own.is_well_formed, chosen.is_well_formed, chosen.action) == (False, True, "search[the sea]")
+    role = STYLES["search_qa"].role
+    assert [role in decision.messages[0]["content"] for decision in (own, chosen)] == [False, True]
+
+
 def test_nonsense_is_an_action_like_any_other() -> None:
     with serving(lambda body: chat("I would rather not.", tokens=None)) as server:
         [decision] = play(server, 1)
@@ -339,6 +347,7 @@ def test_nonsense_is_an_action_like_any_other() -> None:
     [
         (InvalidOption, {}, "given no model: name one with --model"),
         (UnknownName, {"model": "x", "temprature": 1}, r"no setting 'temprature'; .*Did you mean 'temperature'\?"),
+        (UnknownName, {"model": "x", "style": "alfwrld"}, r"no prompt style 'alfwrld'.*Did you mean 'alfworld'\?"),
         (InvalidOption, {"model": "x", "history_length": -1}, "history_length is -1"),
         (InvalidOption, {"model": "x", "price_prompt": 1.0}, "one of price_prompt and price_completion is missing"),
         (InvalidOption, {"model": "x", "price_prompt": "cheap"}, "price_prompt is 'cheap'"),
