@@ -1,10 +1,11 @@
-"""An agent of your own: gives the admissible command that it has given least often so far.
+"""An agent of your own: of the commands given least often, the one that shares most words with the instruction.
 
-    python examples/own_agent.py
-    cd examples && sdar eval sdar/ALFWorld-v0 --agent own_agent:LeastTried --set prefer=open --limit 20
+Run `python own_agent.py`, or in this folder
+`sdar eval sdar/ALFWorld-v0 --agent own_agent:LeastTried --agent-set weight=1 --limit 20`.
 """
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -18,29 +19,30 @@ class LeastTried:
     """A `sdar_agents.Agent`: `reset` begins an episode, `act` returns a command. The caller steps the environment.
 
     Args:
-        prefer: of commands given equally often, those that begin with this word come first. What `--set` sets.
+        weight: how often a command may be repeated for each word that it shares with the instruction.
     """
 
-    def __init__(self, prefer: str = "take") -> None:
-        self._prefer = prefer
+    def __init__(self, weight: float = 0.5) -> None:
+        self._weight = weight
 
     def reset(self, env: gymnasium.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         self._random = random.Random(seed)
         self._times: Counter[str] = Counter()
+        self._words = set(re.findall(r"[a-z]+", info["instruction"].lower())) - {"a", "in", "it", "the", "to"}
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
-        commands: list[str] = info["admissible_commands"]
-        command = min(
-            commands,
-            key=lambda each: (self._times[each], not each.startswith(self._prefer), self._random.random()),
-        )
+        command = min(info["admissible_commands"], key=self._cost)
         self._times[command] += 1
         return command
 
+    def _cost(self, command: str) -> float:
+        shared = len(self._words.intersection(command.split()))
+        return self._times[command] - self._weight * shared + self._random.random()
+
 
 def main() -> None:
-    env = sdar_envs.make_text_env("sdar/ALFWorld-v0", split="valid_seen")
-    tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", limit=10)
+    env = gymnasium.make("sdar/ALFWorld-v0", split="valid_seen")
+    tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", limit=20)
     agent, solved, steps = LeastTried(), 0, 0
     for task in tasks:
         observation, info = env.reset(seed=0, options={"task_id": task.id})

@@ -1,7 +1,7 @@
 """An inference engine of your own: plain sampling, one prompt at a time, without a KV cache.
 
-    python examples/own_engine.py
-    cd examples && sdar eval sdar/ALFWorld-v0 --agent transformers --model FOLDER --set engine=own_engine:PlainEngine
+Run `python own_engine.py`, or in this folder
+`sdar eval sdar/ALFWorld-v0 --agent transformers --model DIR --agent-set engine=own_engine:PlainEngine`.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from sdar_agents import Completion, Request, Rollout, RolloutSettings, Sampling
-from sdar_agents.sft.tiny import TINY_MODELS, make_model, train_tokenizer
+import sdar_envs
+from sdar_agents import Completion, Request, Rollout, RolloutSettings, Sampling, StopReason
+from sdar_agents.sft.tiny import TinyModel, make_model, train_tokenizer
 
 
 class PlainEngine:
-    """A `sdar_agents.Policy`. In training, `model` is the model that is trained, so its weights change between calls."""
+    """A `sdar_agents.Policy`. In training, the weights of `model` change between calls of `generate`."""
 
     def __init__(self, model: Any, tokenizer: Any, **settings: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -38,22 +39,22 @@ class PlainEngine:
         chosen: list[float] = []
         while True:
             prompt = torch.tensor([[*request.prompt_ids, *ids]], device=self.model.device)
-            logits = self.model(input_ids=prompt).logits[0, -1].float().cpu()
+            logits = self.model(input_ids=prompt, logits_to_keep=1).logits[0, -1].float().cpu()
             logprobs = (logits / sampling.temperature).log_softmax(-1)
             token = logprobs.argmax() if sampling.greedy else torch.multinomial(logprobs.exp(), 1, generator=generator)
             ids.append(int(token))
             chosen.append(float(logprobs[ids[-1]]))
             text = self.tokenizer.decode(ids, skip_special_tokens=True)
-            if ids[-1] == self.tokenizer.eos_token_id:
-                return Completion(tuple(ids), tuple(chosen), text, "eos")
-            if any(stop in text for stop in sampling.stop) or len(ids) == sampling.max_new_tokens:
-                return Completion(tuple(ids), tuple(chosen), text, "length" if not sampling.stop else "stop")
+            is_eos, is_stop = ids[-1] == self.tokenizer.eos_token_id, any(stop in text for stop in sampling.stop)
+            if is_eos or is_stop or len(ids) == sampling.max_new_tokens:
+                reason: StopReason = "eos" if is_eos else "stop" if is_stop else "length"
+                return Completion(tuple(ids), tuple(chosen), text, reason)
 
 
 if __name__ == "__main__":
-    tokenizer = train_tokenizer(["put a hot mug in a cabinet"])
-    engine = PlainEngine(make_model(TINY_MODELS["tiny-test"], tokenizer, seed=0), tokenizer)
-    with_limits = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": 2}, max_new_tokens=8)
-    rollout = Rollout(with_limits, engine)
-    result = rollout.collect(list(rollout.envs[0].source), group_size=2, seed=0, step=0)
-    print(result.metrics)
+    tokenizer = train_tokenizer(["You are in the middle of a room. Put a hot mug in a cabinet."])
+    engine = PlainEngine(make_model(TinyModel(context_length=8192), tokenizer, seed=0), tokenizer)
+    settings = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": 2}, max_new_tokens=8)
+    tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=2)
+    for trajectory in Rollout(settings, engine).collect(tasks, group_size=1, seed=0, step=0).trajectories:
+        print(trajectory.task.id, [turn.completion.text for turn in trajectory.turns])

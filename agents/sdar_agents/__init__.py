@@ -28,7 +28,7 @@ from sdar_agents.players.agent import AsyncAgent, Decision, in_thread
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_agents.players.registry import AGENT_NAMES, open_agent
-from sdar_agents.types import Completion, Row, Trajectory, Turn, make_rows
+from sdar_agents.types import Completion, EndReason, Row, StopReason, Trajectory, Turn, make_rows
 
 if TYPE_CHECKING:
     from sdar_agents.algorithms import make_algorithm
@@ -50,6 +50,7 @@ __all__ = [
     "Completion",
     "Decision",
     "DefaultAgent",
+    "EndReason",
     "EndpointPolicy",
     "ExplorerAgent",
     "Learner",
@@ -67,6 +68,7 @@ __all__ = [
     "ScriptedPolicy",
     "Situation",
     "SkillPrompts",
+    "StopReason",
     "TrainConfig",
     "Trainer",
     "Trajectory",

@@ -66,7 +66,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Random agent: an admissible command, uniformly; searches use words of the task, answers words of the page."""
+    """Samples admissible commands uniformly; fills in searches and answers with words of the task and the page."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -108,7 +108,7 @@ def _words(text: str) -> list[str]:
 
 
 class OracleAgent:
-    """Oracle: the first command of a plan that reads the hidden state, made anew every turn."""
+    """Follows a plan that is made from the hidden state in every turn: an upper bound."""
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
@@ -183,7 +183,7 @@ class _SuiteAgent:
 
 
 class ExplorerAgent(_SuiteAgent):
-    """ALFWorld explorer: searches places by how likely they hold a thing; reads only what a player sees."""
+    """ALFWorld: searches the likeliest places of a thing first; reads only what a player sees."""
 
     name = "explorer"
     scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
@@ -213,7 +213,7 @@ class ExplorerAgent(_SuiteAgent):
 
 
 class RuleAgent(_SuiteAgent):
-    """WebShop rules: searches for the instruction, compares results, chooses options, buys; reads only pages."""
+    """WebShop: searches for the instruction, compares results, chooses options, buys; reads only pages."""
 
     name = "rule"
     scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})

@@ -43,7 +43,9 @@ class _Failure(NamedTuple):
 
 
 class Endpoint:
-    """An `AsyncPolicy` for a chat model behind an OpenAI-compatible endpoint, `<base_url>/chat/completions`.
+    """A chat model behind an OpenAI-compatible endpoint, `<base_url>/chat/completions`.
+
+    An `AsyncPolicy`.
 
     Args:
         model: its name, as the server knows it.

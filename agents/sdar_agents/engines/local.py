@@ -20,7 +20,9 @@ __all__ = ["LocalPolicy"]
 
 
 class LocalPolicy(BatchingPolicy):
-    """A chat model in this process, through transformers and torch: a causal one with a chat template.
+    """A chat model in this process, through transformers and torch.
+
+    An `AsyncPolicy`. The model is a causal language model with a chat template.
 
     Args:
         model: a folder, or a name on the hub.
