@@ -31,7 +31,7 @@ class LeastTried:
         self._words = set(re.findall(r"[a-z]+", info["instruction"].lower())) - {"a", "in", "it", "the", "to"}
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
-        command = min(info["admissible_commands"], key=self._cost)
+        command: str = min(info["admissible_commands"], key=self._cost)
         self._times[command] += 1
         return command
 

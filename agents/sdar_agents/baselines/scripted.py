@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-# Among the admissible commands, templates stand for every search and every answer.
+# Templates in the lists of admissible commands, which stand for every search and every answer.
 _SEARCH = "search[<your query>]"
 _ANSWER = "answer[<your answer>]"
 
