@@ -77,6 +77,16 @@ def test_names_of_the_trainer_are_imported_when_they_are_used() -> None:
         _ = importlib.import_module("sdar_agents").Trainr
 
 
+def test_without_torch_names_of_the_trainer_say_which_extra_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import sdar_agents, sdar_envs.errors\n"
+        "try: sdar_agents.Trainer\n"
+        "except sdar_envs.errors.MissingExtra as error: print(error)"
+    )
+    wanted = "sdar_agents.Trainer needs torch, which is not installed: pip install 'sdar-envs[train]'"
+    assert run_python(code) == wanted
+
+
 def test_import_is_fast() -> None:
     code = "import time; start = time.process_time(); import sdar_envs; print(time.process_time() - start)"
     assert min(float(run_python(code)) for _ in range(3)) < SECONDS

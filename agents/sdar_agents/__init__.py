@@ -5,7 +5,6 @@ completes prompts (`Policy`, `AsyncPolicy`). Importing this package loads no tor
 they are first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sdar_agents.baselines.scripted import (
@@ -29,6 +28,7 @@ from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_agents.players.registry import AGENT_NAMES, open_agent
 from sdar_agents.types import Completion, EndReason, Row, StopReason, Trajectory, Turn, make_rows
+from sdar_envs.importing import import_extra
 
 if TYPE_CHECKING:
     from sdar_agents.algorithms import make_algorithm
@@ -103,7 +103,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    module = import_extra(_LAZY[name], extra="train", purpose=f"sdar_agents.{name}")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

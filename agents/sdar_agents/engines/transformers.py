@@ -21,19 +21,20 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.utils import logging
 
 from sdar_agents.engines.policy import Messages, Request, Sampling, encode_rendered, render_chat
 from sdar_agents.scoring.batch import pack_by_length
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.importing import import_extra
 
 __all__ = ["TransformersPolicy", "choose_device", "load_model", "without_bars"]
 
@@ -288,44 +289,36 @@ class _Batch:
         ]
 
 
+class _PreallocatedLayer(DynamicLayer):
+    """Preallocated KV cache of one layer: keys and values `(B, heads, T, d)` are views of larger tensors."""
+
+    buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append keys and values; return all."""
+        start: int = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if self.buffers is None or self.buffers[0].shape[-2] < end:
+            old = (self.keys, self.values) if start else (None, None)
+            self.buffers = (_allocate(key_states, old[0], end), _allocate(value_states, old[1], end))
+            self.is_initialized = True
+        for part, states in zip(self.buffers, (key_states, value_states), strict=True):
+            part[..., start:end, :] = states
+        self.keys, self.values = (part[..., :end, :] for part in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows, in this order; the next token allocates anew."""
+        super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
+        self.buffers = None
+
+
 def _preallocated_cache(config: Any) -> Any:
     """Return a preallocated KV cache: transformers' own copies all keys and values for each token."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer  # noqa: PLC0415
-
-    made = DynamicCache(config=config)
-    preallocated = _preallocated_layer()
-    made.layers = [preallocated() if type(layer) is DynamicLayer else layer for layer in made.layers]
-    return made
-
-
-@cache
-def _preallocated_layer() -> Any:
-    from transformers.cache_utils import DynamicLayer  # noqa: PLC0415
-
-    class PreallocatedLayer(DynamicLayer):
-        """Preallocated KV cache of one layer: keys and values `(B, heads, T, d)` are views of larger tensors."""
-
-        buffers: tuple[Tensor, Tensor] | None = None
-
-        def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-            """Append keys and values; return all."""
-            start: int = self.get_seq_length()
-            end = start + key_states.shape[-2]
-            if self.buffers is None or self.buffers[0].shape[-2] < end:
-                old = (self.keys, self.values) if start else (None, None)
-                self.buffers = (_allocate(key_states, old[0], end), _allocate(value_states, old[1], end))
-                self.is_initialized = True
-            for part, states in zip(self.buffers, (key_states, value_states), strict=True):
-                part[..., start:end, :] = states
-            self.keys, self.values = (part[..., :end, :] for part in self.buffers)
-            return self.keys, self.values
-
-        def batch_select_indices(self, indices: Tensor) -> None:
-            """Keep some rows, in this order; the next token allocates anew."""
-            super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
-            self.buffers = None
-
-    return PreallocatedLayer
+    cache = DynamicCache(config=config)
+    # By exact type: sliding-window layers, which bound their size themselves, are subclasses.
+    cache.layers = [_PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 def _allocate(states: Tensor, old: Tensor | None, length: int) -> Tensor:
@@ -363,9 +356,7 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
 
     Raises:
         InvalidOption: it cannot be loaded, or the device has no float64, which sampling uses.
-        MissingExtra: transformers is not installed.
     """
-    transformers = import_extra("transformers", extra="transformers", purpose="a chat model in this process")
     device = choose_device(device)
     try:
         with without_bars():
@@ -395,8 +386,6 @@ def choose_device(device: str | None = None) -> str:
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Context manager that disables the progress bars of transformers, which would break ours and fill logs."""
-    from transformers.utils import logging  # noqa: PLC0415
-
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
