@@ -1,12 +1,13 @@
-"""Scripted agents, which need no model: random, oracle, and a rule-based one for each suite.
+"""Scripted agents by name, and the `Agent` protocol.
 
 `random` draws among the admissible commands (a lower bound). `oracle` follows the environment's own plan, which reads
 the hidden state (an upper bound). `explorer`, `rule` and `question-as-query` play one suite each and read only what a
-person sees. The `Agent` protocol is here too: it is what an agent of one's own implements.
+person sees. An agent of your own implements `Agent` and is named `module:Class`.
 """
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -21,6 +22,7 @@ from sdar_envs import TextEnv
 from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.importing import import_named, is_import_path
 from sdar_skills import Skill
 from sdar_skills.retrieval.homes import read_habits
 
@@ -34,6 +36,7 @@ __all__ = [
     "RandomAgent",
     "RuleAgent",
     "default_agent",
+    "import_agent",
     "make_agent",
 ]
 
@@ -271,11 +274,51 @@ class DefaultAgent:
 
 
 def make_agent(name: str) -> Agent:
-    """Make a scripted agent by name.
+    """Make an agent by name.
+
+    Args:
+        name: one of `AGENTS`, or `module:Class` for a class of your own, which is made without arguments.
 
     Raises:
         UnknownName: there is no such agent.
+        InvalidOption: your class needs arguments, or its methods are coroutines.
     """
+    if is_import_path(name):
+        return _make_own(name)
     if name not in AGENTS:
-        raise UnknownName(f"no agent {name!r}; the agents are {', '.join(AGENTS)}.{did_you_mean(name, AGENTS)}")
+        raise UnknownName(
+            f"no agent {name!r}; the agents are {', '.join(AGENTS)}, and module:Class for your own."
+            f"{did_you_mean(name, AGENTS)}"
+        )
     return AGENTS[name]()
+
+
+def _make_own(name: str) -> Agent:
+    made = import_agent(name)
+    if inspect.iscoroutinefunction(made.act):
+        raise InvalidOption(f"the methods of {name!r} are coroutines; wanted a plain sdar_agents.Agent here.")
+    try:
+        agent: Agent = made()
+    except TypeError as error:
+        raise InvalidOption(f"the agent {name!r} cannot be made without arguments: {error}.") from error
+    return agent
+
+
+def import_agent(name: str) -> Any:
+    """Return the agent class that `module:Class` names, with plain or coroutine methods.
+
+    Raises:
+        UnknownName: it cannot be imported, or it is no class with the methods `reset` and `act`.
+    """
+    made = import_named(name, what="an agent")
+    if not isinstance(made, type):
+        raise UnknownName(f"the agent {name!r} is a {type(made).__name__}; wanted a class.")
+    reset, act = getattr(made, "reset", None), getattr(made, "act", None)
+    if not (callable(reset) and callable(act)):
+        raise UnknownName(
+            f"the class {name!r} is no agent; wanted the methods reset and act, plain (sdar_agents.Agent) or as "
+            "coroutines (sdar_agents.AsyncAgent)."
+        )
+    if inspect.iscoroutinefunction(reset) != inspect.iscoroutinefunction(act):
+        raise UnknownName(f"the class {name!r} has one coroutine among reset and act; wanted both or neither.")
+    return made

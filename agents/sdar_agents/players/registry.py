@@ -9,7 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from sdar_agents.baselines.scripted import AGENTS, DefaultAgent, default_agent
+from sdar_agents.baselines.scripted import AGENTS, DefaultAgent, default_agent, import_agent
 from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.local import LocalPolicy
 from sdar_agents.engines.policy import AsyncPolicy
@@ -17,7 +17,6 @@ from sdar_agents.players.agent import AsyncAdapter
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
-from sdar_envs.importing import import_named
 
 __all__ = ["AGENT_NAMES", "MODELS", "open_agent"]
 
@@ -104,18 +103,8 @@ def _keywords(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _open_class(name: str, settings: Mapping[str, Any]) -> AgentPool:
-    made = import_named(name, what="an agent")
-    if not isinstance(made, type):
-        raise UnknownName(f"the agent {name!r} is a {type(made).__name__}; wanted a class.")
-    reset, act = getattr(made, "reset", None), getattr(made, "act", None)
-    if not (callable(reset) and callable(act)):
-        raise UnknownName(
-            f"the class {name!r} is no agent; wanted the methods reset and act, plain (sdar_agents.Agent) or as "
-            "coroutines (sdar_agents.AsyncAgent)."
-        )
-    is_async = inspect.iscoroutinefunction(act)
-    if inspect.iscoroutinefunction(reset) != is_async:
-        raise UnknownName(f"the class {name!r} has one coroutine among reset and act; wanted both or neither.")
+    made = import_agent(name)
+    is_async = inspect.iscoroutinefunction(made.act)
 
     def make() -> Any:
         try:
