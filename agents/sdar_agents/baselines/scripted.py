@@ -69,7 +69,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Samples admissible commands uniformly; fills in searches and answers with words of the task and the page."""
+    """Samples admissible commands; fills in templates with words that it reads."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -186,7 +186,7 @@ class _SuiteAgent:
 
 
 class ExplorerAgent(_SuiteAgent):
-    """ALFWorld: searches the likeliest places of a thing first; reads only what a player sees."""
+    """ALFWorld: searches the likeliest places first; reads only what a player sees."""
 
     name = "explorer"
     scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
@@ -216,14 +216,14 @@ class ExplorerAgent(_SuiteAgent):
 
 
 class RuleAgent(_SuiteAgent):
-    """WebShop: searches for the instruction, compares results, chooses options, buys; reads only pages."""
+    """WebShop: searches, compares results, chooses options, buys; reads only pages."""
 
     name = "rule"
     scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
 
 
 class QuestionAsQueryAgent(_SuiteAgent):
-    """Search-QA: searches for the question as it is and answers by pattern matching; reads only passages."""
+    """Search-QA: searches for the question itself and answers by pattern matching."""
 
     name = "question-as-query"
     scripts = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})

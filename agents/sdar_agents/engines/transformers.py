@@ -316,8 +316,9 @@ class _PreallocatedLayer(DynamicLayer):
 def _preallocated_cache(config: Any) -> Any:
     """Return a preallocated KV cache: transformers' own copies all keys and values for each token."""
     cache = DynamicCache(config=config)
+    make: Callable[[], DynamicLayer] = _PreallocatedLayer
     # By exact type: sliding-window layers, which bound their size themselves, are subclasses.
-    cache.layers = [_PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [make() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
