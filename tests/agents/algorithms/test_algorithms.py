@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import sys
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -7,12 +9,15 @@ import torch
 from helpers.tiny_models import PAD, gradients, largest_difference, random_rows, scored_batch, tiny_model
 from torch import Tensor
 
-from sdar_agents.algorithms import ALGORITHMS, GRPO, SDAR, SUITES, make_algorithm
-from sdar_agents.algorithms.grpo import LossOutput
+from sdar_agents.algorithms import ALGORITHMS, GRPO, SDAR, SUITES, Algorithm, LossOutput, find_algorithm
+from sdar_agents.algorithms import make_algorithm as make_any_algorithm
+from sdar_agents.algorithms.gap import gap
 from sdar_agents.algorithms.losses import Gate
 from sdar_agents.scoring.batch import Aggregation, Batch, make_batch
-from sdar_agents.scoring.logprobs import Scores, score, view_teacher
+from sdar_agents.scoring.head import Scores
+from sdar_agents.scoring.logprobs import score, view_teacher
 from sdar_agents.scoring.metrics import merge_metrics, summarise
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption, UnknownName
 
@@ -20,24 +25,21 @@ MODES = get_args(Aggregation)
 EVERYTHING = {"entropy_coef": 0.01, "kl_coef": 0.1, "response_limit": 16}
 
 
-def whole(batch: Batch, algorithm: GRPO) -> Batch:
+def make_algorithm(name: str, **settings: Any) -> Any:
+    return make_any_algorithm(name, **({"suite": "alfworld"} | settings))
+
+
+def whole(batch: Batch, algorithm: Algorithm) -> Batch:
     return batch.weighed(algorithm.aggregation, response_limit=algorithm.response_limit)
 
 
-def step(model: Any, pieces: list[Batch], algorithm: GRPO, **kwargs: Any) -> tuple[list[LossOutput], list[Tensor]]:
+def step(model: Any, pieces: list[Batch], algorithm: Algorithm, **kwargs: Any) -> tuple[list[LossOutput], list[Tensor]]:
     """The outputs of all pieces and the gradient of their sum."""
     outputs = []
     for piece in pieces:
-        divergence = algorithm.full_divergence
-        scores = score(
-            model,
-            piece.student,
-            piece.mask,
-            entropies=True,
-            divergence=divergence,
-            teacher=None if divergence is None else view_teacher(model, piece),
-            top_k=8,
-        )
+        options = algorithm.scoring_options(ScoringOptions(entropies=True))
+        teacher = None if options.divergence is None else view_teacher(model, piece)
+        scores = score(model, piece.student, piece.mask, options, teacher=teacher)
         outputs.append(algorithm.loss(piece, scores, log_vocabulary=math.log(64), **kwargs))
         outputs[-1].loss.backward()
     return outputs, gradients(model)
@@ -95,7 +97,7 @@ def test_gap_and_gate_are_means_over_all_tokens(batch: Batch) -> None:
 
 def test_the_loss_of_grpo_by_hand(batch: Batch) -> None:
     algorithm = make_algorithm("grpo", kl_coef=0.1, entropy_coef=0.01, sampler_cap=1.5)
-    scores = score(tiny_model(), batch.student, batch.mask, entropies=True)
+    scores = score(tiny_model(), batch.student, batch.mask, ScoringOptions(entropies=True))
     total = 0.0
     for i, j in batch.mask.nonzero().tolist():
         parts = (scores.logprobs, batch.old_logprobs, batch.ref_logprobs, batch.sampler_logprobs, scores.entropies)
@@ -112,7 +114,9 @@ def test_the_loss_of_grpo_by_hand(batch: Batch) -> None:
 def test_the_parts_of_a_loss_sum_to_it_in_value_and_gradient(batch: Batch) -> None:
     algorithm = make_algorithm("sdar", distill_coef=0.5, **EVERYTHING)
     model = tiny_model()
-    output = algorithm.loss(whole(batch, algorithm), score(model, batch.student, batch.mask, entropies=True))
+    output = algorithm.loss(
+        whole(batch, algorithm), score(model, batch.student, batch.mask, ScoringOptions(entropies=True))
+    )
     assert set(output.parts) == {"policy", "kl", "entropy", "distill"}
     parameters = list(model.parameters())
     parts = [torch.autograd.grad(part, parameters, retain_graph=True) for part in output.parts.values()]
@@ -303,11 +307,19 @@ def test_what_each_method_needs() -> None:
     needs = {name: make_algorithm(name) for name in ALGORITHMS}
     assert {name for name, a in needs.items() if not a.needs_teacher} == {"grpo", "skill_grpo"}
     assert {name for name, a in needs.items() if a.student_sees_skills} == {"skill_grpo"}
-    assert all(a.needs_reference and not a.needs_entropies and a.full_divergence is None for a in needs.values())
+    assert all(a.needs_reference for a in needs.values())
     assert not make_algorithm("grpo", kl_coef=0.0).needs_reference
-    assert make_algorithm("grpo", preset="paper").needs_entropies
-    assert SDAR(gate="soft_or").needs_entropies
-    assert SDAR(divergence="jsd_full").full_divergence == "jsd_full"
+
+
+def test_each_method_declares_what_it_needs_of_the_scores() -> None:
+    base = ScoringOptions(temperature=0.7, packing=True)
+    for name in ALGORITHMS:
+        assert make_algorithm(name).scoring_options(base) == base
+    assert make_algorithm("grpo", preset="paper").scoring_options(base) == dataclasses.replace(base, entropies=True)
+    assert SDAR(gate="soft_or").scoring_options(base).entropies
+    sdar = SDAR(divergence="rkl_topk", top_k=3)
+    assert sdar.scoring_options(base) == dataclasses.replace(base, divergence="rkl_topk", top_k=3)
+    assert GRPO().scoring_options(ScoringOptions(entropies=True)).entropies
 
 
 @pytest.mark.parametrize(
@@ -342,13 +354,133 @@ def test_wrong_settings_say_what_was_wanted(arguments: dict[str, Any], error: ty
 def test_what_a_batch_lacks_is_named(batch: Batch) -> None:
     scores = Scores(torch.zeros(batch.mask.shape))
     algorithm = make_algorithm("sdar", gate="entropy", divergence="rkl_full")
-    with pytest.raises(InvalidOption, match=r"wants weights .* call batch.weighed\(\)"):
+    with pytest.raises(InvalidOption, match=r"needs weights .* call batch.weighed\("):
         algorithm.loss(batch, scores)
     weighed = whole(batch, algorithm)
     for part in ("old_logprobs", "advantages", "ref_logprobs", "teacher_logprobs"):
-        with pytest.raises(InvalidOption, match=f"wants {part} in the batch"):
+        with pytest.raises(InvalidOption, match=f"needs {part} in the batch"):
             algorithm.loss(weighed.replace(**{part: None}), scores)
-    with pytest.raises(InvalidOption, match="wants entropies in the scores"):
+    with pytest.raises(InvalidOption, match="needs entropies in the scores"):
         algorithm.loss(weighed, scores)
-    with pytest.raises(InvalidOption, match="wants divergences in the scores"):
+    with pytest.raises(InvalidOption, match="needs divergences in the scores"):
         algorithm.loss(weighed, scores._replace(entropies=torch.zeros(batch.mask.shape)))
+
+
+def test_scores_of_another_shape_than_the_batch_are_refused(batch: Batch) -> None:
+    algorithm = make_algorithm("grpo")
+    with pytest.raises(InvalidOption, match=r"logprobs must have the shape .* of mask: got \(11, 1\)"):
+        algorithm.loss(whole(batch, algorithm), Scores(torch.zeros(11, 1)))
+
+
+# -- the gap --------------------------------------------------------------------------------------
+
+
+def test_the_gap_is_to_the_current_policy_with_its_gradient_or_to_the_old_one_without(batch: Batch) -> None:
+    scores = Scores(torch.full(batch.mask.shape, -1.0, requires_grad=True))
+    assert batch.teacher_logprobs is not None
+    assert batch.old_logprobs is not None
+    current = gap(batch, scores)
+    assert torch.equal(current.detach(), batch.teacher_logprobs + 1.0)
+    (slope,) = torch.autograd.grad(current.sum(), scores.logprobs)
+    assert (slope == -1).all()
+    old = gap(batch, scores, "old")
+    assert torch.equal(old, batch.teacher_logprobs - batch.old_logprobs)
+    assert not old.requires_grad
+    with pytest.raises(InvalidOption, match=r"no gap 'olt'; wanted current or old. Did you mean 'old'"):
+        gap(batch, scores, "olt")  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match="needs teacher_logprobs in the batch"):
+        gap(batch.replace(teacher_logprobs=None), scores)
+    with pytest.raises(InvalidOption, match=r"logprobs must have the shape .* of teacher_logprobs: got \(11, 1\)"):
+        gap(batch, Scores(torch.zeros(11, 1)))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_loss_says_its_gap_and_gate(batch: Batch, name: str) -> None:
+    algorithm = make_algorithm(name)
+    scores = score(tiny_model(), batch.student, batch.mask)
+    output = algorithm.loss(whole(batch, algorithm), scores)
+    if not algorithm.needs_teacher:
+        assert output.gap is output.gate is None
+        return
+    assert output.gap is not None
+    assert not output.gap.requires_grad
+    expected = gap(batch, scores, "old" if name == "rlsd" else "current").detach()
+    assert torch.equal(output.gap[batch.mask], expected[batch.mask])
+    if isinstance(algorithm, SDAR):
+        assert output.gate is not None
+        torch.testing.assert_close(output.gate, torch.sigmoid(algorithm.beta * output.gap))
+    else:
+        assert output.gate is None
+
+
+# -- a method of one's own, and the suite's settings ----------------------------------------------
+
+
+OWN = """
+from dataclasses import dataclass
+from sdar_agents.algorithms import GRPO
+from sdar_agents.settings.checks import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(GRPO):
+    scale: float = setting(1.0, low=0)
+
+    def advantages(self, rows, batch):
+        values, metrics = super().advantages(rows, batch)
+        return self.scale * values, metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    needs_teacher = False
+    aggregation: str = "token-mean"
+
+
+def function():
+    pass
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_methods.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_methods", raising=False)
+    return "own_methods"
+
+
+def test_a_method_of_ones_own_is_named_by_module_and_class(own_module: str) -> None:
+    algorithm = make_algorithm(f"{own_module}:Scaled", suite="search_qa", preset="paper", scale=2.0)
+    assert isinstance(algorithm, GRPO)
+    assert (algorithm.kl_coef, algorithm.entropy_coef) == (0.001, 0.001)
+    rows = random_rows(8)
+    batch = make_batch(rows, pad_id=PAD)
+    assert torch.equal(algorithm.advantages(rows, batch)[0], 2 * make_algorithm("grpo").advantages(rows, batch)[0])
+    with pytest.raises(UnknownName, match=r"Scaled has no setting 'scales'.*Did you mean 'scale'"):
+        make_algorithm(f"{own_module}:Scaled", scales=2.0)
+    with pytest.raises(InvalidOption, match=r"Scaled.scale is -1; wanted a number of at least 0"):
+        make_algorithm(f"{own_module}:Scaled", scale=-1)
+    assert find_algorithm("sdar") is SDAR
+
+
+def test_what_is_no_method_says_what_is_missing(own_module: str) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'Scaled'"):
+        make_algorithm(f"{own_module}:Scale")
+    with pytest.raises(InvalidOption, match=r"Half is no algorithm, it has no .*needs_reference.*loss: inherit from"):
+        make_algorithm(f"{own_module}:Half")
+    with pytest.raises(InvalidOption, match=r"wanted a class that is an algorithm: inherit from"):
+        make_algorithm(f"{own_module}:function")
+
+
+def test_a_suite_without_settings_must_name_one_that_has_them() -> None:
+    with pytest.raises(UnknownName, match=r"no settings of the suite 'acme', which sdar needs for kl_coef and invalid"):
+        make_any_algorithm("sdar", suite="acme")
+    with pytest.raises(InvalidOption, match=r"no suite is given.*alfworld, search_qa, webshop \(--suite alfworld\)"):
+        make_any_algorithm("sdar")
+    with pytest.raises(InvalidOption, match=r"for invalid_penalty: .* or set invalid_penalty"):
+        make_any_algorithm("sdar", kl_coef=0.02)
+    own = make_any_algorithm("sdar", suite="acme", kl_coef=0.02, invalid_penalty=0.0)
+    assert isinstance(own, SDAR)
+    assert (own.kl_coef, own.invalid_penalty, own.sampler_cap) == (0.02, 0.0, 2.0)

@@ -16,18 +16,13 @@ from helpers.tiny_models import (
 )
 from torch import Tensor
 
-from sdar_agents.scoring import logprobs
 from sdar_agents.scoring.batch import make_batch
-from sdar_agents.scoring.logprobs import (
-    TeacherView,
-    disable_dropout,
-    head_scores,
-    score,
-    score_families,
-    score_rows,
-    view_teacher,
-)
+from sdar_agents.scoring.head import TeacherView, head_scores
+from sdar_agents.scoring.logprobs import score, score_rows, view_teacher
+from sdar_agents.scoring.model_parts import disable_dropout
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing, is_packing_enabled
+from sdar_agents.scoring.prefix_groups import prefix_groups, score_prefix_groups
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
@@ -56,7 +51,9 @@ def test_every_column_is_the_token_that_it_says(rows: list[Row], packing: bool, 
     batch = make_batch(rows, pad_id=PAD)
     if packing:
         enable_packing(model)
-    logprobs = score(model, batch.student, batch.mask, packing=packing, temperature=temperature).logprobs
+    logprobs = score(
+        model, batch.student, batch.mask, ScoringOptions(packing=packing, temperature=temperature)
+    ).logprobs
     for i, values in enumerate(expected):
         torch.testing.assert_close(logprobs[i, : len(values)], values, atol=1e-5, rtol=0)
         assert (logprobs[i, len(values) :] == 0).all()
@@ -69,11 +66,11 @@ def test_packed_gradients_are_the_padded_ones_also_with_checkpointing(rows: list
     score(model, batch.student, batch.mask).logprobs.sum().backward()
     padded = gradients(model)
     enable_packing(model)
-    score(model, batch.student, batch.mask, packing=True).logprobs.sum().backward()
+    score(model, batch.student, batch.mask, ScoringOptions(packing=True)).logprobs.sum().backward()
     assert largest_difference(padded, gradients(model)) < 1e-4
     model.train()
     model.gradient_checkpointing_enable()
-    score(model, batch.student, batch.mask, packing=True).logprobs.sum().backward()
+    score(model, batch.student, batch.mask, ScoringOptions(packing=True)).logprobs.sum().backward()
     assert largest_difference(padded, gradients(model)) < 1e-4
 
 
@@ -174,7 +171,7 @@ def test_scores_are_those_of_the_sampler_at_its_temperature() -> None:
     )
     sampled = out.sequences[:, 3]
     every = make_batch([Row(prompt_ids=prompt, response_ids=(y,)) for y in range(VOCABULARY)], pad_id=PAD)
-    logprobs = score(model, every.student, every.mask, temperature=0.7).logprobs[:, 0]
+    logprobs = score(model, every.student, every.mask, ScoringOptions(temperature=0.7)).logprobs[:, 0]
     torch.testing.assert_close(out.scores[0][0].log_softmax(-1), logprobs, atol=1e-5, rtol=0)
     counts = sampled.bincount(minlength=VOCABULARY).double()
     expected = logprobs.double().exp() * draws
@@ -182,7 +179,9 @@ def test_scores_are_those_of_the_sampler_at_its_temperature() -> None:
     statistic = float(((counts - expected)[kept] ** 2 / expected[kept]).sum())
     degrees = int(kept.sum())
     assert abs(statistic - degrees) < 4 * (2 * degrees) ** 0.5
-    wrong = score(model, every.student, every.mask, temperature=1.0).logprobs[:, 0].double().exp() * draws
+    wrong = (
+        score(model, every.student, every.mask, ScoringOptions(temperature=1.0)).logprobs[:, 0].double().exp() * draws
+    )
     assert float(((counts - wrong)[kept] ** 2 / wrong[kept]).sum()) > 5 * degrees
 
 
@@ -216,12 +215,8 @@ def test_the_backward_pass_is_the_derivative(divergence: Any) -> None:
             weight,
             bias,
             targets,
-            temperature=0.8,
-            entropies=True,
-            divergence=divergence,
+            ScoringOptions(temperature=0.8, entropies=True, divergence=divergence, top_k=3, chunk_elements=14),
             teacher=teacher if divergence else None,
-            top_k=3,
-            chunk_elements=14,
         )
         return tuple(part for part in out if part is not None)
 
@@ -240,7 +235,9 @@ def test_divergences_are_what_they_are_called() -> None:
 
     def ours(kind: Any, **changes: Any) -> Tensor:
         targets = torch.zeros(6, dtype=torch.long)
-        out = head_scores(states, weight, None, targets, divergence=kind, teacher=teacher, **changes).divergences
+        out = head_scores(
+            states, weight, None, targets, ScoringOptions(divergence=kind, **changes), teacher=teacher
+        ).divergences
         assert out is not None
         return out
 
@@ -279,7 +276,9 @@ def test_divergence_of_a_model_from_its_teacher_prompt(rows: list[Row], packing:
     if packing:
         enable_packing(model)
     view = view_teacher(model, batch, packing=packing)
-    scores = score(model, batch.student, batch.mask, divergence="rkl_full", teacher=view, packing=packing)
+    scores = score(
+        model, batch.student, batch.mask, ScoringOptions(divergence="rkl_full", packing=packing), teacher=view
+    )
     assert scores.divergences is not None
     torch.testing.assert_close(scores.divergences.detach(), expected, atol=1e-5, rtol=0)
 
@@ -289,7 +288,7 @@ def test_chunks_change_neither_scores_nor_gradients(rows: list[Row]) -> None:
     results = []
     for chunk_elements in (1, 5 * VOCABULARY, 1 << 25):
         model = tiny_model()
-        scores = score(model, batch.student, batch.mask, entropies=True, chunk_elements=chunk_elements)
+        scores = score(model, batch.student, batch.mask, ScoringOptions(entropies=True, chunk_elements=chunk_elements))
         assert scores.entropies is not None
         (scores.logprobs.sum() - scores.entropies.square().sum()).backward()
         results.append((scores, gradients(model)))
@@ -304,7 +303,9 @@ def test_bfloat16_gradients_do_not_depend_on_the_chunks() -> None:
 
     def weight_gradient(chunk_elements: int) -> Tensor:
         weight = double(50, 16, seed=1).bfloat16().requires_grad_()
-        head_scores(states, weight, None, targets, chunk_elements=chunk_elements).logprobs.sum().backward()
+        head_scores(
+            states, weight, None, targets, ScoringOptions(chunk_elements=chunk_elements)
+        ).logprobs.sum().backward()
         assert weight.grad is not None
         return weight.grad.double()
 
@@ -322,7 +323,7 @@ def test_autocast_decides_the_precision_of_the_head(rows: list[Row]) -> None:
     full = score(model, batch.student, batch.mask).logprobs
     with torch.autocast("cpu", torch.bfloat16):
         low = score(model, batch.student, batch.mask).logprobs
-        mixed = score(model, batch.student, batch.mask, head_dtype=torch.float32).logprobs
+        mixed = score(model, batch.student, batch.mask, ScoringOptions(head_dtype=torch.float32)).logprobs
     assert low.dtype == torch.float32
     assert 1e-4 < (low - full).abs().max() < 0.3
     assert not torch.equal(low, mixed)
@@ -334,7 +335,7 @@ def test_rows_without_a_response_score_nothing_and_break_nothing() -> None:
     model = tiny_model()
     for rows in ([Row(prompt_ids=(1, 2), response_ids=())], random_rows(3)):
         batch = make_batch(rows, pad_id=PAD)
-        scores = score(model, batch.student, batch.mask, entropies=True)
+        scores = score(model, batch.student, batch.mask, ScoringOptions(entropies=True))
         assert torch.isfinite(scores.logprobs).all()
         scores.logprobs.sum().backward()
         assert all(torch.isfinite(grad).all() for grad in gradients(model))
@@ -353,13 +354,13 @@ def test_what_cannot_be_scored_is_refused(rows: list[Row]) -> None:
     batch = make_batch(rows, pad_id=PAD)
     model = tiny_model()
     with pytest.raises(InvalidOption, match="call enable_packing"):
-        score(model, batch.student, batch.mask, packing=True)
+        score(model, batch.student, batch.mask, ScoringOptions(packing=True))
     with pytest.raises(InvalidOption, match="temperature is 0"):
-        score(model, batch.student, batch.mask, temperature=0)
+        score(model, batch.student, batch.mask, ScoringOptions(temperature=0))
     with pytest.raises(InvalidOption, match="wants a teacher with"):
-        score(model, batch.student, batch.mask, divergence="rkl_full")
+        score(model, batch.student, batch.mask, ScoringOptions(divergence="rkl_full"))
     with pytest.raises(InvalidOption, match="Did you mean 'rkl_full'"):
-        score(model, batch.student, batch.mask, divergence="rkl_ful")  # type: ignore[arg-type]
+        score(model, batch.student, batch.mask, ScoringOptions(divergence="rkl_ful"))  # type: ignore[arg-type]
     with pytest.raises(InvalidOption, match="does not belong"):
         score(model, batch.student, torch.ones_like(batch.mask))
     with pytest.raises(InvalidOption, match="no Hugging Face causal language model"):
@@ -369,7 +370,7 @@ def test_what_cannot_be_scored_is_refused(rows: list[Row]) -> None:
         score(model, batch.student, batch.mask)
 
 
-class TestFamilies:
+class TestPrefixGroups:
     """A beginning that is read once gives the scores of rows that are read whole."""
 
     def rows(self, common: int) -> list[Row]:
@@ -388,8 +389,9 @@ class TestFamilies:
         batch = make_batch(self.rows(common), pad_id=PAD)
         mask = batch.mask.clone()
         mask[7] = False
-        whole = score_rows(model, batch.student, mask, max_tokens=10_000, temperature=temperature).logprobs
-        shared = score_families(model, batch.student, mask, max_tokens=max_tokens, temperature=temperature)
+        options = ScoringOptions(temperature=temperature)
+        whole = score_rows(model, batch.student, mask, options, max_tokens=10_000).logprobs
+        shared = score_prefix_groups(model, batch.student, mask, options, max_tokens=max_tokens)
         assert torch.equal(shared != 0, mask)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
 
@@ -400,7 +402,7 @@ class TestFamilies:
         model.model.register_forward_pre_hook(
             lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
         )
-        score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
         # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
         assert sum(read) <= 3 * 90 + 12 * 18
 
@@ -408,7 +410,7 @@ class TestFamilies:
         model = tiny_model(use_sliding_window=True, sliding_window=8, max_window_layers=0)
         batch = make_batch(self.rows(90), pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        shared = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
         assert torch.equal(shared, whole)
 
     @pytest.mark.parametrize("packing", [False, True])
@@ -418,7 +420,7 @@ class TestFamilies:
             enable_packing(model)
         before = model.config._attn_implementation
         batch = make_batch(self.rows(90), pad_id=PAD)
-        score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
         assert model.config._attn_implementation == before
         assert is_packing_enabled(model) == packing
 
@@ -428,33 +430,35 @@ class TestFamilies:
         exact = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
         with torch.autocast("cpu", torch.bfloat16):
             whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-            shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+            shared = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
         assert (shared - exact).abs().max() < 2 * (whole - exact).abs().max()
         assert (shared - exact).abs().max() > 1e-4
 
     def test_rows_that_share_nothing_may_be_packed(self) -> None:
         model = tiny_model()
         batch = make_batch(self.rows(3), pad_id=PAD)
-        padded = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        padded = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
         enable_packing(model)
         read = []
         model.model.register_forward_pre_hook(
             lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
         )
-        ends_to_end = score_families(model, batch.student, batch.mask, max_tokens=10_000, packing=True)
+        ends_to_end = score_prefix_groups(
+            model, batch.student, batch.mask, ScoringOptions(packing=True), max_tokens=10_000
+        )
         asked = batch.mask.any(dim=1)
         assert read == [(1, int(batch.student.lengths[asked].sum()))]
         torch.testing.assert_close(ends_to_end, padded, atol=1e-5, rtol=0)
 
-    def test_families_are_chosen_by_what_they_save(self) -> None:
+    def test_groups_are_chosen_by_what_they_save(self) -> None:
         def prompt(*parts: tuple[int, int]) -> tuple[int, ...]:
             return tuple(token for token, count in parts for _ in range(count))
 
         # Two that begin with 70 of one token, three that begin with 10 of it and 90 of another; one alone.
         prompts = [prompt((1, 70), (i, 3)) for i in (2, 3)] + [prompt((1, 10), (9, 90), (i, 2)) for i in (2, 3, 4)]
         batch = make_batch([Row((*ids, 7), (5,)) for ids in (*prompts, (8, 8))], pad_id=PAD)
-        saved, families = logprobs._families(batch.student, torch.arange(6), 64)
-        assert [(index.tolist(), length) for index, length in families] == [([0, 1], 70), ([2, 3, 4], 100)]
+        saved, groups = prefix_groups(batch.student, torch.arange(6), 64)
+        assert [(index.tolist(), length) for index, length in groups] == [([0, 1], 70), ([2, 3, 4], 100)]
         assert saved == 70 + 2 * 100
 
     def test_equal_prompts_keep_their_last_token(self) -> None:
@@ -462,15 +466,40 @@ class TestFamilies:
         prompt = random_ids(random.Random(1), 80, 80)
         batch = make_batch([Row(prompt, (i + 1, 2), None, "g") for i in range(3)], pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        shared = score_families(model, batch.student, batch.mask, max_tokens=10_000)
+        shared = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
 
     def test_prompts_that_part_one_by_one_are_no_trouble(self) -> None:
         prompts = [(1,) * i + (2, 3) for i in range(64, 400)]
         batch = make_batch([Row(ids, (5,)) for ids in prompts], pad_id=PAD)
         index = torch.arange(len(prompts))
-        undivided = logprobs._families(batch.student, index, 64, 0)[1]
+        undivided = prefix_groups(batch.student, index, 64, 0)[1]
         assert [(len(rows), length) for rows, length in undivided] == [(len(prompts), 64)]
-        saved, families = logprobs._families(batch.student, index, 64)
+        saved, groups = prefix_groups(batch.student, index, 64)
         assert saved > 0
-        assert len({int(row) for index, _ in families for row in index}) == sum(len(index) for index, _ in families)
+        assert len({int(row) for index, _ in groups for row in index}) == sum(len(index) for index, _ in groups)
+
+
+def test_options_are_checked_when_they_are_made() -> None:
+    with pytest.raises(InvalidOption, match="top_k is 0; wanted a number from 1"):
+        ScoringOptions(top_k=0)
+    with pytest.raises(InvalidOption, match="chunk_elements is 0"):
+        ScoringOptions(chunk_elements=0)
+    with pytest.raises(InvalidOption, match="temperature is nan"):
+        ScoringOptions(temperature=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((5,), (7, 4), (5,)), r"states must have the shape \(N, H\): got \(5,\)"),
+        (((5, 4), (4,), (5,)), r"weight must have the shape \(V, H\): got \(4,\)"),
+        (((5, 4), (7, 4), (5, 1)), r"targets must have the shape \(N,\): got \(5, 1\)"),
+        (((5, 4), (7, 4), (1,)), r"got \(5, 4\), \(7, 4\) and \(1,\)"),
+        (((5, 4), (7, 3), (5,)), r"got \(5, 4\), \(7, 3\) and \(5,\)"),
+    ],
+)
+def test_a_head_refuses_states_of_another_shape(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
+    states, weight, targets = (torch.zeros(shape) for shape in shapes)
+    with pytest.raises(InvalidOption, match=message):
+        head_scores(states, weight, None, targets.long())

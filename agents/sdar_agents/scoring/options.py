@@ -1,0 +1,64 @@
+"""Scoring options: what is computed of each token, at which temperature, and how the work is laid out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from sdar_envs.errors import InvalidOption, did_you_mean
+
+__all__ = ["CHUNK_ELEMENTS", "DEFAULT_OPTIONS", "Divergence", "ScoringOptions"]
+
+Divergence = Literal["rkl_full", "fkl_full", "jsd_full", "rkl_topk"]
+"""Of student p and teacher q: KL(p||q), KL(q||p), Jensen-Shannon, KL(p||q) over p's top k tokens and one rest."""
+
+CHUNK_ELEMENTS = 1 << 25
+"""Logits that exist at a time: 128 MiB in float32. A pass over the head holds about three such buffers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringOptions:
+    """How tokens are scored: one object from the learner down to the language-model head.
+
+    An algorithm adds what its loss needs by `Algorithm.scoring_options`.
+
+    Attributes:
+        temperature: divides the logits, the teacher's too; the one that the tokens were sampled at.
+        entropies: compute the entropy of each full distribution too, `-sum_v p_v log p_v`.
+        divergence: compute this divergence between the model and a teacher too; None for none.
+        top_k: for `rkl_topk`: p's k likeliest tokens one by one and all others as one.
+        packing: run sequences end to end instead of padded; needs `enable_packing(model)`.
+        chunk_elements: how many logits may exist at a time; decides memory, not the result.
+        head_dtype: of the product of hidden states and head; None is autocast's, else the model's.
+
+    Raises:
+        InvalidOption: an option is out of range.
+    """
+
+    temperature: float = 1.0
+    entropies: bool = False
+    divergence: Divergence | None = None
+    top_k: int = 64
+    packing: bool = False
+    chunk_elements: int = CHUNK_ELEMENTS
+    head_dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InvalidOption(
+                f"temperature is {self.temperature}; wanted a number above 0, the one that tokens are sampled at."
+            )
+        if self.divergence is not None and self.divergence not in get_args(Divergence):
+            raise InvalidOption(
+                f"no divergence {self.divergence!r}; wanted one of {', '.join(get_args(Divergence))}."
+                f"{did_you_mean(self.divergence, get_args(Divergence))}"
+            )
+        for name in ("top_k", "chunk_elements"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{name} is {getattr(self, name)}; wanted a number from 1.")
+
+
+DEFAULT_OPTIONS = ScoringOptions()
+"""Log-probabilities alone, at temperature 1."""
