@@ -51,7 +51,7 @@ class LearnerSettings:
     beta1: float = setting(0.9, low=0, high=1)
     beta2: float = setting(0.999, low=0, high=1)
     weight_decay: float = setting(0.01, low=0)
-    clip_norm: float | None = setting(1.0, low=0)
+    clip_norm: float | None = setting(1.0, above=0)
     epochs: int = setting(1, low=1)
     mini_batches: int = setting(1, low=1)
     max_tokens: int = setting(16_384, low=1)
@@ -69,8 +69,6 @@ class LearnerSettings:
         for name in ("beta1", "beta2"):
             if getattr(self, name) == 1:
                 raise InvalidOption(f"{name} is 1: the averages would never move; wanted a number below 1.")
-        if self.clip_norm == 0:
-            raise InvalidOption("clip_norm is 0, which would make every gradient 0; null turns clipping off.")
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
-from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_agents.settings.checks import check_settings, setting
 
 __all__ = ["CHUNK_ELEMENTS", "DEFAULT_OPTIONS", "Divergence", "ScoringOptions"]
 
@@ -34,30 +34,19 @@ class ScoringOptions:
         head_dtype: of the product of hidden states and head; None is autocast's, else the model's.
 
     Raises:
-        InvalidOption: an option is out of range.
+        InvalidOption: an option has a wrong type or is out of range.
     """
 
-    temperature: float = 1.0
+    temperature: float = setting(1.0, above=0)
     entropies: bool = False
     divergence: Divergence | None = None
-    top_k: int = 64
+    top_k: int = setting(64, low=1)
     packing: bool = False
-    chunk_elements: int = CHUNK_ELEMENTS
+    chunk_elements: int = setting(CHUNK_ELEMENTS, low=1)
     head_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InvalidOption(
-                f"temperature is {self.temperature}; wanted a number above 0, the one that tokens are sampled at."
-            )
-        if self.divergence is not None and self.divergence not in get_args(Divergence):
-            raise InvalidOption(
-                f"no divergence {self.divergence!r}; wanted one of {', '.join(get_args(Divergence))}."
-                f"{did_you_mean(self.divergence, get_args(Divergence))}"
-            )
-        for name in ("top_k", "chunk_elements"):
-            if getattr(self, name) < 1:
-                raise InvalidOption(f"{name} is {getattr(self, name)}; wanted a number from 1.")
+        check_settings(self)
 
 
 DEFAULT_OPTIONS = ScoringOptions()
