@@ -1,4 +1,4 @@
-"""The gap: teacher minus student log-probability of each sampled token, and its metrics."""
+"""Teacher-student gap: teacher minus student log-probability of each sampled token, and its metrics."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sdar_envs.errors import InvalidOption, did_you_mean
 __all__ = ["GapKind", "gap", "gap_metrics"]
 
 GapKind = Literal["current", "old"]
-"""The student in the gap: the current policy (D = T - S), or the policy of the rollout (d = T - O, as in RLSD)."""
+"""Which policy the gap is to: the current one (D = T - S), or that of the rollout (d = T - O, as in RLSD)."""
 
 
 def gap(batch: Batch, scores: Scores, kind: GapKind = "current") -> Tensor:
-    """Teacher minus student log-probability of each sampled token.
+    """Teacher-student gap: teacher minus student log-probability of each sampled token.
 
         current    D = T - S, with the gradient of S
         old        d = T - O, without gradient
@@ -46,7 +46,7 @@ def gap(batch: Batch, scores: Scores, kind: GapKind = "current") -> Tensor:
 
 
 def gap_metrics(values: Tensor, batch: Batch) -> dict[str, Metric]:
-    """Metrics of the gap `(B, L)`: mean and spread, the shares above 0 and of exactly 0, and of tokens with a teacher.
+    """Metrics of the gap `(B, L)`: mean, standard deviation, shares above 0 and of exactly 0, share with a teacher.
 
     A gap of exactly 0 on many tokens means that teacher and student had the same prompt.
     """

@@ -70,7 +70,7 @@ class Distillation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GRPO:
-    """Group Relative Policy Optimization, and the base of the other methods.
+    """Group Relative Policy Optimization (GRPO), and the base class of the other methods.
 
     Attributes:
         pg_coef: factor of the policy gradient.
@@ -82,9 +82,9 @@ class GRPO:
         entropy_coef: factor of the entropy bonus.
         aggregation: how losses per token become one number.
         response_limit: the longest response that is sampled, in tokens; for `seq-mean-token-sum-norm`.
-        advantage_stats: what a group's mean and deviation are taken over.
-        advantage_std: divide by the deviation.
-        zero_range: groups whose scores differ by less have advantage 0; 0 turns the rule off.
+        advantage_stats: what a group's mean and standard deviation are taken over.
+        advantage_std: divide by the standard deviation; False as in Dr. GRPO.
+        zero_range: in groups whose scores differ by less, advantages are 0; 0 turns the rule off.
         invalid_penalty: subtracted from the score of a turn whose completion is malformed.
         penalty_after: subtract the penalty from the advantage, not from the score that is normalised. In a group that
             is equal otherwise, division by the standard deviation would inflate the penalty.
@@ -177,37 +177,19 @@ class GRPO:
         Raises:
             InvalidOption: the batch or the scores lack something, or shapes do not match.
         """
-        logprobs = scores.logprobs
         mask, weights = batch.mask, batch.part("weights")
-        check_shapes("BL", mask=mask, logprobs=logprobs, entropies=scores.entropies, divergences=scores.divergences)
-        old = batch.part("old_logprobs")
+        check_shapes(
+            "BL", mask=mask, logprobs=scores.logprobs, entropies=scores.entropies, divergences=scores.divergences
+        )
         advantages, gap, shaping_metrics = self.token_advantages(batch, scores, step)
         gate = None
-        metrics = dict(shaping_metrics)
-        policy = policy_loss(
-            logprobs,
-            old,
-            advantages,
-            clip_low=self.clip_low,
-            clip_high=self.clip_high,
-            dual_clip=self.dual_clip,
-        )
-        losses = policy.losses
-        if batch.sampler_logprobs is not None:
-            metrics["sampler/difference"] = masked_metric((old - batch.sampler_logprobs).abs(), mask)
-            if self.sampler_cap is not None:
-                correction = importance_weight(old, batch.sampler_logprobs, self.sampler_cap)
-                metrics["sampler/weight"] = masked_metric(correction, mask)
-                losses = losses * correction
+        losses, policy_metrics = self._policy_losses(batch, scores, advantages)
+        metrics = {**shaping_metrics, **policy_metrics}
         policy_term = aggregate(losses, weights)
         parts = {"policy": self.pg_coef * policy_term}
         metrics["loss/policy"] = _share(policy_term, batch)
-        metrics["policy/clip_fraction"] = masked_metric(policy.is_clipped, mask)
-        metrics["policy/dual_clip_fraction"] = masked_metric(policy.is_dual_clipped, mask)
-        metrics["policy/ratio"] = masked_metric(policy.ratio, mask, spread=True)
-        metrics["kl/old"] = masked_metric(kl_estimate(logprobs.detach(), old), mask)
         if self.needs_reference:
-            reference = kl_estimate(logprobs, batch.part("ref_logprobs"), self.kl_kind)
+            reference = kl_estimate(scores.logprobs, batch.part("ref_logprobs"), self.kl_kind)
             kl = aggregate(reference, weights)
             parts["kl"] = self.kl_coef * kl
             metrics["kl/ref"] = masked_metric(reference, mask)
@@ -251,6 +233,32 @@ class GRPO:
             log_vocabulary: as for `loss`.
         """
         return None
+
+    def _policy_losses(self, batch: Batch, scores: Scores, advantages: Tensor) -> tuple[Tensor, dict[str, Metric]]:
+        """Return PPO's clipped surrogate `(B, L)`, corrected for the sampling engine's log-probs, and its metrics."""
+        old, mask = batch.part("old_logprobs"), batch.mask
+        policy = policy_loss(
+            scores.logprobs,
+            old,
+            advantages,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            dual_clip=self.dual_clip,
+        )
+        metrics = {
+            "policy/clip_fraction": masked_metric(policy.is_clipped, mask),
+            "policy/dual_clip_fraction": masked_metric(policy.is_dual_clipped, mask),
+            "policy/ratio": masked_metric(policy.ratio, mask, spread=True),
+            "kl/old": masked_metric(kl_estimate(scores.logprobs.detach(), old), mask),
+        }
+        if batch.sampler_logprobs is None:
+            return policy.losses, metrics
+        metrics["sampler/difference"] = masked_metric((old - batch.sampler_logprobs).abs(), mask)
+        if self.sampler_cap is None:
+            return policy.losses, metrics
+        correction = importance_weight(old, batch.sampler_logprobs, self.sampler_cap)
+        metrics["sampler/weight"] = masked_metric(correction, mask)
+        return policy.losses * correction, metrics
 
     def _entropies(self, scores: Scores) -> Tensor:
         if scores.entropies is None:

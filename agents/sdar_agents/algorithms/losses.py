@@ -85,9 +85,10 @@ def policy_loss(
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
 ) -> PolicyLoss:
-    """PPO's clipped surrogate, with the dual clip.
+    """PPO's clipped surrogate objective, with dual clip.
 
-    The rollout's samples are off-policy once the weights have moved; clipping bounds how far they can move the policy.
+    The rollout's samples are off-policy once the weights have moved; the clip bounds how far one rollout can move the
+    policy.
     With the importance ratio r = exp(S - O):
 
         l = max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)),  and  l = min(l, -A dual_clip)  where A < 0

@@ -74,7 +74,7 @@ _NEEDED = (
 
 
 def find_algorithm(name: str) -> type[Algorithm]:
-    """Return the class of a method.
+    """Class of a training method, built in or the user's own.
 
     Args:
         name: one of `ALGORITHMS`, or `module:Class` of your own: a frozen dataclass whose fields are its settings,
@@ -105,7 +105,7 @@ def find_algorithm(name: str) -> type[Algorithm]:
 
 
 def make_algorithm(name: str, *, preset: Preset = "default", suite: str = "", **overrides: Any) -> Algorithm:
-    """Make a method by name.
+    """Training method by name, with the settings of a preset and a suite.
 
     Args:
         name: as for `find_algorithm`.

@@ -68,7 +68,7 @@ class LearnResult(NamedTuple):
 
 
 class Learner:
-    """Trains one model, with its optimiser, reference policy and teacher.
+    """Trainer of one model: optimiser, reference policy, teacher, mini-batches, gradient accumulation.
 
     Args:
         model: a Hugging Face causal language model, or peft around one. Parameters that require a gradient are

@@ -1,4 +1,4 @@
-"""Measurements of a step's updates: where the gap is, how large the terms' gradients are, token signals."""
+"""Diagnostics of a step's updates: gap by turn and position, gradient norms by loss term, token signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BUCKETS = tuple((low, high) for low, high in ((0, 1), *((1 << i, 2 << i) for i 
 
 @dataclass(slots=True)
 class StepRecord:
-    """Measurements collected over a step's updates.
+    """Diagnostics collected over a step's updates.
 
     Attributes:
         gap_sums: `(2, episodes)`, sum of the gaps and number of tokens.

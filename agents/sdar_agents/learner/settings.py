@@ -20,7 +20,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
-    """Settings of the learner.
+    """Learner settings: AdamW, learning-rate schedule, mini-batches, teacher weights, memory.
 
     Attributes:
         lr: learning rate of AdamW.

@@ -38,7 +38,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TeacherView:
-    """The teacher's distributions at the positions that the student is scored at, as states and head; no gradient.
+    """The teacher's token distributions, as hidden states and head, at the student's positions; no gradient.
 
     Attributes:
         states: `(N, H)`.
@@ -86,7 +86,7 @@ def head_scores(
         )
     if options.divergence is not None and (teacher is None or len(teacher.states) != len(states)):
         got = None if teacher is None else len(teacher.states)
-        raise InvalidOption(f"{options.divergence} wants a teacher with {len(states)} positions; got {got}.")
+        raise InvalidOption(f"{options.divergence} needs a teacher with {len(states)} positions; got {got}.")
     if options.head_dtype is None:
         device = states.device.type
         is_autocast = torch.is_autocast_enabled(device)

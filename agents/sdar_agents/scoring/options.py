@@ -1,4 +1,4 @@
-"""Scoring options: what is computed of each token, at which temperature, and how the work is laid out."""
+"""Scoring options: temperature, entropies, divergences, packing, memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ CHUNK_ELEMENTS = 1 << 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringOptions:
-    """How tokens are scored: one object from the learner down to the language-model head.
+    """Scoring options: what is computed of each token, at which temperature, in which layout.
 
-    An algorithm adds what its loss needs by `Algorithm.scoring_options`.
+    One object from the learner down to the language-model head. A method adds what its loss needs by
+    `Algorithm.scoring_options`.
 
     Attributes:
         temperature: divides the logits, the teacher's too; the one that the tokens were sampled at.

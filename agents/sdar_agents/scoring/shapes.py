@@ -1,4 +1,4 @@
-"""Shape checks of tensor arguments, so that a wrong rank is an error and never a broadcast."""
+"""Rank and shape checks of tensor arguments: a wrong shape is an error, never a broadcast."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["check_shapes"]
 
 
 def check_shapes(axes: str, **tensors: Tensor | None) -> None:
-    """Refuse tensors that do not all have the same shape, of one axis per letter.
+    """Check that tensors have the same shape, with one axis per letter.
 
     It compares shapes alone: about a microsecond per tensor, and no synchronisation with an accelerator.
 
@@ -19,7 +19,7 @@ def check_shapes(axes: str, **tensors: Tensor | None) -> None:
         **tensors: by the argument's name; None is skipped.
 
     Raises:
-        InvalidOption: names the argument, the shape that came and the one that was wanted.
+        InvalidOption: the message names the argument, the shape that came and the one that was wanted.
     """
     first = ""
     for name, tensor in tensors.items():
