@@ -100,6 +100,12 @@ def find_algorithm(name: str) -> type[Algorithm]:
     missing = [member for member in _NEEDED if member not in fields and not hasattr(found, member)]
     if missing:
         raise InvalidOption(f"{name} is no algorithm, it has no {', '.join(missing)}: {how}.")
+    own = vars(found)
+    if own.get("__annotations__") and "__dataclass_fields__" not in own:
+        raise InvalidOption(
+            f"{name} has settings that are no fields: {', '.join(own['__annotations__'])}. Put "
+            "@dataclass(frozen=True, kw_only=True) above the class."
+        )
     algorithm: type[Algorithm] = found
     return algorithm
 

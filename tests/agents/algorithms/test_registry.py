@@ -128,6 +128,14 @@ class Half:
     aggregation: str = "token-mean"
 
 
+class Undecorated(GRPO):
+    scale: float = 1.0
+
+
+class Renamed(Scaled):
+    pass
+
+
 def function():
     pass
 """
@@ -161,6 +169,9 @@ def test_what_is_no_method_says_what_is_missing(own_module: str) -> None:
         make_algorithm(f"{own_module}:Scale")
     with pytest.raises(InvalidOption, match=r"Half is no algorithm, it has no .*needs_reference.*loss: inherit from"):
         make_algorithm(f"{own_module}:Half")
+    with pytest.raises(InvalidOption, match=r"settings that are no fields: scale. Put @dataclass"):
+        make_algorithm(f"{own_module}:Undecorated", scale=2.0)
+    assert make_algorithm(f"{own_module}:Renamed", scale=2.0).scale == 2.0
     with pytest.raises(InvalidOption, match=r"wanted a class that is an algorithm: inherit from"):
         make_algorithm(f"{own_module}:function")
 
