@@ -32,8 +32,11 @@ from torch import Tensor, nn
 
 from sdar_agents.engines.policy import render_chat
 from sdar_agents.scoring.batch import Sequences, pack_by_length
-from sdar_agents.scoring.gradient_checkpointing import checkpoint_activations, keep_activations
-from sdar_agents.scoring.logprobs import CHUNK_ELEMENTS, disable_dropout, head_scores, plain_head, response_states
+from sdar_agents.scoring.gradient_checkpointing import disable_gradient_checkpointing, enable_gradient_checkpointing
+from sdar_agents.scoring.head import head_scores
+from sdar_agents.scoring.logprobs import response_states
+from sdar_agents.scoring.model_parts import disable_dropout, plain_head
+from sdar_agents.scoring.options import CHUNK_ELEMENTS
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import InvalidOption, RunStopped
@@ -352,11 +355,11 @@ def _means(measures: Tensor) -> tuple[float, float]:
 
 @contextmanager
 def _activations_computed_twice(model: Any) -> Iterator[None]:
-    checkpoint_activations(model)
+    enable_gradient_checkpointing(model)
     try:
         yield
     finally:
-        keep_activations(model)
+        disable_gradient_checkpointing(model)
 
 
 def _parts(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:

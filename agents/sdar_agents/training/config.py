@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import yaml
 
-from sdar_agents.algorithms import ALGORITHMS, GRPO, SUITES, Preset, make_algorithm
-from sdar_agents.learner.learner import LearnerSettings
+from sdar_agents.algorithms import ALGORITHMS, SUITES, Algorithm, Preset, make_algorithm
+from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.rollout import RolloutSettings
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.settings.reader import build, merge, parse_overrides, read_yaml, to_plain
@@ -266,7 +266,7 @@ class TrainConfig:
         name = self.rollout.env_id.lower()
         return next((suite for suite in SUITES if suite.replace("_", "") in name), "alfworld")
 
-    def make_algorithm(self) -> GRPO:
+    def make_algorithm(self) -> Algorithm:
         """Return the method with its settings.
 
         Raises:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from sdar_agents.engines.transformers import TransformersPolicy, load_model, without_bars
-from sdar_agents.learner.learner import Learner, Phases
+from sdar_agents.learner import Learner, Phases
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout.rollout import Rollout, RolloutResult

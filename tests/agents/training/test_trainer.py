@@ -64,7 +64,7 @@ def test_every_method_trains_on_every_suite(method: str, suite: str, model: Path
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert fingerprint(trainer.policy.model) != before
     assert print_of(tmp_path / "checkpoints" / "step-000003") == fingerprint(trainer.policy.model)
-    algorithm = make_algorithm(method)
+    algorithm = make_algorithm(method, suite="alfworld")
     assert all(row["optimizer/updates"] == 2 and row["optimizer/skipped"] == 0 for row in rows)
     assert all(("distill/gap" in row) == algorithm.needs_teacher for row in rows)
     assert all(row["sampler/difference_max"] < 1e-4 for row in rows)
