@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import Outcome, Task, TextEnv
 from sdar_envs.errors import InvalidOption, SdarError, UnknownName
-from sdar_envs.webshop.pages import SEARCH_TEMPLATE, parse_action
+from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.reward import Quirks
 
 try:

@@ -28,13 +28,12 @@ from sdar_envs.core import Task
 from sdar_envs.errors import UnknownName
 from sdar_envs.webshop.catalog.catalog import Product
 from sdar_envs.webshop.goals import GoalTasks
-from sdar_envs.webshop.pages import Pages, Session, State
 from sdar_envs.webshop.reward import Quirks
+from sdar_envs.webshop.session import SUB_PAGES, Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop, UnansweredSearch
 from sdar_envs.webshop.site.pictures import favicon, picture
 from sdar_envs.webshop.site.storefront import (
     OPTION,
-    SUB_PAGES,
     TASKS_PER_PAGE,
     Visit,
     chooser_page,
@@ -117,28 +116,28 @@ class _Site:
     def __init__(self, shop: Shop, tasks: GoalTasks, quirks: Quirks) -> None:
         self._shop = shop
         self._tasks = tasks
-        self._pages = Pages(shop, quirks)
+        self._controls = Controls(shop, quirks)
         self._numbers = {product.asin: product.number for product in shop.products}
 
     # -- the pages of the shop --------------------------------------------------------------
 
     def index(self, request: Request) -> Response:
         visit = self._visit(request)
-        visit.session.state = State(draws=_integer(request, "draws", 0))
+        visit.session.state = SessionState(draws=_integer(request, "draws", 0))
         return self._answer(visit)
 
     def results(self, request: Request) -> Response:
         visit = self._visit(request)
         query = request.query_params.get("query", "")
         if not query:
-            return RedirectResponse(visit.address(State(draws=_integer(request, "draws", 0))), status_code=303)
+            return RedirectResponse(visit.address(SessionState(draws=_integer(request, "draws", 0))), status_code=303)
         keywords, draws = _keywords(query), _integer(request, "draws", 0)
         try:
             found = self._shop.search(keywords, lambda _: _random_products(visit.session, draws))
         except UnansweredSearch as error:
             raise HTTPException(400, f"This shop has no answer to the search {short(query)}: {error}.") from error
         draws += keywords[0] == "<r>"
-        visit.session.state = State("search_results", keywords, _integer(request, "page", 1), found, draws=draws)
+        visit.session.state = SessionState("search_results", keywords, _integer(request, "page", 1), found, draws=draws)
         return self._answer(visit)
 
     def item(self, request: Request) -> Response:
@@ -163,12 +162,12 @@ class _Site:
     def _visit(self, request: Request) -> Visit:
         task = self._task(request)
         goal = self._tasks.goal(task)
-        return Visit(task, Session(self._pages, self._tasks.goals, goal, str(goal.index)))
+        return Visit(task, Session(self._controls, self._tasks.goals, goal, str(goal.index)))
 
     def _visit_item(self, request: Request) -> Visit:
         visit = self._visit(request)
         number = self._number(request)
-        visit.session.state = State(
+        visit.session.state = SessionState(
             "item_page",
             _keywords(request.query_params.get("query", "")),
             _integer(request, "page", 1),
@@ -238,7 +237,7 @@ class _Site:
             {
                 "site": MARK,
                 "splits": dict(self._tasks.splits),
-                "quirks": self._pages.quirks,
+                "quirks": self._controls.quirks,
                 "title_score_exact": self._shop.nouns.is_exact,
             }
         )
@@ -292,7 +291,7 @@ def _options(product: Product, parameters: Iterable[tuple[str, str]]) -> dict[st
 
 def _random_products(session: Session, draws: int) -> Sequence[int]:
     probe = session.copy()
-    probe.state = State(draws=draws)
+    probe.state = SessionState(draws=draws)
     probe.act("search[<r>]")
     return probe.state.results
 

@@ -20,8 +20,8 @@ from sdar_envs.webshop.catalog.products import Catalog, CatalogPacker
 from sdar_envs.webshop.goals import Goals
 from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.oracle import plan
-from sdar_envs.webshop.pages import Pages, Session
 from sdar_envs.webshop.reachability import count_reachable
+from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import Shop, open_shop
 
 DATA = Path(__file__).parents[1] / "data"
@@ -293,8 +293,8 @@ def test_embedded_nouns_are_those_of_the_catalogue():
 def test_what_cannot_be_reached_the_oracle_cannot_reach(kind, quirks):
     catalog = load_catalog(CatalogFiles.find(str(DATA / "catalogue_edge200")), human=True)
     shop = Shop(catalog, SearchIndex.build(catalog.documents()), KnownNouns({}))
-    goals, pages = Goals(catalog, kind), Pages(shop, quirks)
-    lost = tuple(goal.index for goal in goals if plan(Session(pages, goals, goal, str(goal.index))) is None)
+    goals, controls = Goals(catalog, kind), Controls(shop, quirks)
+    lost = tuple(goal.index for goal in goals if plan(Session(controls, goals, goal, str(goal.index))) is None)
     assert count_reachable(shop, goals, quirks).unreachable == lost
     buttons = {"description", "features", "reviews", "attributes", "buy now", "< prev", "back to search", "search"}
     if (kind, quirks) == ("synthetic", "fixed"):

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from sdar_envs.checker import check_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, UnsolvableGame
 from sdar_envs.webshop.env import WebShopEnv
-from sdar_envs.webshop.pages import Pages, Session
+from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import open_shop
 from sdar_envs.webshop.site.client import SiteError, WebShopClientEnv
 from sdar_envs.webshop.site.site import create_app
@@ -249,7 +249,7 @@ def originals_site(env):
     def visit(request):
         number = int(request.path_params["sid"].removeprefix("fixed_"))
         goals = env.source.goals
-        shopper = Session(Pages(open_shop("embedded")), goals, goals[number], str(number))
+        shopper = Session(Controls(open_shop("embedded")), goals, goals[number], str(number))
         words = request.path_params.get("words")
         if words:
             shopper.act(f"search[{words}]")
