@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from sdar_envs.search_qa.retrieval.retrieval import Hit
+from sdar_envs.search_qa.retrieval.retriever import Hit
 
 __all__ = ["BLOCKS", "fixed_block", "listed", "neutral", "sdar_block", "search_r1_block"]
 

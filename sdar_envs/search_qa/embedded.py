@@ -18,7 +18,7 @@ from typing import Any
 
 from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.retrieval.index import bm25_over
-from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 
 __all__ = [
     "DATA",

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
-from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa.episode import BEHAVIOURS, METRICS, Behaviour, Episode, Finding, Metric, State
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import STYLE as REFERENCE_STYLE
-from sdar_envs.search_qa.retrieval.retrieval import Retriever
-from sdar_envs.search_qa.retrieval.tool import ON_ERROR, OnError, SearchTool, open_tool
+from sdar_envs.search_qa.retrieval.retriever import Retriever
+from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
 from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
 
 __all__ = ["SearchQAEnv"]
@@ -77,9 +77,10 @@ class SearchQAEnv(TextEnv[State]):
         data_sets: of official data, only these; None for all.
         question_type: the kind of questions of data sets that are not known here and name none.
         retriever: `embedded`, the folder of an index (`sdar index build`), the address of a retrieval server or a list
-            of addresses, or an object (see `sdar_envs.search_qa.retrieval.retrieval`), with which the environment's
-            spec is no JSON. None is `embedded` for embedded data, and refused for official data. Environments of a
-            process that search in the same place share what was found.
+            of addresses, `module:name` of a retriever of your own or of a class or function that returns one when it
+            is called without arguments, or such an object itself (see `sdar_envs.search_qa.retrieval.retriever`), with
+            which the environment's spec is not JSON. None is `embedded` for embedded data, and refused for official
+            data. Environments of a process that search in the same place share what was found.
         topk: passages for a search.
         compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
         reward: `em`, `f1`, `sub_em` or `em_format`.
@@ -122,10 +123,7 @@ class SearchQAEnv(TextEnv[State]):
             ("reward", reward, METRICS),
             ("on_error", on_error, ON_ERROR),
         ):
-            if value not in allowed:
-                raise InvalidOption(
-                    f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
-                )
+            check_choice(name, value, allowed)
         if not is_integer(topk) or topk < 1:
             raise InvalidOption(f"topk is {topk!r}; wanted an integer of at least 1.")
         if not _is_seconds(search_seconds):
@@ -315,6 +313,7 @@ def _where(retriever: str | Sequence[str] | Retriever | None, data: str) -> str 
     if data == "official":
         raise InvalidOption(
             "official questions need a corpus to search: pass retriever= with the address of a retrieval server, the "
-            "folder of an index (`sdar index build`), or 'embedded' to search the embedded facts all the same."
+            "folder of an index (`sdar index build`), module:name of your own retriever, or 'embedded' to search the "
+            "embedded facts all the same."
         )
     return "embedded"

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 from sdar_envs.search_qa.blocks import BLOCKS, neutral, sdar_block
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import tagged
-from sdar_envs.search_qa.retrieval.retrieval import Hit
+from sdar_envs.search_qa.retrieval.retriever import Hit
 from sdar_envs.search_qa.scoring import em_with_format, exact_match, f1, last_answer, normalize, sub_exact_match
 
 __all__ = ["BEHAVIOURS", "METRICS", "Behaviour", "Episode", "Finding", "Metric", "Reply", "State", "parse"]

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, check_choice
+from sdar_envs.importing import extra_imports
 
 __all__ = [
     "DATA_SETS",
@@ -173,13 +174,10 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
         MissingData: there is no such file.
         CorruptData: a row cannot be played; the message says which and why.
         InvalidOption: the file has another ending, or `default_type` is no kind of question.
-        ModuleNotFoundError: it is a Parquet file and pyarrow is not installed.
+        MissingExtra: it is a Parquet file and pyarrow is not installed.
     """
-    if default_type is not None and default_type not in QUESTION_TYPES:
-        raise InvalidOption(
-            f"the question type is {default_type!r}; wanted one of {', '.join(QUESTION_TYPES)}."
-            f"{did_you_mean(default_type, QUESTION_TYPES)}"
-        )
+    if default_type is not None:
+        check_choice("question_type", default_type, QUESTION_TYPES)
     name = path.parent.name if data_set is None else data_set
     questions = []
     seen: dict[tuple[str, str], int] = {}
@@ -218,14 +216,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
+    with extra_imports("parquet", purpose="reading Parquet files"):
         import pyarrow  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Parquet files need pyarrow: pip install 'sdar-envs[parquet]'", name=error.name
-        ) from error
-
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.schema_arrow.names

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.questions import DATA_SETS, Question, from_row, read_questions
 from sdar_envs.storage import given_path
 
@@ -78,6 +79,7 @@ class QuestionTasks:
                 "supporting": list(question.supporting),
                 "queries": list(question.queries),
             },
+            suite="search_qa",
         )
 
     def find(self, task_id: str) -> Task:
@@ -109,11 +111,9 @@ def question_of(task: Task) -> Question:
 @lru_cache(maxsize=1)
 def embedded_tasks(env_id: str) -> QuestionTasks:
     """Return the embedded questions; the same object within a process."""
-    from sdar_envs.search_qa.embedded import questions  # noqa: PLC0415
-
     by_split = {
         split: [from_row(row, "facts", number) for number, row in enumerate(rows, 1)]
-        for split, rows in questions().items()
+        for split, rows in embedded.questions().items()
     }
     return QuestionTasks(by_split, env_id, by_data_set=False)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
-from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, check_choice
 from sdar_envs.webshop.goals import CANONICAL_SEED, SPLITS, VERL_AGENT_SPLITS, Goal, Goals, GoalTasks
 from sdar_envs.webshop.oracle import plan
 from sdar_envs.webshop.pages import Pages
@@ -105,10 +105,7 @@ class WebShopEnv(TextEnv[SessionState]):
             ("reward", reward, Reward),
             ("protocol", protocol, ProtocolName),
         ):
-            if value not in (allowed := get_args(kind)):
-                raise InvalidOption(
-                    f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
-                )
+            check_choice(name, value, get_args(kind))
         if data == "embedded" and data_dir is not None:
             raise InvalidOption(
                 f"data_dir is {data_dir!r}, but the embedded catalogue needs none: pass data='official' too."

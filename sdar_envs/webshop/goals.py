@@ -309,6 +309,7 @@ class GoalTasks:
             task_type=goal.product.category,
             instruction=goal.instruction,
             data={"goal": goal.index},
+            suite="webshop",
         )
 
 

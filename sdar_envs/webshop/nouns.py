@@ -8,7 +8,6 @@ carry meaning for nouns, which changes `r_type` for one purchase in twenty or so
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import os
@@ -19,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from sdar_envs.importing import import_extra
 from sdar_envs.storage import cache_dir
 
 __all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns"]
@@ -154,10 +154,11 @@ class SpacyNouns:
             return
         assert self._nouns is not None
         if self._model is None:
-            if self._module is None:
-                raise ModuleNotFoundError("install sdar-envs[webshop] for the nouns of titles")
+            package = import_extra(
+                self._module or "en_core_web_sm", extra="webshop", purpose="finding the nouns of a title"
+            )
             # These do not touch the part of speech; without them the model is twice as fast.
-            self._model = importlib.import_module(self._module).load(exclude=["parser", "ner", "lemmatizer"])
+            self._model = package.load(exclude=["parser", "ner", "lemmatizer"])
         fresh = {}
         for title, document in zip(titles, _progress(self._model.pipe(titles), len(titles)), strict=True):
             fresh[title] = tuple(token.text.lower() for token in document if token.pos_ in _PART_OF_SPEECH)

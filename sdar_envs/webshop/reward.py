@@ -24,7 +24,7 @@ from typing import Any, Literal
 from rapidfuzz.fuzz import token_set_ratio
 from rapidfuzz.utils import default_process
 
-from sdar_envs.webshop.catalog.catalog import Product
+from sdar_envs.webshop.catalog.loading import Product
 from sdar_envs.webshop.goals import Goal
 from sdar_envs.webshop.nouns import TitleNouns
 

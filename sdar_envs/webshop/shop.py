@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from sdar_envs.arrays import open_or_make
 from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import InvalidOption
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, build_catalog, open_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, open_catalog
 from sdar_envs.webshop.catalog.products import Catalog, Product
 from sdar_envs.webshop.nouns import TitleNouns, best_nouns
 
@@ -118,18 +117,7 @@ def _embedded_shop(num_products: int | None) -> Shop:
     # The generator's vocabulary takes 20 ms to import: official data should not wait for it.
     from sdar_envs.webshop.catalog import embedded  # noqa: PLC0415
 
-    def make() -> Catalog:
-        made = embedded.embedded_catalog()
-        return build_catalog(
-            made.products,
-            made.attributes,
-            made.human_instructions,
-            num_products=num_products,
-            origin="the embedded catalogue",
-        )
-
-    key = f"catalog-{embedded.FINGERPRINT[:32]}-{'all' if num_products is None else num_products}"
-    catalog = open_or_make("webshop", key, Catalog.open, make, Catalog.save, what="catalogue")
+    catalog = embedded.embedded_catalog(num_products)
     return Shop(catalog, _ranking(catalog), embedded.EmbeddedNouns())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.engines.engine import check_request
-from sdar_envs.search_qa.retrieval.retrieval import Hit, RetrievalFailed, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
 
 __all__ = ["CacheStatistics", "CachingRetriever"]
 

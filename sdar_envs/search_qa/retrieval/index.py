@@ -31,7 +31,7 @@ from sdar_envs.search_qa.retrieval.engines.bm25s import Bm25sRetriever
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder, sentence_encoder
 from sdar_envs.search_qa.retrieval.engines.faiss import FaissRetriever
 from sdar_envs.search_qa.retrieval.engines.tantivy import TantivyRetriever
-from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 
 __all__ = ["ENGINES", "BuildReport", "bm25_over", "build_index", "open_index"]
 

@@ -33,19 +33,16 @@ from typing import Any, NamedTuple
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.search_qa.retrieval.retrieval import Hit, RetrievalFailed, Retriever
+from sdar_envs.importing import extra_imports
+from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
 from sdar_envs.serving import serve
 
-try:
+with extra_imports("server", purpose="the retrieval server"):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "the server needs starlette and uvicorn: pip install 'sdar-envs[server]'", name=error.name
-    ) from error
 
 __all__ = ["create_app", "serve_retriever"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sdar_envs.webshop.catalog.catalog import Product
+from sdar_envs.webshop.catalog.loading import Product
 
 __all__ = ["favicon", "picture"]
 

@@ -26,11 +26,13 @@ from typing import Any
 
 from sdar_envs.core import Task
 from sdar_envs.errors import UnknownName
-from sdar_envs.webshop.catalog.catalog import Product
+from sdar_envs.importing import extra_imports
+from sdar_envs.webshop.catalog.loading import Product
 from sdar_envs.webshop.goals import GoalTasks
 from sdar_envs.webshop.reward import Quirks
 from sdar_envs.webshop.session import SUB_PAGES, Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop, UnansweredSearch
+from sdar_envs.webshop.site import MARK
 from sdar_envs.webshop.site.pictures import favicon, picture
 from sdar_envs.webshop.site.storefront import (
     OPTION,
@@ -47,21 +49,14 @@ from sdar_envs.webshop.site.storefront import (
     sub_page,
 )
 
-try:
+with extra_imports("server", purpose="the web site of the shop"):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import RedirectResponse, Response
     from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "the site needs starlette and uvicorn: pip install 'sdar-envs[server]'", name=error.name
-    ) from error
 
-__all__ = ["LONGEST_HEAD", "MARK", "create_app"]
-
-MARK = "sdar-envs/webshop"
-"""What `/api/tasks` answers as `site`, so that a client knows whom it talks to."""
+__all__ = ["LONGEST_HEAD", "create_app"]
 
 _LONGEST_ADDRESS = 4_000_000
 LONGEST_HEAD = 2 * _LONGEST_ADDRESS

@@ -9,7 +9,7 @@ from helpers.passages import places, write_corpus
 
 from sdar_benchmarks.cli.main import main
 from sdar_envs.search_qa.retrieval.index import open_index
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 
 @pytest.fixture

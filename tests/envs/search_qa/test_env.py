@@ -22,7 +22,7 @@ from sdar_envs.prompt import STYLES, parse_completion
 from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.reference import STYLE, project
 from sdar_envs.search_qa.retrieval.index import build_index
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage, RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 
 QUERY = "river lie Tamyorstead does"
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sdar_envs.prompt import parse_completion
 from sdar_envs.search_qa.episode import Episode, Finding
 from sdar_envs.search_qa.questions import Question, from_row
-from sdar_envs.search_qa.reference import ReferenceTool, project, tagged
+from sdar_envs.search_qa.reference import project, tagged
+from sdar_envs.search_qa.retrieval.reference_tool import ReferenceTool
 from sdar_envs.search_qa.scoring import exact_match, last_answer, normalize, sub_exact_match
 
 HEADER, *RECORDS = rows("golden_sdar_env.jsonl.gz")

@@ -24,7 +24,7 @@ from sdar_envs.checker import check_env
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, UnsolvableGame
 from sdar_envs.webshop import nouns as nouns_module
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
-from sdar_envs.webshop.catalog.catalog import build_catalog
+from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.env import WebShopEnv
 from sdar_envs.webshop.goals import Goals, GoalTasks, verl_agent_indices
 from sdar_envs.webshop.nouns import KnownNouns, WordNouns, best_nouns

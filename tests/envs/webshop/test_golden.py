@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sdar_envs.bm25.index import SearchIndex
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, load_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 from sdar_envs.webshop.goals import PRICE_RANGE, Goals
 from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.original import OriginalSessions

@@ -14,7 +14,7 @@ from typing import Any
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.search_qa.corpus import reporting
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Bm25Retriever"]
 

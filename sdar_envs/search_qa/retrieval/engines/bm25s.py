@@ -19,7 +19,7 @@ from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.bm25.index import above_bound
 from sdar_envs.search_qa.corpus import reporting
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found, load_package
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Bm25sRetriever"]
 

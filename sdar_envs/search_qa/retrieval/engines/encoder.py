@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdar_envs.errors import InvalidOption
+from sdar_envs.importing import import_extra
 
 __all__ = ["Encoder", "sentence_encoder"]
 
@@ -76,18 +77,11 @@ def sentence_encoder(
         batch_size: texts at once.
 
     Raises:
-        ModuleNotFoundError: sentence-transformers is not installed.
+        MissingExtra: sentence-transformers is not installed.
         OSError: there is no such model.
     """
-    try:
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "an encoder by name needs sentence-transformers: pip install sentence-transformers, "
-            "or give a function of your own as Encoder(name, encode)",
-            name=error.name,
-        ) from error
-    model = SentenceTransformer(name, device=device)
+    package = import_extra("sentence_transformers", extra="embedding", purpose="an encoder by name")
+    model = package.SentenceTransformer(name, device=device)
 
     def encode(texts: Sequence[str]) -> Any:
         return model.encode(

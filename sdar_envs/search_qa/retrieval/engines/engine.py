@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any, Self, SupportsIndex
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.importing import import_extra
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
 __all__ = ["Engine", "Found", "check_request", "load_package"]
 
@@ -34,14 +34,9 @@ def load_package(name: str) -> Any:
     """Import the package that an engine is named after, when it is needed.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        MissingExtra: it is not installed.
     """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"the engine {name} needs its package: pip install 'sdar-envs[{name}]'", name=error.name
-        ) from error
+    return import_extra(name, extra=name, purpose=f"the engine {name}")
 
 
 class Engine(ABC):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found, load_package
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["FaissRetriever"]
 
