@@ -90,8 +90,9 @@ def extra_imports(extra: str, *, purpose: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "sdar_envs":
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "sdar_envs"):
             raise
         raise MissingExtra(
-            f"{purpose} needs {error.name}, which is not installed: pip install 'sdar-envs[{extra}]'", name=error.name
+            f"{purpose} needs {package}, which is not installed: pip install 'sdar-envs[{extra}]'", name=error.name
         ) from error

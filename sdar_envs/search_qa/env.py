@@ -11,11 +11,11 @@ from typing import Any, Literal, Self, get_args
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
 from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
-from sdar_envs.search_qa.episode import BEHAVIOURS, METRICS, Behaviour, Episode, Finding, Metric, State
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import STYLE as REFERENCE_STYLE
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
+from sdar_envs.search_qa.session import BEHAVIOURS, METRICS, Behaviour, Finding, Metric, QuestionSession, QuestionState
 from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
 
 __all__ = ["SearchQAEnv"]
@@ -27,7 +27,7 @@ Data = Literal["embedded", "official"]
 _COMMANDS = ("answer[<your answer>]", "search[<your query>]")
 
 
-class SearchQAEnv(TextEnv[State]):
+class SearchQAEnv(TextEnv[QuestionState]):
     """Read a question, search, read passages, answer; exact match decides.
 
     **Observation**: at first the question, then what the last command did: after a search, the best passages in an
@@ -169,7 +169,7 @@ class SearchQAEnv(TextEnv[State]):
             shows_failures=on_error != "raise",
         )
         self._prepared: tuple[str, Finding] | None = None
-        self._episode: Episode
+        self._session: QuestionSession
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The corpus is shared and mapped from files: a copy finds it again and takes over the episode.
@@ -197,7 +197,7 @@ class SearchQAEnv(TextEnv[State]):
         """Search once for all that these environments would search for one by one."""
         wanted: dict[int, tuple[SearchTool, list[tuple[Self, str]]]] = {}
         for env, action in zip(envs, actions, strict=True):
-            query = None if env._over else env._episode.query(action)
+            query = None if env._over else env._session.query(action)
             if query is not None:
                 wanted.setdefault(id(env._tool), (env._tool, []))[1].append((env, query))
         for tool, asked in wanted.values():
@@ -221,18 +221,18 @@ class SearchQAEnv(TextEnv[State]):
         if self._over:
             return ()
         hops = zip(question.queries, question.supporting, strict=True)
-        missing = [f"search[{query}]" for query, passage in hops if passage not in self._episode.state.found]
+        missing = [f"search[{query}]" for query, passage in hops if passage not in self._session.state.found]
         turns = self.max_steps - self._step_count
         return (*missing[: max(0, turns - 1)], f"answer[{question.answers[0]}]")
 
     def _begin(self, task: Task) -> str:
-        self._episode = Episode(question_of(task), self.compat, self.max_steps)
+        self._session = QuestionSession(question_of(task), self.compat, self.max_steps)
         self._prepared = None
         return task.instruction
 
     def _act(self, action: str) -> Outcome:
-        episode = self._episode
-        query = episode.query(action)
+        session = self._session
+        query = session.query(action)
         finding = None
         if query is not None:
             prepared, self._prepared = self._prepared, None
@@ -240,26 +240,26 @@ class SearchQAEnv(TextEnv[State]):
                 finding = prepared[1]
             else:
                 (finding,) = self._tool.find([query])
-        reply = episode.act(action, finding)
-        scores = episode.scores()
+        reply = session.act(action, finding)
+        scores = session.scores()
         return Outcome(
             reply.observation,
             scores[self._metric],
             # Under `sdar` an episode that ran out of turns is over too, but that is no end of the task.
-            episode.state.is_over and (episode.state.answer is not None or episode.state.turns < self.max_steps),
+            session.state.is_over and (session.state.answer is not None or session.state.turns < self.max_steps),
             scores["em"] == 1.0,
             reply.is_valid,
-            self._truncates and episode.state.failure != "",
+            self._truncates and session.state.failure != "",
         )
 
     def _commands(self) -> list[str]:
         return list(_COMMANDS)
 
-    def _save(self) -> State:
-        return self._episode.state
+    def _save(self) -> QuestionState:
+        return self._session.state
 
-    def _load(self, task: Task, state: State) -> None:
-        self._episode = Episode(question_of(task), self.compat, self.max_steps, state)
+    def _load(self, task: Task, state: QuestionState) -> None:
+        self._session = QuestionSession(question_of(task), self.compat, self.max_steps, state)
         self._prepared = None
 
     def _variant(self) -> str:
@@ -272,11 +272,11 @@ class SearchQAEnv(TextEnv[State]):
         return outcome.score
 
     def _extra_info(self) -> dict[str, Any]:
-        episode = self._episode
-        state = episode.state
+        session = self._session
+        state = session.state
         info: dict[str, Any] = {
-            "data_set": episode.question.data_set,
-            "metrics": {str(name): score for name, score in episode.scores().items()},
+            "data_set": session.question.data_set,
+            "metrics": {str(name): score for name, score in session.scores().items()},
             "answer": state.answer or "",
             "searches": state.searches,
             "passage_ids": list(state.passages),
@@ -288,7 +288,7 @@ class SearchQAEnv(TextEnv[State]):
             # The reference says so of every turn before the last, whether or not a tool was called.
             info["tool_calling"] = state.turns > 0 and not state.is_over
         if self._reveals:
-            info["golden_answers"] = list(episode.question.answers)
+            info["golden_answers"] = list(session.question.answers)
         return info
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_makers.search_qa_facts.checks import HIGHEST_SHORTCUT, LOWEST_ORACLE, check_rows, measure
-from data_makers.search_qa_facts.passages import World, passage_rows
+from data_makers.search_qa_facts.passages import FactGraph, passage_rows
 from data_makers.search_qa_facts.questions import question_rows
 from data_makers.search_qa_facts.table import lines, read_facts, rows_as_gzip, write_bytes
 from sdar_envs.errors import ContractViolation
@@ -30,9 +30,9 @@ def generate() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     Raises:
         CorruptData: the table is damaged, or what comes of it breaks a rule.
     """
-    world = World(read_facts())
-    passages = list(passage_rows(world))
-    questions = question_rows(world)
+    graph = FactGraph(read_facts())
+    passages = list(passage_rows(graph))
+    questions = question_rows(graph)
     check_rows(passages, questions)
     return passages, questions
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import re
-import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +26,6 @@ __all__ = [
     "fact_rows",
     "fold",
     "lines",
-    "normalise",
     "read_facts",
     "rows_as_gzip",
     "write_bytes",
@@ -42,8 +39,6 @@ REFERENCES = frozenset(
 )
 """Relations whose value is a subject, not text."""
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Letters that Unicode does not take apart into a base and a mark.
 _PLAIN = str.maketrans(
     {
@@ -82,11 +77,6 @@ def fold(text: str) -> str:
     """Return the text without accents and typographic quotes."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_PLAIN))
     return "".join(character for character in decomposed if not unicodedata.combining(character))
-
-
-def normalise(text: str) -> str:
-    """Return the text as answers are compared: lower case, no ASCII punctuation, no articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def contains(text: str, answer: str) -> bool:

@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import import_named, is_import_path
 from sdar_envs.search_qa.embedded import embedded_retriever
-from sdar_envs.search_qa.episode import Finding
 from sdar_envs.search_qa.retrieval.caching import CachingRetriever
 from sdar_envs.search_qa.retrieval.index import open_index
 from sdar_envs.search_qa.retrieval.retriever import RetrievalFailed, Retriever
+from sdar_envs.search_qa.session import Finding
 from sdar_envs.storage import given_path
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from helpers.bare import without_extras
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -601,3 +602,31 @@ def test_random_searches_differ_also_after_going_back():
 def test_folders_that_are_none(data_dir, error):
     with pytest.raises(error):
         WebShopEnv(data="official", data_dir=data_dir)
+
+
+# -- without extras -----------------------------------------------------------------------------
+
+
+def test_the_embedded_tasks_need_no_extra():
+    code = (
+        "from sdar_envs.webshop.env import WebShopEnv\n"
+        "env = WebShopEnv(split='test')\n"
+        "env.reset(options={'task_id': 'webshop/test/0000'})\n"
+        "for action in env.oracle_plan(): info = env.step(action)[4]\n"
+        "print(info['won'], 'jinja2' in sys.modules)\n"
+    )
+    assert without_extras(code) == "True False"
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"), [("client", "requests", "client"), ("site", "starlette", "server")]
+)
+def test_the_site_and_its_client_name_the_extra_that_they_need(module, package, extra):
+    code = (
+        "from sdar_envs.errors import MissingExtra\n"
+        f"try: import sdar_envs.webshop.site.{module}\n"
+        "except MissingExtra as error: print(error)\n"
+    )
+    said = without_extras(code)
+    assert said.endswith(f"needs {package}, which is not installed: pip install 'sdar-envs[{extra}]'")
+    assert "\n" not in said

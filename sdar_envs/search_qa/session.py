@@ -18,7 +18,17 @@ from sdar_envs.search_qa.reference import tagged
 from sdar_envs.search_qa.retrieval.retriever import Hit
 from sdar_envs.search_qa.scoring import em_with_format, exact_match, f1, last_answer, normalize, sub_exact_match
 
-__all__ = ["BEHAVIOURS", "METRICS", "Behaviour", "Episode", "Finding", "Metric", "Reply", "State", "parse"]
+__all__ = [
+    "BEHAVIOURS",
+    "METRICS",
+    "Behaviour",
+    "Finding",
+    "Metric",
+    "QuestionSession",
+    "QuestionState",
+    "Reply",
+    "parse",
+]
 
 Behaviour = Literal["fixed", "sdar", "search-r1"]
 Metric = Literal["em", "f1", "sub_em", "em_format"]
@@ -55,7 +65,7 @@ class Reply(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class QuestionState:
     """An episode at one moment.
 
     Attributes:
@@ -83,7 +93,7 @@ class State:
     failure: str = ""
 
 
-class Episode:
+class QuestionSession:
     """A question being answered.
 
     Args:
@@ -93,11 +103,13 @@ class Episode:
         state: where to go on.
     """
 
-    def __init__(self, question: Question, behaviour: Behaviour, max_steps: int, state: State = State()) -> None:
+    def __init__(
+        self, question: Question, behaviour: Behaviour, max_steps: int, state: QuestionState = QuestionState()
+    ) -> None:
         self.question = question
         self.behaviour = behaviour
         self.max_steps = max_steps
-        self.state = state
+        self.state = QuestionState() if state is None else state
 
     def query(self, command: str) -> str | None:
         """Return what this command would search for now; None if it would not search."""
