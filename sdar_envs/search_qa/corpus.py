@@ -1,4 +1,4 @@
-"""Corpora of passages: read from the field's JSON Lines, kept on disk so that no text is held in memory.
+"""Passage corpora: imported from JSON Lines, stored on disk and memory-mapped.
 
 A line is an object with `id` (or `_id`) and either `contents`, in the form that `Passage` describes, or `text` and
 perhaps `title`. The file may be compressed with gzip. Lines of white space are skipped. A line that gives no passage is
@@ -41,7 +41,7 @@ _SHOWN = 80
 
 
 def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, Passage]]:
-    """Read a corpus as a stream.
+    """Yield the passages of a corpus file.
 
     Args:
         path: a JSON Lines file, plain or compressed with gzip, whatever its name.
@@ -124,7 +124,7 @@ def _bad_line(path: Path, number: int, what: str) -> CorruptData:
 
 
 class Corpus(Sequence[Passage]):
-    """A corpus on disk, memory-mapped; `import_corpus` makes it. Threads and processes may share it."""
+    """Memory-mapped corpus on disk, made by `import_corpus`. Threads and processes may share it."""
 
     def __init__(self, path: Path, passages: NDArray[np.uint8], offsets: NDArray[np.int64], sha256: str) -> None:
         self._path = path
@@ -137,12 +137,12 @@ class Corpus(Sequence[Passage]):
 
     @property
     def sha256(self) -> str:
-        """The hash of all ids and contents in their order, whatever file they came from."""
+        """SHA-256 of all ids and contents in their order; independent of the format of the source file."""
         return self._sha256
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all ids and contents in UTF-8."""
+        """Bytes of all ids and contents in UTF-8."""
         return len(self._bytes)
 
     def __len__(self) -> int:
@@ -186,7 +186,7 @@ class Corpus(Sequence[Passage]):
 
 
 def import_corpus(source: Path, path: Path, progress: Callable[[int], None] = lambda _: None) -> Corpus:
-    """Copy a corpus file into a new folder.
+    """Import a corpus file into a new folder.
 
     Args:
         source: what `read_passages` reads.
@@ -225,7 +225,7 @@ def import_corpus(source: Path, path: Path, progress: Callable[[int], None] = la
 
 
 def _refuse_repeated_ids(id_hashes: NDArray[np.int64], source: Path) -> None:
-    """Compare hashes; only those that occur twice are worth reading the file once more."""
+    """Raise if two passages have the same id; the file is read again only if two hashes are equal."""
     id_hashes.sort()
     repeated = set(id_hashes[1:][id_hashes[1:] == id_hashes[:-1]].tolist())
     if not repeated:

@@ -1,7 +1,7 @@
-"""The corpus and the questions that come with the package: real facts in our own words, no download.
+"""Embedded corpus and questions: real facts in our own words, part of the package.
 
 `benchmarks/data_makers/search_qa_facts` made them; `data/LICENSE-DATA.md` says where the facts come from.
-Refused: files that are not exactly what was released, since published numbers refer to it.
+Files that are not exactly what was released are refused, because published numbers refer to it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def passages() -> Iterator[Passage]:
-    """Yield the corpus, in its order.
+    """Yield the passages of the corpus in their order.
 
     Raises:
         CorruptData: the file is damaged or of another release.
@@ -56,7 +56,7 @@ def passages() -> Iterator[Passage]:
 
 @lru_cache(maxsize=1)
 def embedded_retriever() -> Retriever:
-    """Return the search engine over the corpus, one for the process; its index is made once and kept in the cache."""
+    """Return the BM25 engine over the corpus, shared within the process; its index is built once and cached on disk."""
     return bm25_over(tuple(passages()), FINGERPRINT)
 
 
@@ -78,7 +78,7 @@ def questions() -> dict[str, list[dict[str, Any]]]:
 
 
 def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:
-    """Return the text of a data file and its rows.
+    """Read a gzipped JSON Lines file; return its text and its rows.
 
     Raises:
         CorruptData: the file is not what this package ships.

@@ -1,4 +1,4 @@
-"""`sdar/SearchQA-v0`: answer questions by searching a corpus, scored as in the published benchmarks."""
+"""Search-QA environment (`sdar/SearchQA-v0`): answer questions by searching a corpus, scored by exact match."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _COMMANDS = ("answer[<your answer>]", "search[<your query>]")
 
 
 class SearchQAEnv(TextEnv[QuestionState]):
-    """Read a question, search, read passages, answer; exact match decides.
+    """Multi-turn question answering with a search tool, scored by exact match.
 
-    **Observation**: at first the question, then what the last command did: after a search, the best passages in an
+    **Observation**: first the question, then the result of the last command: after a search, the best passages in an
     information block.
 
     **Action**: `search[query]` or `answer[text]`. What is neither changes nothing and counts as a turn, with
@@ -50,9 +50,11 @@ class SearchQAEnv(TextEnv[QuestionState]):
     where a data set does not tell); `retrieval_error`, empty unless a search failed and `on_error` is not
     `raise`. With `reveal_answers`, `golden_answers`.
 
-    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent, `search-r1` the information
-    blocks and the last turn of Search-R1; `prompt_style` says how each wants completions to be read. `fixed`, the
-    default, departs from the former in this:
+    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` has
+    Search-R1's information blocks and its last turn without a search, and nothing else of it: actions are parsed,
+    invalid ones answered and answers scored as in `fixed`, where Search-R1 reads tags inside thoughts, answers invalid
+    actions with a text of its own and scores the last answer block of prompt and transcript. `prompt_style` is how
+    completions are parsed. `fixed`, the default, differs from `sdar` in this:
 
     | the reference (`sdar`) | `fixed` |
     |---|---|
@@ -184,17 +186,17 @@ class SearchQAEnv(TextEnv[QuestionState]):
 
     @property
     def question(self) -> Question:
-        """The question being answered, its golden answers included."""
+        """The current question with its golden answers."""
         return question_of(self.task)
 
     @property
     def prompt_style(self) -> PromptStyle:
-        """How completions are read: under `sdar` as the reference does, which takes what is not well-formed."""
+        """Prompt style of the environment; under `sdar`, completions that are not well-formed are carried out too."""
         return REFERENCE_STYLE if self.compat == "sdar" else STYLES["search_qa"]
 
     @classmethod
     def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
-        """Search once for all that these environments would search for one by one."""
+        """Batch hook: one search for the queries of all environments that share a search tool."""
         wanted: dict[int, tuple[SearchTool, list[tuple[Self, str]]]] = {}
         for env, action in zip(envs, actions, strict=True):
             query = None if env._over else env._session.query(action)
@@ -206,7 +208,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
                 env._prepared = (query, finding)
 
     def oracle_plan(self) -> tuple[str, ...]:
-        """Return the searches that are left of the question's hops, as far as there are turns, and its answer.
+        """Return the remaining searches of the question's hops, as far as there are turns, and its answer.
 
         Raises:
             EpisodeOver: nothing was reset yet.

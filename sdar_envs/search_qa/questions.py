@@ -1,11 +1,11 @@
-"""Questions: one type for all data sets, and the files that they come in.
+"""Question type and readers for the file formats of open-domain QA data sets.
 
 Read are the JSON lines of FlashRAG (`id`, `question`, `golden_answers`), the Parquet files of Search-R1 (the same
 columns and more) and the processed Parquet files of the reference (`env_kwargs`). Golden answers may be a text, a
 list, an array, or any of these as `{"target": ...}`.
 
-It refuses rows that cannot be played (no question, no golden answer, not an object) with file and line: a row that is
-left out silently changes every number.
+Rows that cannot be played (no question, no golden answer, not an object) are refused with file and line: leaving one
+out silently would change every number.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ QUESTION_TYPES: tuple[str, ...] = (
     "multi_hop_reasoning",
     "compare",
 )
-"""The kinds of question; skills are kept by them."""
+"""Task types of questions; they key the skills."""
 
 UNCLASSIFIED = "unclassified"
-"""The kind of questions from a data set that is not known here, if neither its rows nor the user name one."""
+"""Task type of questions from a data set that is not in `DATA_SETS`, if neither its rows nor the user name one."""
 
 DATA_SETS: Mapping[str, str] = MappingProxyType(
     {
@@ -117,7 +117,7 @@ class Question:
 
 
 def golden_answers(value: Any) -> tuple[str, ...]:
-    """Return golden answers in whatever form a data set has them.
+    """Parse golden answers in any of the forms that data sets have.
 
     Args:
         value: a text, a sequence of texts (list, tuple, NumPy array), or one of these as `{"target": ...}`.
@@ -140,7 +140,7 @@ def golden_answers(value: Any) -> tuple[str, ...]:
 
 
 def question_type(text: str, data_set: str, named: object = None) -> str:
-    """Return the kind of a question, by what its row says, else by its data set and its own wording.
+    """Return the task type of a question: by its row, else by its data set and its wording.
 
     The wording is that of the question alone, by whole words, and decides only whether a question of a multi-hop set
     compares two things: the reference looked at the whole prompt, whose template made it never find one.
@@ -163,7 +163,7 @@ def _compares(text: str) -> bool:
 
 
 def read_questions(path: Path, *, data_set: str | None = None, default_type: str | None = None) -> list[Question]:
-    """Read the questions of a file, in its order.
+    """Read the questions of a file in their order.
 
     Args:
         path: `.jsonl`, `.jsonl.gz` or `.parquet` (needs pyarrow).
@@ -231,7 +231,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def from_row(row: Any, data_set: str, number: int, default_type: str | None = None) -> Question:
-    """Return the question of a row of any of the forms.
+    """Parse a row of any of the forms.
 
     Args:
         row: the row.

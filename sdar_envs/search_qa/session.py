@@ -1,8 +1,8 @@
-"""One episode: what a command does, under each of the three behaviours. No files, no network, no Gymnasium.
+"""State machine of a Search-QA episode under each of the three behaviours, without files, network or Gymnasium.
 
-An episode says which search a command asks for (`query`), and is told what the search gave (`act`). So whoever
-plays many episodes can search for all of them at once. It never stops by itself: the reference plays on after the end,
-and that can be compared only if we can too.
+A session says which search a command asks for (`query`) and takes the result (`act`), so a caller with many sessions
+can search for all of them in one batch. It does not stop at the end of an episode: the reference plays on, and that can
+be compared only if this can too.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _NO_COMMAND = (
 
 
 def parse(command: str) -> tuple[str, str] | None:
-    """Return a command's name, `search` or `answer`, and what stands in its brackets, stripped; None if it is none."""
+    """Parse a command; return `search` or `answer` and the stripped text in its brackets, None for anything else."""
     match = _COMMAND.fullmatch(command)
     return (match.group(1).lower(), match.group(2).strip()) if match else None
 
 
 class Finding(NamedTuple):
-    """What a search gave: hits, or a text from the reference's tool; and why it failed, if that may be shown."""
+    """Result of a search: hits, or the text of the reference's tool, or why it failed if that may be shown."""
 
     hits: tuple[Hit, ...] = ()
     said: str | None = None
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a command did."""
+    """Result of a command."""
 
     observation: str
     is_valid: bool
@@ -66,7 +66,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QuestionState:
-    """An episode at one moment.
+    """Immutable state of a session.
 
     Attributes:
         turns: commands given.
@@ -94,7 +94,7 @@ class QuestionState:
 
 
 class QuestionSession:
-    """A question being answered.
+    """Session of one question: commands in, observations and scores out.
 
     Args:
         question: the question.

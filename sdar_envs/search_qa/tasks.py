@@ -1,4 +1,4 @@
-"""Questions as a `TaskSource`, and where official data sets lie.
+"""Task sources of Search-QA: the embedded questions, and official data sets in a folder.
 
 A folder of official data has one of two layouts: `train` and `test` files with rows of many data sets (Search-R1 and
 the reference), or one folder for each data set with `train`, `dev` and `test` files (FlashRAG). Files end in
@@ -31,7 +31,7 @@ _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
 
 
 class QuestionTasks:
-    """Questions by split, as `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
+    """Task source over questions, with ids `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
 
     Args:
         questions: by split, in their order.
@@ -110,7 +110,7 @@ def question_of(task: Task) -> Question:
 
 @lru_cache(maxsize=1)
 def embedded_tasks(env_id: str) -> QuestionTasks:
-    """Return the embedded questions; the same object within a process."""
+    """Return the task source of the embedded questions, shared within the process."""
     by_split = {
         split: [from_row(row, "facts", number) for number, row in enumerate(rows, 1)]
         for split, rows in embedded.questions().items()
@@ -208,7 +208,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
         present = [folder / f"{split}{ending}" for ending in _ENDINGS if (folder / f"{split}{ending}").is_file()]
         if len(present) > 1:
             raise InvalidOption(
-                f"{folder} has {' and '.join(path.name for path in present)}: remove one: which of them counts?"
+                f"{folder} has {' and '.join(path.name for path in present)}; wanted one file per split: remove one."
             )
         if present:
             found[split] = present[0]

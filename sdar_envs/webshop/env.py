@@ -1,4 +1,4 @@
-"""`sdar/WebShop-v0`: online shopping in text, equal to WebShop in every character and every digit of the score."""
+"""WebShop environment (`sdar/WebShop-v0`), equal to the original in every character and every digit of the score."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Reward = Literal["score", "success"]
 
 
 class WebShopEnv(TextEnv[SessionState]):
-    """Find the product that an instruction describes, choose its options, buy it.
+    """Online shopping in text: find the product that an instruction describes, choose its options, buy it.
 
     **Observation**: the page, to the character as WebShop prints it: `text` (default; one line, parts joined by
     ` [SEP] `), `text_rich` (lines, buttons marked, chosen options visible) or `url`.
@@ -157,17 +157,17 @@ class WebShopEnv(TextEnv[SessionState]):
 
     @property
     def shop(self) -> Shop:
-        """The shop that the environment plays in, shared with others."""
+        """The shop, shared by environments with equal arguments."""
         return self._controls.shop
 
     @property
     def quirks(self) -> Quirks:
-        """How actions are read and purchases scored."""
+        """How actions are parsed and purchases scored."""
         return self._controls.quirks
 
     @property
     def goal(self) -> Goal:
-        """What to buy, its hidden parts included."""
+        """The current goal, its hidden parts included."""
         if self._task is None:
             raise EpisodeOver("there is no goal before the first reset(): call reset() first.")
         return self._session.goal
@@ -241,7 +241,7 @@ def _shared(shop: Shop, quirks: Quirks) -> tuple[Controls, Pages]:
 # Goals are small, and verl-agent has an order of its own for each of its many groups.
 @lru_cache(maxsize=512)
 def _source(shop: Shop, kind: GoalKind, is_plain: bool, protocol: ProtocolName, worker_seed: int) -> GoalTasks:
-    """Environments of one process share their source, and with it the goals."""
+    """Return the task source that equal environments of the process share."""
     canonical = protocol == "canonical"
     seed = CANONICAL_SEED if canonical else worker_seed
     marks = [

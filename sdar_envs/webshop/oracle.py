@@ -1,9 +1,9 @@
-"""The shortest way to a full score that full knowledge of the goal's product finds.
+"""Oracle of WebShop: a plan that buys the goal's product with a full score.
 
-It looks for the goal's own product: by its title, else by the magic searches that list a query or a category. It
-chooses the fewest option values that meet all wanted options, and it tries its plan on a copy of the session, so a
-plan that is returned does score 1.0. It refuses (None) what cannot: see the quirks in `sdar_envs.webshop.reward`. A
-full score with another product, which the reward allows in principle, is not looked for.
+It searches for the goal's own product by its title, else by the magic searches that list a query or a category,
+and chooses the fewest option values that meet all wanted options. It tries the plan on a copy of the session, so a
+plan that is returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with
+another product, which the reward allows in principle, is not looked for.
 """
 
 from __future__ import annotations

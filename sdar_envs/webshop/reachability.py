@@ -1,4 +1,4 @@
-"""Which goals can reach a score of 1.0 at all, counted over a catalogue.
+"""Share of the goals of a catalogue that can reach a score of 1.0.
 
     python -m sdar_envs.webshop.reachability
 
@@ -21,7 +21,7 @@ __all__ = ["Reachability", "count_reachable", "is_reachable"]
 
 
 class Reachability(NamedTuple):
-    """How many of the goals can reach a score of 1.0, and the indices of those that cannot."""
+    """Number of goals, and the indices of those that cannot reach a score of 1.0."""
 
     goals: int
     unreachable: tuple[int, ...]

@@ -1,7 +1,7 @@
 """The shop: catalogue, search and title nouns, loaded once and shared by all environments of a process.
 
-A shop never changes: it knows no session, no goal and no price limit. It refuses nothing that a shopper types, except
-the searches on which the original's text environment stops with an exception: see `UnansweredSearch`.
+A shop is immutable and has no session, goal or price limit. Any text is a search, except those on which the original's
+text environment stops with an exception: see `UnansweredSearch`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdar_envs.webshop.nouns import TitleNouns, best_nouns
 __all__ = ["RESULTS", "Ranking", "Shop", "UnansweredSearch", "open_shop"]
 
 RESULTS = 50
-"""The search engine returns so many products at most."""
+"""Largest number of products that a search returns."""
 
 _LONGEST_KEPT_QUERY = 1000
 
@@ -33,7 +33,7 @@ class UnansweredSearch(Exception):
 
 
 class Ranking(Protocol):
-    """What the shop needs of a search engine."""
+    """Protocol of the shop's search engine."""
 
     def search(self, query: str, k: int = RESULTS) -> Sequence[int]:
         """Return the numbers of the best documents, best first."""
@@ -41,7 +41,7 @@ class Ranking(Protocol):
 
 
 class Shop:
-    """Products, the search over them and the nouns of their titles.
+    """Products, search over them, and the nouns of their titles.
 
     Args:
         catalog: the products.

@@ -1,7 +1,7 @@
-"""Is it sound, and is it a search task? What the build and the tests check of the embedded corpus and questions.
+"""Validation of the embedded corpus and questions.
 
-`check_rows` refuses questions that cannot be answered from their passages; `measure` searches: how often the question
-itself brings up an answer, and whether an oracle that searches hop by hop finds every passage.
+`check_rows` refuses questions that cannot be answered from their passages. `measure` runs searches: how often a search
+for the question itself finds an answer, and whether an oracle that searches hop by hop finds every passage.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ TOP_K = 3
 """Passages that one search shows."""
 
 HIGHEST_SHORTCUT = 0.35
-"""Of the multi-hop questions, the share whose answer may be in what a search for the question itself shows."""
+"""Largest allowed share of multi-hop questions whose answer a search for the question itself shows."""
 
 LOWEST_ORACLE = 0.97
-"""The share of questions that the oracle has to solve."""
+"""Smallest allowed share of questions that the oracle solves."""
 
 _Row = Mapping[str, Any]
 
 
 def check_rows(passages: Sequence[_Row], questions: Sequence[_Row]) -> None:
-    """Refuse a corpus and questions that do not fit each other.
+    """Validate a corpus and its questions against each other.
 
     Raises:
         CorruptData: says which row breaks which rule.
@@ -84,7 +84,7 @@ def _require(holds: bool, message: str) -> None:
 
 @dataclass(slots=True)
 class Measured:
-    """What searching found.
+    """Search statistics of a set of questions.
 
     Attributes:
         asked: questions by template.
@@ -104,13 +104,13 @@ class Measured:
         return self.solved.total() / self.asked.total()
 
     def shortcut(self, templates: Iterable[str]) -> float:
-        """The share of some templates' questions that need no second search."""
+        """Return the share of some templates' questions that need no second search."""
         chosen = list(templates)
         return sum(self.shortcuts[name] for name in chosen) / sum(self.asked[name] for name in chosen)
 
 
 def measure(passages: Sequence[_Row], questions: Iterable[_Row]) -> Measured:
-    """Search for each question as it stands, and hop by hop as the oracle does, with the engine of the corpus."""
+    """Search for each question as it stands, and hop by hop as the oracle does, with the corpus' own engine."""
     index = SearchIndex.build([(f"{i:08d}", row["contents"]) for i, row in enumerate(passages)], progress=False)
     numbers = {row["id"]: i for i, row in enumerate(passages)}
     texts = [normalize(row["contents"]) for row in passages]

@@ -1,9 +1,10 @@
-"""Facts to corpus and questions, into `data/corpus.jsonl.gz` and `data/questions.jsonl.gz`.
+"""Generator of `corpus.jsonl.gz` and `questions.jsonl.gz` in `sdar_envs/search_qa/data`.
 
     python -m data_makers.search_qa_facts.generate [--measure]
 
-The same table gives the same rows on every machine and every version of Python; nothing but the table is read.
-`--measure` searches for every question besides, as the slow tests do. Refused: rows that break a rule of `checks`.
+Run it from a checkout, after `make setup` or with `PYTHONPATH=benchmarks`. The same table of facts gives the same rows
+on every machine and version of Python; nothing but the table is read. `--measure` also searches for every question, as
+the slow tests do. Rows that break a rule of `checks` are refused.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def generate() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def main() -> None:
-    """Write the files and say what is in them."""
+    """Write the files and print what is in them."""
     parser = argparse.ArgumentParser(prog="python -m data_makers.search_qa_facts.generate", description=__doc__)
     parser.add_argument("--measure", action="store_true", help="search for every question")
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Facts to passages: one passage for each attribute of each subject.
+"""Passages from facts: one passage for each attribute of each subject.
 
-`FactGraph` is the table of facts with its references followed; `passage_rows` puts it into words. Which of several
-phrasings a passage has is drawn from its id, so that one fact more or less changes no other passage.
+`FactGraph` indexes the facts and resolves references between subjects; `passage_rows` puts them into words. Which of
+several phrasings a passage has is drawn from its id, so that one fact more or less changes no other passage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COUNTS = frozenset({"population", "city_population", "airport_count", "merchant
 
 
 class FactGraph:
-    """The facts by subject.
+    """Facts indexed by subject, with references between subjects resolved.
 
     Attributes:
         facts: by subject and relation, in the order of the table.

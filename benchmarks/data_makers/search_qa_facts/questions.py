@@ -1,4 +1,4 @@
-"""Facts to questions, of four types.
+"""Questions from facts, of four types.
 
 - `entity_attribute_lookup` asks for one attribute of a named subject, or for the subject that has a value.
 - `direct_retrieval` asks the same in the few lower-case words that people type into a search engine.

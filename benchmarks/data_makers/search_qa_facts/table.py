@@ -1,7 +1,7 @@
-"""Facts as data: one row says one thing about one subject. And how such rows lie on disk.
+"""Table of facts: the row type, and reading and writing rows as gzipped JSON lines.
 
 A subject is `<kind>/<key>`, for example `country/PE`; its name is the fact `name`. Files are JSON lines in gzip, with
-nothing in them that depends on the day or the machine. Refused: rows of another shape.
+nothing in them that depends on the day or the machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PLAIN = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing about one subject.
+    """One fact about one subject.
 
     Attributes:
         subject: `<kind>/<key>`.
@@ -80,7 +80,7 @@ def fold(text: str) -> str:
 
 
 def contains(text: str, answer: str) -> bool:
-    """Tell whether a normalised text holds a normalised answer as whole words."""
+    """Return whether a normalised text contains a normalised answer as whole words."""
     return f" {answer} " in f" {text} "
 
 
@@ -116,7 +116,7 @@ def fact_rows(facts: Iterable[Fact]) -> Iterator[dict[str, Any]]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a data file of the repository, whole or not at all."""
+    """Write a data file of the repository atomically."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(content)
     temporary.replace(path)

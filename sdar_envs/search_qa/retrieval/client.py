@@ -1,4 +1,4 @@
-r"""`HttpRetriever`: search on a retrieval server, of either of the two kinds that the field runs.
+r"""HTTP client of retrieval servers, for both request formats in use (Search-R1's and SDAR's).
 
     retriever = HttpRetriever("http://127.0.0.1:8000/retrieve")
     retriever.search(["capital of Peru", "highest point of Peru"], 3)
@@ -59,7 +59,7 @@ _LARGEST_SCORE = sys.float_info.max  # JSON can hold larger numbers, and Python'
 
 
 class HttpRetriever:
-    """A retriever that asks one or several servers by HTTP. Threads may share it; it pickles and survives a fork.
+    """Retriever that queries one or several HTTP servers. Threads may share it; it pickles and survives a fork.
 
     Args:
         url: the server's address, such as `http://127.0.0.1:8000/retrieve` (without a path, `/retrieve` is meant), or
@@ -110,7 +110,7 @@ class HttpRetriever:
 
     @property
     def fingerprint(self) -> str:
-        """What the servers say at `/health` about their engine and corpus, wherever they run; else their addresses."""
+        """Engine and corpus as the servers report them at `/health`; else the servers' addresses."""
         return self._fingerprint
 
     @property

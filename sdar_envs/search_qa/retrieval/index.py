@@ -1,4 +1,4 @@
-"""Indexes on disk: built from a corpus file once, opened by any process.
+"""Search indexes on disk: built once from a corpus file, opened by any process.
 
     build_index("wiki-18.jsonl.gz", "wiki-18-index", engine="tantivy")
     retriever = open_index("wiki-18-index")
@@ -57,7 +57,7 @@ _WORD_ENGINES: Mapping[str, _WordEngine] = {
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What building an index took.
+    """Size and time of building an index.
 
     Attributes:
         path: the folder.
@@ -92,7 +92,7 @@ def build_index(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Index a corpus file into a new folder.
+    """Build an index of a corpus file in a new folder.
 
     Args:
         source: JSON Lines, see `sdar_envs.search_qa.corpus`.
@@ -108,7 +108,7 @@ def build_index(
         InvalidOption: the folder exists, another process builds it, or an option does not fit the engine.
         MissingData: there is no such corpus.
         CorruptData: a line of it is no passage, or two have the same id.
-        ModuleNotFoundError: the engine's package is not installed.
+        MissingExtra: the engine's package is not installed.
         OSError: the folder cannot be written.
     """
     source, out = Path(source), Path(os.path.abspath(out))
@@ -171,7 +171,7 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
         MissingData: there is no such folder.
         CorruptData: it is no index, damaged, or of another version of this package.
         InvalidOption: the encoder is not the one that the index was built with.
-        ModuleNotFoundError: the engine's package is not installed.
+        MissingExtra: the engine's package is not installed.
     """
     path = Path(path)
     if not path.is_dir():
@@ -221,7 +221,7 @@ def _damage_of(path: Path) -> Iterator[None]:
 
 
 def bm25_over(passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
-    """Return the engine `bm25` over passages in memory; its index is kept in the cache.
+    """Return the BM25 engine over passages in memory; its index is cached on disk.
 
     Args:
         passages: the corpus.

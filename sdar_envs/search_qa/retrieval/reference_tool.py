@@ -47,10 +47,10 @@ class ReferenceTool:
         return _rebuild, (self.url, self.topk, self._timeout, self._pause)
 
     def say(self, query: str) -> tuple[str, bool]:
-        """Search.
+        """Search for a query.
 
         Returns:
-            What the model is shown, and whether that is a failure.
+            The text for the model, and whether it is a failure.
         """
         response, failure = self._ask(query)
         if failure is not None:

@@ -31,7 +31,7 @@ class SearchTool(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Tells corpus and engine from any other, as far as they can be known."""
+        """Identifies corpus and engine, as far as they are known."""
         ...
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
@@ -59,7 +59,7 @@ class RetrieverTool:
 
     @property
     def fingerprint(self) -> str:
-        """The retriever's."""
+        """The retriever's fingerprint."""
         return self.retriever.fingerprint
 
     def find(self, queries: Sequence[str]) -> list[Finding]:

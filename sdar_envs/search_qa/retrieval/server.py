@@ -1,4 +1,4 @@
-"""A retrieval server that the clients of Search-R1, verl, SDAR and verl-agent can use unchanged.
+"""Retrieval server over HTTP, compatible with the clients of Search-R1, verl, SDAR and verl-agent.
 
     serve_retriever(retriever, port=8000)
 
@@ -61,10 +61,10 @@ def create_app(
     max_bytes: int = 1 << 26,
     passages: int | None = None,
 ) -> Starlette:
-    """Make the server's application.
+    """Return the server as a Starlette application.
 
     Args:
-        retriever: what answers.
+        retriever: the search engine.
         default_topk: passages for a query where the request does not say.
         max_topk: passages for a query, at most.
         max_queries: queries in one request, at most.
@@ -131,7 +131,7 @@ def serve_retriever(
     """Serve a retriever until the process is interrupted.
 
     Args:
-        retriever: what answers.
+        retriever: the search engine.
         host: the address to listen on. Whoever can reach it can search.
         port: 0 for any free one.
         ready: called with the address to post to as soon as it answers.

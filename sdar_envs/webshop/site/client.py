@@ -1,4 +1,4 @@
-"""`WebShopClientEnv`: the environment played on a web site, by HTTP, as a program that only reads pages.
+"""WebShop environment over HTTP: plays on a web site by reading its pages and submitting its forms.
 
     env = WebShopClientEnv("http://127.0.0.1:3000")
 
@@ -8,8 +8,7 @@ the original's Flask site they are what its pages say, with the differences of t
 and what was bought (blanked here, as in the original's text environment), it has no address for searches with a
 slash, and newer versions of it name some buttons differently.
 
-It refuses to guess: a site that does not answer in time, or answers with an error that is not a page of the shop,
-raises `SiteError`.
+A site that does not answer in time, or answers with an error that is not a page of the shop, raises `SiteError`.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ _ORIGINAL_TASK = re.compile(r"webshop/fixed/([0-9]{4,})")
 
 
 class SiteError(SdarError, ConnectionError):
-    """The site is gone, too slow, or answers with something that is no page of the shop."""
+    """The site cannot be reached, is too slow, or answers with something that is not a page of the shop."""
 
 
 class Page(NamedTuple):
-    """A page as it was fetched: immutable, so that a snapshot needs no second request."""
+    """Fetched page. Immutable, so that a snapshot needs no second request."""
 
     url: str
     html: str
 
 
 class WebShopClientEnv(TextEnv[Page]):
-    """Shop on a web site by HTTP, with the observations, actions and rewards of `sdar/WebShop-v0`.
+    """WebShop on a web site, with the observations, actions and rewards of `sdar/WebShop-v0`.
 
     **Observation, action, reward, info**: as in `sdar_envs.webshop.env.WebShopEnv` with `observation="text"`. On the
     original's site `reward_info` is empty, there is one endless split, `fixed`, whose task `webshop/fixed/0007` is
@@ -64,8 +63,8 @@ class WebShopClientEnv(TextEnv[Page]):
         split: as the site has them.
         max_steps: step limit.
         reward_scale: factor on the reward.
-        timeout: seconds to wait for an answer.
-        retries: how often to ask again when the connection fails or the server is overloaded.
+        timeout: seconds for one page, from connecting to its last byte.
+        retries: how often a request is repeated when the connection fails or the server is overloaded.
         render_mode: None, `ansi` or `human`.
 
     Raises:
@@ -186,7 +185,7 @@ class WebShopClientEnv(TextEnv[Page]):
 
 
 class _Reader:
-    """What a program sees of a page."""
+    """Parsed page: text, score, clickable elements and search form."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

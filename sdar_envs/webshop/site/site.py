@@ -1,4 +1,4 @@
-"""The shop as a web site: the core of `sdar/WebShop-v0` in a browser.
+"""WebShop as a web site (Starlette), with the behaviour of `sdar/WebShop-v0`.
 
     app = create_app(open_shop("embedded"), WebShopEnv().source)
 
@@ -6,13 +6,12 @@ A page's visible text nodes, joined by ` [SEP] `, are the text observation; what
 on every page, the parts of the score, "Next task") stands in attributes and is shown by the style sheet. Where a
 button leads is what the core does on that click, so the site and the environment cannot drift apart.
 
-The server keeps nothing: an address says which task, which search, which product, which options. Addresses are data
-only: looked up, never evaluated, never a path. There are no scripts, no cookies, no requests to elsewhere.
+The server is stateless: an address holds the task, the search, the product and the options. Addresses are data that
+is looked up, never evaluated and never a path. There are no scripts, no cookies and no requests to other servers.
 
-It refuses, with a page that says why: tasks, products, options and page numbers that do not exist (400, 404), searches
-that the environment ignores (400), addresses beyond four million characters (414). The goal is shown only with
-the score. Who guesses the address of the score page sees it earlier: this is a shop to look at, not an exam
-for people.
+Errors are pages that say what is wrong: tasks, products, options and page numbers that do not exist (400, 404),
+searches that the environment ignores (400), addresses of more than four million characters (414). The goal is shown
+only with the score, but the address of the score page can be guessed: the site does not hide goals from people.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 
 
 def create_app(shop: Shop, tasks: GoalTasks, *, quirks: Quirks = "original") -> Starlette:
-    """Make the site.
+    """Return the site as a Starlette application.
 
     Args:
         shop: the shop.

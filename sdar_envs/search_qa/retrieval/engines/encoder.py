@@ -1,4 +1,4 @@
-"""Encoders: what turns texts into vectors for a dense engine."""
+"""Text encoders for dense retrieval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Encoder", "sentence_encoder"]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A function from texts to vectors, and what is put before each text.
+    """Text encoder: a function from texts to vectors, with prefixes for queries and passages.
 
     Attributes:
         name: tells it from any other; an index remembers who made its vectors.
@@ -67,7 +67,7 @@ def sentence_encoder(
     device: str | None = None,
     batch_size: int = 64,
 ) -> Encoder:
-    """Return a model of sentence-transformers as an encoder of vectors of length 1.
+    """Return a sentence-transformers model as an encoder with vectors of length 1.
 
     Args:
         name: a model's name or folder, such as `intfloat/e5-base-v2`.

@@ -1,4 +1,4 @@
-"""Dense search by faiss: passages whose vectors have the largest inner product with the query's.
+"""Dense retrieval with faiss: passages by the inner product of their vectors with the query's.
 
 Any encoder will do (`engines.encoder`). Every query with a visible character has neighbours, however far away, so this
 engine alone always returns `k` passages; a blank query finds nothing. `Flat` is exact and needs 4 bytes per number;
@@ -33,7 +33,7 @@ _LEAST_TRAINING = 10_000
 
 
 class FaissRetriever(Engine):
-    """Nearest neighbours by inner product.
+    """Dense retriever: nearest neighbours by inner product.
 
     Args:
         index: a faiss index of the passages' vectors, in their order.
