@@ -30,10 +30,12 @@ from sdar_envs.retries import Attempts, RetriesExhausted, is_retryable
 with extra_imports("client", purpose="the HTTP client"):
     import requests
     from requests.adapters import HTTPAdapter
+    from urllib3.exceptions import LocationParseError
     from urllib3.util import Timeout
 
 __all__ = ["NoResponse", "Response", "Transport", "exchange_with_retries"]
 
+_LASTING = (requests.exceptions.SSLError, requests.exceptions.InvalidURL, LocationParseError)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _MOST_REDIRECTS = 3
 _PIECE = 1 << 16
@@ -144,13 +146,13 @@ class Transport:
                     if len(content) > self._max_bytes:
                         raise NoResponse(f"{url} answers with more than {self._max_bytes:,} bytes", is_lasting=True)
                 return Response(url, response.status_code, response.reason or "", response.headers, bytes(content))
-        except requests.RequestException as error:
+        except (requests.RequestException, LocationParseError) as error:
             root: BaseException = error
             while (cause := root.__cause__ or root.__context__) is not None:
                 root = cause
             raise NoResponse(
                 f"{url} gives no answer ({type(root).__name__}: {str(root)[:_SHOWN]})",
-                is_lasting=isinstance(error, (requests.exceptions.SSLError, requests.exceptions.InvalidURL)),
+                is_lasting=isinstance(error, _LASTING),
             ) from error
 
     def _own_session(self) -> requests.Session:

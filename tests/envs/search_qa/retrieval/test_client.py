@@ -17,11 +17,10 @@ from types import SimpleNamespace
 import pytest
 from helpers.invented import TableRetriever
 from helpers.live import running
-from helpers.retrieval_servers import OK, SLOW, Server, hits, item, speaking
+from helpers.retrieval_servers import SLOW, Server, hits, item, speaking
 
 from sdar_envs import retries
 from sdar_envs.errors import InvalidOption
-from sdar_envs.http.transport import NoResponse, Transport
 from sdar_envs.search_qa.retrieval import client as module
 from sdar_envs.search_qa.retrieval.client import HttpRetriever
 from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
@@ -340,17 +339,6 @@ def test_a_server_that_dies_for_good():
     retriever.close()
 
 
-@pytest.mark.parametrize("speak", SLOW.values(), ids=SLOW)
-def test_an_answer_has_a_time_limit(speak):
-    with speaking(speak) as address:
-        transport = Transport(address, headers={}, max_bytes=1 << 20)
-        started = time.monotonic()
-        with pytest.raises(NoResponse):
-            transport.exchange("POST", address, b"{}", seconds=0.4)
-        assert 0.35 < time.monotonic() - started < 4
-        transport.close()
-
-
 @pytest.mark.parametrize("name", ["never answers", "trickles its body"])
 def test_a_search_has_a_deadline(name):
     with Server() as server, opened(server.url, timeout=0.15, deadline=0.5, retries=50) as retriever:
@@ -365,22 +353,6 @@ def test_a_search_has_a_deadline(name):
         with pytest.raises(RetrievalFailed, match=r"gives no answer .*timed out"):
             HttpRetriever(address, timeout=0.15)
     retriever.close()
-
-
-def test_a_server_that_hangs_up():
-    with (
-        speaking(lambda connection, _: connection.sendall(OK + b"Content-Length: 100\r\n\r\n{")) as address,
-        pytest.raises(NoResponse),
-    ):
-        Transport(address, headers={}, max_bytes=1000).exchange("GET", address, seconds=10)
-
-
-def test_an_answer_that_is_too_long():
-    with Server(respond=lambda _: (200, b" " * 5000)) as server:
-        transport = Transport(server.url, headers={}, max_bytes=4999)
-        with pytest.raises(NoResponse, match="more than 4,999 bytes"):
-            transport.exchange("POST", server.url, b"{}", seconds=10)
-        transport.close()
 
 
 def test_an_answer_that_is_too_long_is_not_asked_for_again(monkeypatch):

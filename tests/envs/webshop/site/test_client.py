@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 from helpers.live import running
+from helpers.retrieval_servers import SLOW, speaking
 from helpers.sites import EDGE
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, RedirectResponse
@@ -237,6 +238,15 @@ def test_a_site_that_hangs_or_is_another():
 
     with running(other) as address, pytest.raises(SiteError, match="neither"):
         WebShopClientEnv(address)
+
+
+@pytest.mark.parametrize("name", ["trickles its head", "trickles its body"])
+def test_a_site_that_trickles_is_given_up_in_time(name):
+    with speaking(SLOW[name]) as address:
+        started = time.monotonic()
+        with pytest.raises(SiteError, match="timed out"):
+            WebShopClientEnv(address, timeout=0.3, retries=0)
+        assert time.monotonic() - started < 5
 
 
 def originals_site(env):
