@@ -254,7 +254,7 @@ def _with_deadline(connection: type[Any]) -> type[Any]:
 
 class _DeadlineAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         if not issubclass(pool.ConnectionCls.response_class, _DeadlineResponse):
             pool.ConnectionCls = _with_deadline(pool.ConnectionCls)
         return pool

@@ -125,7 +125,9 @@ class Controls:
 
     def _link(self, number: int) -> _LinkControls:
         clickable = self.shop.products[number].asin.lower()
-        return _LinkControls(clickable, self._commands([clickable]))
+        command = f"click[{clickable}]"
+        does_something = clickable != "search" and self.parse(command) == ("click", clickable)
+        return _LinkControls(clickable, (command,) if does_something else ())
 
     def _commands(self, clickables: Sequence[str]) -> tuple[str, ...]:
         """Return the clicks, sorted, that parse to what they click and do something."""
