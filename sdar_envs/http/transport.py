@@ -3,7 +3,7 @@
 `requests` does the work: sessions, pools, TLS, proxies, content encodings. One part is our own. What `requests` calls a
 timeout bounds every single read, so a server that sends one byte a second is never late. urllib3's `Timeout(total=...)`
 bounds connecting and the first read; the body could be read in pieces with an eye on the clock, but the status line and
-the headers are read by `http.client` in a loop that nobody can interrupt. So the response's socket is read through
+the headers are read by `http.client` in a loop that cannot be interrupted. So the response's socket is read through
 `_DeadlineReader`, and one number bounds connecting, sending and reading together. It does not bound the name service of
 the operating system, and a host with several addresses may take that long for each.
 

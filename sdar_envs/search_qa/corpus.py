@@ -52,7 +52,7 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: a line is no passage, or the file cannot be read to its end.
+        CorruptData: a line is not a passage, or the file cannot be read to its end.
     """
     try:
         with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
     except FileNotFoundError as error:
         raise MissingData(f"there is no corpus {path}.") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise CorruptData(f"{path} cannot be read to its end ({error}): get it anew.") from error
+        raise CorruptData(f"{path} cannot be read to its end ({error}): download it again.") from error
 
 
 def _passage(line: bytes, path: Path, number: int) -> Passage:
@@ -92,7 +92,7 @@ def _passage(line: bytes, path: Path, number: int) -> Passage:
     try:
         (passage.id + contents).encode()
     except UnicodeEncodeError as error:
-        raise _bad_line(path, number, "it holds half a surrogate pair, which is no character") from error
+        raise _bad_line(path, number, "it holds half a surrogate pair, which is not a character") from error
     return passage
 
 
@@ -117,7 +117,9 @@ def _shown(value: object) -> str:
 
 def _bad_line(path: Path, number: int, what: str) -> CorruptData:
     wanted = '{"id": "7", "contents": "\\"Title\\"\\nText"}'
-    return CorruptData(f"{path}, line {number} is no passage: {what}. Mend or drop the line; a good one is {wanted}")
+    return CorruptData(
+        f"{path}, line {number} is not a passage: {what}. Correct or remove the line; a valid one is {wanted}"
+    )
 
 
 # -- keeping ------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def import_corpus(source: Path, path: Path, progress: Callable[[int], None] = la
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: a line is no passage, two have the same id, or there is none at all.
+        CorruptData: a line is not a passage, two have the same id, or there is none at all.
         OSError: the folder exists or cannot be written; a part of it may be left.
     """
     path.mkdir(parents=True)

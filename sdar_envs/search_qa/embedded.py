@@ -70,7 +70,7 @@ def questions() -> dict[str, list[dict[str, Any]]]:
     Raises:
         CorruptData: the file is damaged or of another release.
     """
-    # The file is sorted by id, which packs well; whoever takes the first hundred wants all types among them.
+    # The file is sorted by id, which compresses well; the first hundred questions should have all types.
     rows = sorted(
         _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT), key=lambda row: hashlib.sha256(row["id"].encode()).digest()
     )
@@ -88,7 +88,7 @@ def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:
         # One call for all lines takes half the time of one call for each.
         rows = json.loads(f"[{','.join(text.splitlines())}]")
     except (OSError, EOFError, ValueError) as error:
-        raise CorruptData(f"{path} is damaged ({error}); install sdar-envs anew.") from error
+        raise CorruptData(f"{path} is damaged ({error}); reinstall sdar-envs.") from error
     return text, rows
 
 
@@ -96,5 +96,5 @@ def _rows(name: str, fingerprint: str) -> list[dict[str, Any]]:
     text, rows = read_rows(DATA / name)
     found = hashlib.sha256(text.encode()).hexdigest()
     if found != fingerprint:
-        raise CorruptData(f"{DATA / name} has the content {found}; wanted {fingerprint}. Install sdar-envs anew.")
+        raise CorruptData(f"{DATA / name} has the content {found}; wanted {fingerprint}. Reinstall sdar-envs.")
     return rows

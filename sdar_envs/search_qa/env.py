@@ -161,7 +161,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
         where = _where(retriever, data)
-        # All but the embedded facts may be on a server or a disk; what somebody's own retriever does is not known.
+        # Any other retriever may wait for a server or a disk.
         self.blocks_on_io = where != "embedded"
         self._tool = open_tool(
             where,
@@ -316,6 +316,6 @@ def _where(retriever: str | Sequence[str] | Retriever | None, data: str) -> str 
         raise InvalidOption(
             "official questions need a corpus to search: pass retriever= with the address of a retrieval server, the "
             "folder of an index (`sdar index build`), module:name of your own retriever, or 'embedded' to search the "
-            "embedded facts all the same."
+            "embedded facts anyway."
         )
     return "embedded"

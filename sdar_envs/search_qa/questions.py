@@ -173,7 +173,7 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
     Raises:
         MissingData: there is no such file.
         CorruptData: a row cannot be played; the message says which and why.
-        InvalidOption: the file has another ending, or `default_type` is no kind of question.
+        InvalidOption: the file has another ending, or `default_type` is not a kind of question.
         MissingExtra: it is a Parquet file and pyarrow is not installed.
     """
     if default_type is not None:
@@ -185,7 +185,7 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
         try:
             question = from_row(row, name, number, default_type)
         except ValueError as error:
-            raise CorruptData(f"{path}, row {number}: {error}. Mend the row or remove it.") from error
+            raise CorruptData(f"{path}, row {number}: {error}. Correct the row or remove it.") from error
         first = seen.setdefault((question.data_set, question.id), number)
         if first != number:
             raise CorruptData(
@@ -204,7 +204,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from enumerate(_parquet_rows(path), 1)
         return
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise InvalidOption(f"{path} is no question file; wanted a name that ends in .jsonl, .jsonl.gz or .parquet.")
+        raise InvalidOption(f"{path} is not a question file; wanted a name that ends in .jsonl, .jsonl.gz or .parquet.")
     with gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb") as file:
         number = 0
         try:

@@ -1,6 +1,6 @@
 """Completion parsing of the reference implementation (SDAR, verl-agent), for `compat="sdar"`.
 
-Everything here is a defect on purpose: a search is carried out that stands beside an answer, or inside a thought. Use
+Everything here is a defect on purpose: a search next to an answer or inside a thought is carried out. Use
 `sdar_envs.prompt` for anything else.
 
 Source: `projection.py` in SDAR and verl-agent.
@@ -24,8 +24,8 @@ def project(completion: str) -> ParsedCompletion:
     """Parse a completion as the reference does; the action is empty if it finds none.
 
     The text is cut after the first `</search>`, else after the first `</answer>` (in lower case only). Then the first
-    search block counts, else the first answer block, in any case. The action is invalid, and carried out
-    all the same, if the whole text has both tags or one of them twice.
+    search block counts, else the first answer block, in any case. If the whole text has both tags, or one of them
+    twice, the action is carried out although it is not well-formed.
     """
     cut = completion
     for end in ("</search>", "</answer>"):

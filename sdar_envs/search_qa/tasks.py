@@ -134,7 +134,7 @@ def official_tasks(
         MissingData: there is no folder, or it holds no question file.
         CorruptData: a row cannot be played.
         UnknownName: a data set is not there.
-        InvalidOption: the data sets are no list of names.
+        InvalidOption: the data sets are not a list of names.
     """
     if data_dir is None:
         data_dir = os.environ.get("SEARCH_QA_DATA")

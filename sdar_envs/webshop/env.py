@@ -33,7 +33,7 @@ class WebShopEnv(TextEnv[SessionState]):
     ` [SEP] `), `text_rich` (lines, buttons marked, chosen options visible) or `url`.
 
     **Action**: `search[words]`, on every page, or `click[name]`, where the name is a button, a product's ASIN or an
-    option's value on the page, in any case. Whatever else is sent changes nothing and counts as a step, with
+    option's value on the page, in any case. Any other text changes nothing and counts as a step, with
     `info["is_action_valid"]` False.
 
     **Reward**: 0 until something is bought, then `reward="score"`: the score from 0 to 1 for how well product, options
@@ -51,7 +51,7 @@ class WebShopEnv(TextEnv[SessionState]):
     are guessed because spaCy is not installed (see `sdar_envs.webshop.nouns`).
 
     **Departures from the original**: an episode ends with the purchase (the original plays on). Hidden prices and price
-    limits are drawn with a seed; the original draws them anew in each process, so its instructions differ between
+    limits are drawn with a seed; the original draws them unseeded in each process, so its instructions differ between
     runs. The searches `<a>` and a bare `<c>`, on which the original's text environment raises, do nothing. The search
     `<r>` for random products depends on the goal and on how often it was used. Seeds draw all goals of the
     split alike; the original's random sessions prefer rare attributes (`sdar_envs.webshop.original`).

@@ -49,7 +49,7 @@ PRICE_RANGE: tuple[float, ...] = tuple(10.0 * step for step in range(1, 100))
 """The price limits that an instruction can name, in dollars."""
 
 _FORMAT = 1
-_KEPT_FROM = 20_000  # goals; fewer are drawn anew in a few milliseconds
+_KEPT_FROM = 20_000  # goals; fewer are drawn again in a few milliseconds
 _MOST_GOALS = 10**8  # they fit four bytes, and a few gigabytes while they are shuffled
 
 NO_LIMIT = 1_000_000

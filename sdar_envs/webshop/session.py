@@ -25,11 +25,11 @@ from sdar_envs.webshop.shop import RESULTS, Shop
 __all__ = ["SUB_PAGES", "Controls", "Session", "SessionState"]
 
 SUB_PAGES = ("Description", "Features", "Reviews", "Attributes")
-"""The pages of a product beside its own. The last is off by default."""
+"""Sub-pages of a product. The last is off by default."""
 
 _PER_PAGE = 10
 _BASE_URL = "http://127.0.0.1:3000"
-# A plain dict, because a state must pickle; nobody writes to it.
+# A plain dict, because a state must pickle; never written to.
 _NO_OPTIONS: Mapping[str, str] = {}
 _SUB_PAGE_OF = {name.lower(): name for name in SUB_PAGES}
 # What a click means before it means an option's value.

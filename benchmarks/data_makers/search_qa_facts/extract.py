@@ -3,7 +3,7 @@
     python -m data_makers.search_qa_facts.extract [--wheels FOLDER]
 
 Names, numbers and relations are taken, no sentences. A value that two packages give must be the same in both (numbers:
-within a twentieth), a value that is not clean is dropped, and so is everything in `contested`. Nobody needs to run this
+within a twentieth), a value that is not clean is dropped, and so is everything in `contested`. It need not be run
 to use or to regenerate the corpus: the table is part of the repository.
 """
 

@@ -64,7 +64,9 @@ def _measure(passages: list[dict[str, Any]], questions: list[dict[str, Any]]) ->
     print(f"{'all multi-hop questions':48}{'':6}{measured.shortcut(hopping):8.1%}")
     print(f"oracle: {measured.oracle:.2%}; not solved: {measured.failures}")
     if measured.oracle < LOWEST_ORACLE or measured.shortcut(hopping) > HIGHEST_SHORTCUT:
-        raise ContractViolation("the questions are no search task: see the figures above.")
+        raise ContractViolation(
+            "the questions can be answered without searching, or the oracle fails: see the figures above."
+        )
 
 
 if __name__ == "__main__":

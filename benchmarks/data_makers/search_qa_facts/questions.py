@@ -339,7 +339,7 @@ class _Maker:
         counts = self._counts.get((clue.kind, clue.relation), Counter())
         having = self._having(RELATIONS[clue.kind, clue.relation])
         values = {subject: self.graph.facts[subject, clue.relation].value for subject in having}
-        # Nobody can search for a stop word, such as the internet domain of Italy.
+        # A stop word cannot be searched for, such as the internet domain of Italy.
         return [s for s, value in values.items() if counts[normalize(value)] == 1 and analyze(value)]
 
     def _spellings(self, subject: str) -> list[str]:

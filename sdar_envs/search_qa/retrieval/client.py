@@ -123,7 +123,7 @@ class HttpRetriever:
 
         Raises:
             RetrievalFailed: no server could be reached in time, or one answered something else than a result.
-            InvalidOption: the queries are no list of texts, or `k` is no positive integer.
+            InvalidOption: the queries are not a list of texts, or `k` is not a positive integer.
         """
         check_request(queries, k)
         found: list[tuple[Hit, ...]] = [()] * len(queries)
@@ -234,7 +234,7 @@ class HttpRetriever:
         """Return what a server says about engine and corpus at /health; nothing if it says nothing.
 
         Raises:
-            RetrievalFailed: nobody is there. It is not tried again: a mistyped address should be told at once.
+            RetrievalFailed: the server cannot be reached. Not retried: a mistyped address should fail at once.
         """
         try:
             health = server.exchange("GET", urljoin(server.url, "health"), seconds=min(self._timeout, self._deadline))
@@ -301,9 +301,9 @@ def _read(response: Response, request: _Request) -> list[tuple[Hit, ...]]:
     try:
         return _hits(json.loads(response.body), len(request.queries), request.k)
     except (ValueError, RecursionError) as error:
-        problem = "it is no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+        problem = "it is not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
         raise RetrievalFailed(
-            f"{response.url} {response.describe()}. That is no result of a search: {problem}. Is it a retrieval "
+            f"{response.url} {response.describe()}. That is not a search result: {problem}. Is it a retrieval "
             "server, and is the address right?"
         ) from error
 

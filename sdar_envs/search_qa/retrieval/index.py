@@ -4,7 +4,7 @@
     retriever = open_index("wiki-18-index")
 
 A folder holds the corpus (`corpus`), what the engine makes of it (`engine`), and `index.json`, which is written last
-and names the engine and all files with their checksums. It is built under another name beside its place, so an index
+and names the engine and all files with their checksums. It is built under another name in the same folder, so an index
 that can be opened is whole; the remains of a build that was killed are swept away by the next one. Opening compares
 checksums as `sdar_envs.arrays` does.
 """
@@ -107,7 +107,7 @@ def build_index(
         UnknownName: there is no such engine.
         InvalidOption: the folder exists, another process builds it, or an option does not fit the engine.
         MissingData: there is no such corpus.
-        CorruptData: a line of it is no passage, or two have the same id.
+        CorruptData: a line of it is not a passage, or two have the same id.
         MissingExtra: the engine's package is not installed.
         OSError: the folder cannot be written.
     """
@@ -169,7 +169,7 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
 
     Raises:
         MissingData: there is no such folder.
-        CorruptData: it is no index, damaged, or of another version of this package.
+        CorruptData: it is not an index, damaged, or of another version of this package.
         InvalidOption: the encoder is not the one that the index was built with.
         MissingExtra: the engine's package is not installed.
     """
@@ -225,10 +225,10 @@ def bm25_over(passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
 
     Args:
         passages: the corpus.
-        fingerprint: tells it from any other: letters, digits, `.`, `_` and `-`, at most 90.
+        fingerprint: identifies the corpus: letters, digits, `.`, `_` and `-`, at most 90.
 
     Raises:
-        InvalidOption: the fingerprint is no file name.
+        InvalidOption: the fingerprint is not a file name.
     """
     documents = ((place, passage.contents) for place, passage in enumerate(passages))
     index = open_or_build("search_qa", f"bm25-{fingerprint}", documents, total=len(passages))
@@ -244,13 +244,13 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InvalidOption(f"{out} exists: name another folder, or overwrite it.")
     if not (out / "index.json").is_file():
-        # Whatever it is, it is not ours to delete.
-        raise InvalidOption(f"{out} is no index and will not be overwritten: name another folder.")
+        # Not made by `build_index`, so not deleted.
+        raise InvalidOption(f"{out} is not an index and will not be overwritten: name another folder.")
 
 
 @contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
-    """Make an empty folder beside `out`, for this process alone; whatever is left in it at the end is deleted."""
+    """Temporary folder next to `out`, for this process alone; deleted at the end."""
     folder = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
     with _lock(out.with_name(f".{out.name}.lock"), out):
@@ -287,7 +287,7 @@ def _lock(path: Path, out: Path) -> Iterator[None]:
 
 
 def _publish(folder: Path, out: Path, overwrite: bool) -> None:
-    """Give the finished folder its name."""
+    """Rename the finished folder to its final name."""
     old = folder.with_name(f".{out.name}.old")
     if overwrite and out.exists():
         os.rename(out, old)
@@ -300,14 +300,14 @@ def _description(file: Path) -> dict[str, int]:
 
 
 def _sync(file: Path) -> None:
-    """Wait until a file is on the disk: engines do not all see to that."""
+    """Flush a file to disk: not all engines do."""
     with open(file, "rb+") as stream:
         os.fsync(stream.fileno())
 
 
 @contextmanager
 def _bar(description: str, total: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; yield what moves it."""
+    """Progress bar on a terminal; yields the function that updates it."""
     if not (progress and sys.stderr.isatty()):
         yield lambda _: None
         return

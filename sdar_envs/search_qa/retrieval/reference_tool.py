@@ -57,7 +57,7 @@ class ReferenceTool:
             return f"Search error: {failure}", True
         if not response:
             return "Unknown API state (no response and no error message).", True
-        # Whatever goes wrong below is shown in Python's own words, so it goes wrong here just as it did there.
+        # The text of any exception below is shown to the model, so the code has to fail as the reference's does.
         try:
             found = response.get("result", [])
             if not found:

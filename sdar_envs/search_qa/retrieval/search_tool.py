@@ -116,7 +116,7 @@ class _Place(NamedTuple):
     open: Callable[[float], Retriever]
 
 
-# Kept as long as an environment searches with them.
+# Weak: an engine lives as long as an environment searches with it.
 _tools: WeakValueDictionary[Hashable, SearchTool] = WeakValueDictionary()
 _retrievers: WeakValueDictionary[Hashable, CachingRetriever] = WeakValueDictionary()
 
@@ -125,7 +125,7 @@ def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, s
     """Return the search tool over an engine.
 
     Environments of a process that search in the same place share the tool and, whatever their `topk`, the engine and
-    what it has found. The same place is the same index (unless it was built anew), address, or object.
+    what it has found. The same place is the same index (unless it was rebuilt), address, or object.
 
     Args:
         where: `embedded`, the folder of an index, one address or several of a retrieval server, `module:name` of a
@@ -184,7 +184,7 @@ def _place(where: object) -> _Place:
             raise InvalidOption(f"retriever is {where!r}; wanted addresses that begin with http:// or https://.")
         return _Place(addresses, addresses, partial(_open_servers, addresses))
     if _is_retriever(where):
-        # Whoever is found under this key holds the object, so no other can have its id.
+        # The tool under this key holds the object, so no other object can have its id.
         return _Place(id(where), (), lambda _: cast("Retriever", where))
     raise InvalidOption(
         f"retriever is {where!r:.200}; wanted 'embedded', the folder of an index, the address of a server or "

@@ -506,7 +506,7 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _human_record(rng: Rng, item: _Item, asin: str) -> dict[str, Any]:
-    """Return one entry of `items_human_ins`: a wish as somebody types it, all in small letters."""
+    """Return one entry of `items_human_ins`: a request as people type it, in lower case."""
     wanted = item.attributes[: rng.choice((1, 1, 2, 2, 3))]
     qualities, parts, uses = _sorted(item.shelf, wanted)
     options = {name: rng.choice(values) for name, values in item.options.items() if rng.per_cent(92)}

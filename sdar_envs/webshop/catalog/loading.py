@@ -141,8 +141,8 @@ def load_catalog(files: CatalogFiles, *, human: bool = False, num_products: int 
     """
     if human and files.human is None:
         raise MissingData(
-            f"human goals need items_human_ins.json beside {files.products}: download it as princeton-nlp/WebShop's "
-            "setup.sh does, or use goals='synthetic'."
+            f"human goals need items_human_ins.json in the folder of {files.products}: download it as "
+            "princeton-nlp/WebShop's setup.sh does, or use goals='synthetic'."
         )
     attributes = _read_object(files.attributes)
     instructions = _read_object(files.human) if human and files.human is not None else {}

@@ -2,7 +2,7 @@
 
     app = create_app(open_shop("embedded"), WebShopEnv().source)
 
-A page's visible text nodes, joined by ` [SEP] `, are the text observation; whatever else a person reads (the search bar
+A page's visible text nodes, joined by ` [SEP] `, are the text observation; all other text for people (the search bar
 on every page, the parts of the score, "Next task") stands in attributes and is shown by the style sheet. Where a
 button leads is what the core does on that click, so the site and the environment cannot drift apart.
 
@@ -59,7 +59,7 @@ __all__ = ["LONGEST_HEAD", "create_app"]
 
 _LONGEST_ADDRESS = 4_000_000
 LONGEST_HEAD = 2 * _LONGEST_ADDRESS
-"""For `sdar_envs.serving.serve`: longer addresses still get a page that says so."""
+"""`longest_head` for `sdar_envs.serving.serve`: longer addresses still get an error page."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,6}")
 _HEADERS = {

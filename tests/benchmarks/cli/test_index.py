@@ -55,7 +55,7 @@ def test_engines_by_name(run, source, tmp_path):
         (["--engine", "tantivi"], "no engine 'tantivi'; the engines are bm25, bm25s, tantivy, faiss. Did you mean"),
         (["--engine", "faiss"], "the engine faiss needs an encoder"),
         (["--factory", "Flat"], "the engine bm25 takes none"),
-        (["--engine", "faiss", "--encoder", "none/such"], "pip install sentence-transformers"),
+        (["--engine", "faiss", "--encoder", "none/such"], "sdar-envs[embedding]"),
     ],
 )
 def test_what_cannot_be_built(run, tmp_path, monkeypatch, arguments, complaint):
@@ -89,7 +89,7 @@ def test_what_exists_is_kept(run, source, tmp_path):
 def test_what_cannot_be_searched(run, source, tmp_path):
     status, _, errors = run("search", tmp_path / "none", "river")
     assert status == 2
-    assert errors.startswith("error: there is no index")
+    assert errors.startswith("error: there is not an index")
     run("build", source, "--out", tmp_path / "out")
     assert run("search", tmp_path / "out", "river", "-k", "0")[0] == 2
 

@@ -84,9 +84,9 @@ def test_redirects_on_the_same_server_are_followed_as_browsers_do(method, status
     lines = []
 
     def answer(connection, stop):
-        # `speaking` has read the first request already.
+        # `speaking` has read the first request, perhaps without its body.
         connection.sendall(f"HTTP/1.1 {status} Moved\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n".encode())
-        request = connection.recv(65536)
+        request = connection.recv(65536).removeprefix(b"{}") or connection.recv(65536)
         if request:
             lines.append(request.split(b"\r\n")[0].decode())
             connection.sendall(OK + b"Content-Length: 4\r\n\r\ndone")

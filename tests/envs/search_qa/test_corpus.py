@@ -70,7 +70,7 @@ def test_bad_lines(tmp_path, line, complaint):
     with pytest.raises(CorruptData) as caught:
         import_corpus(path, tmp_path / "out")
     message = str(caught.value)
-    assert message.startswith(f"{path}, line 3 is no passage: ")
+    assert message.startswith(f"{path}, line 3 is not a passage: ")
     assert complaint in message
     assert len(message) < 600
 

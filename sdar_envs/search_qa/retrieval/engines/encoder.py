@@ -20,7 +20,7 @@ class Encoder:
     """Text encoder: a function from texts to vectors, with prefixes for queries and passages.
 
     Attributes:
-        name: tells it from any other; an index remembers who made its vectors.
+        name: identifies the encoder; an index stores the name of the encoder that made its vectors.
         encode: takes n texts, returns (n, d) numbers; d is always the same.
         query_prefix: goes before a query, such as the `query: ` of E5.
         passage_prefix: goes before a passage, such as the `passage: ` of E5.

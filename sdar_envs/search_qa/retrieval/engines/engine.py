@@ -78,7 +78,7 @@ class Engine(ABC):
         """Return the best passages for each query; see `Retriever.search`.
 
         Raises:
-            InvalidOption: the queries are no list of texts, or `k` is below 1.
+            InvalidOption: the queries are not a list of texts, or `k` is below 1.
         """
         check_request(queries, k)
         passages = self._passages

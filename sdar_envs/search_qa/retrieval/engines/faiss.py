@@ -82,7 +82,7 @@ class FaissRetriever(Engine):
         return found
 
     def _exact(self, vectors: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the inner products anew: faiss's last digits depend on how many queries are asked at once."""
+        """Recompute the inner products: faiss's last digits depend on how many queries are asked at once."""
         stored = self._index.reconstruct_batch(places.ravel()).reshape(*places.shape, -1)
         products = stored.astype(np.float64) * vectors[:, None, :]
         return np.asarray(products.sum(axis=2), dtype=np.float32)

@@ -135,7 +135,7 @@ def test_a_slow_server_takes_no_more_than_the_deadline(name):
         ((422, {"detail": "no"}), "refuses a request in the dialect 'queries': it answers 422"),
         ((500, {"detail": "broken"}), "answers 500"),
         ((404, b"<html>nothing here</html>"), "answers 404"),
-        ((200, b"<html>hello</html>"), "That is no result of a search: it is no JSON"),
+        ((200, b"<html>hello</html>"), "That is not a search result: it is not JSON"),
         ((200, {"result": []}), "0 lists for 1 queries"),
     ],
 )
