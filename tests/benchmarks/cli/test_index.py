@@ -89,7 +89,7 @@ def test_what_exists_is_kept(run, source, tmp_path):
 def test_what_cannot_be_searched(run, source, tmp_path):
     status, _, errors = run("search", tmp_path / "none", "river")
     assert status == 2
-    assert errors.startswith("error: there is not an index")
+    assert errors.startswith("error: there is no index")
     run("build", source, "--out", tmp_path / "out")
     assert run("search", tmp_path / "out", "river", "-k", "0")[0] == 2
 
