@@ -112,12 +112,7 @@ def build_index(
         OSError: the folder cannot be written.
     """
     source, out = Path(source), Path(os.path.abspath(out))
-    if engine not in ENGINES:
-        raise UnknownName(f"no engine {engine!r}; the engines are {', '.join(ENGINES)}.{did_you_mean(engine, ENGINES)}")
-    if engine == "faiss" and encoder is None:
-        raise InvalidOption("the engine faiss needs an encoder, such as sentence_encoder('intfloat/e5-base-v2').")
-    if engine != "faiss" and not (encoder is None and factory is None):
-        raise InvalidOption(f"an encoder and a factory are for the engine faiss; the engine {engine} takes none.")
+    _check_engine(engine, encoder, factory)
     if not source.is_file():
         raise MissingData(f"there is no corpus {source}.")
     _refuse_existing(out, overwrite)
@@ -133,17 +128,7 @@ def build_index(
                 )
             else:
                 facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
-        files = [file for file in sorted((folder / "engine").rglob("*")) if file.is_file()]
-        content = {
-            "format": _FORMAT,
-            "engine": engine,
-            "corpus": corpus.sha256,
-            "facts": facts,
-            "files": {file.relative_to(folder).as_posix(): _description(file) for file in files},
-        }
-        (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        for file in (*files, folder / "index.json"):
-            _sync(file)
+        _write_manifest(folder, engine, corpus, facts)
         done = BuildReport(
             path=out,
             engine=engine,
@@ -236,6 +221,30 @@ def bm25_over(passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
 
 
 # -- building -----------------------------------------------------------------------------------
+
+
+def _check_engine(engine: str, encoder: Encoder | None, factory: str | None) -> None:
+    if engine not in ENGINES:
+        raise UnknownName(f"no engine {engine!r}; the engines are {', '.join(ENGINES)}.{did_you_mean(engine, ENGINES)}")
+    if engine == "faiss" and encoder is None:
+        raise InvalidOption("the engine faiss needs an encoder, such as sentence_encoder('intfloat/e5-base-v2').")
+    if engine != "faiss" and not (encoder is None and factory is None):
+        raise InvalidOption(f"an encoder and a factory are for the engine faiss; the engine {engine} takes none.")
+
+
+def _write_manifest(folder: Path, engine: str, corpus: Corpus, facts: Mapping[str, Any]) -> None:
+    """Write `index.json`, and flush it and the engine's files to disk."""
+    files = [file for file in sorted((folder / "engine").rglob("*")) if file.is_file()]
+    content = {
+        "format": _FORMAT,
+        "engine": engine,
+        "corpus": corpus.sha256,
+        "facts": facts,
+        "files": {file.relative_to(folder).as_posix(): _description(file) for file in files},
+    }
+    (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for file in (*files, folder / "index.json"):
+        _sync(file)
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:
