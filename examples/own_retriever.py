@@ -10,10 +10,10 @@ with the query; put your own index, service or database in its place.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
-from sdar_envs.registry import make_text_env
+from sdar_envs import make_text_env
 from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.retrieval.retriever import Hit
 
@@ -35,7 +35,7 @@ class WordOverlap:
         return [self._best(query, k) for query in queries]
 
     def _best(self, query: str, k: int) -> tuple[Hit, ...]:
-        scores: Counter[int] = Counter()
+        scores: defaultdict[int, float] = defaultdict(float)
         for word in re.findall(r"\w+", query.lower()):
             for place in self._places.get(word, ()):
                 scores[place] += 1 / len(self._places[word])
