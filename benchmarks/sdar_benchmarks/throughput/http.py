@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from sdar_benchmarks.throughput.figures import Figures
 from sdar_envs.search_qa.retrieval.client import Dialect, HttpRetriever
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 from sdar_envs.search_qa.retrieval.server import serve_retriever
 
 __all__ = ["measure"]

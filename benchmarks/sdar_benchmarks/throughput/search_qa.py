@@ -36,7 +36,7 @@ from sdar_benchmarks.throughput import http
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.search_qa.embedded import embedded_retriever
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
-from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 from sdar_envs.storage import write_atomic
 
 __all__ = ["large_passages", "large_queries", "main", "measure"]

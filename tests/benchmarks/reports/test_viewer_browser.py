@@ -27,7 +27,7 @@ from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records.runs import read_config
 from sdar_benchmarks.reports.report import write_comparison, write_report
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
 pytest.importorskip("selenium", reason="selenium is not installed (extra: browser)")
 from selenium.webdriver.support.ui import Select

@@ -11,7 +11,7 @@ from sdar_benchmarks.throughput import bench, environment, generation, webshop
 from sdar_benchmarks.throughput.figures import ONE_ENVIRONMENT, Figure, Figures, peak_megabytes
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.registry import ENV_IDS
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, load_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 
 SMALL = {"_STEPS": 300, "_RESETS": 20, "_EPISODES": 2, "_VECTORS": (2, 4), "_TASKS": 3}
 
