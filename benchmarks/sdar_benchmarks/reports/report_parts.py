@@ -77,13 +77,8 @@ def summary_table(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) ->
             )
         )
     head = (what, *_COLUMNS, "tokens", "seconds", "errors", "cost")
-    caption = (
-        "Steps, tokens and seconds are means per episode. Malformed: answers of a model that did not keep the format. "
-        "Invalid: actions that the environment did not accept. Errors count as not won."
-    )
-    if has_cost:
-        return Table(head, rows, caption=f"{caption} The cost is of all episodes.")
-    return Table(head[:-1], [row[:-1] for row in rows], caption=caption)
+    caption = "Means per episode" + (", cost of all episodes" if has_cost else "")
+    return Table(head, rows, caption) if has_cost else Table(head[:-1], [row[:-1] for row in rows], caption)
 
 
 def _cells(numbers: Summary) -> tuple[Cell, ...]:
