@@ -35,7 +35,7 @@ from sdar_benchmarks.reports.episode_html import (
     prompt_of,
     sections_of,
 )
-from sdar_benchmarks.reports.markup import Link, Table, render, short, stylesheet
+from sdar_benchmarks.reports.markup import Cell, Link, Table, render, short, stylesheet
 from sdar_benchmarks.reports.plot import number
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 
@@ -289,9 +289,9 @@ class _Viewer:
             raise _Refusal(500, str(error)) from error
         except MissingData as error:
             notes.append(_sentence(error))
-        error = entry.facts.get("error")
-        if isinstance(error, dict):
-            notes.insert(0, f"{error.get('type', 'error')}: {error.get('message', '')}")
+        failure = entry.facts.get("error")
+        if isinstance(failure, dict):
+            notes.insert(0, f"{failure.get('type', 'error')}: {failure.get('message', '')}")
         prompts = episode_address(entry.id, path="/turn", more=wanted.chosen()) + "&turn="
         return _page(
             "episode.html",
@@ -363,11 +363,11 @@ def _choices(wanted: _Filter, entries: Sequence[EpisodeEntry]) -> list[_Choice]:
 
 def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Table:
     is_training = any(entry.step is not None for entry in entries)
-    rows = []
+    rows: list[Sequence[Cell]] = []
     for entry in entries:
         facts = entry.facts
         tokens = [facts[name] for name in ("prompt_tokens", "completion_tokens") if _is_number(facts.get(name))]
-        row = [
+        row: list[Cell] = [
             _episode_link(entry, wanted, entry.id.task_id),
             outcome_tag(entry.outcome),
             short(entry.instruction, 90),
@@ -411,8 +411,8 @@ def _facts(entry: EpisodeEntry, trajectory: Mapping[str, Any]) -> list[str]:
         if _is_number(entry.facts.get(name))
     ]
     if entry.step is not None:
-        rewards = [turn.get("reward") for turn in trajectory["turns"] if isinstance(turn, dict)]
-        counted.append(f"return {number(sum(reward for reward in rewards if _is_number(reward)))}")
+        rewards = [turn["reward"] for turn in trajectory["turns"] if isinstance(turn, dict) and "reward" in turn]
+        counted.append(f"return {number(sum(filter(_is_number, rewards)))}")
     if entry.advantage is not None:
         counted.append(f"advantage {entry.advantage:+.3f}")
     return [f"score {entry.score:.3f}", entry.stop_reason, *counted]

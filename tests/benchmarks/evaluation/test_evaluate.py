@@ -529,6 +529,53 @@ def test_an_act_that_is_no_coroutine_is_an_error_of_the_agent() -> None:
     assert {row.error["type"] for row in evaluation.episodes} == {"TypeError", "ValueError"}
 
 
+# -- environments of one's own ------------------------------------------------------------------
+
+
+class OneSplit(CountingEnv):
+    """An environment with one split, whose class does not say on which one it is evaluated."""
+
+    def __init__(self, *, split: str = "valid", max_steps: int = 8) -> None:
+        super().__init__(split=split, max_steps=max_steps)
+        self.source.splits = {"valid": 30}
+
+
+class ManySplits(CountingEnv):
+    """An environment with several splits, none of which is `test` or declared."""
+
+
+class Declared(CountingEnv):
+    """An environment that declares its split."""
+
+    evaluation_split = "valid"
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    kinds = {"acme/One-v0": OneSplit, "acme/Many-v0": ManySplits, "acme/Declared-v0": Declared}
+    for env_id, kind in kinds.items():
+        gym.register(id=env_id, entry_point=kind)
+    yield
+    for env_id in kinds:
+        del gym.registry[env_id]
+
+
+@pytest.mark.parametrize("env_id", ["acme/One-v0", "acme/Declared-v0"])
+def test_an_environment_of_ones_own_is_evaluated_on_its_split(own, env_id: str) -> None:
+    entrant = open_agent("random", {}, [env_id])
+    evaluation = evaluate(Plan([PanelSpec(env_id, limit=3)]), entrant)
+    [panel] = evaluation.summary.panels
+    assert (panel.split, panel.total.episodes) == ("valid", 3)
+    assert evaluation.config["panels"][0]["split"] == "valid"
+
+
+def test_an_environment_with_several_splits_and_none_to_evaluate_on_is_refused(own) -> None:
+    entrant = open_agent("random", {}, ["acme/Many-v0"])
+    with pytest.raises(InvalidOption, match=r"no split 'test' to evaluate on; choose one of train, valid \(--split"):
+        evaluate(Plan([PanelSpec("acme/Many-v0")]), entrant)
+    assert evaluate(Plan([PanelSpec("acme/Many-v0", "valid", 2)]), open_agent("random", {}, [])).summary.missing == 0
+
+
 def test_an_agent_that_cannot_begin_is_told_before_anything_is_written(tmp_path: Path) -> None:
     class Shy:
         async def reset(self, *_: Any) -> None:
