@@ -88,8 +88,11 @@ class Panel:
         self.env_id = spec.env_id
         self.split = evaluation_split(spec.env_id, spec.env_kwargs) if spec.split is None else spec.split
         self.limit = spec.limit
-        self._given = {**spec.env_kwargs, "split": self.split}
-        self.env_kwargs = MappingProxyType({**env_defaults(spec.env_id), **self._given})
+        defaults = env_defaults(spec.env_id)
+        # An environment with one split may have no such argument; a split that was asked for is refused by `make_env`.
+        takes_split = "split" in defaults or spec.split is not None
+        self._given = {**spec.env_kwargs, **({"split": self.split} if takes_split else {})}
+        self.env_kwargs = MappingProxyType({**defaults, **self._given})
         self._idle: list[gym.Env[str, str]] = []
         env = self.take_env()
         self._source = text_env(env).source

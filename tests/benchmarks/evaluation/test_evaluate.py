@@ -540,6 +540,13 @@ class OneSplit(CountingEnv):
         self.source.splits = {"valid": 30}
 
 
+class NoSplitArgument(OneSplit):
+    """An environment with one split and no argument of that name."""
+
+    def __init__(self, *, max_steps: int = 8) -> None:
+        super().__init__(max_steps=max_steps)
+
+
 class ManySplits(CountingEnv):
     """An environment with several splits, none of which is `test` or declared."""
 
@@ -552,7 +559,12 @@ class Declared(CountingEnv):
 
 @pytest.fixture
 def own() -> Iterator[None]:
-    kinds = {"acme/One-v0": OneSplit, "acme/Many-v0": ManySplits, "acme/Declared-v0": Declared}
+    kinds = {
+        "acme/One-v0": OneSplit,
+        "acme/NoArgument-v0": NoSplitArgument,
+        "acme/Many-v0": ManySplits,
+        "acme/Declared-v0": Declared,
+    }
     for env_id, kind in kinds.items():
         gym.register(id=env_id, entry_point=kind)
     yield
@@ -560,7 +572,7 @@ def own() -> Iterator[None]:
         del gym.registry[env_id]
 
 
-@pytest.mark.parametrize("env_id", ["acme/One-v0", "acme/Declared-v0"])
+@pytest.mark.parametrize("env_id", ["acme/One-v0", "acme/NoArgument-v0", "acme/Declared-v0"])
 def test_an_environment_of_ones_own_is_evaluated_on_its_split(own, env_id: str) -> None:
     entrant = open_agent("random", {}, [env_id])
     evaluation = evaluate(Plan([PanelSpec(env_id, limit=3)]), entrant)
