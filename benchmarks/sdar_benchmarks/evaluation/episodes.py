@@ -192,7 +192,8 @@ async def play_episode(
     )
     trajectory = {
         **identity,
-        "instruction": task.instruction,
+        # A plain Gymnasium environment says only after the reset what its task is.
+        "instruction": task.instruction or record.info.get("instruction", ""),
         **result,
         "turns": record.turns,
         "final_observation": record.observation,
