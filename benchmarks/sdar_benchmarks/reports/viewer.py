@@ -363,6 +363,7 @@ def _choices(wanted: _Filter, entries: Sequence[EpisodeEntry]) -> list[_Choice]:
 
 def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Table:
     is_training = any(entry.step is not None for entry in entries)
+    has_advantages = any(entry.advantage is not None for entry in entries)
     rows: list[Sequence[Cell]] = []
     for entry in entries:
         facts = entry.facts
@@ -376,15 +377,14 @@ def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Table:
         ]
         if is_training:
             row += [short(entry.group_id, 40), f"{entry.score:.3f}", _cell(entry.step, ",.0f")]
-            row += [_cell(entry.advantage, "+.3f"), str(entry.id.seed)]
+            row += [_cell(entry.advantage, "+.3f")] if has_advantages else []
         else:
             row += [f"{entry.score:.3f}", _cell(facts.get("steps"), ",.0f")]
             row += [_cell(facts.get(name), ",.0f") for name in ("malformed_answers", "invalid_actions")]
             row += [_cell(sum(tokens) if tokens else None, ",.0f"), _cell(facts.get("seconds"), ",.2f")]
-            row.append(str(entry.id.seed))
-        rows.append(row)
+        rows.append([*row, str(entry.id.seed)])
     common = ("task", "outcome", "instruction", "type", "end")
-    training = ("group", "score", "step", "advantage", "seed")
+    training = ("group", "score", "step", *(["advantage"] if has_advantages else []), "seed")
     evaluation = ("score", "steps", "malformed", "invalid", "tokens", "seconds", "seed")
     return Table(
         (*common, *(training if is_training else evaluation)),

@@ -35,6 +35,16 @@ def test_the_list_shows_steps_and_groups(run) -> None:
         assert "advantage +1.000" in client.get(won).text
 
 
+def test_without_advantages_there_is_no_column_for_them(run) -> None:
+    rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
+    write_lines(run / "trajectories.jsonl", [{k: v for k, v in row.items() if k != "advantage"} for row in rows])
+    with visiting(run) as client:
+        text = client.get("/").text
+        assert "advantage" not in text
+        assert '<td class="n">1.000</td><td class="n">2</td><td class="n">2011</td></tr>' in text
+        assert "advantage" not in client.get(episodes(text)[0]).text
+
+
 def test_an_episode_leads_to_its_group(run) -> None:
     with visiting(run) as client:
         first = client.get(episodes(client.get("/").text)[0]).text
