@@ -145,6 +145,8 @@ class Question:
         supporting_titles: titles of the passages that the answer follows from, of data sets that tell only these.
         answer_is_text: the golden answers came as one text instead of a list, which `compat="search-r1"` reads
             otherwise.
+        aliases: other right spellings of the golden answers, which only `compat="fixed"` knows.
+        folds_accents: whether accents count in no answer; only under `compat="fixed"`.
     """
 
     id: str
@@ -156,6 +158,8 @@ class Question:
     queries: tuple[str, ...] = ()
     supporting_titles: tuple[str, ...] = ()
     answer_is_text: bool = False
+    aliases: tuple[str, ...] = ()
+    folds_accents: bool = False
 
 
 def title_key(title: str) -> str:

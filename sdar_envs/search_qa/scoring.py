@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ __all__ = [
     "exact_match",
     "f1_hotpot",
     "f1_squad",
+    "fold",
     "is_well_formed",
     "last_answer",
     "normalize",
@@ -32,6 +34,14 @@ __all__ = [
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+# Letters that Unicode does not take apart into a base and a mark.
+_PLAIN = str.maketrans(
+    {
+        "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ħ": "h", "Ħ": "H", "ı": "i", "ß": "ss",
+        "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ə": "e", "Ə": "E", "þ": "th", "Þ": "Th", "ð": "d", "Ð": "D",
+        "‘": "'", "’": "'", "ʻ": "'", "ʼ": "'", "ʿ": "'", "–": "-", "—": "-", "“": '"', "”": '"',
+    }
+)  # fmt: skip
 _CLOSED = frozenset({"yes", "no", "noanswer"})
 _TAG = re.compile(r"(</?(?:think|search|information|answer)>)")
 
@@ -52,6 +62,12 @@ _STEPS = {
 def normalize(text: str) -> str:
     """Return the normalised text: lower case, without ASCII punctuation, articles and repeated spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def fold(text: str) -> str:
+    """Return the text without accents and typographic quotes."""
+    decomposed = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:

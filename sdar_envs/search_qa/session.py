@@ -24,6 +24,7 @@ from sdar_envs.search_qa.scoring import (
     exact_match,
     f1_hotpot,
     f1_squad,
+    fold,
     last_answer,
     sub_exact_match,
 )
@@ -162,18 +163,22 @@ class QuestionSession:
         one an answer. Under `search-r1` it sees the whole transcript. `em_format_v03` is the same without the bonus for
         a passage that shows a golden answer.
         """
-        state, answers = self.state, self.question.answers
+        state, question, answers = self.state, self.question, self.question.answers
         scores: dict[Metric, float] = dict.fromkeys(METRICS, 0.0)
         if not state.is_over:
             return scores
         if self.behaviour == "search-r1":
-            answer, well_formed, shows = search_r1.read(state.transcript, answers, is_text=self.question.answer_is_text)
+            answer, well_formed, shows = search_r1.read(state.transcript, answers, is_text=question.answer_is_text)
         else:
             # The reference takes the last answer block of everything, passages included.
             answer = last_answer(state.transcript) if self.behaviour == "sdar" else state.answer
             well_formed, shows = state.is_well_formed and state.answer is not None, state.shows_answer
         if answer is None:
             return scores
+        if self.behaviour == "fixed":
+            answers = (*answers, *question.aliases)
+            if question.folds_accents:
+                answer, answers = fold(answer), tuple(map(fold, answers))
         em = exact_match(answer, answers)
         return {
             "em": em,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from types import MappingProxyType
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.search_qa import embedded
+from sdar_envs.search_qa.aliases import aliases_of
 from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions
 from sdar_envs.storage import given_path
 
@@ -80,6 +82,8 @@ class QuestionTasks:
                 "queries": list(question.queries),
                 **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
                 **({"answer_is_text": True} if question.answer_is_text else {}),
+                **({"aliases": list(question.aliases)} if question.aliases else {}),
+                **({"folds_accents": True} if question.folds_accents else {}),
             },
             suite="search_qa",
         )
@@ -109,17 +113,25 @@ def question_of(task: Task) -> Question:
         queries=tuple(data["queries"]),
         supporting_titles=tuple(data.get("supporting_titles", ())),
         answer_is_text=data.get("answer_is_text", False),
+        aliases=tuple(data.get("aliases", ())),
+        folds_accents=data.get("folds_accents", False),
     )
 
 
 @lru_cache(maxsize=1)
 def embedded_tasks(env_id: str) -> QuestionTasks:
     """Return the task source of the embedded questions, shared within the process."""
+    # The other spellings are no part of the questions, whose digest published results name.
     by_split = {
-        split: [from_row(row, "facts", number) for number, row in enumerate(rows, 1)]
+        split: [_with_aliases(from_row(row, "facts", number)) for number, row in enumerate(rows, 1)]
         for split, rows in embedded.questions().items()
     }
     return QuestionTasks(by_split, env_id, by_data_set=False)
+
+
+def _with_aliases(question: Question) -> Question:
+    aliases = aliases_of(question.id, question.answers, question.supporting)
+    return replace(question, aliases=aliases, folds_accents=True)
 
 
 def official_tasks(

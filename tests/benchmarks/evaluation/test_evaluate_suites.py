@@ -274,6 +274,15 @@ def test_data_sets_have_numbers_of_their_own_and_two_means(official: Path, capsy
     assert {row.data_set for row in read_episodes(out)} == set(SIZES)
 
 
+def test_an_agent_without_a_plan_for_these_data_is_refused_once(official: Path, capsys: Any) -> None:
+    command = ["eval", QA, "--data", "official", "--data-dir", str(official / "data"), "--set", "retriever=embedded"]
+    status = main([*command, "--split", "test", "--agent", "oracle", "--out", str(official / "run")])
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.count("knows no plan") == 1
+    assert not (official / "run").exists()
+
+
 def test_corpus_and_answers_are_part_of_the_panel(official: Path, capsys: Any) -> None:
     """A changed corpus or answer key changes the run, though no name has changed; a comparison says so."""
 
