@@ -1,4 +1,4 @@
-"""Which tasks a training step plays: a function of seed and step, so that nothing has to be remembered."""
+"""Task sampler of a training run: the tasks of a step are a function of seed and step, so it has no state to save."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _ENDLESS = 1_000_000_000
 
 
 class TaskStream:
-    """The training tasks in a random order, again and again, each time in another one.
+    """Training tasks in random order without replacement, reshuffled after each pass.
 
-    A split without end, of which no number of tasks is named, gives tasks at random from its first billion.
+    An endless split without a `limit` is sampled from its first billion tasks.
 
     Args:
         source: where tasks come from.
-        split: its part.
+        split: one of its splits.
         per_step: tasks in a step.
         seed: of the order.
         limit: only the first so many tasks of the split.
 
     Raises:
-        InvalidOption: there are fewer tasks than a step wants.
+        InvalidOption: there are fewer tasks than a step needs.
         UnknownName: there is no such split.
     """
 
@@ -46,20 +46,20 @@ class TaskStream:
         self._count = None if endless else count_tasks(source, split, limit)
         if self._count is not None and self._count < per_step:
             raise InvalidOption(
-                f"a step wants {per_step} different tasks, and there are {self._count} in {split!r}: lower "
+                f"a step needs {per_step} different tasks, and there are {self._count} in {split!r}: lower "
                 "tasks_per_step, or raise train_tasks."
             )
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def tasks(self, step: int) -> tuple[Task, ...]:
-        """Return the tasks of a step; steps count from 1. No task comes twice in one."""
+        """Return the tasks of a step, all different; steps count from 1."""
         if self._count is None:
             rng = Rng(f"task stream {self._seed} step {step}")
             indices: dict[int, None] = {}
             while len(indices) < self._per_step:
                 indices[rng.below(_ENDLESS)] = None
             return tuple(self._source.task(self._split, index) for index in indices)
-        # Whole steps only: what is left of a pass is too little for a step, and would meet its own tasks again.
+        # Whole steps only: the rest of a pass is too few for a step, which would have to repeat tasks of it.
         steps = self._count // self._per_step
         round_, place = divmod(step - 1, steps)
         order = self._order(round_)[place * self._per_step : (place + 1) * self._per_step]

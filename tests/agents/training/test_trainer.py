@@ -349,7 +349,7 @@ class TestTaskStream:
 
     def test_too_few_tasks(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
-        with pytest.raises(InvalidOption, match="a step wants 4 different tasks, and there are 3"):
+        with pytest.raises(InvalidOption, match="a step needs 4 different tasks, and there are 3"):
             TaskStream(source, "valid_unseen", per_step=4, seed=1, limit=3)
 
 
