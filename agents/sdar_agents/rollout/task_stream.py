@@ -10,7 +10,7 @@ from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.registry import count_tasks
 from sdar_envs.rng import Rng
 
-__all__ = ["TaskStream"]
+__all__ = ["TaskStream", "choose_split"]
 
 _ENDLESS = 1_000_000_000
 
@@ -22,7 +22,7 @@ class TaskStream:
 
     Args:
         source: where tasks come from.
-        split: one of its splits.
+        split: one of its splits; None for `train`, or the only one.
         per_step: tasks in a step.
         seed: of the order.
         limit: only the first so many tasks of the split.
@@ -32,16 +32,13 @@ class TaskStream:
         UnknownName: there is no such split.
     """
 
-    def __init__(self, source: TaskSource, split: str, *, per_step: int, seed: int, limit: int | None = None) -> None:
+    def __init__(
+        self, source: TaskSource, split: str | None, *, per_step: int, seed: int, limit: int | None = None
+    ) -> None:
         self._source = source
-        self._split = split
+        self._split = split = choose_split(source, split, "train", "split")
         self._per_step = per_step
         self._seed = seed
-        if split not in source.splits:
-            raise UnknownName(
-                f"there is no split {split!r} to train on; there is {', '.join(source.splits)}."
-                f"{did_you_mean(split, source.splits)}"
-            )
         endless = source.splits[split] is None and limit is None
         self._count = None if endless else count_tasks(source, split, limit)
         if self._count is not None and self._count < per_step:
@@ -68,3 +65,25 @@ class TaskStream:
     def _draw_order(self, round_: int) -> list[int]:
         assert self._count is not None
         return Rng(f"task stream {self._seed} round {round_}").shuffled(range(self._count))
+
+
+def choose_split(source: TaskSource, given: str | None, usual: str, name: str) -> str:
+    """Return the split that is meant: the one given, the usual one, or the only one.
+
+    Args:
+        source: where tasks come from.
+        given: the setting; None if it is not set.
+        usual: what None stands for.
+        name: of the setting.
+
+    Raises:
+        UnknownName: there is no such split, or it is not clear which is meant.
+    """
+    known = source.splits
+    if given is not None and given not in known:
+        raise UnknownName(f"{name} is {given!r}; the environment has {', '.join(known)}.{did_you_mean(given, known)}")
+    if given is None and usual not in known and len(known) > 1:
+        raise UnknownName(f"the environment has no split {usual!r}; set {name} to one of {', '.join(known)}.")
+    if given is not None:
+        return given
+    return usual if usual in known else next(iter(known))

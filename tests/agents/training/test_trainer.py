@@ -152,7 +152,7 @@ class TestResume:
         assert config == resumed_config(model).resolved()
         with pytest.raises(InvalidOption, match=r"another configuration: seed, learner\.lr changed"):
             Trainer(run_config_changed(config, seed=1, lr=1.0), folder, resume=True)
-        with pytest.raises(InvalidOption, match="holds a run already"):
+        with pytest.raises(InvalidOption, match="already holds a run"):
             Trainer(config, folder)
 
 
@@ -211,7 +211,7 @@ def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> 
     learn, penalties = trainer.learner.learn, []
 
     def listen(rows: Any, *args: Any, **options: Any) -> Any:
-        penalties.extend(row.invalid_penalty for row in rows if not row.is_action_valid)
+        penalties.extend(row.invalid_penalty for row in rows if row.invalid_penalty)
         return learn(rows, *args, **options)
 
     trainer.learner.learn = listen  # type: ignore[method-assign]
@@ -344,7 +344,7 @@ class TestTaskStream:
 
     def test_a_split_that_is_not_there(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
-        with pytest.raises(UnknownName, match=r"no split 'trian' to train on.*Did you mean 'train'"):
+        with pytest.raises(UnknownName, match=r"split is 'trian'.*Did you mean 'train'"):
             TaskStream(source, "trian", per_step=1, seed=1)
 
     def test_too_few_tasks(self) -> None:
@@ -397,7 +397,7 @@ class TestTrouble:
 
     def test_a_start_that_failed_is_tried_again(self, model: Path, tmp_path: Path) -> None:
         skills = {"retriever": "random", "varied": True, "k": 1}
-        with pytest.raises(UnknownName, match="no split 'valid_sen'"):
+        with pytest.raises(UnknownName, match=r"evaluation\.split is 'valid_sen'"):
             Trainer(run_config(model, skills=skills, evaluation={"every": 1, "split": "valid_sen"}), tmp_path / "run")
         Trainer(run_config(model, skills=skills, steps=1), tmp_path / "run").run()
 
@@ -444,14 +444,14 @@ class TestLedger:
         monkeypatch.chdir(tmp_path / "here")
         begun = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=2), Path())
         begun.run()
-        assert begun._statistics is not None
-        assert begun._statistics.now == 1  # what step 2 has chosen by
+        assert begun.skills.statistics is not None
+        assert begun.skills.statistics.now == 1  # what step 2 has chosen by
         monkeypatch.chdir(tmp_path)
         (tmp_path / "here").rename(tmp_path / "there")
         moved = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=3), tmp_path / "there", resume=True)
-        assert moved._statistics is not None
-        moved._statistics.refresh()
-        assert moved._statistics.contexts()
+        assert moved.skills.statistics is not None
+        moved.skills.statistics.refresh()
+        assert moved.skills.statistics.contexts()
         moved.run()
         with Ledger(tmp_path / "there" / "ledger.sqlite", create=False) as ledger:
             assert {showing.run for showing in ledger.showings()} == {"here"}
@@ -462,11 +462,11 @@ class TestLedger:
         result = trainer.rollout.collect(trainer.stream.tasks(1), group_size=3, seed=0, step=1)
         first, second, control = result.trajectories
         shown = {**result.shown, second.episode_id: result.shown[first.episode_id]}
-        assert trainer._ledger is not None
+        assert trainer.skills.ledger is not None
         for turns, count in (((), 0), (control.turns, 3)):
             trajectories = (first, second, replace(control, turns=turns))
-            trainer._keep_showings(replace(result, trajectories=trajectories, shown=shown), 1, {})
-            assert len(trainer._ledger.showings()) == count
+            trainer.skills.record(replace(result, trajectories=trajectories, shown=shown), 1, {})
+            assert len(trainer.skills.ledger.showings()) == count
         trainer.close()
 
     def test_a_bandit_has_nothing_to_learn_where_nobody_reads(self, model: Path, tmp_path: Path) -> None:
