@@ -32,6 +32,7 @@ from sdar_agents.training.evaluation import success_metrics
 from sdar_agents.training.run_log import open_tracker
 from sdar_agents.training.trainer import Trainer, read_run_config
 from sdar_benchmarks.cli.main import main
+from sdar_benchmarks.records.trajectories import RunIndex
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped, UnknownName
 from sdar_skills import Ledger, Library
 
@@ -322,6 +323,56 @@ class TestEvaluation:
         assert numbers["eval/greedy/success_low"] == 0.0
         assert numbers["eval/greedy/success_high"] == pytest.approx(0.6576, abs=1e-4)
         trainer.close()
+
+
+class TestTrajectories:
+    def test_a_run_can_be_viewed_with_the_teachers_prompt_gaps_and_gates(self, model: Path, tmp_path: Path) -> None:
+        log = {"trajectories_every": 2, "trajectory_groups": 1}
+        Trainer(run_config(model, steps=2, tasks_per_step=2, log=log), tmp_path).run()
+        index = RunIndex(tmp_path)
+        entries = index.refresh()
+        assert index.notes == []
+        rows = [index.trajectory(entry) for entry in entries]
+        # One group of two members of the second step.
+        assert [(row["step"], row["group_id"]) for row in rows] == [(2, rows[0]["group_id"])] * 2
+        for trajectory, row in zip(read_trajectories(tmp_path), rows, strict=True):
+            for turn, written in zip(trajectory.turns, row["turns"], strict=True):
+                skill = Library.load()[turn.skill_ids[0].split("@")[0]]
+                assert skill.text.strip() in written["teacher_prompt"]
+                assert skill.text.strip() not in turn.messages[-1]["content"]
+                tokens = written["tokens"]
+                assert len(tokens) == len(turn.completion.token_ids) > 0
+                for token in tokens:
+                    assert token["gate"] == pytest.approx(1 / (1 + math.exp(-5 * token["gap"])), abs=1e-5)
+                assert len({token["gap"] for token in tokens}) > 1 or len(tokens) == 1
+        assert json.loads((tmp_path / "run.json").read_text())["format"] == 2
+
+    def test_a_method_without_a_teacher_writes_neither(self, model: Path, tmp_path: Path) -> None:
+        Trainer(run_config(model, steps=1, method="grpo", log={"trajectories_every": 1}), tmp_path).run()
+        index = RunIndex(tmp_path)
+        turns = [turn for entry in index.refresh() for turn in index.trajectory(entry)["turns"]]
+        assert turns
+        assert all("teacher_prompt" not in turn and "tokens" not in turn for turn in turns)
+
+    def test_all_groups_are_written_if_asked_for(self, model: Path, tmp_path: Path) -> None:
+        log = {"trajectories_every": 1, "trajectory_groups": None}
+        Trainer(run_config(model, steps=1, tasks_per_step=4, log=log), tmp_path).run()
+        assert len({trajectory.group_id for trajectory in read_trajectories(tmp_path)}) == 4
+
+
+def test_a_reward_function_of_ones_own_trains_and_leaves_the_evaluation_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lengths.py").write_text("def short(t):\n    return -float(len(t.turns[0].completion.token_ids))\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    rollout = {"reward": "lengths:short"}
+    config = run_config(model, steps=1, method="grpo", rollout=rollout, evaluation={"every": 1, "tasks": 1})
+    trainer = Trainer(config, tmp_path / "run")
+    last = trainer.run()
+    assert last["rollout/return"] < 0 == last["rollout/env_return"]
+    assert all(way.settings.reward is None for way in trainer.evaluation._ways.values())
+    assert "reward: lengths:short" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 class TestTaskStream:
