@@ -23,7 +23,7 @@ import torch
 
 from sdar_agents.engines.transformers import without_bars
 from sdar_agents.settings.checks import check_settings, setting
-from sdar_agents.sft.sft import SFTSettings
+from sdar_agents.sft.settings import SFTSettings
 from sdar_envs.alfworld.knowledge import OBJECT_CLASSES, RECEPTACLE_CLASSES
 from sdar_envs.errors import CorruptData, InvalidOption
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents.engines.transformers import choose_device, load_model
-from sdar_agents.sft.sft import Examples, SFTSettings, check_row, encode_rows, fine_tune
+from sdar_agents.sft.examples import Examples, check_row, encode_rows
+from sdar_agents.sft.settings import SFTSettings
+from sdar_agents.sft.sft import fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean

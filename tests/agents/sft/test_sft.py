@@ -19,7 +19,9 @@ from tokenizers.processors import TemplateProcessing
 from sdar_agents.engines.transformers import load_model
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.sft import sft
-from sdar_agents.sft.sft import Examples, SFTSettings, encode_rows, fine_tune, plan_batches
+from sdar_agents.sft.examples import Examples, encode_rows, plan_batches
+from sdar_agents.sft.settings import SFTSettings
+from sdar_agents.sft.sft import fine_tune
 from sdar_agents.sft.tiny import TINY_SFT, train_tokenizer
 from sdar_agents.sft.warm_start import default_settings, warm_start
 from sdar_agents.training.checkpoints import Checkpoints
