@@ -456,7 +456,7 @@ class TestTrouble:
         config = run_config(model, steps=1)
         Trainer(config, tmp_path).run()
         (tmp_path / "checkpoints" / "step-000001" / "trainer.pt").write_bytes(b"nothing")
-        with pytest.raises(CorruptData, match="delete it to go on from the one before"):
+        with pytest.raises(CorruptData, match="delete it to continue from the one before"):
             Trainer(config, tmp_path, resume=True)
 
     def test_folders_that_hold_something_else(self, model: Path, tmp_path: Path) -> None:
