@@ -407,7 +407,7 @@ def test_a_killed_warm_start_resumes(demos: Path, tmp_path: Path) -> None:
         warm_start("tiny-test", [demos], tmp_path / "cut", QUICK, device="cpu", log=stop)
     with pytest.raises(InvalidOption, match="already holds a run"):
         warm_start("tiny-test", [demos], tmp_path / "cut", QUICK, device="cpu")
-    with pytest.raises(InvalidOption, match="says other settings"):
+    with pytest.raises(InvalidOption, match="is a run with other settings"):
         warm_start("tiny-test", [demos], tmp_path / "cut", SFTSettings(), device="cpu", resume=True)
     cut = warm_start("tiny-test", [demos], tmp_path / "cut", QUICK, device="cpu", resume=True)
     assert fingerprint(load_model(str(cut))[0]) == fingerprint(load_model(str(whole))[0])
