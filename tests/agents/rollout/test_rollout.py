@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -195,6 +196,24 @@ def test_format_and_environment_are_judged_apart_and_only_a_malformed_completion
     assert [row.episode_return for row in rows] == [0.0] * 3
     assert result.metrics["rollout/step_limit_episodes"] == 1
     assert trajectory.final_observation == "'jump' is no command."
+
+
+def test_a_prompt_style_of_ones_own_writes_the_prompt_and_reads_the_completion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "style_of_mine.py").write_text(
+        "from sdar_envs.prompt import PromptStyle\n"
+        "STYLE = PromptStyle(role='You count.', action_tags=('do',), require_reasoning=False)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    says = Says("<do>up</do>")
+    settings = toy_settings(style="style_of_mine:STYLE")
+    [trajectory] = Rollout(settings, says).collect(toy_tasks(1), group_size=1, seed=0, step=0).trajectories
+    assert all(turn.messages[0]["content"].startswith("You count.\n\n") for turn in trajectory.turns)
+    assert {(turn.action, turn.is_well_formed) for turn in trajectory.turns} == {("up", True)}
+    with pytest.raises(UnknownName, match="Did you mean 'STYLE'"):
+        Rollout(toy_settings(style="style_of_mine:STYLES"), says)
 
 
 def test_a_malformed_completion_acts_by_its_last_line() -> None:
