@@ -124,9 +124,17 @@ def trajectory_from_row(row: Mapping[str, Any]) -> Trajectory:
         CorruptData: the dictionary lacks a field or holds an impossible value.
     """
     try:
-        names = ("task_id", "env_id", "split", "task_type", "instruction", "task_data")
+        task = Task(
+            id=row["task_id"],
+            env=row["env_id"],
+            split=row["split"],
+            task_type=row["task_type"],
+            instruction=row["instruction"],
+            data=row["task_data"],
+            suite=row.get("suite", ""),
+        )
         return Trajectory(
-            task=Task(*(row[name] for name in names), suite=row.get("suite", "")),
+            task=task,
             seed=row["seed"],
             group_id=row["group_id"],
             episode_id=row["episode_id"],

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import Protocol
+from typing import Any, Protocol
 
 from sdar_agents.types import Trajectory
 from sdar_envs.errors import InvalidOption
@@ -67,11 +67,11 @@ def apply_reward(trajectory: Trajectory, reward: RewardFunction, name: str) -> T
     if not count:
         return trajectory
     try:
-        given = reward(trajectory)
+        given: Any = reward(trajectory)
     except Exception as error:
         error.add_note(f"in the reward function {name}, for {trajectory.episode_id!r}")
         raise
-    values = [0.0] * (count - 1) + [given] if isinstance(given, Real) else given
+    values: Any = [0.0] * (count - 1) + [given] if isinstance(given, Real) else given
     is_list = isinstance(values, Sequence) and len(values) == count and all(isinstance(v, Real) for v in values)
     if not is_list or not all(map(math.isfinite, values)):
         raise InvalidOption(
