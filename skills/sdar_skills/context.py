@@ -1,21 +1,21 @@
-"""The privileged teacher context: the student's prompt with skills in it.
+"""Privileged teacher context: the student's prompt with skills inserted, cut to a token budget.
 
     prompt = prompt_parts(style_for(task.suite), instruction, history, observation, commands)
     student = prompt.messages()
     context = teacher_context(prompt, retrieved)
     teacher = context.messages
 
-The student's text is never changed. Where the skills stand is the placement:
+The student's text is never changed. Placements of the skills:
 
 - `user` (default): in the user message, between the task and the history;
-- `system`: at the end of the system message, which is made if there is none;
-- `legacy_prefix`: as raw text before the rendered chat, outside of any message. Only for parity with SDAR's code, which
-  does that; `TeacherContext.render` joins the two.
+- `system`: at the end of the system message, which is added if there is none;
+- `legacy_prefix`: raw text before the rendered chat, outside of any message, as in SDAR's code; for parity only.
+  `TeacherContext.render` joins the two.
 
-What is too long for a token budget gives way whole and in this order: the skills, worst first, but not the best one for
-a kind of task (the best of all, if all are general); the history, oldest turn first. If that is not enough, it is an
-error: the observation, the task, the answer format and that skill never go. Every drop is in the record, from which
-the context can be made again.
+A context that exceeds its token budget loses whole parts, in this order: skills, worst first, except the best one with
+a task type (the best of all if all are general); then history, oldest turn first. If that is not enough, it is an
+error: the observation, the task, the answer format and that one skill are never dropped. The record names everything
+that was dropped, and `rebuild_context` restores the context from it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any, Literal, get_args
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, SdarError, did_you_mean
 from sdar_envs.prompt import PromptParts
+from sdar_skills.library.budget import TokenCounter
 from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Arm, Retrieved, Skill, arm_of
-from sdar_skills.retrieval.retrievers import TokenCounter
 
 __all__ = [
     "ContextTooLong",
@@ -45,32 +45,32 @@ __all__ = [
 ]
 
 Placement = Literal["user", "system", "legacy_prefix"]
-"""Where the skills stand."""
+"""Where the skills are inserted."""
 
 Messages = list[dict[str, str]]
-"""Chat messages: `{"role": ..., "content": ...}` each."""
+"""Chat messages, each `{"role": ..., "content": ...}`."""
 
 Render = Callable[[Messages], str]
-"""Makes of messages the text that the model reads: the tokenizer's chat template with the generation prompt."""
+"""Renders messages as the text that the model reads: the tokenizer's chat template with the generation prompt."""
 
 
 class ContextTooLong(SdarError, ValueError):
-    """A teacher context does not fit its token budget, with all that may be dropped dropped."""
+    """A teacher context exceeds its token budget even without everything that may be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherContext:
-    """What a teacher reads at one turn, and how it came about.
+    """Teacher prompt of one turn, with a record of what was shown and dropped.
 
     Attributes:
         messages: the chat messages.
         prefix: raw text before the rendered chat; empty unless the placement is `legacy_prefix`.
-        placement: where the skills stand.
+        placement: where the skills are inserted.
         skills: the skills shown, best first.
-        dropped_skills: those that had to give way, in their order of rank.
-        dropped_turns: how many past turns that the student sees had to give way.
-        tokens: length of the rendered context; None if there was no budget.
-        token_budget: what it may be; None if there was none.
+        dropped_skills: skills that were dropped for the budget, in order of rank.
+        dropped_turns: number of past turns in the student's prompt that were dropped for the budget.
+        tokens: length of the rendered context; None without a budget.
+        token_budget: greatest length of the rendered context; None without a budget.
     """
 
     messages: Messages
@@ -86,33 +86,33 @@ class TeacherContext:
         """Return the text that the teacher reads.
 
         Args:
-            render: makes it of the messages, such as
+            render: renders the messages, such as
                 `lambda messages: tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)`.
         """
         return self.prefix + render(self.messages)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as a dictionary of JSON values."""
+        """Return the context as a dictionary of JSON values."""
         arms = {name: [arm._asdict() for arm in getattr(self, name)] for name in ("skills", "dropped_skills")}
         return asdict(self) | arms
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> TeacherContext:
-        """Make the record again from `to_json`'s dictionary, read from JSON or not."""
+        """Restore a context from `to_json`'s dictionary, before or after a round trip through JSON."""
         arms = {name: tuple(Arm(**arm) for arm in fields[name]) for name in ("skills", "dropped_skills")}
         messages = [dict(message) for message in fields["messages"]]
         return cls(**{**fields, **arms, "messages": messages})
 
 
 def skill_block(skills: Sequence[Skill]) -> str:
-    """Return what a teacher reads of skills: a line that introduces them, then each with its name as a heading."""
+    """Return skills as prompt text: an introductory line, then each text under its name as a heading."""
     return "\n\n".join(
         ["What is known about tasks of this kind:", *(f"### {skill.name}\n{skill.text}" for skill in skills)]
     )
 
 
 def legacy_prefix(skills: Sequence[Skill]) -> str:
-    """Return the raw text that SDAR's code puts before the rendered chat; nothing if there are no skills."""
+    """Return skills as SDAR's code puts them before the rendered chat; empty without skills."""
     texts = "\n\n".join(skill.text for skill in skills)
     return f"[Privileged Skill Information]\n{texts}\n\n" if skills else ""
 
@@ -120,13 +120,13 @@ def legacy_prefix(skills: Sequence[Skill]) -> str:
 def teacher_messages(
     messages: PromptParts | Sequence[Mapping[str, str]], skills: Sequence[Skill], placement: Placement = "user"
 ) -> Messages:
-    """Return chat messages with skills in them. Without skills they are the student's.
+    """Return chat messages with skills inserted; the student's own messages if there are no skills.
 
     Args:
         messages: the student's prompt (`sdar_envs.prompt.prompt_parts`), or any chat messages.
-        skills: what to show, best first.
+        skills: the skills to show, best first.
         placement: `user` needs a `PromptParts`, because messages do not tell where the task ends; with
-            `legacy_prefix` the messages stay the student's, and `legacy_prefix(skills)` is what precedes them.
+            `legacy_prefix` the messages are the student's, and the caller prepends `legacy_prefix(skills)`.
 
     Raises:
         InvalidOption: there is no such placement, or it needs a `PromptParts`.
@@ -160,21 +160,21 @@ def teacher_context(
     render: Render | None = None,
     require_skill: bool = True,
 ) -> TeacherContext:
-    """Make the teacher's context of one turn.
+    """Build the teacher's prompt of one turn.
 
     Args:
         prompt: the student's prompt.
-        skills: what was retrieved, best first. None at all gives a context equal to the student's.
-        placement: where they stand.
-        token_budget: tokens that the rendered context may have; None is no limit.
-        count_tokens: counts the tokens of a rendered text, without adding any; needed for a budget.
-        render: makes that text of messages, see `Render`; needed for a budget.
-        require_skill: what happens if the skill that goes last does not fit even without history: True is an error,
-            because a teacher without skills teaches nothing; False drops it, too.
+        skills: retrieved skills, best first. Without any, the messages equal the student's.
+        placement: where the skills are inserted.
+        token_budget: greatest length of the rendered context in tokens; None is no limit.
+        count_tokens: counts the tokens of a rendered text, without adding special ones; needed for a budget.
+        render: renders messages, see `Render`; needed for a budget.
+        require_skill: if the last remaining skill does not fit even without history: True raises an error, because a
+            teacher without skills teaches nothing; False drops it too.
 
     Raises:
-        InvalidOption: there is no such placement, or something for the budget is missing.
-        ContextTooLong: it does not fit.
+        InvalidOption: there is no such placement, or `count_tokens` or `render` is missing.
+        ContextTooLong: the context exceeds the budget.
     """
     _check_placement(placement)
     given = tuple(skill.skill if isinstance(skill, Retrieved) else skill for skill in skills)
@@ -184,8 +184,8 @@ def teacher_context(
         raise InvalidOption(f"token_budget is {token_budget!r}; wanted None or a number of tokens from 1.")
     if count_tokens is None or render is None:
         raise InvalidOption(
-            f"token_budget is {token_budget}, but nothing counts: pass count_tokens= and render=, the tokenizer's "
-            "count and its chat template."
+            f"token_budget is {token_budget}, which needs count_tokens= and render=, the tokenizer's count and its "
+            "chat template."
         )
     tokens = 0
     for kept, turns in _smaller(given, prompt.shown_turns, require_skill=require_skill):
@@ -209,12 +209,12 @@ def teacher_context(
 def rebuild_context(
     record: TeacherContext, prompt: PromptParts, library: Library | Mapping[str, Skill]
 ) -> TeacherContext:
-    """Make a context again from its record, and prove that it is the same.
+    """Rebuild a context from its record, and check that it is the same.
 
     Args:
-        record: what was recorded; its messages are only compared with.
+        record: the recorded context; its messages are compared with the result.
         prompt: the student's prompt of that turn.
-        library: where its skills are found by id.
+        library: skills by id.
 
     Raises:
         UnknownName: the library has no such skill.
@@ -252,15 +252,15 @@ def _context(prompt: PromptParts, skills: tuple[Skill, ...], placement: Placemen
 
 
 def _smaller(skills: tuple[Skill, ...], turns: int, *, require_skill: bool) -> Iterator[tuple[tuple[Skill, ...], int]]:
-    """Yield (skills, turns) to try, in the order in which things give way."""
-    # A teacher that got general skills only, with nobody noticing, was the reference's costliest mistake.
+    """Yield (skills, turns) to try, from everything to the least."""
+    # Not general skills alone: the reference's code showed no others on Search-QA, unnoticed.
     last = next((skill for skill in skills if skill.task_type is not None), skills[0] if skills else None)
     while len(skills) > 1:
         yield skills, turns
         worst = next(skill for skill in reversed(skills) if skill is not last)
         skills = tuple(skill for skill in skills if skill is not worst)
     for kept in [skills] if require_skill or not skills else [skills, ()]:
-        # Without its last skill the teacher is the student again, history included.
+        # Without skills the teacher's prompt is the student's, so its history comes back.
         for shown in range(turns, -1, -1):
             yield kept, shown
 

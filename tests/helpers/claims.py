@@ -1,4 +1,4 @@
-"""Claims of skills: each test of one names the skill and quotes it, so that neither changes without the other."""
+"""Decorator for tests of a skill's claims: quotes must occur in the skill, so that neither changes alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small skills and tasks for the tests of the skill library."""
+"""Toy skills and tasks for the tests of the skill library."""
 
 from __future__ import annotations
 

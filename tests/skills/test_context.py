@@ -1,4 +1,4 @@
-"""The teacher's context: where skills stand, what gives way to a budget, and that the record rebuilds it."""
+"""Teacher contexts: placements, what is dropped for a budget, and rebuilding from the record."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_skill_for_the_task_outlives_better_general_ones():
     ]
 
 
-def test_the_oldest_turn_goes_first():
+def test_history_is_dropped_oldest_turn_first():
     context = with_budget(next(b for b in range(1, 200) if _fits(b) and with_budget(b).dropped_turns == 1))
     text = context.messages[0]["content"]
     assert "room 1" not in text
@@ -198,9 +198,9 @@ def test_the_best_skill_goes_only_on_request_and_then_the_history_comes_back():
         teacher_context(make_prompt(), long, **arguments, require_skill=False)
 
 
-def test_a_budget_needs_somebody_who_counts():
+def test_a_budget_needs_a_token_counter_and_a_chat_template():
     for missing in ({"count_tokens": len}, {"render": render}, {}):
-        with pytest.raises(InvalidOption, match="nothing counts"):
+        with pytest.raises(InvalidOption, match="needs count_tokens= and render="):
             teacher_context(make_prompt(), SKILLS, token_budget=10, **missing)
     for budget in (0, -1, 1.5, True):
         with pytest.raises(InvalidOption, match="wanted None or a number of tokens"):

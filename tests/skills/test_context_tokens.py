@@ -1,4 +1,4 @@
-"""The teacher's context in the tokens of a real byte-pair encoder with a real chat template's special tokens."""
+"""Teacher contexts in tokens: a real byte-pair encoder and a chat template with special tokens."""
 
 from __future__ import annotations
 

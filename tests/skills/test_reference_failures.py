@@ -1,7 +1,7 @@
-"""What went wrong in the reference's skill loading, one test each: ours does right.
+"""Known failures of the reference's skill loading, one test each: ours does not have them.
 
-The reference looked for words inside a rendered prompt, whose own template has words too, by substrings and in an
-order of its own; whatever it could not place got general skills only, and nobody was told.
+The reference matches substrings of a rendered prompt, whose template contains keywords too; a task that matches nothing
+gets general skills only, without a warning.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from sdar_envs import Task
 from sdar_envs.errors import UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, Turn, prompt_parts, style_for
 from sdar_envs.search_qa.env import SearchQAEnv
-from sdar_skills import Library, TeacherContext, make_retriever, teacher_context
-from sdar_skills.formats.formats import export_skillrl, import_sdar, import_skillrl
-from sdar_skills.library.suites import TASK_TYPES
-from sdar_skills.retrieval.retrievers import retriever_names
+from sdar_skills import Library, TeacherContext, make_retriever, retriever_names, teacher_context
+from sdar_skills.formats import export_skillrl, import_sdar, import_skillrl
+from sdar_skills.library.task_types import TASK_TYPES
 
 LIBRARY = Library.load()
 K = 20

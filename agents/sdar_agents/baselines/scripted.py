@@ -23,7 +23,7 @@ from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
 from sdar_skills import Skill
-from sdar_skills.library.homes import read_habits
+from sdar_skills.retrieval.homes import read_habits
 
 __all__ = [
     "AGENTS",
@@ -189,7 +189,7 @@ class ExplorerAgent(_SuiteAgent):
         """Forget common sense for this episode: search first where skills say that a thing is kept, then anywhere.
 
         Args:
-            skills: read by `sdar_skills.library.homes.read_habits`; none for an explorer that only guesses.
+            skills: read by `sdar_skills.retrieval.homes.read_habits`; none for an explorer that only guesses.
             rng: draws the order in which the usual places are looked into otherwise.
 
         Raises:

@@ -28,7 +28,7 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
 from sdar_envs.registry import count_tasks, make_text_env
 from sdar_skills import Library, Retriever, Skill, make_retriever, teacher_messages
-from sdar_skills.library.homes import read_habits
+from sdar_skills.retrieval.homes import read_habits
 
 __all__ = ["DemonstrationSettings", "demonstrate", "row_line"]
 

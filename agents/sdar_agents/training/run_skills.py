@@ -13,12 +13,10 @@ from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
 from sdar_agents.training.config import SkillSettings
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.importing import is_import_path
-from sdar_skills import Ledger, Library, Retriever, Statistics, make_retriever
+from sdar_skills import Ledger, Library, Retriever, Statistics, make_retriever, retriever_settings
 from sdar_skills.evidence.ledger import Position
 
 __all__ = ["RunSkills"]
-
-_BANDITS = ("hybrid", "thompson", "ucb")
 
 
 class RunSkills:
@@ -39,11 +37,11 @@ class RunSkills:
             are none for the suite.
         is_shown: whether the method shows skills to its teacher or its student.
         ledger: None unless members of a group are shown different skills.
-        statistics: None unless the retriever is a bandit.
+        statistics: None unless the retriever learns from them, as bandits do.
 
     Raises:
         UnknownName: the method shows skills, and there are none for the suite; or there is no such retriever.
-        InvalidOption: the retriever is a bandit, and all members of a group are shown the same.
+        InvalidOption: the retriever learns from comparisons, and all members of a group are shown the same.
     """
 
     def __init__(
@@ -101,7 +99,7 @@ class RunSkills:
     def _open_ledger(self, folder: Path, state: Mapping[str, Any]) -> None:
         settings = self.settings
         compares = settings.varied or settings.control_members
-        if self.is_shown and settings.retriever in _BANDITS and not compares:
+        if self.is_shown and "statistics" in retriever_settings(settings.retriever) and not compares:
             raise InvalidOption(
                 f"the strategy {settings.retriever} learns from members of a group that were shown different skills: "
                 "set skills.varied, or skills.control_members to 1 or more."
@@ -120,12 +118,14 @@ class RunSkills:
         options = dict(settings.options)
         if settings.skill_tokens is not None:
             options["count_tokens"] = count_tokens
-        if settings.retriever in _BANDITS:
+        known = retriever_settings(settings.retriever)
+        if "statistics" in known:
             # Where nobody reads skills there is nothing to learn about them: the diagnostic evaluation shows the
             # bandit's first choice.
             ledger = self.ledger or self._open.enter_context(Ledger(None))
             self.statistics = Statistics(ledger, gamma=settings.gamma, run=self.run)
-            options |= {"statistics": self.statistics, "refresh": False}
+            given = {"statistics": self.statistics, "refresh": False}
+            options |= {name: value for name, value in given.items() if name in known}
         return make_retriever(settings.retriever, library, **options)
 
     def refresh(self) -> None:

@@ -21,10 +21,10 @@ from sdar_envs.search_qa.retrieval.engines.encoder import sentence_encoder
 from sdar_skills import Library, Retriever, make_retriever, retriever_names, save_skill
 from sdar_skills.evidence.ledger import Ledger
 from sdar_skills.evidence.statistics import Statistics
-from sdar_skills.formats.formats import FORMATS
+from sdar_skills.formats import FORMATS
 from sdar_skills.library.skill_file import GENERAL, format_skill
 from sdar_skills.retrieval.coverage import Coverage, measure_coverage
-from sdar_skills.retrieval.retrievers import search_skills
+from sdar_skills.retrieval.search import search_skills
 
 __all__ = ["ACTIONS"]
 
@@ -41,7 +41,7 @@ def _list(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
     table = plain_table("skill", "task type", "version", "status", "words")
     table.columns[-1].justify = "right"
     for suite in library.suites if args.suite is None else [args.suite]:
-        for skill in library.select(suite, {"active", "shadow", "retired"}):
+        for skill in library.select(suite, {"active", "shadow", "retired"}, strict=True):
             words = str(len(skill.text.split()))
             table.add_row(skill.id, skill.task_type or GENERAL, skill.version, skill.status, words)
     stdout().print(table)
@@ -92,7 +92,7 @@ def _import(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
 
 def _export(args: argparse.Namespace, env_kwargs: Mapping[str, Any]) -> int:
     library = _library(args)
-    skills = library.select(args.suite)
+    skills = library.select(args.suite, strict=True)
     report = FORMATS[args.format].write(skills, Path(args.target))
     others = library.select(args.suite, {"shadow", "retired"})
     for line in (*report, *(f"left out: {skill.id}, which is {skill.status}" for skill in others)):

@@ -49,7 +49,7 @@ from sdar_skills.evidence.statistics import Statistics
 from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Retrieved, Retriever, Skill
 from sdar_skills.retrieval.bandits import HybridRetriever, ThompsonRetriever, UcbRetriever
-from sdar_skills.retrieval.retrievers import RandomRetriever
+from sdar_skills.retrieval.strategies import RandomRetriever
 
 __all__ = ["SCENARIOS", "STRATEGIES", "Curve", "Scenario", "main", "plot", "simulate", "summarize"]
 

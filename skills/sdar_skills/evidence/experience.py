@@ -1,11 +1,11 @@
-"""Skills from experience: episodes of training are read, drafts become skills on trial, copies are dropped.
+"""Skill proposals from training episodes: drafts become skills on trial, near-duplicates are dropped.
 
     proposed = propose(episodes, TemplateProposer(), library)
     for skill in proposed.skills: ...   # status "shadow": `sdar_skills.evidence.trial` promotes or retires it
 
-What a proposer writes is its own affair (`sdar_skills.evidence.proposers`); that it sees only training episodes, that
-every skill has an id of its own and tells where it comes from, and that nothing is proposed twice, is decided here. An
-episode of any other split is an error: a skill made from it would know the answers of the test.
+A proposer (`sdar_skills.evidence.proposers`) writes the drafts. This module ensures that it sees training episodes
+only, that every skill has a unique id and names its origin, and that nothing is proposed twice. An episode of another
+split is an error: a skill made from it would leak held-out answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, Protocol
 from sdar_envs import Task
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.errors import InvalidOption, SdarError
-from sdar_skills.library.naming import LONGEST_DESCRIPTION, digits, words_of
+from sdar_skills.library.naming import LONGEST_DESCRIPTION, content_hash, slug
 from sdar_skills.library.skill import Skill
 
 __all__ = [
@@ -37,11 +37,11 @@ __all__ = [
 
 
 class HeldOutEpisode(SdarError, ValueError):
-    """An episode is not from the training split: no skill may be made from it."""
+    """An episode is not from the training split, so no skill may be made from it."""
 
 
 class Step(NamedTuple):
-    """What the player read, and what it did then."""
+    """One step of an episode: observation, then action."""
 
     observation: str
     action: str
@@ -50,13 +50,13 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A finished episode, as a proposer reads it.
+    """Finished episode, as a proposer reads it.
 
     Attributes:
         id: unique in its run.
-        run: where it was played.
-        task: what was played.
-        steps: in their order.
+        run: run in which it was played.
+        task: the task.
+        steps: the steps in order.
         is_success: whether the task was solved.
     """
 
@@ -68,14 +68,14 @@ class Episode:
 
 
 class Draft(NamedTuple):
-    """What a proposer writes.
+    """Proposed skill, before checks and naming.
 
     Attributes:
         title: a few words; the skill's name is made from them.
         description: what the skill says and when to use it.
         text: what the teacher reads.
-        is_general: whether it is for every task of the suite, not only for the type that it comes from.
-        episodes: what it comes from.
+        is_general: whether it is for every task of the suite, not only for the task type of its episodes.
+        episodes: the episodes that it is drawn from.
     """
 
     title: str
@@ -86,15 +86,15 @@ class Draft(NamedTuple):
 
 
 class Proposer(Protocol):
-    """Writes drafts from episodes of one task type."""
+    """Protocol of a proposer: writes drafts from episodes of one task type."""
 
     @property
     def name(self) -> str:
-        """Who writes, for `Skill.created_by`."""
+        """Name of the author, for `Skill.created_by`."""
         ...
 
     def propose(self, episodes: Sequence[Episode], known: Sequence[Skill]) -> Sequence[Draft]:
-        """Return drafts; none if there is nothing to say.
+        """Return drafts; none if there is nothing to teach.
 
         Args:
             episodes: of one suite and task type, all from training.
@@ -104,14 +104,14 @@ class Proposer(Protocol):
 
 
 class Dropped(NamedTuple):
-    """A draft that became no skill, and why."""
+    """Rejected draft, with the reason."""
 
     title: str
     why: str
 
 
 class Proposals(NamedTuple):
-    """New skills, all with status `shadow`, and the drafts that were dropped."""
+    """Result of `propose`: new skills, all with status `shadow`, and the drafts that were dropped."""
 
     skills: tuple[Skill, ...]
     dropped: tuple[Dropped, ...]
@@ -120,13 +120,13 @@ class Proposals(NamedTuple):
 def propose(
     episodes: Iterable[Episode], proposer: Proposer, library: Iterable[Skill], *, max_similarity: float = 0.8
 ) -> Proposals:
-    """Let a proposer write skills from training episodes.
+    """Propose skills from training episodes.
 
     Args:
-        episodes: of any suites and task types; failures are welcome.
-        proposer: who writes.
-        library: all skills that there are; also those that were retired, so that they do not come back.
-        max_similarity: a draft that shares more with a skill is dropped, see `similarity`.
+        episodes: successes and failures, of any suites and task types.
+        proposer: writes the drafts.
+        library: all existing skills, including retired ones, so that those are not proposed again.
+        max_similarity: a draft with a greater `similarity` to a skill is dropped.
 
     Raises:
         HeldOutEpisode: an episode is not from the split `train`. Nothing is proposed then.
@@ -134,7 +134,7 @@ def propose(
     """
     episodes = sorted(episodes, key=lambda episode: (*_context(episode), episode.run, episode.id))
     for episode in episodes:
-        # The id repeats the split: a task whose split was overwritten is noticed.
+        # The id repeats the split, so a task whose split field was overwritten is noticed.
         if episode.task.split != "train" or episode.task.id.split("/")[1:2] != ["train"]:
             raise HeldOutEpisode(
                 f"episode {episode.id!r} of run {episode.run!r} played {episode.task.id!r} of split "
@@ -155,7 +155,7 @@ def propose(
                 dropped.append(Dropped(draft.title, problem))
                 continue
             skill = _skill(draft, suite, task_type, proposer.name)
-            # Against all of the suite: what another type's skill says is no news either.
+            # Compared with all of the suite: a skill of another task type may say the same.
             twin = _twin(skill, [other for other in skills if other.suite == suite], max_similarity)
             if twin is not None:
                 dropped.append(Dropped(draft.title, twin))
@@ -168,13 +168,13 @@ def propose(
 def revise(
     skill: Skill, text: str, *, description: str | None = None, part: Literal["major", "minor", "patch"] = "minor"
 ) -> Skill:
-    """Return a skill with another text: a higher version, on trial, with statistics of its own.
+    """Return a revision of a skill: another text, a higher version, status `shadow`, statistics of its own.
 
     Args:
-        skill: what is revised.
+        skill: the skill to revise.
         text: the new text.
         description: the new description; None keeps the old one.
-        part: of the version that is raised.
+        part: part of the version to raise.
 
     Raises:
         InvalidOption: the text is empty or the same, or the version cannot be read.
@@ -194,7 +194,7 @@ def revise(
 
 
 def similarity(text: str, other: str) -> float:
-    """Return how much two texts share, 0 to 1: common search terms over all terms of either (Jaccard's index)."""
+    """Return the Jaccard index of the search terms of two texts, 0 to 1."""
     first, second = frozenset(analyze(text)), frozenset(analyze(other))
     either = len(first | second)
     return len(first & second) / either if either else float(text.split() == other.split())
@@ -223,8 +223,8 @@ def _skill(draft: Draft, suite: str, task_type: str, author: str) -> Skill:
     for episode in draft.episodes:
         runs.setdefault(episode.run, []).append(episode.id)
     return Skill(
-        # With a hash: two skills share a name only if they are the same.
-        name=f"{words_of(draft.title)}-{digits(suite, kind or '', text)}",
+        # With a content hash, so that only equal skills share a name.
+        name=f"{slug(draft.title)}-{content_hash(suite, kind or '', text)}",
         suite=suite,
         task_type=kind,
         description=" ".join(draft.description.split()),
@@ -237,7 +237,7 @@ def _skill(draft: Draft, suite: str, task_type: str, author: str) -> Skill:
 
 
 def _twin(skill: Skill, others: Sequence[Skill], max_similarity: float) -> str | None:
-    """Say which skill already says this; None if none does."""
+    """Return why a skill is a duplicate of another; None if it is not."""
     for other in others:
         if other.text.split() == skill.text.split():
             return f"the text of {other.id} ({other.status}) is the same"

@@ -1,15 +1,14 @@
-"""The ledger: which skill was shown when, and what came of it. Appended to, never changed.
+"""Ledger of skill use: an append-only SQLite log of which skill was shown when, with the reward of the episode.
 
-It is one SQLite file beside the skills, never in them. SQLite was chosen by measurement: a million showings took half
-the CPU time to append that JSON lines took (1.6 s against 3.2 s), a third to read (0.7 s against 1.8 s) and 37 % of the
-space, and its write-ahead log already settles what a file of lines leaves open: several writers at once, and a
-process that dies in the middle of a write. Texts that repeat are stored once and numbered; the view `showing` joins
-them again for whoever looks with the `sqlite3` program.
+The ledger is a file of its own; skill files hold no statistics. SQLite was chosen by measurement: appending a million
+showings took half the CPU time of JSON lines (1.6 s against 3.2 s), reading a third (0.7 s against 1.8 s), and the file
+37 % of the space; its write-ahead log handles concurrent writers and processes that die while writing. Repeated texts
+are stored once and numbered; the view `showing` joins them for the `sqlite3` program.
 
-What was appended is on the disk when `append` returns. Processes and threads may share a ledger on one machine; a
-network file system cannot be trusted with it, because SQLite's log needs shared memory.
+Data is on disk when `append` returns. Processes and threads on one machine may share a ledger; a network file system is
+not safe, because SQLite's write-ahead log needs shared memory.
 
-Refused: files of other programs, of newer versions of this package, and positions of another ledger.
+Files of other programs, files of newer versions of this package, and positions of another ledger are errors.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ __all__ = [
 
 _APPLICATION = 0x53444152  # "SDAR": tells our files from other programs'
 _FORMAT = 1
-_PATIENCE = 60.0  # seconds to wait for another writer
+_TIMEOUT = 60.0  # seconds to wait for another writer
 _ROWS_AT_ONCE = 50_000
 _SCHEMA = """
 CREATE TABLE identity (ledger TEXT NOT NULL);
@@ -70,28 +69,28 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 class LedgerUnavailable(SdarError, OSError):
-    """The file cannot be opened, read or written now: a full disk, no permission, or a writer that does not end."""
+    """The file cannot be opened, read or written now: full disk, no permission, or locked by another writer."""
 
 
 NO_SKILL = Arm("none", "", "")
-"""The arm that shows nothing: the control."""
+"""Control arm: no skill was shown."""
 
 
 class Showing(NamedTuple):
-    """One skill, shown for one episode, or the control `NO_SKILL`.
+    """Entry of the ledger: one skill, or the control `NO_SKILL`, shown in one episode.
 
     Attributes:
-        arm: what was shown.
-        suite: of the task, such as `alfworld`.
-        task_type: the context in which it counts.
-        task: the task's id.
-        run: names the training run or the experiment.
-        step: training step, from 0. It is the clock that statistics discount by.
-        strategy: what chose it, such as `ucb`.
-        reward: of the episode.
-        baseline: what the episode is compared with, such as the mean reward of its group.
-        gap: mean log-probability of the teacher minus the student's, in nats per token; None if there was no teacher.
-        time: seconds since 1970; None for the moment of appending.
+        arm: the skill in its exact wording.
+        suite: suite of the task, such as `alfworld`.
+        task_type: task type, the context of the bandits.
+        task: id of the task.
+        run: name of the training run or experiment.
+        step: training step, from 0; statistics are discounted by it.
+        strategy: name of the retriever, such as `ucb`.
+        reward: reward of the episode.
+        baseline: reward to compare with, such as the mean of the group.
+        gap: mean log-probability of the teacher minus the student's, in nats per token; None without a teacher.
+        time: seconds since 1970; None is replaced by the time of appending.
     """
 
     arm: Arm
@@ -113,13 +112,13 @@ class Showing(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of a ledger as statistics read them.
+    """Batch of ledger rows, as `Statistics` reads them.
 
     Attributes:
-        rows: (row, arm number, context number, step, reward, baseline, gap), in the order of writing.
-        position: read to here.
-        starts_anew: the rows begin with the ledger's first, because what was read before does not all count any more.
-        is_last: there are no more.
+        rows: (row, arm number, context number, step, reward, baseline, gap), in order of writing.
+        position: position after these rows.
+        starts_anew: the rows begin with the ledger's first; at the start, and when a rewind has excluded earlier rows.
+        is_last: whether there are no more rows.
     """
 
     rows: list[tuple[int, int, int, int, float, float, float | None]]
@@ -129,12 +128,12 @@ class Batch(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A moment of a ledger, for a checkpoint. As JSON it is a list: `Position(*values)` restores it.
+    """Position in a ledger, for checkpoints. In JSON it is a list: `Position(*values)` restores it.
 
     Attributes:
-        ledger: names the file.
-        row: the last row that was written.
-        rewinds: how often a run had been set back.
+        ledger: id of the file.
+        row: number of the last row.
+        rewinds: number of rewinds so far, of any run.
     """
 
     ledger: str
@@ -143,23 +142,23 @@ class Position(NamedTuple):
 
 
 class Ledger:
-    """An append-only record of showings.
+    """Append-only log of showings in a SQLite file.
 
     Args:
-        path: the file; made with its folder if it is missing. None keeps the ledger in memory.
-        create: whether a missing file is made.
+        path: the file; created with its folder if it is missing. None keeps the ledger in memory.
+        create: whether to create a missing file.
 
     Raises:
         MissingData: the file is missing and `create` is False.
         CorruptData: the file is no ledger, is damaged, or comes from a newer version.
-        LedgerUnavailable: it cannot be opened.
+        LedgerUnavailable: the file cannot be opened.
     """
 
     def __init__(self, path: str | Path | None, *, create: bool = True) -> None:
         self._path = None if path is None else Path(path).expanduser().absolute()
         if self._path is not None and not self._path.exists():
             if not create:
-                raise MissingData(f"there is no ledger {self._path}: name the file that a run has written.")
+                raise MissingData(f"there is no ledger {self._path}; wanted the file that a run has written.")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -183,21 +182,21 @@ class Ledger:
 
     @property
     def path(self) -> Path | None:
-        """The file; None for a ledger in memory."""
+        """Path of the file; None for a ledger in memory."""
         return self._path
 
     def close(self) -> None:
-        """Close the file. Nothing is lost without it."""
+        """Close the file. Appended data is on disk already."""
         with self._lock:
             self._connection.close()
 
     # -- writing ----------------------------------------------------------------------------
 
     def append(self, showings: Iterable[Showing]) -> None:
-        """Add showings: all of them, or none if anything fails. One call per training step is fast, one per row is not.
+        """Append showings in one transaction. One call per training step is fast, one per row is slow.
 
         Raises:
-            InvalidOption: a showing has a value that cannot be kept.
+            InvalidOption: a showing has a value that cannot be stored.
             LedgerUnavailable: the file cannot be written.
         """
         now = time.time()
@@ -206,14 +205,13 @@ class Ledger:
             connection.executemany(_INSERT, [self._row(connection, showing, now) for showing in showings])
 
     def rewind(self, run: str, position: Position) -> None:
-        """Set a run back to a checkpoint: what it wrote after `position` no longer counts.
+        """Rewind a run to a checkpoint: rows that it wrote after `position` are excluded from now on.
 
-        The rows stay in the file; statistics leave them out. Other runs are not touched. Call it when a trainer
-        resumes, before it appends.
+        The rows stay in the file, and other runs are not affected. A trainer that resumes calls it before it appends.
 
         Raises:
-            InvalidOption: the position is another ledger's, lies beyond the end, or in a branch of this run that
-                was itself given up by a rewind.
+            InvalidOption: the position is of another ledger, beyond the end, or in a branch of this run that an earlier
+                rewind has excluded.
         """
         with self._transaction("IMMEDIATE") as connection:
             end = self._position(connection)
@@ -236,19 +234,19 @@ class Ledger:
     # -- reading ----------------------------------------------------------------------------
 
     def position(self) -> Position:
-        """Return this moment, for a checkpoint."""
+        """Return the current position, for a checkpoint."""
         with self._transaction("DEFERRED") as connection:
             return self._position(connection)
 
     def showings(self, *, upto: Position | None = None, run: str | None = None) -> list[Showing]:
-        """Return what counts, in the order in which it was written.
+        """Return the showings that no rewind has excluded, in order of writing.
 
         Args:
-            upto: the ledger as it was at this position; None for all.
-            run: only this run.
+            upto: the ledger as it was at this position; None for the present.
+            run: only this run; None for all.
 
         Raises:
-            InvalidOption: the position is another ledger's or lies beyond the end.
+            InvalidOption: the position is of another ledger, or beyond the end.
         """
         with self._transaction("DEFERRED") as connection:
             end = self._position(connection)
@@ -264,20 +262,20 @@ class Ledger:
             return [Showing(Arm(*row[:3]), *row[3:]) for row in rows]
 
     def read(self, since: Position | None, upto: Position | None, run: str | None) -> Batch:
-        """Return the next rows that count, for statistics; a part of them if they are many.
+        """Return the next batch of rows that no rewind has excluded, for statistics.
 
         Args:
-            since: only rows after it; None for the beginning.
-            upto: the ledger as it was at this position; None for all.
-            run: only this run.
+            since: position after which to read; None for the beginning.
+            upto: the ledger as it was at this position; None for the present.
+            run: only this run; None for all.
 
         Raises:
-            InvalidOption: a position is another ledger's or lies beyond the end.
+            InvalidOption: a position is of another ledger, or beyond the end.
         """
         with self._transaction("DEFERRED") as connection:
             end = self._position(connection)
             upto = end if upto is None else _check_position(upto, end)
-            # What a rewind takes back is not subtracted: sums that were never made are the only exact ones.
+            # Rows that a rewind excludes cannot be subtracted from floating-point sums exactly: start over.
             starts_anew = since is None or since.rewinds != upto.rewinds or since.row > upto.row
             first = 0 if since is None or starts_anew else _check_position(since, end).row
             where, values = self._counted(connection, first, upto, run)
@@ -290,11 +288,11 @@ class Ledger:
         return Batch(rows, upto._replace(row=reached), starts_anew, is_last=len(rows) < _ROWS_AT_ONCE)
 
     def arm(self, number: int) -> Arm:
-        """Return the arm with that number in this file."""
+        """Return the arm with this number in the file."""
         return Arm(*self._texts("SELECT skill, version, sha256 FROM arm WHERE id = ?", number))
 
     def context(self, number: int) -> tuple[str, str]:
-        """Return the suite and task type with that number in this file."""
+        """Return the suite and task type with this number in the file."""
         suite, task_type = self._texts("SELECT suite, task_type FROM context WHERE id = ?", number)
         return suite, task_type
 
@@ -307,11 +305,11 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path or ":memory:", timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            self._path or ":memory:", timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
-            # Looked at before anything is written: a file that is not ours stays as it is. In one transaction: between
-            # two questions another process may make the file.
+            # Checked before anything is written, so that a file of another program stays as it is; in one transaction,
+            # because another process may create the file between two queries.
             connection.execute("BEGIN")
             is_new = self._is_new(connection)
             connection.execute("COMMIT")
@@ -334,7 +332,7 @@ class Ledger:
         return connection
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the file is empty; refuse one that is not ours."""
+        """Return whether the file is empty; raise an error if it is not a ledger."""
         application, version, tables = (
             connection.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
@@ -352,10 +350,10 @@ class Ledger:
 
     @contextmanager
     def _transaction(self, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
-        """Run in one transaction: all or nothing is written, and one state of the file is read."""
+        """Context of one transaction."""
         with self._lock, self._errors():
             if self._path is not None and self._process != os.getpid():
-                # A connection must not cross a fork. The parent's is left alone: closing it here would drop its locks.
+                # A connection must not cross a fork. The parent's stays open: closing it here would drop its locks.
                 _inherited.append(self._connection)
                 self._process = os.getpid()
                 self._connection = self._open()
@@ -365,7 +363,7 @@ class Ledger:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                self._numbers.clear()  # some may have been given in this transaction
+                self._numbers.clear()  # some may be of this transaction
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -388,13 +386,13 @@ class Ledger:
     def _counted(
         self, connection: sqlite3.Connection, first: int, upto: Position, run: str | None
     ) -> tuple[str, list[Any]]:
-        """Return the condition for the rows after `first` that counted at a position, with its values."""
+        """Return the SQL condition for rows after `first` that are not excluded at a position, with its values."""
         where = "entry.id > ? AND entry.id <= ?"
         values: list[Any] = [first, upto.row]
         if run is not None:
             where += " AND entry.run = (SELECT id FROM run WHERE name = ?)"
             values.append(run)
-        # Without a rewind, no row is asked about one.
+        # Without rewinds, the condition has no further terms.
         rewinds = connection.execute("SELECT run, after, until FROM rewind WHERE id <= ?", (upto.rewinds,))
         for number, after, until in rewinds.fetchall():
             where += " AND NOT (entry.run = ? AND entry.id > ? AND entry.id <= ?)"
@@ -416,7 +414,7 @@ class Ledger:
         )
 
     def _number(self, connection: sqlite3.Connection, table: str, *texts: str) -> int:
-        """Return the number that stands for these texts, giving one if they are new."""
+        """Return the number of these texts in a table, inserting them if they are new."""
         number = self._numbers.get((table, *texts))
         if number is None:
             columns = _COLUMNS[table]
@@ -440,35 +438,34 @@ def showings_of_group(
     strategy: str,
     gaps: Sequence[float] | None = None,
 ) -> list[Showing]:
-    """Return what to append for a group of episodes of one task.
+    """Return the ledger entries of a group of episodes of one task (credit assignment).
 
-    Each skill that a member was shown gets the member's whole reward; a member that was shown nothing counts for
-    `NO_SKILL`. With k skills per member no attempt is made to divide the credit. The member is who acted: rewards of a
-    student that never sees skills say nothing about those of its teacher (see `sdar_skills.retrieval.bandits`).
+    Each skill that a member was shown is credited with the member's whole reward, whatever the number of skills; a
+    member that was shown nothing counts for `NO_SKILL`. The member is the acting policy: rewards of a student that
+    never sees skills say nothing about its teacher's (see `sdar_skills.retrieval.bandits`).
 
-    Which baseline? Leave one member of each group without skills and pass `control`: advantages are then what a skill
-    adds, in units of reward, whatever the others of the group were shown. With `group`, as in GRPO, they shrink with
-    the variety in the group: where one of n is the control and the others see the same skill, to 1/n of that,
-    error included. UCB's constant has to shrink alike. In the study `skill_strategies`, groups of 8, UCB behind
-    the task type captured 66 % of the possible uplift with `control`, 31 % with `group`, and 67 % with `group` and its
-    constant divided by 8. For trials (`sdar_skills.evidence.trial`), `control` is the wrong choice.
+    Choice of the baseline: leave one member of each group without skills and pass `control`; advantages are then the
+    gain of a skill, in units of reward, whatever the other members were shown. With `group`, as in GRPO, they shrink
+    with the variety in the group: if one of n members is the control and the others see the same skill, to 1/n,
+    standard error included, and UCB's constant has to shrink likewise. In the study `skill_strategies`, with groups of
+    8, UCB behind the task type captured 66 % of the possible uplift with `control`, 31 % with `group`, and 67 % with
+    `group` and its constant divided by 8. For trials (`sdar_skills.evidence.trial`), do not use `control`.
 
     Args:
-        task: what the group played.
-        shown: for each member, the skills that it read: `TeacherContext.skills`, not what was retrieved, because some
-            may have given way to a budget.
-        rewards: for each member.
-        baseline: what the rewards are compared with. `control`: the mean of the members that were shown nothing.
-            `group`: the mean of all. A number: known otherwise, such as the control's mean in the statistics.
+        task: the task of the group.
+        shown: skills that each member read: `TeacherContext.skills`, not the retrieved ones, some of which may have
+            been dropped for a budget.
+        rewards: reward of each member.
+        baseline: `control`: mean reward of the members that were shown nothing. `group`: mean of all members. A number:
+            known otherwise, such as the control's mean in the statistics.
         run: as in `Showing`.
         step: as in `Showing`.
         strategy: as in `Showing`.
-        gaps: for each member, as in `Showing`.
+        gaps: gap of each member, as in `Showing`.
 
     Raises:
         InvalidOption: the lists differ in length or are empty; or the baseline cannot tell skills apart: all members
-            were shown the same (their advantages over the group's mean sum to 0, whatever the skill is worth), or
-            there is no control.
+            were shown the same (their advantages over the group's mean sum to 0), or there is no control.
     """
     if not len(shown) == len(rewards) > 0 or (gaps is not None and len(gaps) != len(rewards)):
         raise InvalidOption(
@@ -521,11 +518,11 @@ _COLUMNS = {
     "strategy": ("name",),
 }
 _inherited: list[sqlite3.Connection] = []
-"""Connections of a parent process, kept so that nobody closes them."""
+"""Connections of a parent process, referenced so that they are not closed by garbage collection."""
 
 
 def _checked(showing: Showing) -> Showing:
-    """Return a showing in plain Python types; refuse what cannot be kept."""
+    """Return a showing in plain Python types; raise an error for values that cannot be stored."""
     for name in _TEXTS:
         _check_text(name, getattr(showing, name))
     if showing.arm != NO_SKILL:
@@ -540,7 +537,7 @@ def _checked(showing: Showing) -> Showing:
 
 
 def _check_text(name: str, text: object) -> None:
-    # Lone surrogates, which no file can hold, show in the encoding.
+    # Lone surrogates cannot be encoded.
     if not isinstance(text, str) or not text or not text.encode("utf-8", "replace").decode() == text:
         raise InvalidOption(f"the {name} of a showing is {text!r}; wanted text that is not empty.")
 
@@ -570,13 +567,13 @@ def _check_position(position: Position, end: Position) -> Position:
 
 
 def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
-    """Switch to the write-ahead log, in which a reader never waits for a writer; the file remembers it."""
-    deadline = time.monotonic() + _PATIENCE
+    """Switch the file to write-ahead logging, in which readers do not wait for writers."""
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError as error:
-            # SQLite does not wait by itself when two processes open a new file at once.
+            # SQLite's own timeout does not apply when two processes open a new file at once.
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

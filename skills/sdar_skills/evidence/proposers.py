@@ -1,9 +1,8 @@
-"""Who writes skills from episodes: a template, for tests and as the baseline to beat, and a chat model.
+"""Skill proposers: a template, as the baseline and for tests, and a chat model.
 
-A model is any function from chat messages to a text, so a local one will do;
-`sdar_agents.engines.endpoint.endpoint_chat` makes one of a model behind an OpenAI-compatible address. Its answer must
-be exactly one JSON object of the form that the prompt describes. An answer that is not is sent back with what was
-wrong, a bounded number of times.
+A model is any function from chat messages to a text; `sdar_agents.engines.endpoint.endpoint_chat` makes one of a model
+behind an OpenAI-compatible endpoint. Its answer must be exactly one JSON object of the form that the prompt describes.
+An invalid answer is returned to the model with the error, a limited number of times.
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ _SHOWN = 200
 
 
 class ProposalFailed(SdarError, RuntimeError):
-    """A model gave no usable answer, in spite of being asked again."""
+    """A model gave no valid answer within its attempts."""
 
 
 @dataclass(frozen=True)
 class TemplateProposer:
-    """Writes down the shortest way that succeeded, without the numbers of things; says nothing if nothing succeeded.
+    """Template proposer: the actions of the shortest successful episode, without object numbers.
 
-    Equal episodes give equal drafts. Actions that the environment did not understand are left out, and of equal ones
-    in a row one remains.
+    Equal episodes give equal drafts. Invalid actions are left out, and repeated actions are merged. Without a
+    successful episode there is no draft.
     """
 
     name: str = "template"
 
     def propose(self, episodes: Sequence[Episode], known: Sequence[Skill]) -> Sequence[Draft]:
-        """Return one draft at most."""
+        """Return at most one draft."""
         won = [episode for episode in episodes if episode.is_success and episode.steps]
         if not won:
             return []
@@ -68,15 +67,15 @@ class TemplateProposer:
 
 @dataclass(frozen=True)
 class ModelProposer:
-    """Asks a chat model.
+    """Chat model as a proposer.
 
     Args:
-        chat: gives its answers.
-        name: of the model.
-        max_skills: how many it may write for a task type at once.
-        max_episodes: how many episodes it reads, wins and losses in turn, in the order given.
-        max_steps: how many of the last steps of each.
-        attempts: how many answers are read before giving up.
+        chat: returns the model's answer to messages.
+        name: name of the model.
+        max_skills: greatest number of skills for a task type at once.
+        max_episodes: number of episodes in the prompt, successes and failures in turn, in the order given.
+        max_steps: number of last steps of each episode in the prompt.
+        attempts: number of answers that are read before giving up.
 
     Raises:
         InvalidOption: a number is not positive.
@@ -95,10 +94,10 @@ class ModelProposer:
                 raise InvalidOption(f"{name} is {getattr(self, name)!r}; wanted a whole number from 1.")
 
     def propose(self, episodes: Sequence[Episode], known: Sequence[Skill]) -> Sequence[Draft]:
-        """Return what the model writes.
+        """Return the drafts in the model's answer.
 
         Raises:
-            ProposalFailed: none of its answers can be used.
+            ProposalFailed: none of its answers is valid.
         """
         shown = _balanced(episodes)[: self.max_episodes]
         numbers = {f"E{number}": episode for number, episode in enumerate(shown, 1)}
@@ -118,7 +117,7 @@ class ModelProposer:
                     {"role": "user", "content": f"This cannot be used: {problem}. Answer with the JSON object alone."},
                 ]
         raise ProposalFailed(
-            f"{self.name} gave no usable skills in {self.attempts} answers; the last one: {problem}. Try another "
+            f"{self.name} gave no valid answer in {self.attempts} attempts; the last one: {problem}. Try another "
             "model, or more attempts."
         )
 
@@ -146,10 +145,10 @@ class ModelProposer:
         return "\n".join(lines)
 
     def _read(self, answer: str, numbers: dict[str, Episode]) -> list[Draft]:
-        """Read an answer strictly.
+        """Parse an answer strictly.
 
         Raises:
-            ValueError: what is wrong, in words for the model.
+            ValueError: the answer is invalid; the message is for the model.
         """
         try:
             content = json.loads(answer)
@@ -180,7 +179,7 @@ _SCOPES = {"kind": False, "all kinds": True}
 
 
 def _balanced(episodes: Sequence[Episode]) -> list[Episode]:
-    """Return wins and losses in turn, as long as there are both."""
+    """Return successes and failures in turn, as long as there are both."""
     won = [episode for episode in episodes if episode.is_success]
     lost = [episode for episode in episodes if not episode.is_success]
     both = min(len(won), len(lost))

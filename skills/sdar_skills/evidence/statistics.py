@@ -1,10 +1,10 @@
-"""What the ledger says about each skill: numbers per skill version and task type, kept up to date row by row.
+"""Discounted statistics of the ledger: mean reward, advantage and gap of each skill version in each task type.
 
-Old showings count less: one of step s has the weight gamma ** (now - s), where now is the latest step that was read.
-All runs that are read share this clock; select one with `run` if they do not run side by side.
+A showing of step s has the weight gamma ** (now - s), where now is the latest step that was read. All runs share this
+clock; select one with `run` if they do not run at the same time.
 
-Rows are added one after another, in the order of the ledger, so the numbers do not depend on how often somebody
-refreshed: a run that resumes from a checkpoint gets the same floats, to the last bit, as one that never stopped.
+Rows are added one by one in the order of the ledger, so the results do not depend on the times of refreshing: a run
+that resumes from a checkpoint gets bitwise the same floats as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["Aggregate", "Statistics"]
 
 
 class Aggregate(NamedTuple):
-    """What is known of an arm in one context.
+    """Statistics of an arm in one context (suite and task type).
 
     Attributes:
-        showings: how many there were, whatever their age.
+        showings: number of showings.
         n: sum of their weights; equal to `showings` without a discount.
-        effective_n: (sum of weights)^2 / sum of squared weights: how many equal showings would tell as much.
-        mean_reward: weighted.
+        effective_n: effective sample size, (sum of weights)^2 / sum of squared weights.
+        mean_reward: weighted mean reward.
         mean_advantage: weighted mean of reward minus baseline.
-        variance: of the advantage, unbiased for these weights (n - 1 in the denominator without a discount); None
-            with fewer than two showings that still weigh anything.
-        mean_gap: weighted mean of the teacher-student gap, nats per token, over the showings that have one; or None.
-        last_step: of the latest showing.
+        variance: variance of the advantage, unbiased for these weights (n - 1 in the denominator without a discount);
+            None with fewer than two showings of non-zero weight.
+        mean_gap: weighted mean of the teacher-student gap, nats per token, over the showings that have one; else None.
+        last_step: step of the latest showing.
     """
 
     showings: int
@@ -47,16 +47,16 @@ class Aggregate(NamedTuple):
 
 
 class Statistics:
-    """Aggregates of a ledger, as far as it was read.
+    """Incremental statistics of a ledger.
 
     Args:
-        ledger: what to read.
-        gamma: discount per training step, above 0 and at most 1. 1: the policy does not move.
+        ledger: the ledger to read.
+        gamma: discount per training step, above 0 and at most 1; 1 is for a policy that does not change.
         run: only this run; None for all.
-        upto: read to this position at first; None for all that is there.
+        upto: initial position to read to; None for the end.
 
     Raises:
-        InvalidOption: gamma is out of range, or the position is not one of this ledger.
+        InvalidOption: gamma is out of range, or the position is of another ledger.
     """
 
     def __init__(
@@ -80,23 +80,23 @@ class Statistics:
 
     @property
     def position(self) -> Position:
-        """How far the ledger was read."""
+        """Position to which the ledger was read."""
         assert self._position is not None
         return self._position
 
     @property
     def now(self) -> int:
-        """The latest step that was read; 0 if there is none."""
+        """Latest training step that was read; 0 if there is none."""
         return self._now
 
     def refresh(self, *, upto: Position | None = None) -> None:
-        """Read what is new in the ledger.
+        """Read new rows of the ledger.
 
         Args:
-            upto: the ledger as it was at this position, which may also lie before the present one.
+            upto: position to read to, which may lie before the present one; None for the end.
 
         Raises:
-            InvalidOption: the position is not one of this ledger.
+            InvalidOption: the position is of another ledger.
         """
         with self._lock:
             while True:
@@ -111,7 +111,7 @@ class Statistics:
                     return
 
     def context(self, suite: str, task_type: str) -> Mapping[Arm, Aggregate]:
-        """Return what is known of every arm that was shown for a task type. Another call may return the same object."""
+        """Return the statistics of every arm that was shown for a task type, as a read-only mapping."""
         key = (suite, task_type)
         with self._lock:
             found = self._aggregates.get(key)
@@ -122,7 +122,7 @@ class Statistics:
             return found
 
     def contexts(self) -> tuple[tuple[str, str], ...]:
-        """Return the suites and task types that something was shown for, sorted."""
+        """Return the suites and task types with showings, sorted."""
         with self._lock:
             return tuple(sorted(self._tallies))
 
@@ -156,10 +156,11 @@ class Statistics:
 
 
 class _Tally:
-    """Running weighted means and spread, relative to the arm's own latest step.
+    """Running weighted means and variance (Welford), relative to the arm's own latest step.
 
-    The update is Welford's, with weights (D. H. D. West, Updating mean and variance estimates, CACM 1979). A later step
-    scales all sums down; a showing that comes late, from another process, is added with its smaller weight.
+    A later step scales all sums down; a showing of an earlier step, from another process, is added with less weight.
+
+    Source: D. H. D. West, Updating mean and variance estimates, CACM 1979.
     """
 
     __slots__ = ("advantage", "gap", "gap_weight", "last", "pairs", "reward", "showings", "spread", "squares", "weight")

@@ -1,19 +1,18 @@
-"""Trials: skills with status `shadow` are shown now and then, and the ledger decides what becomes of them.
+"""A/B trials of skills: skills with status `shadow` are shown at random, then promoted or retired by their results.
 
     retriever = TrialRetriever(usual, shadow_skills, statistics, share=0.1, control_share=0.1)
     ...                                                       # play, append to the ledger
     verdicts = judge(library, statistics, TrialRule())
     library = apply(library, verdicts)
 
-A skill on trial is shown alone, at random, and beside a control that is shown nothing, so that chance and nothing else
-decides which episodes it gets. The verdict compares mean advantages within each task type and takes the mean over
-the types, weighted by how often the skill was shown in each. Judging again and again finds luck sooner or later:
-`TrialRule` says how often.
+A skill on trial is shown alone, and a control is shown nothing; episodes are assigned to both at random. The verdict
+compares mean advantages within each task type and averages over the types, weighted by the skill's showings. Repeated
+testing inflates the error rate: `TrialRule` has the figures.
 
-Append the showings with `baseline="group"` or a number. With `control`, all of a group are compared with the luck of
-the same one or two episodes, which the standard errors here do not know: of 60 worthless skills that were shown to
-seven of each group of eight beside one control, judged after every 28 showings for 60 steps, 11 were promoted in spite
-of z = 3.3; with the other two baselines, and draws by `TrialRetriever` as here, none of 60.
+Append the showings with `baseline="group"` or a number. With `control`, all members of a group share the error of the
+same one or two control episodes, which the standard errors here do not include: of 60 worthless skills that were shown
+to seven of each group of eight next to one control, judged after every 28 showings for 60 steps, 11 were promoted with
+z = 3.3; with the other two baselines and `TrialRetriever`'s random assignment, none of 60.
 """
 
 from __future__ import annotations
@@ -29,28 +28,28 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_skills.evidence.ledger import NO_SKILL
 from sdar_skills.evidence.statistics import Aggregate, Statistics
+from sdar_skills.library.budget import TokenCounter, check_limits, fit_budget
 from sdar_skills.library.skill import Retrieved, Retriever, Skill, Status, arm_of
-from sdar_skills.retrieval.retrievers import TokenCounter, check_limits, fit_budget
 
 __all__ = ["TrialRetriever", "TrialRule", "Verdict", "apply", "judge"]
 
 
 class TrialRetriever:
-    """Shows a skill on trial, or nothing, in a share of the cases; else what another retriever chooses.
+    """Retriever for trials: a skill on trial, or nothing, with given probabilities; else the usual retriever's choice.
 
-    Of the skills on trial for a task's type (and the general ones) the one that was shown least is taken. Where there
-    is none, or none fits the token budget, its share falls to the other retriever.
+    Of the skills on trial for a task's type (and the general ones) the least shown one is taken. Where there is none,
+    or none fits the token budget, the usual retriever's choice is returned.
 
     Args:
-        retriever: the usual one.
-        shadow: the skills; those that are not on trial are passed over.
-        statistics: what the ledger says; refreshed by the caller.
-        share: of the cases that show a skill on trial.
-        control_share: of the cases that show nothing; append them as `NO_SKILL`.
-        count_tokens: measures a skill's text; needed for token budgets.
+        retriever: the usual retriever.
+        shadow: skills; those that are not on trial are ignored.
+        statistics: statistics of the ledger; refreshed by the caller.
+        share: probability of a skill on trial.
+        control_share: probability of no skill; append these showings as `NO_SKILL`.
+        count_tokens: counts the tokens of a skill's text; needed for token budgets.
 
     Raises:
-        InvalidOption: the shares are not from 0 to 1 together.
+        InvalidOption: a share is negative, or they add up to more than 1.
     """
 
     def __init__(
@@ -76,14 +75,14 @@ class TrialRetriever:
         self._count_tokens = count_tokens
 
     def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
-        """Return one skill on trial, nothing, or what the usual retriever returns.
+        """Return one skill on trial, no skill, or the usual retriever's choice.
 
         Raises:
             UnknownName: as the usual retriever.
             InvalidOption: as the usual retriever, or there is a budget without `count_tokens`.
         """
         check_limits(k, token_budget, self._count_tokens)
-        # Asked in any case: what it refuses is refused always, and its draws do not depend on the trial.
+        # Called in any case, so that its errors and its random draws do not depend on the trial.
         usual = self._retriever.retrieve(task, k, token_budget, rng)
         drawn = rng.random()
         if drawn < self._control_share:
@@ -104,24 +103,24 @@ class TrialRetriever:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRule:
-    """When a skill is promoted or retired.
+    """Decision rule of a trial: when a skill is promoted or retired.
 
-    The difference d is the skill's mean advantage minus that of what it is compared with, and its standard error s
-    comes from both. A skill on trial is promoted when d - z s > `promote_above`, and retired when d + z s <
-    `retire_below` or when `max_showings` did not decide. An active skill is retired when d + z s < `retire_below`.
+    The difference d is the skill's mean advantage minus that of its comparison, with standard error s. A skill on trial
+    is promoted when d - z s > `promote_above`, and retired when d + z s < `retire_below` or when it is undecided after
+    `max_showings`. An active skill is retired when d + z s < `retire_below`.
 
-    Whoever looks often is fooled often. Judged after every 8 showings with rewards of 0 and 1, a skill that is worth
-    nothing was promoted in 24 % of 300 trials with z = 1.96, in 6 % with 2.58 and in 1 % with 3.3. With 3.3, one that
-    adds 0.1 to the chance of success was promoted in all of them, after 424 showings (median).
+    Repeated testing promotes worthless skills. Judged after every 8 showings with rewards of 0 and 1, a skill without
+    effect was promoted in 24 % of 300 trials with z = 1.96, in 6 % with 2.58 and in 1 % with 3.3. With 3.3, a skill
+    that adds 0.1 to the success rate was promoted in all of them, after 424 showings (median).
 
     Args:
-        min_showings: of the skill and of what it is compared with, before anything is decided; after the discount
+        min_showings: least number of showings of the skill and of its comparison before a decision, after the discount
             (`Aggregate.effective_n`).
-        max_showings: after so many a skill on trial is retired undecided: it does not help enough to show.
-        z: width of the interval in standard errors.
+        max_showings: a skill on trial that is undecided after this many showings is retired.
+        z: half-width of the interval in standard errors.
         promote_above: in units of reward.
         retire_below: in units of reward; not above `promote_above`.
-        against: `control`, the arm that shows nothing; `active`, the active skills together.
+        against: the comparison: `control`, the arm that shows nothing, or `active`, the active skills together.
 
     Raises:
         InvalidOption: a number is out of range.
@@ -153,15 +152,15 @@ class TrialRule:
 
 
 class Verdict(NamedTuple):
-    """What the ledger says about a skill.
+    """Verdict on one skill.
 
     Attributes:
-        skill: as it was.
-        status: what it should be.
-        showings: of this version, in the task types that could be compared.
-        difference: its mean advantage minus that of what it is compared with; None if nothing could be compared.
-        error: standard error of the difference; None like it.
-        why: in words.
+        skill: the skill, unchanged.
+        status: the status that it should have.
+        showings: showings of this version, in the task types that could be compared.
+        difference: its mean advantage minus that of its comparison; None if nothing could be compared.
+        error: standard error of the difference; None if there is no difference.
+        why: the reason in words.
     """
 
     skill: Skill
@@ -173,25 +172,25 @@ class Verdict(NamedTuple):
 
 
 def judge(skills: Iterable[Skill], statistics: Statistics, rule: TrialRule) -> tuple[Verdict, ...]:
-    """Judge the skills that are on trial or active; the retired stay retired and are not judged.
+    """Return a verdict on each skill that is on trial or active; retired skills are skipped.
 
     Args:
-        skills: all of the library: those that are active may be what the others are compared with.
-        statistics: what the ledger says.
-        rule: what is enough.
+        skills: all skills of the library; the active ones may serve as the comparison.
+        statistics: statistics of the ledger.
+        rule: the decision rule.
     """
     skills = tuple(skills)
     return tuple(_judge(skill, skills, statistics, rule) for skill in skills if skill.status != "retired")
 
 
 def apply(skills: Iterable[Skill], verdicts: Iterable[Verdict]) -> tuple[Skill, ...]:
-    """Return the skills with the statuses of the verdicts. A status is no new version: what was learnt stays."""
+    """Return the skills with the statuses of the verdicts. The version stays, and with it the statistics."""
     statuses = {(verdict.skill.id, verdict.skill.version): verdict.status for verdict in verdicts}
     return tuple(replace(skill, status=statuses.get((skill.id, skill.version), skill.status)) for skill in skills)
 
 
 class _Mean(NamedTuple):
-    """An estimated mean, the square of its standard error, and how many equal showings it rests on."""
+    """Estimated mean with the square of its standard error and the effective number of showings."""
 
     value: float
     squared_error: float
@@ -232,7 +231,7 @@ def _judge(skill: Skill, skills: Sequence[Skill], statistics: Statistics, rule: 
 
 
 def _decide(status: Status, low: float, high: float, showings: int, rule: TrialRule) -> tuple[Status, str]:
-    """Return the status that follows from the ends of the interval, and why."""
+    """Return the status that follows from the interval, and the reason."""
     if high < rule.retire_below:
         return "retired", "it does harm" if rule.retire_below <= 0 else "it helps too little"
     if status == "active":
@@ -245,7 +244,7 @@ def _decide(status: Status, low: float, high: float, showings: int, rule: TrialR
 
 
 def _mean(aggregates: Sequence[Aggregate]) -> _Mean | None:
-    """Return the mean advantage of arms together, each showing with its weight; None if its error is not known."""
+    """Return the weighted mean advantage of arms together; None if its error is unknown."""
     known = [(aggregate, aggregate.variance) for aggregate in aggregates if aggregate.variance is not None]
     total = math.fsum(aggregate.n for aggregate, _ in known)
     if not total:

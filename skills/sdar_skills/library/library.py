@@ -1,7 +1,7 @@
-"""The library: skills from folders of SKILL.md files, found by id, suite and kind of task.
+"""Skill library: skills loaded from folders of SKILL.md files, looked up by id, suite and task type.
 
-The built-in skills lie in `sdar_skills/library/<suite>/<name>/SKILL.md`. A folder of yours may have any depth; every
-Markdown file in it must belong to a skill, so that none is left out unnoticed.
+The built-in skills are `sdar_skills/builtin/<suite>/<name>/SKILL.md`. A user's folder may have any depth and any
+suites; every Markdown file in it must belong to a skill, so that none is skipped unnoticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ACTIVE: frozenset[Status] = frozenset({"active"})
 
 
 class Library:
-    """An immutable collection of skills with different ids, in the order of their ids.
+    """Immutable collection of skills with unique ids, sorted by id.
 
     Args:
         skills: the skills.
@@ -49,11 +49,11 @@ class Library:
 
         Args:
             folders: folders with SKILL.md files at any depth.
-            builtin: whether the built-in skills belong to the library.
+            builtin: include the skills of this package.
 
         Raises:
             MissingData: a folder does not exist or has no skill.
-            CorruptData: a file is not as it should be, or two skills have the same id.
+            CorruptData: a file breaks the format, or two skills have the same id.
         """
         skills = list(builtin_skills()) if builtin else []
         for folder in folders:
@@ -67,10 +67,10 @@ class Library:
         return iter(self._skills.values())
 
     def __getitem__(self, skill_id: str) -> Skill:
-        """Return a skill by its id.
+        """Return the skill with this id.
 
         Raises:
-            UnknownName: there is none.
+            UnknownName: there is no such skill.
         """
         try:
             return self._skills[skill_id]
@@ -81,21 +81,22 @@ class Library:
 
     @property
     def suites(self) -> tuple[str, ...]:
-        """The suites that there are skills for."""
+        """Suites with skills, sorted."""
         return tuple(dict.fromkeys(skill.suite for skill in self))
 
-    def select(self, suite: str, statuses: Collection[Status] = _ACTIVE) -> tuple[Skill, ...]:
+    def select(self, suite: str, statuses: Collection[Status] = _ACTIVE, *, strict: bool = False) -> tuple[Skill, ...]:
         """Return the skills of a suite.
 
         Args:
-            suite: its name.
-            statuses: which to return.
+            suite: name of the suite.
+            statuses: statuses to include.
+            strict: raise an error for a suite without any skill, whatever its status, instead of returning none.
 
         Raises:
-            UnknownName: the library has no skills for the suite.
+            UnknownName: the library has no skills for the suite, and the request is strict.
         """
         skills = tuple(skill for skill in self if skill.suite == suite)
-        if not skills:
+        if strict and not skills:
             raise UnknownName(
                 f"no skills for the suite {suite!r:.200}; there are some for {', '.join(self.suites) or 'none'}."
                 f"{did_you_mean(suite, self.suites)}"
@@ -103,42 +104,41 @@ class Library:
         return tuple(skill for skill in skills if skill.status in statuses)
 
     def candidates(self, task: Task, statuses: Collection[Status] = _ACTIVE) -> tuple[Skill, ...]:
-        """Return the skills of a task's suite, after a check that some are for its kind of task.
+        """Return the skills of a task's suite, of which at least one is for its task type: a strict request.
 
         Args:
-            task: the task; only `id` and `task_type` are read.
-            statuses: which to return.
+            task: the task; only `suite` and `task_type` are read.
+            statuses: statuses to include.
 
         Raises:
-            UnknownName: the library has no skills for the task's suite, or none of these statuses for its type. Nothing
-                falls back to general skills: that has hidden missing files before.
+            UnknownName: the library has no skills for the task's suite, or none of these statuses for its type. There
+                is no fallback to general skills, which would hide missing files.
         """
-        suite = task.suite
-        skills = self.select(suite, statuses)
+        skills = self.select(task.suite, statuses, strict=True)
         types = dict.fromkeys(skill.task_type for skill in skills if skill.task_type is not None)
         if task.task_type not in types:
             raise UnknownName(
-                f"no {suite} skill ({', '.join(sorted(statuses))}) for the task type {task.task_type!r:.200}; there "
-                f"are some for {', '.join(types) or 'none'}.{did_you_mean(task.task_type, types)}"
+                f"no {task.suite} skill ({', '.join(sorted(statuses))}) for the task type {task.task_type!r:.200}; "
+                f"there are some for {', '.join(types) or 'none'}.{did_you_mean(task.task_type, types)}"
             )
         return skills
 
 
 def load_folder(folder: Path) -> tuple[Skill, ...]:
-    """Load all skills below a folder, in the order of their paths.
+    """Load all skills below a folder, sorted by path.
 
     Raises:
-        MissingData: it does not exist, or has no skill.
-        CorruptData: a file is not as it should be, or lies where it would never be read.
+        MissingData: the folder does not exist, or has no skill.
+        CorruptData: a file breaks the format, or is a Markdown file that belongs to no skill.
     """
     if not folder.is_dir():
         raise MissingData(f"there is no folder {str(folder)!r}; wanted one with <suite>/<name>/{_FILE} files.")
     skills = []
-    homes = set()
+    skill_folders = set()
     texts = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".md" and path.is_file())
     for path in texts:
         if path.name == _FILE:
-            homes.add(path.parent)
+            skill_folders.add(path.parent)
             try:
                 content = path.read_bytes().decode()
             except UnicodeDecodeError as error:
@@ -147,7 +147,7 @@ def load_folder(folder: Path) -> tuple[Skill, ...]:
     if not skills:
         raise MissingData(f"there is no skill in {str(folder)!r}; wanted <suite>/<name>/{_FILE} files.")
     for path in texts:
-        if not homes & set(path.parents) and path.name.lower() != "readme.md":
+        if not skill_folders & set(path.parents) and path.name.lower() != "readme.md":
             raise CorruptData(
                 f"{path}: this file belongs to no skill and would never be read; wanted it as <name>/{_FILE}."
             )
@@ -156,25 +156,25 @@ def load_folder(folder: Path) -> tuple[Skill, ...]:
 
 @lru_cache(maxsize=1)
 def builtin_skills() -> tuple[Skill, ...]:
-    """Return the skills that come with the package."""
+    """Return the skills of this package."""
     with resources.as_file(resources.files("sdar_skills") / "builtin") as folder:
         return load_folder(folder)
 
 
 def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a skill to `<folder>/<suite>/<name>/SKILL.md`: a reader sees the old file or the new one, never a part.
+    """Write a skill atomically to `<folder>/<suite>/<name>/SKILL.md`.
 
     Args:
         skill: the skill.
         folder: the library's folder.
-        overwrite: replace a file that says something else. Another text needs another version even then.
+        overwrite: replace a file with another content. Another text needs another version even then.
 
     Returns:
-        The file. Loading it gives an equal skill.
+        The path. Loading it gives an equal skill.
 
     Raises:
-        InvalidOption: the skill cannot be said in a file, another one lies there, or its text changed without its
-            version.
+        InvalidOption: the format cannot represent the skill, another skill is there, or the text changed and the
+            version did not.
         OSError: the file cannot be written.
     """
     content = format_skill(skill)
@@ -184,7 +184,7 @@ def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> 
         if old == skill:
             return path
         if not overwrite:
-            raise InvalidOption(f"{path} exists and says something else; wanted a new name, or overwrite=True.")
+            raise InvalidOption(f"{path} exists with another content; wanted a new name, or overwrite=True.")
         if old.sha256 != skill.sha256 and old.version == skill.version:
             raise InvalidOption(
                 f"{skill.id} has another text than {path}, but the same version {skill.version}: statistics could not "

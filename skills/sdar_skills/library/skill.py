@@ -1,4 +1,4 @@
-"""A skill and what retrieves it: the nouns that the whole package shares."""
+"""Core data types: Skill, Arm (a skill in one exact wording), Retrieved, and the Retriever protocol."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from sdar_envs import Task
 __all__ = ["Arm", "Retrieved", "Retriever", "Skill", "Status", "arm_of"]
 
 Status = Literal["active", "shadow", "retired"]
-"""`active`: given to teachers. `shadow`: on trial. `retired`: kept for the record, never given."""
+"""`active`: shown to teachers. `shadow`: on trial. `retired`: kept for the record, never shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """A piece of advice for one kind of task: data only.
+    """Advice for tasks of one type, or for all tasks of a suite. Data only.
 
     Attributes:
         name: lower-case words joined by hyphens, unique in the suite, such as `heat-then-place`.
-        suite: `alfworld`, `webshop`, `search_qa`, or another environment's.
+        suite: `alfworld`, `webshop`, `search_qa`, or the suite of a user's environment (`Task.suite`).
         task_type: the `Task.task_type` that it is for; None if it is general.
         description: what it says and when to use it, in a sentence or two.
         text: what the teacher reads, in Markdown.
-        version: three numbers, such as `1.0.0`. Another text is another version.
+        version: three numbers, such as `1.0.0`. Another text needs another version.
         status: see `Status`.
-        origin: where it comes from, such as a file, a repository with its commit, or a run with its trajectories.
-        created_by: who or what wrote it.
-        metadata: further text fields of the file.
+        origin: source, such as a file, a repository with its commit, or a run with its trajectories.
+        created_by: author.
+        metadata: further fields of the file.
     """
 
     name: str
@@ -52,18 +52,23 @@ class Skill:
 
     @property
     def sha256(self) -> str:
-        """Hash of what a teacher reads: name, task type and text."""
+        """SHA-256 of id, task type and text."""
         content = "\0".join((self.id, self.task_type or "", self.text))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Words and phrases of the metadata field `keywords`, which commas separate; for the keyword retriever."""
+        return tuple(filter(None, (word.strip() for word in self.metadata.get("keywords", "").split(","))))
+
 
 class Arm(NamedTuple):
-    """A skill in exactly one wording: what a record says was shown. Another version or another text is another arm.
+    """Bandit arm: a skill in one exact wording. Another version or another text is another arm.
 
     Attributes:
-        skill: its id.
-        version: of it.
-        sha256: of what it says, `Skill.sha256`.
+        skill: id of the skill.
+        version: version of the skill.
+        sha256: `Skill.sha256`.
     """
 
     skill: str
@@ -73,12 +78,12 @@ class Arm(NamedTuple):
 
 @lru_cache(maxsize=1 << 14)
 def arm_of(skill: Skill) -> Arm:
-    """Return the arm that a skill is now."""
+    """Return the arm of a skill."""
     return Arm(skill.id, skill.version, skill.sha256)
 
 
 class Retrieved(NamedTuple):
-    """A skill that a retriever chose, how strongly (the strategy's own scale, higher is better), and why in words."""
+    """Retrieval result: the skill, its score (the strategy's own scale, higher is better), and the reason in words."""
 
     skill: Skill
     score: float
@@ -86,17 +91,17 @@ class Retrieved(NamedTuple):
 
 
 class Retriever(Protocol):
-    """Chooses skills for a task, by the task's structured fields and never by a rendered prompt."""
+    """Protocol of skill retrieval: chooses skills for a task by the task's fields, never by a rendered prompt."""
 
     def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
         """Return the skills to show to the teacher, best first.
 
         Args:
-            task: what is played. Its `task_type` and `instruction` are the key.
-            k: how many at most.
+            task: the task that is played. Its `suite`, `task_type` and `instruction` are the query.
+            k: greatest number of skills.
             token_budget: tokens that their texts may take together; skills that do not fit are left out whole.
                 None is no limit.
-            rng: the only source of chance.
+            rng: the only source of randomness.
 
         Raises:
             UnknownName: the library has no skills for the task's suite or type.

@@ -1,4 +1,4 @@
-"""One SKILL.md file: the open convention (agentskills.io) with our fields under `metadata`, read strictly.
+"""SKILL.md format: strict reader and writer (agentskills.io, with our fields under `metadata`).
 
     ---
     name: heat-in-the-microwave
@@ -11,9 +11,9 @@
 
     What the teacher reads.
 
-Every value is text: YAML's numbers, dates and booleans (`version: 1.0`, `status: off`) are errors, as are unknown and
-repeated keys. `license`, `compatibility` and `allowed-tools` are kept in `Skill.metadata`, like further fields of
-`metadata`. Reading what `format_skill` wrote gives an equal skill.
+Every value is a string: YAML numbers, dates and booleans (`version: 1.0`, `status: off`) are errors, as are unknown and
+duplicate keys. `license`, `compatibility` and `allowed-tools` are kept in `Skill.metadata`, like further fields of
+`metadata`. `parse_skill` of what `format_skill` returned gives an equal skill.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import yaml
 from sdar_envs.errors import CorruptData, InvalidOption, did_you_mean
 from sdar_skills.library.naming import LONGEST_DESCRIPTION, LONGEST_NAME
 from sdar_skills.library.skill import Skill, Status
-from sdar_skills.library.suites import TASK_TYPES
+from sdar_skills.library.task_types import TASK_TYPES
 
 __all__ = ["GENERAL", "format_skill", "parse_skill"]
 
 GENERAL = "general"
-"""What a file says as its task type if the skill is for all tasks of the suite."""
+"""Value of `task-type` for a skill that is for all tasks of its suite."""
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_SUITE = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+_SUITE = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")  # a folder name on any system
 _VERSION = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}")
 _LONGEST = {"name": LONGEST_NAME, "description": LONGEST_DESCRIPTION, "compatibility": 500}
 _OPTIONAL = ("license", "compatibility", "allowed-tools")
@@ -45,21 +45,21 @@ _OURS = (*_REQUIRED, "version", "status", "origin", "created-by")
 
 
 class _Field(NamedTuple):
-    """A value of the front matter and the line of the file that it stands in."""
+    """Value in the front matter, with its line number in the file."""
 
     text: str
     line: int
 
 
 def parse_skill(content: str, path: str) -> Skill:
-    """Read the text of a SKILL.md file.
+    """Parse a SKILL.md file.
 
     Args:
         content: the whole file.
-        path: where it lies, for the errors; the folder's name must be the skill's.
+        path: its path, for error messages; the name of its folder must be the skill's.
 
     Raises:
-        CorruptData: it breaks the convention; the message names file and line.
+        CorruptData: it breaks the format; the message has file and line.
     """
     lines = content.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
@@ -100,11 +100,11 @@ def parse_skill(content: str, path: str) -> Skill:
 
 
 def format_skill(skill: Skill) -> str:
-    """Return the SKILL.md file of a skill.
+    """Format a skill as a SKILL.md file.
 
     Raises:
-        InvalidOption: the skill has something that the file cannot say, such as a bad name or an empty text, or a text
-            that begins or ends with blanks.
+        InvalidOption: the format cannot represent the skill, such as one with a bad name, an empty text, or a text that
+            begins or ends with blanks.
     """
     top: dict[str, object] = {"name": skill.name, "description": skill.description}
     top |= {name: skill.metadata[name] for name in _OPTIONAL if name in skill.metadata}
@@ -134,7 +134,7 @@ def format_skill(skill: Skill) -> str:
 
 
 def _read_front_matter(text: str, path: str) -> dict[str, _Field]:
-    """Return the fields; those of `metadata` as `metadata.<name>`, `metadata` itself with its line."""
+    """Return the fields; those of `metadata` as `metadata.<name>`, and `metadata` itself with its line."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -158,12 +158,12 @@ def _collect(
         line = key.start_mark.line + 2
         name = _text(key, path)
         if known is not None and name not in known:
-            hint = " It stands under metadata." if name in _OURS else did_you_mean(name, known)
+            hint = " It belongs under metadata." if name in _OURS else did_you_mean(name, known)
             raise _error(path, line, f"the field {name!r} is unknown; wanted {', '.join(known)}.{hint}")
         if prefix + name in fields:
             raise _error(path, line, f"the field {name!r} occurs twice")
         if prefix and name in _TOP:
-            raise _error(path, line, f"the field {name!r} stands under metadata; it belongs to the top level")
+            raise _error(path, line, f"the field {name!r} is under metadata; it belongs to the top level")
         if not prefix and name == "metadata":
             fields[name] = _Field("", line)
             _collect(value, "metadata.", None, fields, path)
@@ -200,7 +200,7 @@ def _check(fields: Mapping[str, _Field], path: str) -> None:
         raise refuse("description", "a sentence or two on what it says and when to use it")
     suite = fields["metadata.suite"].text
     if not _SUITE.fullmatch(suite):
-        raise refuse("metadata.suite", "lower-case words joined by _ or -")
+        raise refuse("metadata.suite", "letters and digits, in words joined by one of . _ -")
     kind = fields["metadata.task-type"].text
     kinds = (*TASK_TYPES.get(suite, (kind,)), GENERAL)
     if kind not in kinds or not kind.strip():

@@ -1,17 +1,17 @@
-"""Retrievers that learn from the ledger which skills help: UCB, Thompson sampling, and a router before them.
+"""Bandit retrievers: UCB1, Thompson sampling, and UCB1 behind a router; they learn from the ledger which skills help.
 
     statistics = Statistics(ledger, gamma=0.99)
     retriever = UcbRetriever(library, statistics=statistics)
     chosen = retriever.retrieve(task, k=2, token_budget=None, rng=rng)
 
-What they learn is kept per task type, and only from skills that were shown. They learn nothing by themselves: whoever
-plays appends what came of it to the ledger (`sdar_skills.evidence.ledger.showings_of_group`). All choices between two
-refreshes of the statistics see the same numbers, so equal random generators give equal choices.
+The context is the task type, and only skills that were shown are credited. The caller appends the results of its
+episodes to the ledger (`sdar_skills.evidence.ledger.showings_of_group`). All choices between two refreshes of the
+statistics see the same numbers, so equal random generators give equal choices.
 
-They learn from rewards what a skill does for the one who acts, if that one read it: with skills in the student's
-prompt (Skill-GRPO), or with episodes that the teacher plays itself. In SDAR the student acts and never sees a skill:
-its rewards do not depend on what the teacher was shown, and a bandit that is fed with them learns noise. Give such a
-trainer `task_type`, or let a share of its episodes be played with skills and append those only.
+Rewards tell what a skill is worth only if the acting policy read it: with skills in the student's prompt (Skill-GRPO),
+or in episodes that the teacher plays itself. In SDAR the student acts and never sees a skill: its rewards do not depend
+on what the teacher was shown, and a bandit that is fed with them learns noise. Use `task_type` there, or play a share
+of the episodes with skills and append only those.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_skills.evidence.ledger import NO_SKILL
 from sdar_skills.evidence.statistics import Aggregate, Statistics
+from sdar_skills.library.budget import TokenCounter
 from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Arm, Retrieved, Retriever, Skill, arm_of
-from sdar_skills.retrieval.retrievers import LibraryRetriever, TokenCounter, register_retriever
+from sdar_skills.retrieval.base import LibraryRetriever
 
 __all__ = ["BanditRetriever", "HybridRetriever", "ThompsonRetriever", "UcbRetriever"]
 
 
 class BanditRetriever(LibraryRetriever):
-    """What the strategies share: the order, the arm that shows nothing, fresh numbers.
+    """Base class of the bandits: ranks the skills of a suite by a score of their statistics.
 
     Args:
-        library: where the skills come from.
-        statistics: what the ledger says.
-        refresh: read what is new in the ledger before each choice. False: only when somebody calls
-            `statistics.refresh()`, so that all choices of a training step see the same numbers.
-        no_skill_arm: let showing nothing compete: skills that rank below it are left out. When nothing is shown, append
-            a showing of `NO_SKILL`.
-        count_tokens: measures a skill's text; needed for token budgets.
-        include_shadow: choose among skills on trial, too.
+        library: the skills to choose from.
+        statistics: statistics of the ledger.
+        refresh: read new entries of the ledger before each choice. False: only `statistics.refresh()` does, so that
+            all choices of a training step see the same numbers.
+        no_skill_arm: add an arm that shows nothing; skills that rank below it are left out. When nothing is shown,
+            append a showing of `NO_SKILL`.
+        count_tokens: counts the tokens of a skill's text; needed for token budgets.
+        include_shadow: choose among skills on trial (status `shadow`) too.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class BanditRetriever(LibraryRetriever):
         self.no_skill_arm = no_skill_arm
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
-        """Return candidates, best first; equal ones in an order that `rng` draws."""
+        """Return candidates, best first; ties in random order."""
         if self.refresh:
             self.statistics.refresh()
         arms = [arm_of(skill) for skill in candidates]
@@ -81,23 +82,23 @@ class BanditRetriever(LibraryRetriever):
 
     @abstractmethod
     def _scores(self, arms: Sequence[Arm], known: Mapping[Arm, Aggregate], rng: random.Random) -> list[float]:
-        """Return a score for each arm; `known` lacks those that were never shown for the task type."""
+        """Return a score for each arm; arms that were never shown for the task type are not in `known`."""
 
     @abstractmethod
     def _why(self, arm: Arm, known: Mapping[Arm, Aggregate], score: float) -> str:
-        """Say how an arm came to its score."""
+        """Return the reason for a score, for `Retrieved.why`."""
 
 
 class UcbRetriever(BanditRetriever):
-    """UCB1 on the advantage: mean + c * sqrt(2 ln N / n); skills that were never shown come first, in a drawn order.
+    """UCB1 on the advantage: mean + c * sqrt(2 ln N / n); skills that were never shown come first, in random order.
 
-    n is how often the skill was shown for the task type and N the sum of n over all candidates (1 at least), both
+    n is the number of showings of the skill for the task type and N the sum of n over all candidates (at least 1), both
     after the statistics' discount. For c = 1 and rewards from 0 to 1 this is UCB1; with a discount, discounted UCB.
 
     Args:
         library, statistics, refresh, no_skill_arm, count_tokens, include_shadow: as in `BanditRetriever`.
-        c: how much exploration, in units of the advantage: multiply it by the scale of the rewards, and divide it by
-            the size of the groups if their mean is the baseline (see `showings_of_group`).
+        c: exploration constant, in units of the advantage: multiply it by the scale of the rewards, and divide it by
+            the group size if the group's mean is the baseline (see `showings_of_group`).
 
     Source:
         P. Auer, N. Cesa-Bianchi, P. Fischer, Finite-time analysis of the multiarmed bandit problem, Machine Learning
@@ -133,7 +134,7 @@ class UcbRetriever(BanditRetriever):
         total = math.fsum(aggregate.n for aggregate in seen if aggregate is not None)
         width = self.c * math.sqrt(2 * math.log(max(total, 1.0)))
         return [
-            # A showing so old that its weight is 0 counts as none.
+            # A discounted weight may underflow to 0.
             math.inf
             if aggregate is None or not aggregate.n
             else aggregate.mean_advantage + width / math.sqrt(aggregate.n)
@@ -149,16 +150,16 @@ class UcbRetriever(BanditRetriever):
 
 
 class ThompsonRetriever(BanditRetriever):
-    """Thompson sampling: each skill's value is drawn from what is believed of it, and the best draws are shown.
+    """Gaussian Thompson sampling: ranks skills by one draw from the posterior of each mean advantage.
 
-    The belief in the mean advantage is normal: prior N(0, prior^2), and each showing, weighted by the statistics'
-    discount, is an observation with standard deviation `noise`. After n showings of mean m its precision is
-    p = 1 / prior^2 + n / noise^2 and its mean (n / noise^2) m / p.
+    The prior is N(0, prior^2), and each showing, weighted by the statistics' discount, is an observation with standard
+    deviation `noise`. After n showings of mean m the posterior has precision p = 1 / prior^2 + n / noise^2 and mean
+    (n / noise^2) m / p.
 
     Args:
         library, statistics, refresh, no_skill_arm, count_tokens, include_shadow: as in `BanditRetriever`.
-        prior: how far skills are expected to differ from no effect, in units of reward.
-        noise: standard deviation of one advantage; 0.5 is the most that a reward of 0 or 1 can have.
+        prior: standard deviation of the prior, in units of reward.
+        noise: standard deviation of one advantage; at most 0.5 for rewards of 0 or 1.
 
     Source:
         S. Agrawal, N. Goyal, Further optimal regret bounds for Thompson sampling, AISTATS 2013, section 2.2
@@ -192,7 +193,7 @@ class ThompsonRetriever(BanditRetriever):
         self.noise = noise
 
     def belief(self, aggregate: Aggregate | None) -> NormalDist:
-        """Return what is believed of the mean advantage of an arm; None: it was never shown."""
+        """Return the posterior of an arm's mean advantage; the prior for None, an arm that was never shown."""
         if aggregate is None:
             return NormalDist(0.0, self.prior)
         weight = aggregate.n / self.noise**2
@@ -200,7 +201,7 @@ class ThompsonRetriever(BanditRetriever):
         return NormalDist(weight * aggregate.mean_advantage / precision, math.sqrt(1 / precision))
 
     def _scores(self, arms: Sequence[Arm], known: Mapping[Arm, Aggregate], rng: random.Random) -> list[float]:
-        # By inversion, from random() alone; its 0 would be minus infinity.
+        # By inversion, from random() alone; the inverse of 0 would be minus infinity.
         return [self.belief(known.get(arm)).inv_cdf(max(rng.random(), 2**-53)) for arm in arms]
 
     def _why(self, arm: Arm, known: Mapping[Arm, Aggregate], score: float) -> str:
@@ -211,12 +212,12 @@ class ThompsonRetriever(BanditRetriever):
 
 
 class HybridRetriever(UcbRetriever):
-    """A router proposes, UCB chooses: only skills that can be meant for the task are tried out.
+    """UCB1 behind a router: the router preselects skills for the task, UCB1 ranks them.
 
     Args:
         library, statistics, c, refresh, no_skill_arm, count_tokens, include_shadow: as in `UcbRetriever`.
-        router: any retriever; None: the skills for the task's type and the general ones.
-        proposals: how many skills a given router may propose.
+        router: any retriever; None preselects the skills for the task's type and the general ones.
+        proposals: greatest number of skills that a given router preselects.
     """
 
     def __init__(
@@ -258,8 +259,3 @@ def _showings(aggregate: Aggregate) -> str:
     plural = "" if aggregate.showings == 1 else "s"
     discounted = "" if aggregate.n == aggregate.showings else f" ({aggregate.n:.1f} after the discount)"
     return f"{aggregate.showings} showing{plural}{discounted}"
-
-
-register_retriever("ucb", UcbRetriever)
-register_retriever("thompson", ThompsonRetriever)
-register_retriever("hybrid", HybridRetriever)

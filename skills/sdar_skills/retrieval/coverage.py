@@ -1,7 +1,7 @@
-"""The gap report: what each task of a panel gets under each strategy, and what nobody ever gets.
+"""Coverage report: which skills each task of a panel gets under each strategy, and the gaps.
 
-A gap is a kind of task without a skill, a task that a strategy gives nothing, or a skill that no task reaches. Skills
-for kinds of task that the panel does not have are no gap: the panel cannot tell.
+A gap is a task type without a skill, a task for which a strategy returns nothing, or a skill that is returned for no
+task. Skills for task types that are not in the panel are no gap.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Retrieved, Retriever
-from sdar_skills.library.suites import TASK_TYPES
+from sdar_skills.library.task_types import TASK_TYPES
 
 __all__ = ["Coverage", "TaskCoverage", "measure_coverage"]
 
-# These show any skill of the suite sooner or later, whatever the task says: that one was reached proves nothing.
+# These return any skill of the suite sooner or later, whatever the task: they prove nothing about `unreached`.
 _REACHES_ALL = ("full", "random", "ucb", "thompson")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCoverage:
-    """What one task gets.
+    """Retrieved skills of one task.
 
     Attributes:
         task: the task.
-        found: for each strategy, the skills, best first; None if it refused the task.
+        found: skills by strategy, best first; None if the strategy raised `UnknownName`.
     """
 
     task: Task
@@ -37,16 +37,16 @@ class TaskCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a panel of tasks gets.
+    """Coverage of a panel of tasks.
 
     Attributes:
-        suite: of the panel.
-        tasks: what each task gets, in the panel's order.
-        types_without_skill: kinds of task, known or in the panel, that no active skill is for.
-        tasks_without_skill: for each strategy, how many tasks it gives nothing.
-        tasks_of_own_type: for each strategy, how many tasks get a skill for their kind.
-        unreached: ids of active skills that no task gets, by any strategy that goes by the task.
-        types_not_in_panel: kinds of task with skills that the panel says nothing about.
+        suite: suite of the panel.
+        tasks: coverage of each task, in the panel's order.
+        types_without_skill: task types, known or in the panel, without an active skill.
+        tasks_without_skill: number of tasks without any skill, by strategy.
+        tasks_of_own_type: number of tasks with a skill for their type, by strategy.
+        unreached: ids of active skills that no strategy returns for any task; strategies that ignore the task aside.
+        types_not_in_panel: task types with skills that are not in the panel.
     """
 
     suite: str
@@ -59,21 +59,21 @@ class Coverage:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether something is missing."""
+        """Whether there is any gap."""
         return bool(self.types_without_skill or self.unreached or any(self.tasks_without_skill.values()))
 
 
 def measure_coverage(
     library: Library, tasks: Sequence[Task], retrievers: Mapping[str, Retriever], *, k: int, seed: int = 0
 ) -> Coverage:
-    """Ask every strategy for every task.
+    """Retrieve skills for every task with every strategy.
 
     Args:
-        library: what the strategies choose from.
-        tasks: the panel, of one suite.
-        retrievers: the strategies by name. `none` is expected to give nothing.
-        k: how many skills a task may get.
-        seed: of the draws.
+        library: the skills that the strategies choose from.
+        tasks: the panel, tasks of one suite.
+        retrievers: the strategies by name. `none` is expected to return nothing.
+        k: greatest number of skills for a task.
+        seed: seed of the random generator.
 
     Raises:
         InvalidOption: there are no tasks, or tasks of several suites.
@@ -83,7 +83,7 @@ def measure_coverage(
     if len(suites) != 1:
         raise InvalidOption(f"the panel has tasks of {len(suites)} suites ({', '.join(suites)}); wanted one.")
     suite = suites[0]
-    skills = library.select(suite)
+    skills = library.select(suite, strict=True)
     rng = random.Random(seed)
     covered = []
     for task in tasks:

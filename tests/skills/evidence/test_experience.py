@@ -1,4 +1,4 @@
-"""Skills from experience: only from training, each with an id of its own, and nothing twice."""
+"""Skill proposals: training episodes only, unique ids, no duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: nothing that was appended is lost, nothing half-written is read, and a position is a moment for ever."""
+"""The ledger: durable appends, no partial reads, rewinds, concurrent writers, and positions that never move."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_no_name_behind() -> None:
 
 
 def test_a_missing_file_is_made_only_if_wanted(path: Path) -> None:
-    with pytest.raises(MissingData, match=r"there is no ledger .*name the file"):
+    with pytest.raises(MissingData, match=r"there is no ledger .*wanted the file that a run"):
         Ledger(path, create=False)
     assert not path.parent.exists()
 
@@ -202,7 +202,7 @@ def test_a_closed_ledger_says_so(path: Path) -> None:
 # -- positions --------------------------------------------------------------------------------
 
 
-def test_a_position_is_a_moment(path: Path) -> None:
+def test_a_position_stays_valid_while_rows_are_appended(path: Path) -> None:
     with Ledger(path) as ledger:
         start = ledger.position()
         ledger.append([showing(0), showing(1)])

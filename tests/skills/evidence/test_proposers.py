@@ -1,4 +1,4 @@
-"""A model's answers are read strictly."""
+"""Proposers: the template, and the strict parsing of a model's answers."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_bad_answer_is_sent_back_with_what_was_wrong(bad: str, problem: str) -
 
 def test_after_some_bad_answers_it_gives_up() -> None:
     model = Model("no", "no", "no")
-    with pytest.raises(ProposalFailed, match=r"tiny gave no usable skills in 2 answers; the last one: it is not JSON"):
+    with pytest.raises(ProposalFailed, match=r"tiny gave no valid answer in 2 attempts; the last one: it is not JSON"):
         ModelProposer(model, "tiny", attempts=2).propose(EPISODES, [])
     assert len(model.asked) == 2
 

@@ -1,4 +1,4 @@
-"""Statistics equal a plain recomputation, however often somebody refreshed, and to the bit after a resume."""
+"""Statistics: equal to a plain recomputation, independent of refreshes, bitwise equal after a resume."""
 
 from __future__ import annotations
 

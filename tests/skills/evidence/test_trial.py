@@ -1,4 +1,4 @@
-"""Trials: who is shown when, and verdicts by hand."""
+"""Trials: random assignment, and verdicts computed by hand."""
 
 from __future__ import annotations
 
@@ -235,5 +235,5 @@ def test_refusals(ledger: Ledger) -> None:
     statistics = Statistics(ledger)
     with pytest.raises(InvalidOption, match=r"share is 0\.9 and control_share is 0\.2"):
         TrialRetriever(Usual(), [], statistics, share=0.9, control_share=0.2)
-    with pytest.raises(InvalidOption, match="nothing counts tokens"):
+    with pytest.raises(InvalidOption, match="has no token counter"):
         TrialRetriever(Usual(), [], statistics).retrieve(TASK, 1, 10, random.Random(0))

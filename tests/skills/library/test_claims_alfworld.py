@@ -1,4 +1,4 @@
-"""What the ALFWorld skills say is what the engine does, and where things are in its houses."""
+"""Claims of the ALFWorld skills, checked against the engine and the layouts of its rooms."""
 
 from __future__ import annotations
 

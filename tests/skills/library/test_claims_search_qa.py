@@ -1,4 +1,4 @@
-"""What the Search-QA skills say is what the environment does, on a dozen passages and on the embedded facts."""
+"""Claims of the Search-QA skills, checked against the environment on a dozen passages and the embedded facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the WebShop skills say is what the shop does, and what its wishes look like."""
+"""Claims of the WebShop skills, checked against the shop and its instructions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdar_envs.webshop.env import WebShopEnv
 from sdar_envs.webshop.goals import NO_LIMIT, Goal
 from sdar_envs.webshop.reward import matched_options, score_purchase
 from sdar_skills import Library
-from sdar_skills.library.suites import TASK_TYPES
+from sdar_skills.library.task_types import TASK_TYPES
 
 LIMIT = re.compile(r",? and price lower than .*$")
 OPTIONS = re.compile(r" with [a-z ]+: .*$")

@@ -1,7 +1,8 @@
-"""SKILL.md files: what is read, what is refused and where, and that nothing is lost on the way to disk."""
+"""SKILL.md files and the library: parsing, error positions, round trips, lookups."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from helpers.skill_toys import make_skill, make_task
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
 from sdar_envs.search_qa.questions import UNCLASSIFIED
-from sdar_skills import Library, Skill, save_skill
+from sdar_skills import Library, Skill, make_retriever, save_skill
 from sdar_skills.library.library import builtin_skills, load_folder
 from sdar_skills.library.skill_file import format_skill, parse_skill
-from sdar_skills.library.suites import TASK_TYPES
+from sdar_skills.library.task_types import TASK_TYPES
 
 FILE = """---
 name: heat-it
@@ -68,10 +70,10 @@ def test_windows_line_ends_and_byte_order_mark_are_read():
         ("---\nname", "name", 1, "no front matter"),
         ("warm\n---\n", "warm\n", 1, "no front matter"),
         ("license: MIT", "licence: MIT", 4, "'licence' is unknown.* Did you mean 'license'"),
-        ("license: MIT", "version: '1.0.0'", 4, "'version' is unknown.*It stands under metadata"),
+        ("license: MIT", "version: '1.0.0'", 4, "'version' is unknown.*It belongs under metadata"),
         ("license: MIT", "name: heat-it", 4, "'name' occurs twice"),
         ("  origin: run 7", "  suite: webshop", 10, "'suite' occurs twice"),
-        ("  origin: run 7", "  license: MIT", 10, "'license' stands under metadata"),
+        ("  origin: run 7", "  license: MIT", 10, "'license' is under metadata"),
         ("  origin: run 7", "  origin: [1, 2]", 10, "'origin' is no plain text"),
         ('"1.2.3"', "1.2", 8, "'1.2', which YAML takes for float; wanted text: write it in quotes"),
         ("status: shadow", "status: off", 9, "'off', which YAML takes for bool"),
@@ -89,7 +91,7 @@ def test_windows_line_ends_and_byte_order_mark_are_read():
         ("name: heat-it", "name: heat--it", 2, "wanted lower-case letters"),
         ("name: heat-it", "name: heat", 2, "wanted the name of the folder, 'heat-it'"),
         ("name: heat-it", f"name: {'a' * 65}", 2, "wanted at most 64 characters"),
-        ("suite: alfworld", "suite: Alf World", 6, "wanted lower-case words"),
+        ("suite: alfworld", "suite: Alf World", 6, "wanted letters and digits"),
         ("pick_heat_then", "pick_and_heat_then", 7, "Did you mean 'pick_heat_then_place_in_recep'"),
         ("pick_heat_then_place_in_recep", "genral", 7, "Did you mean 'general'"),
         ("1.2.3", "1.2", 8, "version is '1.2'; wanted three numbers"),
@@ -178,7 +180,7 @@ def test_another_text_needs_another_version(tmp_path):
     save_skill(make_skill("a"), tmp_path)
     assert save_skill(make_skill("a"), tmp_path).exists()
     changed = make_skill("a", text="Otherwise.")
-    with pytest.raises(InvalidOption, match="exists and says something else"):
+    with pytest.raises(InvalidOption, match="exists with another content"):
         save_skill(changed, tmp_path)
     with pytest.raises(InvalidOption, match=r"same version 1\.0\.0"):
         save_skill(changed, tmp_path, overwrite=True)
@@ -232,11 +234,49 @@ def test_a_library_finds_skills():
     with pytest.raises(UnknownName, match=r"no skill 'toy/bb'.*Did you mean 'toy/b'"):
         library["toy/bb"]
     with pytest.raises(UnknownName, match=r"no skills for the suite 'toyy'.*Did you mean 'toy'"):
-        library.select("toyy")
+        library.select("toyy", strict=True)
     assert [skill.name for skill in library.candidates(make_task("lift"))] == ["a", "b"]
     with pytest.raises(UnknownName, match=r"no toy skill \(active\) for the task type 'push'; there are some for lift"):
         library.candidates(make_task("push"))
     assert len(library.candidates(make_task("push"), {"active", "shadow"})) == 3
+
+
+def test_a_suite_without_skills_is_an_error_only_for_a_strict_request():
+    library = Library.load()
+    assert library.select("chess") == ()
+    assert library.select("chess", {"active", "shadow", "retired"}) == ()
+    assert list(Library([])) == []
+    assert Library([]).select("chess") == ()
+    with pytest.raises(UnknownName, match="no skills for the suite 'chess'; there are some for alfworld, search_qa"):
+        library.select("chess", strict=True)
+    with pytest.raises(UnknownName, match="no skills for the suite 'chess'"):
+        library.candidates(make_task(suite="chess"))
+
+
+def test_a_suite_whose_skills_are_all_retired_is_known_and_has_none():
+    library = Library([make_skill("a", "lift", status="retired")])
+    assert library.select("toy", strict=True) == ()
+
+
+def test_skills_of_a_suite_of_ones_own_are_read_from_a_folder_and_retrieved(tmp_path):
+    skill = make_skill("open-with-e4", "opening", suite="chess")
+    save_skill(skill, tmp_path)
+    library = Library.load(tmp_path)
+    assert library.select("chess") == (skill,)
+    task = make_task("opening", "win", suite="chess")
+    found = make_retriever("task_type", library).retrieve(task, 3, None, random.Random(0))
+    assert [item.skill for item in found] == [skill]
+
+
+@pytest.mark.parametrize("suite", ["Acme", "chess_2.0", "my-suite"])
+def test_any_folder_name_is_a_suite(suite, tmp_path):
+    save_skill(make_skill("a", suite=suite), tmp_path)
+    assert Library.load(tmp_path, builtin=False).suites == (suite,)
+
+
+def test_the_suite_is_that_of_the_task_and_not_of_its_id():
+    task = Task("house-1", "acme/Chess-v0", "train", "opening", "win", suite="chess")
+    assert Library([make_skill("a", "opening", suite="chess")]).candidates(task) != ()
 
 
 # -- the skills of this package ---------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Bandits by hand: exact scores, the order, the arm that shows nothing, budgets; and they find the better skill."""
+"""Bandits: scores computed by hand, order, the no-skill arm, budgets; and that they find the better skill."""
 
 from __future__ import annotations
 
@@ -254,8 +254,8 @@ def test_news_is_read_before_each_choice_or_when_asked_for(ledger: Ledger) -> No
     [
         ({"c": -0.1}, (1, None), "c is -0.1; wanted a number from 0"),
         ({"c": math.inf}, (1, None), "c is inf"),
-        ({}, (-1, None), "k is -1; wanted how many skills at most"),
-        ({}, (1, 10), "nothing counts tokens: make the retriever with count_tokens="),
+        ({}, (-1, None), "k is -1; wanted the greatest number of skills"),
+        ({}, (1, 10), "the retriever has no token counter: make it with count_tokens="),
         ({"count_tokens": len}, (1, -1), "token_budget is -1"),
     ],
 )

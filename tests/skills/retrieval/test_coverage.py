@@ -1,4 +1,4 @@
-"""The gap report: what counts as a gap, and that ours has none."""
+"""Coverage reports: what counts as a gap, and that the built-in skills have none."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_task_without_any_skill_is_a_gap():
     assert found.has_gaps
 
 
-def test_what_no_panel_is():
+def test_a_panel_of_no_or_several_suites_is_refused():
     with pytest.raises(InvalidOption, match="the panel has tasks of 0 suites"):
         measure(SKILLS, [], "task_type")
     with pytest.raises(InvalidOption, match="of 2 suites"):

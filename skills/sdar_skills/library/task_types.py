@@ -1,7 +1,6 @@
-"""The suites that this library has skills for, and the kinds of task in each: what a skill file may name.
+"""Task types of each suite: the values of `Task.task_type` that a skill file may name.
 
-Environments tell the kind of a task in `Task.task_type`; these are the values that ours give. A suite that is not
-listed here may name its kinds as it likes.
+A suite that is not listed, such as a user's own, may name its task types freely.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ __all__ = ["TASK_TYPES"]
 TASK_TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "alfworld": ALFWORLD_TYPES,
-        # The departments of the catalogue, embedded and official; a site of the original's kind does not tell them.
+        # The departments of the embedded and the official catalogue; a site of the original's kind does not name them.
         "webshop": ("beauty", "electronics", "fashion", "garden", "grocery", "shopping"),
         "search_qa": (*QUESTION_TYPES, UNCLASSIFIED),
     }
 )
-"""The kinds of task of each suite."""
+"""Task types by suite."""

@@ -1,3 +1,5 @@
+"""The strategy `home`: skills generated for tasks in small ALFWorld rooms."""
+
 import random
 import re
 
@@ -8,7 +10,7 @@ from sdar_envs.alfworld.generator import room_habits
 from sdar_envs.alfworld.instruction import read_instruction
 from sdar_envs.errors import UnknownName
 from sdar_skills import Library, make_retriever
-from sdar_skills.library.homes import home_skill, read_habits
+from sdar_skills.retrieval.homes import home_skill, read_habits
 
 
 def tasks(split, count=20):

@@ -1,11 +1,11 @@
-"""What is known about the home of a small ALFWorld room: a skill that is made for the task, not read from a file.
+"""Strategy `home`: a skill generated for a task in a small ALFWorld room, with the usual place of its object.
 
-Small rooms (`rooms="small"`) stand in homes with habits. The skill says those that the task is about: the kind of
-furniture that the wanted thing is kept in, and the lamp, if one is wanted. It says nothing about the game at hand, in
-which one thing of ten lies elsewhere, and it is the same for all tasks about that thing in that room of that home.
+In small rooms (`rooms="small"`) every home keeps an object in one kind of furniture, nine times out of ten. The skill
+states it for the object that the task is about, and for the lamp if one is wanted. It does not depend on the game at
+hand, and is the same for all tasks about that object in that room of that home.
 
-Furniture is written as in ALFWorld's own files (`SideTable`), and so nowhere else in a prompt: a model of a million
-parameters learnt to read such a line, and did not learn to find the right one in a list of all habits.
+Furniture is written as in ALFWorld's own files (`SideTable`), a word that occurs nowhere else in a prompt: a model of a
+million parameters learnt to read such a line, and did not learn to find the right line in a list of all objects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdar_envs.alfworld.instruction import read_instruction
 from sdar_envs.alfworld.knowledge import RECEPTACLE_CLASSES
 from sdar_envs.errors import UnknownName
 from sdar_skills.library.skill import Retrieved, Skill
-from sdar_skills.retrieval.retrievers import TaskTypeRetriever, register_retriever
+from sdar_skills.retrieval.strategies import TaskTypeRetriever
 
 __all__ = ["HomeRetriever", "home_skill", "read_habits"]
 
@@ -29,14 +29,14 @@ _FURNITURE = MappingProxyType({class_.lower(): class_ for class_ in RECEPTACLE_C
 
 
 def home_skill(task: Task) -> Skill:
-    """Return the skill for a task.
+    """Return the skill for a task in a small room: a line such as `- mug: SideTable` for each object it is about.
 
     Raises:
         UnknownName: the task is not in a small room.
     """
     layout = task.data.get("layout", "")
     if not layout.startswith("Small"):
-        raise UnknownName(f"{task.id!r:.200} is in no home with habits; make the environment with rooms='small'.")
+        raise UnknownName(f"{task.id!r:.200} is not in a small room; make the environment with rooms='small'.")
     habits = room_habits(layout)
     mission = read_instruction(task.instruction)
     wanted = [thing for thing in (mission.object_class, mission.lamp_class) if thing and thing in habits]
@@ -53,7 +53,7 @@ def home_skill(task: Task) -> Skill:
 
 
 def read_habits(text: str) -> Mapping[str, str]:
-    """Return what a skill's text says about habits, in small letters: thing -> furniture; empty if it says nothing."""
+    """Parse lines such as `- mug: SideTable` in a skill's text: object -> furniture, in lower case; else empty."""
     return {
         thing: place.lower()
         for thing, place in re.findall(r"^- (\w+): (\w+)$", text, flags=re.MULTILINE)
@@ -62,11 +62,8 @@ def read_habits(text: str) -> Mapping[str, str]:
 
 
 class HomeRetriever(TaskTypeRetriever):
-    """The skill for what the task wants in its home, then the library's for its type and the general ones."""
+    """The generated skill (`home_skill`), then the library's skills for the task's type, then general ones."""
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         yield Retrieved(home_skill(task), 2.0, "for this home")
         yield from super()._rank(task, candidates, k, rng)
-
-
-register_retriever("home", HomeRetriever)
