@@ -1,4 +1,4 @@
-"""Folders of arrays in the cache: written once, checked, memory-mapped, so that processes share one copy.
+"""Cached numpy arrays on disk: written once, checksummed, memory-mapped, so that processes share one copy.
 
 A folder holds a `.npy` file per array and one `index.json` with their sizes and checksums and a few facts. Opening
 one compares sizes and checksums; of files over 32 MiB it reads samples only, so a flipped bit in the middle of a large
@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.storage import cache_dir
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
 
 _CHECKED_WHOLE = 1 << 25
@@ -37,7 +40,7 @@ MadeT = TypeVar("MadeT")
 
 
 def running_sum(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
-    """Return where each of so many things begins and ends if they lie end to end: one number more than counts."""
+    """Return cumulative offsets, n + 1 of them: item i of the concatenation spans `[offsets[i], offsets[i + 1])`."""
     ends = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=ends[1:])
     return ends
@@ -48,8 +51,8 @@ def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], fa
 
     Args:
         path: the folder.
-        version: of the format; `open_arrays` wants the same.
-        arrays: by name; no objects.
+        version: format version; `open_arrays` accepts only the same.
+        arrays: arrays by name; no object arrays.
         facts: JSON values.
 
     Raises:
@@ -73,9 +76,9 @@ def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], fa
 
 @contextmanager
 def open_arrays(path: Path, version: int) -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, Any]]]:
-    """Map the arrays of a folder that `save_arrays` wrote, and read its facts.
+    """Memory-map the arrays of a folder that `save_arrays` wrote, and read its facts.
 
-    What is made of them belongs into the `with` block: an error there means damage as well.
+    Build what is made of them inside the `with` block: an error there means damage as well.
 
     Raises:
         MissingData: there is no such folder.
@@ -88,7 +91,7 @@ def open_arrays(path: Path, version: int) -> Iterator[tuple[dict[str, NDArray[An
         yield {name: _map(path, name, stored) for name, stored in content["files"].items()}, content["facts"]
     except FileNotFoundError as error:
         if Path(error.filename or "").name == "index.json":
-            raise MissingData(f"there is nothing in {path}: make it.") from error
+            raise MissingData(f"{path} holds no arrays (index.json is missing): make them first.") from error
         raise _damaged(path, error) from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
@@ -111,7 +114,7 @@ def _map(path: Path, name: str, stored: dict[str, int]) -> NDArray[Any]:
 
 
 def checksum(file: Path) -> int:
-    """Return a checksum of a file, or of samples from its beginning to its end if it is over 32 MiB."""
+    """Return the CRC-32 of a file; of 64 samples from beginning to end if it is over 32 MiB."""
     size = file.stat().st_size
     result = 0
     with open(file, "rb") as stream:
@@ -134,17 +137,17 @@ def open_or_make(
     *,
     what: str,
 ) -> MadeT:
-    """Open the folder `key` of a suite's cache, or make what it should hold and keep it there.
+    """Open the folder `key` of a suite's cache, or make its content and store it there.
 
-    Of several processes that want the same, one makes it and the others wait (where the system has no file locks, all
-    do and one's work is kept). A damaged folder is replaced. If the cache cannot be written, what was made is
-    returned all the same and a warning says so.
+    Of several processes that want the same content, one makes it and the others wait (without file locks, each makes it
+    and the first is stored). A damaged folder is replaced. If the cache cannot be written, the content is returned
+    nevertheless, with a warning.
 
     Args:
         suite: the folder of the cache, such as `webshop`.
-        key: names the content: other content, another key. Letters, digits, `.`, `_` and `-`.
+        key: identifies the content; different content needs a different key. Letters, digits, `.`, `_` and `-`.
         open_path: reads a folder; raises `MissingData` or `CorruptData`.
-        make: makes the content anew.
+        make: makes the content.
         save: writes it to a new folder; raises `OSError`.
         what: its name in the warning.
 
@@ -171,7 +174,7 @@ def open_or_make(
             return _publish(open_path, temporary, folder / key)
         except (OSError, CorruptData) as error:
             warnings.warn(
-                f"the {what} could not be kept in {folder} ({error}): the next start makes it again. "
+                f"the {what} could not be cached in {folder} ({error}): the next start makes it again. "
                 "Free some space, or point $SDAR_CACHE_DIR to a folder that can be written.",
                 stacklevel=2,
             )
@@ -188,7 +191,7 @@ def _try_open(open_path: Callable[[Path], MadeT], path: Path) -> MadeT | None:
 
 
 def _publish(open_path: Callable[[Path], MadeT], temporary: Path, path: Path) -> MadeT:
-    """Give a finished folder its name, in the place of a damaged one; a good one that came first stays."""
+    """Rename a finished folder to its final name; it replaces a damaged folder, not a sound one."""
     for _ in range(3):
         try:
             os.rename(temporary, path)
@@ -212,17 +215,15 @@ def _publish(open_path: Callable[[Path], MadeT], temporary: Path, path: Path) ->
 
 @contextmanager
 def _lock(folder: Path, key: str) -> Iterator[bool]:
-    """Wait until no other process makes this folder; yield whether that is certain."""
+    """Lock the making of a folder across processes; yield whether the lock is held."""
     if sys.platform == "win32":
         yield False
         return
-    import fcntl  # noqa: PLC0415
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / f".{key}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
-        yield False  # a cache that cannot be written is no reason not to search
+        yield False  # a cache that cannot be written must not prevent the search
         return
     try:
         try:

@@ -1,17 +1,16 @@
-"""`check_env`: the contract of a text environment, as a test that third-party environments can run too.
+"""Environment checker: `check_env` tests an environment against the contract of this package and of Gymnasium.
 
-    from sdar_envs.checker import check_env
-    check_env(gymnasium.make("sdar/ALFWorld-v0"))
+    import sdar_envs
+    sdar_envs.check_env(gymnasium.make("sdar/ALFWorld-v0"))
 
-It plays the environment's episodes over and over and raises `ContractViolation` at the first fault.
-Gymnasium's own check runs last, and each of its warnings counts as a fault. The environment need
-not be a `TextEnv`: it needs `reset`, `step` and the info keys of `sdar_envs.INFO_TYPES`;
-`snapshot` and `restore` are checked where they exist. What needs a second instance (a step before
-any reset, a snapshot that moves) is checked where `env.spec` is set: for environments from
-`gymnasium.make`.
+It plays some dozens of episodes and raises `ContractViolation` at the first fault, with what to implement. Gymnasium's
+own check runs last, and each of its warnings counts as a fault. The environment need not be a `TextEnv`: it needs
+`reset`, `step` and the info keys of `sdar_envs.INFO_TYPES`; `snapshot` and `restore` are checked where they exist. What
+needs a second instance (a step before any reset, a snapshot restored elsewhere) is checked where `env.spec` is set: for
+environments from `gymnasium.make`.
 
-It refuses to repair: nothing is converted, clipped or wrapped before it is looked at. It looks at
-the unwrapped environment, because wrappers do not travel with it into other people's trainers.
+Nothing is converted, clipped or wrapped before it is checked. Wrappers are taken off first: trainers use the
+environment without them.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.utils.passive_env_checker import env_render_passive_checker
 
-from sdar_envs.core import INFO_TYPES
+from sdar_envs.core import INFO_TYPES, TextEnv
 from sdar_envs.errors import ContractViolation
 
 __all__ = ["check_env", "episode_digest"]
@@ -55,6 +54,13 @@ _STRANGE_ACTIONS = {
     "100,000 digits": "7" * 100_000,
 }
 _NON_STRINGS = (None, 3, b"look", ["look"])
+_SOURCES = {
+    **dict.fromkeys(("task_id", "task_type", "instruction", "split"), "the Task of its TaskSource"),
+    **dict.fromkeys(("is_success", "won", "score", "is_action_valid"), "the Outcome that _act returns"),
+    "admissible_commands": "_commands",
+    "step": "TextEnv itself",
+}
+"""Where a `TextEnv` takes each key of its infos from."""
 _CONTRACT = "sdar_envs.core.TextEnv"
 _INFO = "sdar_envs.INFO_TYPES"
 _GYMNASIUM = "https://gymnasium.farama.org/api/env/"
@@ -66,14 +72,14 @@ _Actions = Sequence[str] | Callable[[dict[str, Any]], str]  # a list, or a polic
 def check_env(env: gym.Env[Any, Any], *, skip_render_check: bool = False) -> None:
     """Check an environment against the contract of this package and of Gymnasium.
 
-    Plays some dozens of episodes and leaves the environment in one of them: reset it afterwards.
+    It plays some dozens of episodes and leaves the environment in one of them: reset it afterwards.
 
     Args:
         env: the environment; its wrappers are taken off.
         skip_render_check: leave out rendering.
 
     Raises:
-        ContractViolation: the message says what came, what was wanted, and where that is written.
+        ContractViolation: the message says what came, what was wanted, what to implement and where it is documented.
     """
     if not isinstance(env, gym.Env):
         _fail(f"check_env got {env!r} ({type(env).__name__})", "a gymnasium.Env", _GYMNASIUM)
@@ -87,6 +93,8 @@ def check_env(env: gym.Env[Any, Any], *, skip_render_check: bool = False) -> Non
             _check_refuses_step(other, "before the first reset()")
         _check_spaces(env)
         _check_info(env)
+        if isinstance(env, TextEnv):
+            _check_suite(env)
         _check_determinism(env, other)
         _check_fresh_objects(env)
         _check_task_id(env, other)
@@ -99,7 +107,7 @@ def check_env(env: gym.Env[Any, Any], *, skip_render_check: bool = False) -> Non
 
 
 def episode_digest(env_or_id: gym.Env[Any, Any] | str, seed: int, actions: Sequence[str]) -> str:
-    """Return the sha256 of all that one episode returns, to compare it across processes, machines and versions.
+    """Return the SHA-256 of everything an episode returns, to compare it across processes, machines and versions.
 
     Args:
         env_or_id: an environment, or the id of a registered one.
@@ -157,7 +165,7 @@ def _check_spaces(env: gym.Env[Any, Any]) -> None:
 
 
 def _check_info(env: gym.Env[Any, Any]) -> None:
-    """Look at types, keys, the step count and the JSON form; `_play` does that with each answer."""
+    """Check types, keys, the step count and the JSON form; `_play` checks each answer."""
     for seed in _SEEDS:
         records = _play(env, _random_actions(seed), seed=seed)
         first = {key: type(value) for key, value in records[0]["info"].items()}
@@ -166,7 +174,7 @@ def _check_info(env: gym.Env[Any, Any]) -> None:
             if info.keys() != first.keys():
                 _fail(
                     f"info has the keys {sorted(first.keys() ^ info.keys())} either at reset or at step {info['step']}",
-                    "the same keys always, so that a vector of environments can stack them",
+                    "the same keys always, so that a vector of environments can stack them (_extra_info returns them)",
                     _INFO,
                 )
             for key, value in info.items():
@@ -177,6 +185,17 @@ def _check_info(env: gym.Env[Any, Any]) -> None:
                         "one type for each key",
                         _INFO,
                     )
+
+
+def _check_suite(env: TextEnv[Any]) -> None:
+    task = env.task
+    if env.suite and task.suite != env.suite:
+        _fail(
+            f"{type(env).__name__}.suite is {env.suite!r} and the suite of task {task.id!r} is {task.suite!r}",
+            "the same suite: it keys skills, prompt styles and presets. Its TaskSource sets Task.suite, by default the "
+            "first part of the id",
+            "sdar_envs.core.Task",
+        )
 
 
 def _check_determinism(env: gym.Env[Any, Any], other: gym.Env[Any, Any] | None) -> None:
@@ -193,7 +212,7 @@ def _check_determinism(env: gym.Env[Any, Any], other: gym.Env[Any, Any] | None) 
 
 def _check_fresh_objects(env: gym.Env[Any, Any]) -> None:
     see = _CONTRACT
-    wanted = "new lists and dictionaries from every call"
+    wanted = "new lists and dictionaries from every call (_commands and _extra_info build them)"
     actions = _record_actions(env, 0)
     kept: list[tuple[str, Any]] = []
     records = _play(env, actions, seed=0, keep=kept)
@@ -216,7 +235,7 @@ def _check_task_id(env: gym.Env[Any, Any], other: gym.Env[Any, Any] | None) -> N
         records = _play(env, actions, seed=seed)
         task_id = records[0]["info"]["task_id"]
         options = {"task_id": task_id}
-        wanted = "the same episode: task_id names everything that an episode depends on"
+        wanted = "the same episode: task_id names all that it depends on (TaskSource.find returns the Task of the seed)"
         for instance in (env,) if other is None else (env, other):
             _reset(instance, seed=12345)
             where = f"the episode of seed {seed} and that of its task id {task_id!r}"
@@ -231,7 +250,7 @@ def _check_options(env: gym.Env[Any, Any]) -> None:
     for task_id in (f"{info['task_id']}-no-such-task", "", "🙂", "x" * 100_000):
         _check_raises(
             f"reset(options={{'task_id': {task_id!r:.60}}})",
-            "a LookupError that says which ids there are",
+            "a LookupError that says which ids there are (TaskSource.find raises sdar_envs.errors.UnknownName)",
             (LookupError,),
             env.reset,
             options={"task_id": task_id},
@@ -273,7 +292,7 @@ def _check_end(env: gym.Env[Any, Any]) -> None:
     else:
         _fail(
             f"the episode goes on after {limit or _PATIENCE} useless actions",
-            "truncated=True at the step limit, by the environment itself (the check takes wrappers off)",
+            "truncated=True at the step limit, by the environment itself: pass max_steps (TimeLimit is taken off here)",
             _CONTRACT,
         )
     _check_refuses_step(env, "after the episode's end")
@@ -294,7 +313,7 @@ def _check_snapshots(env: Any, other: Any) -> None:
         moment = {**records[half], "observation": observation, "info": _as_json(info, "restore(snapshot)")}
         return [moment, *_continue(instance, actions[half:], spoil=True)]
 
-    wanted = "exactly what came after the snapshot the first time"
+    wanted = "exactly what came after the snapshot the first time (_save and _load copy all that _act changes)"
     _same(records[half:], back(env), "an episode and its second half after restore(snapshot)", wanted)
     _play(env, actions, seed=2)
     _same(records[half:], back(env), "an episode and its second half after a second restore(snapshot)", wanted)
@@ -445,7 +464,8 @@ def _step(
     env: gym.Env[Any, Any], action: str, name: str | None = None
 ) -> tuple[str, float, bool, bool, dict[str, Any]]:
     name = f"step({action!r:.60})" if name is None else name
-    result = _call(name, env.step, action, wanted="an observation: text that cannot be used is answered in words")
+    wanted = "an observation: text that cannot be used is answered in words (_act returns is_action_valid=False)"
+    result = _call(name, env.step, action, wanted=wanted)
     if not isinstance(result, tuple) or len(result) != 5:
         _fail(f"{name} returned {result!r:.80}", "(observation, reward, terminated, truncated, info)", _GYMNASIUM)
     observation, reward, terminated, truncated, info = result
@@ -471,10 +491,19 @@ def _check_answer(observation: Any, info: Any, name: str) -> None:
         _fail(f"the info of {name} is {info!r:.80} ({type(info).__name__})", "a dict", _INFO)
     for key, kind in INFO_TYPES.items():
         if key not in info:
-            _fail(f"the info of {name} has no {key!r}", f"{key!r} ({kind.__name__}) at reset and every step", _INFO)
+            _fail(
+                f"the info of {name} has no {key!r}",
+                f"{key!r} ({kind.__name__}) at reset and every step. A TextEnv takes it from {_SOURCES[key]}; a plain "
+                "Gymnasium environment has it in sdar_envs.from_gym(env)",
+                _INFO,
+            )
         if type(info[key]) is not kind:
             came = f"{info[key]!r:.80} ({type(info[key]).__name__})"
-            _fail(f"info[{key!r}] of {name} is {came}", f"exactly {kind.__name__}", _INFO)
+            _fail(
+                f"info[{key!r}] of {name} is {came}",
+                f"exactly {kind.__name__}. A TextEnv takes it from {_SOURCES[key]}",
+                _INFO,
+            )
     for command in info["admissible_commands"]:
         if type(command) is not str:
             came = f"{command!r:.80} ({type(command).__name__})"
@@ -523,7 +552,7 @@ def _same(
     one: list[_Record],
     two: list[_Record],
     what: str,
-    wanted: str = "the same answers to the last character",
+    wanted: str = "the same answers to the last character (draw only from self.np_random or from the task's data)",
     see: str = _CONTRACT,
 ) -> None:
     for index, (a, b) in enumerate(zip(one, two, strict=False)):

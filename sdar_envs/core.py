@@ -1,24 +1,25 @@
-"""The contract that all environments share: `Task`, `TaskSource`, `TextEnv`, `Unicode`.
+"""Base classes of text environments: `TextEnv`, `Task`, `TaskSource` and the `Unicode` space.
 
-An environment takes and gives text. Which task it plays is data (`Task`), where tasks come
-from is a `TaskSource`, and everything that is the same for all environments (seeding, choosing
-the task, the step limit, the info dictionary, refusing to step a finished episode, snapshots)
-is written here once. A new environment implements the four hooks at the end of `TextEnv`.
+Observations and actions are text. A `Task` is data, a `TaskSource` makes tasks, and `TextEnv` implements what all
+environments share: seeding, choosing the task, the step limit, the info dictionary, refusing to step a finished
+episode, snapshots. An environment of your own implements six abstract methods: `_begin`, `_act`, `_commands`, `_save`,
+`_load` and `_env_id`; `examples/own_env.py` is a whole one, and `sdar_envs.check_env` tests it.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import create_empty_array
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from gymnasium.wrappers.utils import create_zero_array
 
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
@@ -52,14 +53,17 @@ INFO_TYPES: Mapping[str, type] = MappingProxyType(
         "step": int,
     }
 )
-"""The keys that `info` has at reset and at every step, in every environment, with their types."""
+"""Keys of `info` at reset and at every step, in every environment, with their types."""
+
+
+_HARMLESS_WRAPPERS = (OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
 
 
 class FrozenDict(dict[str, Any]):
-    """A dictionary that cannot be changed, and is JSON and pickles like any other."""
+    """Immutable dictionary that serialises to JSON and pickles like any other."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("a task's data cannot be changed: it is shared. Copy it with dict(...).")
+        raise TypeError("a task's data cannot be changed, because environments share it: copy it with dict(...).")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
@@ -71,15 +75,15 @@ class FrozenDict(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing to do in one environment: data only.
+    """Task of an environment: immutable data that names one episode.
 
     Attributes:
-        id: `<suite>/<split>/<rest>`, for example `alfworld/valid_unseen/0017`. Stable for ever.
+        id: `<suite>/<split>/<rest>`, for example `alfworld/valid_unseen/0017`; the same in every version.
         env: the environment that plays it, for example `sdar/ALFWorld-v0`.
         split: `train`, `valid_seen`, ...
         task_type: the kind of task, for example `pick_heat_then_place_in_recep`; keys the skills.
         instruction: the goal in words, as the player reads it.
-        data: what only the environment needs; JSON values.
+        data: what the environment needs to build the episode; JSON values.
         suite: the benchmark that the task belongs to, for example `alfworld`: keys skills, prompt styles and presets.
             By default the first part of the id.
     """
@@ -111,16 +115,16 @@ class Task:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Task:
-        """Rebuild a task from `to_json`'s dictionary."""
+        """Return the task of a dictionary from `to_json`; `suite` may be missing, as in files of older versions."""
         return cls(**fields)
 
 
 class TaskSource(Protocol):
-    """Where an environment's tasks come from: a generator or files. Shared by environments."""
+    """Source of an environment's tasks, such as a generator or files; environments may share one."""
 
     @property
     def splits(self) -> Mapping[str, int | None]:
-        """Size of each split; None for a stream without end."""
+        """Number of tasks in each split; None for a split without end."""
         ...
 
     def task(self, split: str, index: int) -> Task:
@@ -133,9 +137,10 @@ class TaskSource(Protocol):
 
 
 class Unicode(gym.Space[str]):
-    """All strings. Gymnasium's `Text` wants a fixed alphabet, and full Unicode takes it 1.5 s and 47 MB.
+    """Space of all strings.
 
-    `sample` draws short lines from a fixed alphabet that includes accents, CJK and an emoji.
+    Gymnasium's `Text` wants a fixed alphabet, and full Unicode takes it 1.5 s and 47 MB. `sample` draws short lines
+    from a fixed alphabet that includes accents, CJK and an emoji.
     """
 
     _ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"[]<>/-éñß漢字🙂"
@@ -158,7 +163,7 @@ class Unicode(gym.Space[str]):
 
     @property
     def is_np_flattenable(self) -> bool:
-        """Text has no flat array form."""
+        """False: text has no flat array form."""
         return False
 
     def __repr__(self) -> str:
@@ -183,7 +188,16 @@ def _create_zero_text(space: Unicode) -> str:  # type: ignore[misc]
 
 
 class Outcome(NamedTuple):
-    """What an action did: returned by an environment's `_act`. `truncated` ends an episode that cannot go on."""
+    """Result of an action, returned by an environment's `_act`.
+
+    Attributes:
+        observation: what the player reads.
+        score: progress from 0 to 1.
+        terminated: whether the task's end was reached.
+        is_success: whether the task is solved.
+        is_action_valid: whether the environment accepted the action.
+        truncated: end an episode that cannot go on before its step limit.
+    """
 
     observation: str
     score: float
@@ -198,7 +212,7 @@ StateT = TypeVar("StateT")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Generic[StateT]):
-    """An episode at one moment. Restore it as often as you like, in any environment of the same kind."""
+    """State of an episode at one moment; can be restored any number of times, in any environment of the same kind."""
 
     task: Task
     variant: str
@@ -209,15 +223,16 @@ class Snapshot(Generic[StateT]):
     state: StateT
 
 
-class TextEnv(gym.Env[str, str], Generic[StateT]):
-    """A multi-turn text environment: observation and action are text, a bare command is the action.
+class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
+    """Base class of multi-turn text environments: observations are text, actions are bare commands.
 
-    `reset(seed=s)` maps `s` to the same task and the same episode on every machine; a later
-    `reset()` goes on with the next task of that stream. `reset(options={"task_id": ...})` plays one
-    task. `terminated` means that the task's end was reached, `truncated` that `max_steps` ran out.
+    `reset(seed=s)` maps `s` to the same task and the same episode on every machine; a later `reset()` continues with
+    the next task of that stream. `reset(options={"task_id": ...})` plays one task. `terminated` means that the task's
+    end was reached, `truncated` that `max_steps` ran out. An attribute `prompt_style`, a `sdar_envs.PromptStyle`, gives
+    an environment a prompt style of its own.
 
     Args:
-        source: where tasks come from.
+        source: the source of tasks.
         split: the split that `reset` draws from.
         max_steps: actions in an episode, counting useless ones.
         reward_scale: factor on the reward (the reward is 0 or 1 by default).
@@ -228,11 +243,11 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         InvalidOption: another argument is out of range.
     """
 
-    suite: ClassVar[str] = ""
-    """The suite of the environment's tasks, such as `alfworld`; empty if they are of no suite that others know."""
+    suite: str = ""
+    """The suite of the environment's tasks, such as `alfworld`; keys skills, prompt styles, presets. Empty for none."""
 
-    evaluation_split: ClassVar[str] = "test"
-    """The split that results are usually reported on."""
+    evaluation_split: str = "test"
+    """The held-out split that results are reported on by default."""
 
     blocks_on_io: bool = False
     """Whether `reset` and `step` may wait for a server or a disk. An event loop then calls them in threads."""
@@ -288,12 +303,17 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
             raise EpisodeOver("there is no task before the first reset(): call reset() first.")
         return self._task
 
+    @property
+    def variant(self) -> str:
+        """What, besides the task, decides how an episode reads, such as the corpus that is searched."""
+        return self._variant()
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode.
 
         Args:
             seed: maps to a task of the split; None goes on with the stream of the last seed.
-            options: `{"task_id": id}` plays that task, whatever split it belongs to.
+            options: `{"task_id": id}` plays that task, of any split.
 
         Returns:
             The first observation, and `info` (see `INFO_TYPES`).
@@ -301,7 +321,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         Raises:
             UnknownName: there is no such option or task.
         """
-        # A reset that fails must not leave an episode behind that can be played on.
+        # After a reset that fails, step must not continue the old episode.
         self._over = True
         super().reset(seed=int(seed) if is_integer(seed) else seed)
         self._task = self._choose_task(options)
@@ -315,9 +335,9 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return self._observation, self._info()
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Give one command.
+        """Take one action, a command.
 
-        Any text is allowed: what the environment cannot use changes nothing and is answered in words.
+        Any text is allowed: a command that the environment does not accept changes nothing and is answered in words.
 
         Raises:
             InvalidAction: the action is not a string.
@@ -346,11 +366,11 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return outcome.observation, reward, outcome.terminated, truncated, self._info()
 
     def render(self) -> str | None:
-        """Return the last exchange as text ("ansi"); "human" prints while playing and returns None."""
+        """Return the last action and observation as text ("ansi"); "human" prints while playing and returns None."""
         return self._frame() if self.render_mode == "ansi" else None
 
     def snapshot(self) -> Snapshot[StateT]:
-        """Return the episode's state, for search and for rollouts that branch. Cheap: no deep copy.
+        """Return the episode's state, for tree search and branching rollouts.
 
         Raises:
             EpisodeOver: nothing was reset yet.
@@ -361,10 +381,10 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         )
 
     def restore(self, snapshot: Snapshot[StateT]) -> tuple[str, dict[str, Any]]:
-        """Go back to a snapshot, taken here or in another environment of the same kind, arguments and data.
+        """Restore a snapshot, taken here or in another environment of the same kind, arguments and data.
 
         Returns:
-            The observation and info of the moment when the snapshot was taken.
+            The observation and info of when the snapshot was taken.
 
         Raises:
             InvalidOption: it is of another kind or variant of environment, or of a task that is not in this one's
@@ -397,13 +417,13 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return self._observation, self._info()
 
     def oracle_plan(self) -> tuple[str, ...]:
-        """Return commands that finish the task from here, by full knowledge of the hidden state.
+        """Return an expert's commands that solve the task from the current state; the expert sees the hidden state.
 
         Returns:
-            The commands; none if the task is done.
+            The commands; none if the task is solved.
 
         Raises:
-            UnsolvableGame: no command sequence does.
+            UnsolvableGame: no sequence of commands solves it.
             EpisodeOver: nothing was reset yet.
             UnknownName: this environment has no oracle.
         """
@@ -411,7 +431,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
 
     @classmethod
     def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
-        """Do at once what the next steps of several environments would each do for themselves; nothing by default.
+        """Batch hook: do work that the next steps of several environments share, such as searches; none by default.
 
         `TextVectorEnv` calls it before it steps them. It changes no episode, and if it raises, no environment was
         stepped.
@@ -429,26 +449,26 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
 
     @abstractmethod
     def _act(self, action: str) -> Outcome:
-        """Change the state and say what happened."""
+        """Apply an action to the state and return its outcome."""
 
     @abstractmethod
     def _commands(self) -> list[str]:
-        """Return a fresh sorted list of the commands that do something now."""
+        """Return a new sorted list of the admissible commands."""
 
     @abstractmethod
     def _save(self) -> StateT:
-        """Return the state, detached from further steps."""
+        """Return a copy of the state, which further steps do not change."""
 
     @abstractmethod
     def _load(self, task: Task, state: StateT) -> None:
-        """Take over a state that `_save` returned; it must stay usable for the next `_load`."""
+        """Set a state that `_save` returned, as a copy: the same state may be loaded again."""
 
     @abstractmethod
     def _env_id(self) -> str:
         """Return the id under which the environment is registered."""
 
     def _variant(self) -> str:
-        """Return what, besides the task, decides how an episode reads; snapshots stay within one variant."""
+        """Return what, besides the task, decides how an episode reads; snapshots are restored within one variant."""
         return ""
 
     def _reward(self, outcome: Outcome) -> float:
@@ -456,7 +476,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         return 1.0 if outcome.is_success else 0.0
 
     def _extra_info(self) -> dict[str, Any]:
-        """Return keys of this environment alone, of stable types."""
+        """Return further info keys of this environment, always the same ones with the same types."""
         return {}
 
     # -- shared -----------------------------------------------------------------------------
@@ -499,7 +519,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
         }
 
     def _position(self) -> tuple[Any, ...]:
-        """Return where this environment stands, for `rebuilt`."""
+        """Return the seeding and episode state, for `rebuilt`."""
         episode = None if self._task is None else self.snapshot()
         return self.spec, self._np_random, self._np_random_seed, episode
 
@@ -509,7 +529,13 @@ class TextEnv(gym.Env[str, str], Generic[StateT]):
 
 
 def rebuilt(kind: type[TextEnv[Any]], arguments: Mapping[str, Any], position: tuple[Any, ...]) -> TextEnv[Any]:
-    """Make an environment anew where another one stood: for environments whose data is shared and not copied."""
+    """Re-create an environment at the same episode state; for pickling environments whose data is shared, not copied.
+
+    Args:
+        kind: its class.
+        arguments: of the class.
+        position: what `TextEnv._position` returned.
+    """
     env = kind(**arguments)
     env.spec, env._np_random, env._np_random_seed, episode = position
     if episode is not None:
@@ -518,20 +544,52 @@ def rebuilt(kind: type[TextEnv[Any]], arguments: Mapping[str, Any], position: tu
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Return whether `value` is a whole number: int or one of numpy's, but no bool."""
+    """Return whether `value` is an integer, Python's or numpy's, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def text_env(env: gym.Env[Any, Any]) -> TextEnv[Any]:
     """Return the `TextEnv` inside Gymnasium's wrappers.
 
+    Wrappers that only check or record (`OrderEnforcing`, `PassiveEnvChecker`, `RecordEpisodeStatistics`, any that
+    leaves `reset` and `step` as they are) are taken off. Wrappers that change what an episode is are refused:
+    rollouts, snapshots and training use the environment inside, where their effect would be lost.
+
     Raises:
-        InvalidOption: it is another kind of environment.
+        InvalidOption: it is another kind of environment, or in a wrapper that changes observations, rewards, actions
+            or the episode's end.
     """
     inner = env.unwrapped
     if not isinstance(inner, TextEnv):
-        raise InvalidOption(f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv.")
+        raise InvalidOption(
+            f"the environment is a {type(inner).__name__}; wanted a sdar_envs.TextEnv. Wrap a Gymnasium environment "
+            "with text observations and actions in sdar_envs.from_gym(env)."
+        )
+    while isinstance(env, gym.Wrapper):
+        kind = type(env)
+        is_unchanged = kind.step is gym.Wrapper.step and kind.reset is gym.Wrapper.reset
+        if not is_unchanged and kind not in _HARMLESS_WRAPPERS:
+            raise InvalidOption(f"{type(inner).__name__} is in the wrapper {kind.__name__}, which {_effect(env)}")
+        env = env.env
     return inner
+
+
+def _effect(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> str:
+    """Return what a wrapper changes, why it is refused, and what to do instead."""
+    if isinstance(wrapper, TimeLimit):
+        return "ends episodes on its own: pass max_steps to the environment instead of max_episode_steps."
+    if isinstance(wrapper, gym.RewardWrapper):
+        what, where = "changes rewards", "override _reward in a subclass"
+    elif isinstance(wrapper, gym.ActionWrapper):
+        what, where = "changes actions", "override _act in a subclass"
+    elif isinstance(wrapper, gym.ObservationWrapper):
+        what, where = "changes observations", "override _begin and _act in a subclass"
+    else:
+        what, where = "has a step or reset of its own", "override _begin, _act or _reward in a subclass"
+    return (
+        f"{what}; rollouts use the environment inside, where that would be lost: {where}, or play it without its tasks "
+        "as a plain environment, sdar_envs.from_gym(env)."
+    )
 
 
 def index_from_id(task_id: str, prefix: str, size: int | None) -> int:

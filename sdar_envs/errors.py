@@ -1,4 +1,4 @@
-"""The exception tree. Every message says what came, what was wanted and what to do."""
+"""Exceptions of all packages. Every message says what came, what was wanted and what to do."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = [
 
 
 class SdarError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of the exceptions that this package raises on purpose."""
 
 
 class InvalidAction(SdarError, TypeError):
-    """The action is not text. Text that the environment cannot use is an observation, not an error."""
+    """The action is not a str. Text that the environment does not accept is no error: the observation says so."""
 
 
 class InvalidOption(SdarError, ValueError):
-    """An argument or a reset option has a value that the environment cannot use."""
+    """An argument or option has an unusable value."""
 
 
 class UnknownName(SdarError, LookupError):
-    """No environment, split, task, option or agent has that name."""
+    """No environment, split, task, option, agent or other object has that name."""
 
 
 class EpisodeOver(SdarError, RuntimeError):
@@ -44,7 +44,7 @@ class EpisodeOver(SdarError, RuntimeError):
 
 
 class MissingData(SdarError, FileNotFoundError):
-    """Official data was asked for and is not on this machine."""
+    """Data that was asked for is not on this machine."""
 
 
 class MissingExtra(SdarError, ModuleNotFoundError):
@@ -52,11 +52,11 @@ class MissingExtra(SdarError, ModuleNotFoundError):
 
 
 class CorruptData(SdarError, ValueError):
-    """A data file exists and cannot be read as what it should be."""
+    """A file exists and its content is damaged or of another format."""
 
 
 class UnsupportedGame(SdarError, ValueError):
-    """A game file is sound, but its domain, grammar or goal is not one that this engine implements."""
+    """A game file is valid, but its domain, grammar or goal is not implemented by this engine."""
 
 
 class UnsolvableGame(SdarError, ValueError):
@@ -68,11 +68,11 @@ class ContractViolation(SdarError, AssertionError):
 
 
 class EndpointError(SdarError, ConnectionError):
-    """A model's server cannot be reached, or does not answer as it should."""
+    """A server cannot be reached or gives an unusable response."""
 
 
 class RunStopped(SdarError, RuntimeError):
-    """An evaluation could not go on. What was finished is in its folder."""
+    """An evaluation or training run stopped early. What was finished is in its folder."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Importing by name: a user's own `module:name`, and packages that belong to an extra."""
+"""Imports by name: users' objects as `module:name`, and optional dependencies (extras)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["add_working_directory", "import_extra", "import_named", "is_import_p
 
 
 def is_import_path(name: object) -> bool:
-    """Return whether a name has the form `module:name` of an object of the user's own."""
+    """Return whether a name has the form `module:name`."""
     return isinstance(name, str) and ":" in name and "://" not in name
 
 

@@ -1,7 +1,7 @@
-"""Files of JSON lines that are appended to and survive a kill: a torn last line counts as missing.
+"""Append-only JSON Lines files that survive a kill: an incomplete last line counts as missing.
 
-One process writes at a time; readers need no lock. It refuses nothing that an agent may put into a row: what is no JSON
-is written as its `repr`.
+One process writes at a time; readers need no lock. Values that are not JSON are written as their `repr`, because agents
+may put anything into a row.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ __all__ = ["append_row", "cut_back", "drop_torn_line", "line_start", "parse_row"
 
 
 def append_row(file: BinaryIO, row: Mapping[str, Any], *, sync: bool = True) -> int:
-    """Write a line; return where the file ended before.
+    """Append a row as one line; return the size of the file before.
 
     Args:
         file: opened for appending, without a buffer.
-        row: the line.
-        sync: have it on the disk before going on. False: a kill loses nothing, a power cut may.
+        row: the fields.
+        sync: wait until the line is on disk. False: a kill loses nothing, a power cut may.
 
     Raises:
         OSError: it cannot be written, on a full disk for example; no part of a line is left if that is possible.
     """
     try:
-        # An agent of the user's may put anything into its messages.
         line = json.dumps(row, ensure_ascii=False, default=repr).encode() + b"\n"
     except UnicodeEncodeError:
         # A lone surrogate, which models do write; as an escape it survives.
@@ -49,16 +48,16 @@ def append_row(file: BinaryIO, row: Mapping[str, Any], *, sync: bool = True) -> 
 
 
 def cut_back(file: BinaryIO, end: int) -> None:
-    """Take back what was written in part; if not even that can be done, `drop_torn_line` does it later."""
+    """Truncate a file to `end` after a failed write; if that fails too, `drop_torn_line` does it later."""
     with suppress(OSError):
         file.truncate(end)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the complete lines one by one; none if there is no file.
+    """Return an iterator over the rows of the complete lines; empty if there is no file.
 
     Raises:
-        CorruptData: a line other than a torn last one cannot be read.
+        CorruptData: a line other than an incomplete last one cannot be read.
     """
     with suppress(FileNotFoundError), open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -68,7 +67,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def parse_row(line: bytes, where: str) -> dict[str, Any]:
-    """Read a line.
+    """Return the row of a line.
 
     Raises:
         CorruptData: it is no JSON object; the message begins with `where`.
@@ -83,13 +82,13 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Remove what stands behind the last newline, if there is such a file."""
+    """Truncate a file to its last newline, if the file exists."""
     with suppress(FileNotFoundError), open(path, "r+b") as file:
         file.truncate(line_start(file, file.seek(0, os.SEEK_END)))
 
 
 def line_start(file: BinaryIO, end: int) -> int:
-    """Return the offset behind the last newline before `end`; 0 if there is none."""
+    """Return the offset after the last newline before `end`; 0 if there is none."""
     block = 1 << 16
     while end > 0:
         begin = max(0, end - block)

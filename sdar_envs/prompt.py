@@ -61,19 +61,19 @@ class PromptStyle:
     """Prompt style of a suite: how its turns are presented to a model and how completions are parsed.
 
     Attributes:
-        role: a paragraph that says where the agent is and what it can do; empty for none.
-        action_tags: the tags that hold an action; one of them is wanted in each completion.
+        role: first paragraph of the prompt: where the agent is and what it can do; empty for none.
+        action_tags: tags that hold an action; a completion has to use one of them.
         lowercase: lower-case the action.
-        hidden_commands: admissible commands that the prompt does not list; they still work.
-        list_commands: list the admissible commands at all.
-        tag_is_command: the tag names the command: `<search>query</search>` is the action `search[query]`. A completion
-            that is not valid gives an empty action then, so that nothing of it is carried out.
-        allow_repeats: accept several action blocks, of which the first counts. Otherwise a completion with
-            more than one opening action tag, wherever it stands, is invalid.
-        require_reasoning: accept only completions that hold `<think>` and `</think>`.
-        refuse_cjk: accept only completions without CJK ideographs (U+4E00 to U+9FFF).
-        max_characters: leave the history out of user messages that would be longer; None is no limit.
-        states_format: say how to answer.
+        hidden_commands: admissible commands that the prompt does not list; they are accepted nevertheless.
+        list_commands: list the admissible commands in the prompt.
+        tag_is_command: the tag names the command: `<search>query</search>` is the action `search[query]`. A malformed
+            completion then gives an empty action, so that nothing of it is carried out.
+        allow_repeats: accept several action blocks, of which the first counts. Otherwise a completion with more than
+            one opening action tag, wherever it stands, is malformed.
+        require_reasoning: a completion without `<think>` and `</think>` is malformed.
+        refuse_cjk: a completion with CJK ideographs (U+4E00 to U+9FFF) is malformed.
+        max_characters: length from which a user message leaves the history out; None is no limit.
+        states_format: end the prompt with the answer format.
         parse: a function that parses completions instead of these rules.
 
     Raises:

@@ -1,56 +1,251 @@
-"""The suites by name: registration with Gymnasium, their tasks, vectors of environments."""
+"""Environment registry: ids, construction, task lists and vectors of environments.
+
+An environment is named by a registered id, or by `module:id`, which imports the module first (found in the working
+directory too), as `gymnasium.make` does. A plain Gymnasium environment with text observations and actions is wrapped by
+`sdar_envs.from_gym`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode
 
 from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.gym_adapter import from_gym
+from sdar_envs.importing import add_working_directory
 from sdar_envs.vector import TextVectorEnv
 
-__all__ = ["ENV_IDS", "count_tasks", "make_text_env", "make_vec", "register_all", "suite_of", "tasks"]
+__all__ = [
+    "ENV_IDS",
+    "count_tasks",
+    "env_arguments",
+    "env_creator",
+    "env_spec",
+    "iter_tasks",
+    "make_text_env",
+    "make_vec",
+    "register_all",
+    "suite_of",
+    "tasks",
+]
 
 _ENTRY_POINTS = {
-    "sdar/ALFWorld-v0": "sdar_envs.alfworld.env:ALFWorldEnv",
-    "sdar/WebShop-v0": "sdar_envs.webshop.env:WebShopEnv",
-    "sdar/SearchQA-v0": "sdar_envs.search_qa.env:SearchQAEnv",
+    "sdar/ALFWorld-v0": ("sdar_envs.alfworld.env:ALFWorldEnv", "sdar_envs.registry:make_alfworld_vec"),
+    "sdar/WebShop-v0": ("sdar_envs.webshop.env:WebShopEnv", "sdar_envs.registry:make_webshop_vec"),
+    "sdar/SearchQA-v0": ("sdar_envs.search_qa.env:SearchQAEnv", "sdar_envs.registry:make_search_qa_vec"),
 }
 
 ENV_IDS: tuple[str, ...] = tuple(_ENTRY_POINTS)
-"""The environments of this package."""
+"""Ids of the environments of this package."""
 
 
 def register_all() -> None:
-    """Tell Gymnasium about the environments. Entry points are strings: nothing heavy is imported."""
-    for env_id, entry_point in _ENTRY_POINTS.items():
+    """Register the environments with Gymnasium. Entry points are strings, so nothing heavy is imported."""
+    for env_id, (entry_point, vector_entry_point) in _ENTRY_POINTS.items():
         if env_id not in gym.registry:
-            gym.register(id=env_id, entry_point=entry_point)
+            gym.register(id=env_id, entry_point=entry_point, vector_entry_point=vector_entry_point)
+
+
+# -- looking up ---------------------------------------------------------------------------------
+
+
+def env_spec(env_id: str) -> EnvSpec:
+    """Return Gymnasium's specification of an environment.
+
+    Args:
+        env_id: a registered id, such as `sdar/ALFWorld-v0`, or `module:id`.
+
+    Raises:
+        UnknownName: the module cannot be imported, or there is no such environment.
+    """
+    module, colon, name = env_id.rpartition(":")
+    before = set(gym.registry)
+    if colon:
+        add_working_directory()
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise UnknownName(
+                f"the module of {env_id!r} cannot be imported ({type(error).__name__}: {error}); wanted an environment "
+                "as module:id, the module as `import` finds it from the working directory."
+            ) from error
+    if name in gym.registry:
+        return gym.registry[name]
+    # Gymnasium's own ids are left out of the message: almost none of them is a text environment.
+    own = [known for known in gym.registry if known not in before or known.partition("/")[0] == name.partition("/")[0]]
+    known = list(dict.fromkeys([*own, *ENV_IDS]))
+    hint = "" if colon else " Your own is named module:id, where importing the module registers the id."
+    raise UnknownName(
+        f"no environment {name!r}; the environments are {', '.join(known)}.{did_you_mean(name, known)}{hint}"
+    )
+
+
+def env_creator(env_id: str) -> Any:
+    """Return the class or function that makes an environment.
+
+    Raises:
+        UnknownName: there is no such environment.
+    """
+    entry_point = env_spec(env_id).entry_point
+    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+
+
+def env_arguments(env_id: str) -> dict[str, Any]:
+    """Return an environment's keyword arguments with their defaults, in the order of its signature.
+
+    Those of `from_gym` come before a plain Gymnasium environment's own.
+
+    Raises:
+        UnknownName: there is no such environment.
+    """
+    creator = env_creator(env_id)
+    defaults = _defaults(creator)
+    if _is_plain(creator):
+        defaults = {**_ADAPTER_ARGUMENTS, **defaults}
+    return {**defaults, **env_spec(env_id).kwargs}
+
+
+def suite_of(env_id: str) -> str:
+    """Return the suite of an environment's tasks, such as `alfworld`; empty if it declares none.
+
+    A plain Gymnasium environment's is the namespace of its id, unless `suite` is given to it.
+
+    Args:
+        env_id: a registered id or `module:id`.
+
+    Raises:
+        UnknownName: there is no such environment.
+    """
+    creator = env_creator(env_id)
+    if _is_plain(creator):
+        return env_spec(env_id).namespace or creator.__name__.lower()
+    return str(getattr(creator, "suite", ""))
+
+
+# -- making -------------------------------------------------------------------------------------
+
+
+def make_text_env(env_id: str, **kwargs: Any) -> TextEnv[Any]:
+    """Make an environment, without Gymnasium's wrappers and its checker, which costs time at every step.
+
+    Args:
+        env_id: a registered id or `module:id` of a `TextEnv`, or of a plain Gymnasium environment with text
+            observations and actions, which `from_gym` wraps.
+        **kwargs: the environment's arguments, and for a plain environment those of `from_gym` too.
+
+    Raises:
+        UnknownName: there is no such environment, or it has no such argument.
+        InvalidOption: `max_episode_steps` was given, the environment is no text environment, or it is registered in a
+            wrapper that changes its episodes.
+    """
+    if "max_episode_steps" in kwargs:
+        # It would add a wrapper, and what we hand out here has none.
+        raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")
+    creator = env_creator(env_id)
+    parameters = inspect.signature(creator).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    own = {name: value for name, value in kwargs.items() if takes_any or name in parameters}
+    # What a function makes is known only when it is made.
+    others = () if isinstance(creator, type) and issubclass(creator, TextEnv) else _ADAPTER_ARGUMENTS
+    for name in kwargs:
+        if name not in own and name not in others:
+            raise _no_argument(env_id, name, [*parameters, *others])
+    env = gym.make(env_spec(env_id), disable_env_checker=True, **own)
+    if not isinstance(env.unwrapped, TextEnv):
+        return from_gym(env, **{name: value for name, value in kwargs.items() if name in _ADAPTER_ARGUMENTS})
+    for name in kwargs:
+        if name not in own:
+            raise _no_argument(env_id, name, [*parameters])
+    return text_env(env)
+
+
+def make_vec(
+    env_id: str,
+    num_envs: int,
+    *,
+    group_size: int = 1,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ignore_finished: bool = False,
+    **kwargs: Any,
+) -> TextVectorEnv:
+    """Make a vector of environments, stepped in this process (see `TextVectorEnv`).
+
+    `gymnasium.make_vec(env_id, num_envs, group_size=...)` makes the same for the environments of this package: they
+    are registered with it as their `vector_entry_point`.
+
+    Args:
+        env_id: a registered id or `module:id`.
+        num_envs: how many.
+        group_size: so many consecutive environments share their tasks, for group-relative advantages.
+        autoreset_mode: what happens after an episode's end, as in Gymnasium.
+        ignore_finished: in `DISABLED` mode, ignore commands for finished environments instead of refusing them.
+        **kwargs: as for `make_text_env`.
+
+    Raises:
+        InvalidOption: an argument is out of range.
+        UnknownName: there is no such environment, or it has no such argument.
+    """
+    if not is_integer(num_envs) or num_envs < 1:
+        raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
+    envs = [make_text_env(env_id, **kwargs) for _ in range(num_envs)]
+    vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode, ignore_finished=ignore_finished)
+    vector.spec = envs[0].spec
+    return vector
+
+
+# Gymnasium calls a vector entry point without the environment's id.
+make_alfworld_vec = partial(make_vec, "sdar/ALFWorld-v0")
+make_webshop_vec = partial(make_vec, "sdar/WebShop-v0")
+make_search_qa_vec = partial(make_vec, "sdar/SearchQA-v0")
+
+
+# -- tasks --------------------------------------------------------------------------------------
 
 
 def tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: Any) -> tuple[Task, ...]:
-    """List a split in its fixed order: evaluation walks it, each task once.
+    """Return the tasks of a split, in its fixed order.
 
     Args:
-        env_id: a registered `TextEnv`, such as `sdar/ALFWorld-v0`.
+        env_id: a registered id or `module:id`.
         split: the split's name.
         limit: only the first so many tasks; needed for a split without end.
-        **kwargs: as for `gymnasium.make`, for example `data="official"`.
+        **kwargs: as for `make_text_env`, for example `data="official"`.
 
     Raises:
         InvalidOption: the split has no end and no limit was given.
-        UnknownName: there is no such split.
-        gymnasium.error.Error: there is no such environment.
+        UnknownName: there is no such environment, split or argument.
     """
     source = make_text_env(env_id, split=split, **kwargs).source
     return tuple(source.task(split, index) for index in range(count_tasks(source, split, limit)))
 
 
+def iter_tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: Any) -> Iterator[Task]:
+    """Return an iterator over the tasks of a split, in its fixed order; each task is made when it is asked for.
+
+    For large splits and for those without end, which it goes through without end. Arguments are those of `tasks`.
+
+    Raises:
+        InvalidOption: the limit is negative.
+        UnknownName: there is no such environment, split or argument.
+    """
+    source = make_text_env(env_id, split=split, **kwargs).source
+    is_endless = source.splits[split] is None and limit is None
+    indices = count() if is_endless else range(count_tasks(source, split, limit))
+    return (source.task(split, index) for index in indices)
+
+
 def count_tasks(source: TaskSource, split: str, limit: int | None = None) -> int:
-    """Return how many tasks of a split there are to walk.
+    """Return how many tasks of a split there are to go through.
 
     Args:
         source: where the tasks come from.
@@ -68,56 +263,20 @@ def count_tasks(source: TaskSource, split: str, limit: int | None = None) -> int
     return min(n for n in (size, limit) if n is not None)
 
 
-def make_vec(
-    env_id: str,
-    num_envs: int,
-    *,
-    group_size: int = 1,
-    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-    **kwargs: Any,
-) -> TextVectorEnv:
-    """Make a vector of environments in this process (see `TextVectorEnv`).
-
-    Args:
-        env_id: a registered `TextEnv`.
-        num_envs: how many.
-        group_size: so many consecutive environments share their tasks, for group-relative advantages.
-        autoreset_mode: what happens after an episode's end, as in Gymnasium.
-        **kwargs: as for `gymnasium.make`.
-    """
-    if not is_integer(num_envs) or num_envs < 1:
-        raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
-    envs = [make_text_env(env_id, **kwargs) for _ in range(num_envs)]
-    vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode)
-    vector.spec = envs[0].spec
-    return vector
+def _is_plain(creator: Any) -> bool:
+    """Return whether an environment's creator is the class of a plain Gymnasium environment."""
+    return isinstance(creator, type) and not issubclass(creator, TextEnv)
 
 
-def suite_of(env_id: str) -> str:
-    """Return the suite of an environment's tasks, such as `alfworld`, or an empty string if it declares none.
-
-    Args:
-        env_id: a registered environment.
-
-    Raises:
-        gymnasium.error.Error: there is no such environment.
-    """
-    entry_point = gym.spec(env_id).entry_point
-    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    return str(getattr(creator, "suite", ""))
+def _defaults(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
-def make_text_env(env_id: str, **kwargs: Any) -> TextEnv[Any]:
-    """Make an environment without wrappers and without Gymnasium's checker, which looks at every step.
+def _no_argument(env_id: str, name: str, known: Sequence[str]) -> UnknownName:
+    return UnknownName(
+        f"{env_id} has no argument {name!r}; its arguments are {', '.join(known)}.{did_you_mean(name, known)}"
+    )
 
-    Args:
-        env_id: a registered `TextEnv`.
-        **kwargs: as for `gymnasium.make`, without `max_episode_steps`.
 
-    Raises:
-        InvalidOption: `max_episode_steps` was given.
-    """
-    if "max_episode_steps" in kwargs:
-        # It would add a wrapper, and what we hand out here has none.
-        raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")
-    return text_env(gym.make(env_id, disable_env_checker=True, **kwargs))
+_ADAPTER_ARGUMENTS = MappingProxyType(_defaults(from_gym))

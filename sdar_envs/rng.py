@@ -1,4 +1,4 @@
-"""Draws that are the same on every machine and in every version of Python.
+"""Random numbers that are reproducible across machines and Python versions, and seed derivation.
 
 `random.Random.random` is the one method whose numbers the language guarantees for a seed, and text seeds
 are hashed with SHA-256, so PYTHONHASHSEED does not matter. For the generators of embedded tasks; not for secrets.
@@ -32,7 +32,7 @@ def derive_seed(seed: int, name: str) -> int:
 
 
 class Weights(Generic[ItemT]):
-    """Items to draw from, each with a whole-number weight."""
+    """Discrete distribution: items with integer weights."""
 
     __slots__ = ("items", "sums")
 
@@ -42,10 +42,10 @@ class Weights(Generic[ItemT]):
 
 
 class Rng:
-    """A stream of draws.
+    """Random number generator, seeded by a name.
 
     Args:
-        name: the seed in words, such as `alfworld/1/train/17`.
+        name: the seed as text, such as `alfworld/1/train/17`.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,7 +65,7 @@ class Rng:
         return low + int(self._random() * (high - low + 1))
 
     def per_cent(self, share: int) -> bool:
-        """Return True in `share` of a hundred cases."""
+        """Return True with a probability of `share` per cent."""
         return self._random() * 100 < share
 
     def choice(self, items: Sequence[ItemT]) -> ItemT:
@@ -73,7 +73,7 @@ class Rng:
         return items[int(self._random() * len(items))]
 
     def weighted(self, weights: Weights[ItemT]) -> ItemT:
-        """Return one of the items, the heavier the likelier."""
+        """Return one of the items, with probability proportional to its weight."""
         return weights.items[bisect_right(weights.sums, int(self._random() * weights.sums[-1]))]
 
     def shuffled(self, items: Iterable[ItemT]) -> list[ItemT]:

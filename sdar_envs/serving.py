@@ -1,4 +1,4 @@
-"""Running a web application until somebody stops it: the shop's site, the retrieval server."""
+"""HTTP server for the ASGI applications of this package: the shop's site and the retrieval server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sdar_envs.errors import InvalidOption
+from sdar_envs.importing import import_extra
 
 __all__ = ["serve"]
 
@@ -25,19 +26,15 @@ def serve(
         app: the application.
         host: the address to listen on.
         port: 0 for any free one.
-        ready: called with the server's address as soon as it can be visited.
-        longest_head: bytes of a request before its body, most of all its address.
+        ready: called with the server's address as soon as it accepts connections.
+        longest_head: largest request line and headers together, in bytes.
 
     Raises:
         InvalidOption: nothing can listen there.
-        ModuleNotFoundError: uvicorn is not installed.
+        MissingExtra: uvicorn is not installed.
         KeyboardInterrupt: the process was interrupted; the server has been closed.
     """
-    try:
-        import uvicorn  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("to serve needs uvicorn: pip install 'sdar-envs[server]'", name="uvicorn") from error
-
+    uvicorn = import_extra("uvicorn", extra="server", purpose="serving")
     is_ipv6 = ":" in host
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)

@@ -1,4 +1,4 @@
-"""Files that survive a crash, and where caches live."""
+"""Files and caches: the cache folder, user paths, atomic writes, progress bars for what is computed once."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
 from sdar_envs.errors import InvalidOption, MissingData
 
-__all__ = ["cache_dir", "given_path", "write_atomic"]
+__all__ = ["cache_dir", "given_path", "with_progress", "write_atomic"]
+
+ItemT = TypeVar("ItemT")
 
 
 def given_path(path: object) -> Path:
-    """Return a path that somebody named, absolute: the process may change its folder later.
+    """Return a user's path, absolute and with `~` expanded: the working directory may change later.
 
     Raises:
-        InvalidOption: it is not text.
-        MissingData: it is in the home of a user who is not there.
+        InvalidOption: it is not a str.
+        MissingData: it is in the home of a user who does not exist.
     """
     if not isinstance(path, str):
         raise InvalidOption(f"the path is {path!r}; wanted str, so that the environment's spec stays JSON.")
@@ -35,11 +38,11 @@ def cache_dir() -> Path:
 
 
 def write_atomic(path: Path, content: str | Iterable[str]) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part.
+    """Write a text file atomically: a reader sees the old content or the new, never a part.
 
     Args:
         path: the file.
-        content: the text, or its pieces; what their iterator raises leaves an old file as it was.
+        content: the text, or its pieces; if their iterator raises, an old file stays as it was.
 
     Raises:
         OSError: the folder cannot be made or written; an old file stays as it was.
@@ -54,3 +57,21 @@ def write_atomic(path: Path, content: str | Iterable[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def with_progress(items: Iterable[ItemT], title: str, *, total: int | None, show_from: int) -> Iterable[ItemT]:
+    """Return the items, with a progress bar on standard error if there are many.
+
+    Args:
+        items: what is worked through.
+        title: shown before the bar.
+        total: number of items; None for no bar.
+        show_from: number of items from which a bar is shown.
+    """
+    if total is None or total < show_from:
+        return items
+    # Importing a terminal library takes longer than working through a few items.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    return track(items, title, total=total, console=Console(stderr=True), transient=True)

@@ -1,12 +1,11 @@
-"""`TextVectorEnv`: many text environments stepped together, in this process.
+"""Vectorised text environments: `TextVectorEnv` steps many environments in one process.
 
-It follows Gymnasium's vector API and its three autoreset modes, and returns what `SyncVectorEnv` returns
-over the same environments, at a fraction of the cost. Beyond that it knows groups (consecutive
-environments that play the same tasks), one task id per environment, and it freezes finished
-environments where autoreset is disabled.
+It follows Gymnasium's vector API with its three autoreset modes, and returns what `SyncVectorEnv` returns over the same
+environments, at a fraction of the cost. It adds groups (consecutive environments that play the same tasks), one task id
+per environment, and freezing of finished environments where autoreset is disabled.
 
-It refuses processes and pipes: a text environment steps in microseconds, a message between processes
-takes a hundred. It never steps anything before it has looked at all actions, so a refused batch changes nothing.
+There are no subprocesses: a text environment steps in microseconds, a message between processes takes a hundred. All
+actions are validated before any environment is stepped, so a refused batch changes nothing.
 """
 
 from __future__ import annotations
@@ -34,15 +33,17 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray[Any]]):
-    """Text environments stepped one after the other in this process.
+    """Vector of text environments, stepped one after the other in this process.
 
     Args:
-        envs: the environments; all of one kind, each object once. They stay available as `envs`.
+        envs: the environments; all of one kind, each object once. Available as the attribute `envs`.
         group_size: how many consecutive environments form a group. The members of a group get the same
             seed, so the k-th episode of each member is the same task.
         autoreset_mode: what `step` does with a finished environment. `NEXT_STEP`: the next `step` resets it
             and ignores its action (which may be None). `SAME_STEP`: it is reset at once, and the end is in
             `info["final_obs"]` and `info["final_info"]`. `DISABLED`: it is frozen until `reset`.
+        ignore_finished: in `DISABLED` mode, accept commands for finished environments, as `SyncVectorEnv` does, and
+            ignore them: the environment stays as it is, with reward 0. By default a finished environment wants None.
 
     Raises:
         InvalidOption: there are no environments, one object came twice, the spaces differ, `group_size` does
@@ -58,6 +59,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         *,
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        ignore_finished: bool = False,
     ) -> None:
         envs = list(envs)
         self.num_envs = len(envs)
@@ -88,6 +90,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
                 f"autoreset_mode is {autoreset_mode!r}; wanted one of {', '.join(str(mode) for mode in AutoresetMode)}."
             ) from None
         self.envs = envs
+        self.ignore_finished = ignore_finished
         self.group_size = int(group_size)
         self.num_groups = self.num_envs // self.group_size
         self.metadata = {**self.envs[0].metadata, "autoreset_mode": self.autoreset_mode}
@@ -152,15 +155,17 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         """Give one command to each environment.
 
         Args:
-            actions: `num_envs` commands. None is allowed only for a finished environment: in `DISABLED` mode it
-                is wanted there, in `NEXT_STEP` mode the action of an environment that is about to be reset is not read.
+            actions: `num_envs` commands. None is allowed only for a finished environment: in `DISABLED` mode it is
+                required there (unless `ignore_finished`), in `NEXT_STEP` mode the action of an environment that is
+                about to be reset is ignored.
 
         Returns:
             observations: `num_envs` strings.
             rewards: `(num_envs,)` float64.
             terminations: `(num_envs,)` bool.
             truncations: `(num_envs,)` bool.
-            infos: one array `(num_envs,)` for each key of the environments' infos, and a mask `_key`.
+            infos: one array `(num_envs,)` for each key of the environments' infos, and a mask `_key`; `list_infos`
+                turns it into a list of plain dictionaries.
                 A frozen environment repeats its last observation, flags and info, with reward 0.
 
         Raises:
@@ -209,6 +214,19 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
             np.array(self._truncated, dtype=np.bool_),
             stacked,
         )
+
+    def list_infos(self, infos: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the infos of `reset` or `step` as one dictionary per environment, of Python values.
+
+        What the environments of this package put into their infos is JSON, so that the list is too.
+
+        Args:
+            infos: the dictionary of arrays and masks that `reset` or `step` returned.
+
+        Returns:
+            `num_envs` dictionaries; a key that an environment had no value for is left out of its dictionary.
+        """
+        return _unstack(infos, self.num_envs)
 
     def render(self) -> tuple[Any, ...]:
         """Return what each environment renders."""
@@ -376,10 +394,11 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         is_disabled = self.autoreset_mode is AutoresetMode.DISABLED
         for i, action in enumerate(actions):
             if is_disabled and (self._terminated[i] or self._truncated[i]):
-                if action is not None:
+                if action is not None and not (self.ignore_finished and isinstance(action, str)):
                     raise EpisodeOver(
-                        f"the episode of environment {i} is over, and actions[{i}] is {action!r:.80}: give it None, or "
-                        "start it again by reset(options={'reset_mask': ...})."
+                        f"the episode of environment {i} is over, and actions[{i}] is {action!r:.80}: give it None, "
+                        "start it again by reset(options={'reset_mask': ...}), or make the vector with "
+                        "ignore_finished=True."
                     )
             elif not isinstance(action, str):
                 is_reset_now = self.autoreset_mode is AutoresetMode.NEXT_STEP and (
@@ -433,6 +452,20 @@ def _stack(infos: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
             stacked[key][mask] = column
         stacked[f"_{key}"] = mask
     return stacked
+
+
+def _unstack(stacked: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    """Undo `_stack`, with Python values in the place of numpy's."""
+    infos: list[dict[str, Any]] = [{} for _ in range(size)]
+    for key, column in stacked.items():
+        mask = stacked.get(f"_{key}")
+        if mask is None:
+            continue  # the mask of another key
+        values = _unstack(column, size) if isinstance(column, Mapping) else column.tolist()
+        for info, is_present, value in zip(infos, mask.tolist(), values, strict=True):
+            if is_present:
+                info[key] = value
+    return infos
 
 
 def _column(key: str, values: list[Any]) -> Any:

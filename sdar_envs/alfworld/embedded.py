@@ -1,4 +1,4 @@
-"""Embedded ALFWorld games as tasks: made by the generator when they are asked for."""
+"""Task source of embedded ALFWorld games: procedurally generated on demand, no download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["EmbeddedGames"]
 
 
 class EmbeddedGames:
-    """The embedded games as a `TaskSource`: fixed panels for evaluation, an endless train split.
+    """Task source of generated games: fixed evaluation splits and an endless train split.
 
     Args:
         wording: `move` (default, as in current releases) or `put`.
@@ -29,7 +29,7 @@ class EmbeddedGames:
 
     @property
     def splits(self) -> Mapping[str, int | None]:
-        """Games in each split; None: without end."""
+        """Number of games in each split; None for a split without end."""
         return SPLITS[self.rooms]
 
     def task(self, split: str, index: int) -> Task:
@@ -69,5 +69,6 @@ def _make(rooms: Rooms, split: str, index: int, wording: Wording) -> tuple[Task,
         task_type=game.goal.task_type,
         instruction=game.instruction,
         data={"layout": made.layout, "gamefile": ""},
+        suite="alfworld",
     )
     return task, game

@@ -1,4 +1,4 @@
-"""`sdar/ALFWorld-v0`: household tasks in text, equal to ALFWorld on TextWorld in every character."""
+"""ALFWorld environment, `sdar/ALFWorld-v0`: household tasks in text, equal to the original to the character."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ALFWorldEnv"]
 
 
 class ALFWorldEnv(TextEnv[State]):
-    """Find things in a room, heat, cool or wash them, put them where they belong.
+    """ALFWorld: find objects in a room, heat, cool or clean them, and put them in their place.
 
     **Observation**: the text that ALFWorld prints, to the character. The first one lists the
     receptacles and states the task.
@@ -35,8 +35,8 @@ class ALFWorldEnv(TextEnv[State]):
     **Info**: the common keys (`sdar_envs.INFO_TYPES`) and `gamefile`, the path of an official game (empty
     for an embedded one).
 
-    **Dead ends**, as in the official games: no furniture takes a paper towel roll or a teddy bear, so who
-    picks one up holds it to the end. Then `oracle_plan` raises `UnsolvableGame`.
+    **Dead ends**, as in the official games: no furniture takes a paper towel roll or a teddy bear, so a player who
+    picks one up cannot put it down. Then `oracle_plan` raises `UnsolvableGame`.
 
     **Departures from the original**: games come in sorted order, not in the order of the file system;
     an episode ends when it is won (TextWorld goes on and may un-win it); numbers of objects are never
@@ -103,7 +103,7 @@ class ALFWorldEnv(TextEnv[State]):
         return self._game
 
     def oracle_plan(self) -> tuple[str, ...]:
-        """Return a shortest list of commands that wins from here; none if the game is won."""
+        """Return a shortest list of commands that wins from the current state; none if the game is won."""
         found = plan(self.game, self._state)
         if found is None:
             raise UnsolvableGame(f"{self.task.id} cannot be won from here.")
@@ -148,6 +148,6 @@ class ALFWorldEnv(TextEnv[State]):
 
 @lru_cache(maxsize=16)
 def _source(folder: Path | None, wording: str, rooms: Rooms) -> EmbeddedGames | OfficialGames:
-    """Environments of one process share their source, and with it the index and the games."""
+    """Return the source that environments of one process share, with its index and games."""
     chosen: Any = None if wording == "auto" else wording
     return EmbeddedGames(chosen, rooms) if folder is None else OfficialGames(folder, chosen)

@@ -1,9 +1,8 @@
-"""Generated games as files that stock ALFWorld collects and TextWorld plays.
+"""Export of generated games as files that stock ALFWorld finds and TextWorld plays.
 
-The tree is that of the official data: `<split>/<task>-<object>-None-<receptacle>-<floor plan>/
-trial_.../game.tw-pddl` with `traj_data.json` beside it. Only what a text game needs is written:
-there are no images, no scene to load into a simulator and no annotations by people beyond the
-task's own sentence. A directory that ALFWorld would pass over in silence is refused.
+The tree is that of the official data: `<split>/<task>-<object>-None-<receptacle>-<floor plan>/trial_.../` with
+`game.tw-pddl` and `traj_data.json`. Only what a text game needs is written: no images, no scene for a simulator and no
+human annotations beyond the task's own sentence. A directory that ALFWorld would silently skip is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sdar_envs.storage import write_atomic
 
 __all__ = ["export_game"]
 
-# ALFRED numbers its floor plans from here, by kind of room; the plans behind the numbers are ours.
+# First floor plan number of each kind of room in ALFRED; the plans themselves are ours.
 _FIRST_FLOOR_PLANS = {"Kitchen": 0, "LivingRoom": 200, "Bedroom": 300, "Bathroom": 400}
 # ALFWorld leaves out every game whose path has one of these in it.
 _PASSED_OVER = ("movable", "Sliced")
@@ -33,7 +32,7 @@ _PASSED_OVER = ("movable", "Sliced")
 def export_game(split: str, index: int, directory: str | os.PathLike[str], wording: Wording = "move") -> Path:
     """Write a generated game below `directory` and return the path of its `game.tw-pddl`.
 
-    Existing files of the same game are replaced, each in one step.
+    Existing files of the same game are replaced atomically.
 
     Args:
         split: the game's split, as for `generate`.
@@ -59,7 +58,7 @@ def export_game(split: str, index: int, directory: str | os.PathLike[str], wordi
     game = Game(made.problem, made.task_sentence, DIALECTS[wording])
     trial = f"trial_{split}_{index:04d}"
     folder = root / split / _task_folder(made) / trial
-    # The game comes last: ALFWorld takes a folder with traj_data.json alone for one to skip.
+    # The game file is written last: ALFWorld skips a folder that has only traj_data.json.
     write_atomic(folder / "traj_data.json", json.dumps(_trajectory(made, trial), indent=1))
     path = folder / "game.tw-pddl"
     content = {

@@ -1,18 +1,17 @@
-"""Games made up on the spot: the same ones from the same index, on every machine, for ever.
+"""Procedural generator of ALFWorld games: the same index gives the same game on every machine and in every version.
 
-`generate("train", 17)` furnishes a room, scatters things in it as people do, sets one of the six
-tasks and returns it as a `Problem`, which plays like an official game. Room plans, things, tasks
-and oddities (a pan on two burners at once, a cabinet without a door) occur about as often as in the
-official games; the plans themselves are our own. 27 plans of each kind of room are for `train` and
-`valid_seen`, three for `valid_unseen` alone.
+`generate("train", 17)` furnishes a room, places objects in it, chooses one of the six tasks and returns a `Problem`,
+which plays like an official game. Room plans, objects, tasks and oddities (a pan on two burners at once, a cabinet
+without a door) occur about as often as in the official games; the plans themselves are our own. 27 plans of each kind
+of room are for `train` and `valid_seen`, three are held out for `valid_unseen`.
 
-With `rooms="small"` a room has four to eight pieces of furniture and few things in it, and stands in a home. A home has
-its habits: most things of a kind are kept in one kind of furniture, which differs from home to home (`room_habits`).
-Split `train` shows a new home in nearly every game; `home` and `valid_seen` play in one home that no other game is in,
-and `valid_unseen` in new ones.
+With `rooms="small"` a room has four to eight pieces of furniture and few objects, and belongs to a home. A home has
+habits: most objects of a class are kept in one class of furniture, which differs between homes (`room_habits`). Games
+of `train` are in a new home nearly every time; `home` and `valid_seen` share one home, which is held out from all
+others, and `valid_unseen` has new homes.
 
-Every game can be won: the target can be taken, the goal's receptacle accepts it, and one walks
-anywhere in one step. No game is won at its start. Refused: splits and indices that do not exist.
+Every game can be won: the target can be taken, the goal's receptacle accepts it, and every place is one step away. No
+game is won at its start.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from sdar_envs.rng import Rng, Weights
 __all__ = ["SPLITS", "GeneratedGame", "Rooms", "generate", "room_habits"]
 
 Rooms = Literal["full", "small"]
-"""How much is in a room: as in the official games, or little."""
+"""Size of rooms: as in the official games, or small."""
 
 SPLITS: Mapping[Rooms, Mapping[str, int | None]] = MappingProxyType(
     {
@@ -52,7 +51,7 @@ SPLITS: Mapping[Rooms, Mapping[str, int | None]] = MappingProxyType(
         "small": MappingProxyType({"train": None, "home": None, "valid_seen": 128, "valid_unseen": 128}),
     }
 )
-"""Number of games in each split; None for a stream without end."""
+"""Number of games in each split; None for a split without end."""
 
 _STREAM_SIZE = 2**31
 _SEEN_PLANS = range(1, 28)
@@ -64,13 +63,13 @@ _UNSEEN_HOMES = range(2**31, 2**32)
 
 @dataclass(frozen=True, slots=True)
 class GeneratedGame:
-    """A game as the generator made it.
+    """Generated game.
 
     Attributes:
         problem: the facts and the goal.
-        task_sentence: what the player is told, such as `Your task is to: put a clean mug in desk.`
+        task_sentence: the goal as the player reads it, such as `Your task is to: put a clean mug in desk.`
         object_class: the class of the target, such as `Mug`.
-        receptacle_class: the class of the receptacle to put it in; of the lamp if it is to be looked at.
+        receptacle_class: the class of the receptacle to put it in; for looking at it, the class of the lamp.
         layout: the plan of the room, such as `Kitchen-07` or `SmallKitchen-0`.
     """
 
@@ -82,10 +81,10 @@ class GeneratedGame:
 
 
 def generate(split: str, index: int, rooms: Rooms = "full") -> GeneratedGame:
-    """Return game `index` of a split.
+    """Generate game `index` of a split.
 
     Raises:
-        UnknownName: there are no such rooms, no such split of them, or no such game in it.
+        UnknownName: there is no such size of rooms, split or game.
     """
     if rooms not in SPLITS:
         raise UnknownName(f"no rooms {rooms!r}; wanted one of {', '.join(SPLITS)}.{did_you_mean(rooms, SPLITS)}")
@@ -116,9 +115,9 @@ def generate(split: str, index: int, rooms: Rooms = "full") -> GeneratedGame:
 
 
 def room_habits(layout: str) -> Mapping[str, str]:
-    """Return where the things of a small room are mostly kept, as a player reads it: `mug` -> `drawer`.
+    """Return in which furniture each class of object is mostly kept in a small room's home: `mug` -> `drawer`.
 
-    Nine things of ten lie there; the others are anywhere else that is usual.
+    Nine of ten objects are there; the others are in other usual places.
 
     Args:
         layout: `GeneratedGame.layout`, or `task.data["layout"]`.

@@ -1,4 +1,4 @@
-"""Reading ALFWorld's template instructions: what an instruction asks for, as a `Mission`."""
+"""Parser of ALFWorld's template instructions: `read_instruction` returns the goal as a `Mission`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ _SENTENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Mission:
-    """What an instruction asks for. Classes are words as the player reads them, such as `mug`."""
+    """Goal of an instruction. Classes are words as the player reads them, such as `mug`.
+
+    Attributes:
+        object_class: the object to find.
+        place_class: the receptacle that it belongs in; None for looking at it under a lamp.
+        lamp_class: the lamp to look at it under; None for the placing tasks.
+        treatment: what has to be done to it first; None for nothing.
+        count: how many of them, 1 or 2.
+    """
 
     object_class: str
     place_class: str | None
@@ -43,10 +51,10 @@ class Mission:
 
 
 def read_instruction(instruction: str) -> Mission:
-    """Understand one of ALFWorld's template sentences.
+    """Parse one of ALFWorld's template sentences.
 
     Raises:
-        UnsupportedGame: the sentence is not made from a template (a person wrote it, say).
+        UnsupportedGame: the sentence follows no template, for example because a person wrote it.
     """
     for pattern in _SENTENCES:
         found = re.fullmatch(pattern + r"\.?", instruction.strip())

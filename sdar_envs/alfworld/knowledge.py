@@ -1,10 +1,9 @@
-"""What is in a house: classes of things, what can lie in what, where one looks for what.
+"""Household tables of the generator: object classes, receptacle classes, what may be put where, usual places, rooms.
 
-Plain tables, no code that decides anything. Class names, properties and `CAN_CONTAIN` agree with
-the official ALFWorld games; what is usual (`USUAL_PLACES`, `ROOMS`) is our own estimate of a
-household, in small whole numbers. Classes are written as in ALFRED (`SinkBasin`); `type_id` gives
-the name that a problem uses (`sinkbasintype`). Sliced things and paper towels, which no playable
-official game has, are left out.
+Data only. Class names, properties and `CAN_CONTAIN` agree with the official ALFWorld games; what is usual
+(`USUAL_PLACES`, `ROOMS`) is our own estimate of a household, in small whole numbers. Classes are written as in ALFRED
+(`SinkBasin`); `type_id` gives the name that a problem uses (`sinkbasintype`). Sliced things and paper towels, which no
+playable official game has, are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ RoomName = Literal["Kitchen", "LivingRoom", "Bedroom", "Bathroom"]
 
 
 def type_id(class_: str) -> str:
-    """Return the type that a problem gives to things of a class: `mugtype` for `Mug`."""
+    """Return the PDDL type of a class: `mugtype` for `Mug`."""
     return f"{class_.lower()}type"
 
 
@@ -101,7 +100,7 @@ _SCENERY = _names(
     "Poster ShowerDoor ShowerGlass Sink StoveKnob Window"
 )
 OBJECT_CLASSES: tuple[str, ...] = tuple(sorted(PICKUPABLE | _SCENERY | _names("DeskLamp HousePlant Television")))
-"""Everything that is an object, whether it can be taken or not."""
+"""All object classes, whether they can be taken or not."""
 
 # -- what can lie in what ---------------------------------------------------------------------
 
@@ -167,12 +166,12 @@ _ALLOWED: dict[str, frozenset[str]] = {
 }
 
 RECEPTACLE_CLASSES: tuple[str, ...] = tuple(sorted(_ALLOWED))
-"""Every class of furniture that things lie in or on."""
+"""All receptacle classes: furniture that objects lie in or on."""
 
 CAN_CONTAIN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {receptacle: tuple(sorted(objects)) for receptacle, objects in _ALLOWED.items()}
 )
-"""Receptacle class -> the object classes that may be put there."""
+"""Receptacle class -> object classes that may be put there."""
 
 _TOOLS = _PRODUCE | _CUTLERY | {"DishSponge"}
 _KNICK_KNACK = _PENS | _POCKET | _names("CD Candle Cloth Mug Watch")
@@ -521,11 +520,11 @@ _NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
 def usual_places(object_class: str) -> Mapping[str, int]:
-    """Return where such an object is usually found: receptacle class -> weight.
+    """Return the usual places of an object class: receptacle class -> weight.
 
-    The weight is that of the whole class: with five cabinets in the room, each has a fifth of it.
-    Asked for `Mug`, it names a `CoffeeMachine`; asked as a player reads it, for `mug`, a
-    `coffeemachine`. For what has no usual place (a window) or is unknown here, the answer is empty.
+    The weight is that of the whole class: with five cabinets in the room, each has a fifth of it. Names are in the form
+    of the argument: `Mug` gives `CoffeeMachine`, `mug`, as a player reads it, gives `coffeemachine`. Empty for unknown
+    classes and those without a usual place, such as a window.
     """
     return _PLACES_BY_NAME.get(object_class, _NO_PLACES)
 
@@ -601,13 +600,13 @@ OVERLAPS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a kind of room has in it.
+    """Contents of a kind of room.
 
     Attributes:
-        receptacles: receptacle class -> how many; one of the numbers, all equally likely.
-        scenery: the same for objects that belong to the building and lie in no receptacle.
-        objects: object class -> in how many rooms of a hundred there are such things.
-        doubles: in how many games of a hundred some object lies in two receptacles at once.
+        receptacles: receptacle class -> possible numbers of them, all equally likely.
+        scenery: the same for fixed objects that lie in no receptacle.
+        objects: object class -> per cent of rooms that have such objects.
+        doubles: per cent of games in which some object lies in two receptacles at once.
     """
 
     receptacles: Mapping[str, tuple[int, ...]]
@@ -898,4 +897,4 @@ SMALL_ROOMS: Mapping[RoomName, Room] = MappingProxyType(
         ),
     }
 )
-"""The four kinds of room with little in them: for tasks that a small model can learn."""
+"""The four kinds of room with few objects: tasks that a small model can learn."""

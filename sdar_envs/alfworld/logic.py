@@ -1,7 +1,7 @@
-"""Domain and grammar for exported games: our own, compact statement of ALFWorld's rules and words.
+"""PDDL domain and text grammar of exported games: ALFWorld's rules and words, written anew.
 
-TextWorld needs both inside every `game.tw-pddl`. These say what the released ones say, without
-the parts that no game uses; tests prove that TextWorld plays games with either alike.
+TextWorld needs both inside every `game.tw-pddl`. They are equivalent to the released ones without the parts that no
+game uses; tests prove that TextWorld plays games with either alike.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ __all__ = ["domain", "grammar"]
 
 
 def domain(wording: Wording) -> str:
-    """Return the PDDL domain."""
+    """Return the PDDL domain of a wording."""
     sinks = " ".join(f"(receptacletype ?r {type_})" for type_ in sorted(DIALECTS[wording].washing_types))
     return _DOMAIN.replace("%SINKS%", sinks).replace("%HELP%", _HELP_ACTION if wording == "move" else "")
 
 
 def grammar(wording: Wording, task_sentence: str) -> str:
-    """Return the text grammar, with the task's sentence in it."""
+    """Return the text grammar of a wording, with the task sentence in it."""
     move = wording == "move"
     productions = {
         "intro": "-= Welcome to TextWorld, ALFRED! =-\n\n#look.feedback#\n\n#task#",

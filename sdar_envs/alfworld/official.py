@@ -1,9 +1,9 @@
-"""Official ALFWorld games from disk: `$ALFWORLD_DATA`, as `alfworld-download` leaves it.
+"""Task source of the official ALFWorld games on disk: `$ALFWORLD_DATA`, as `alfworld-download` leaves it.
 
 Games are sorted by path, so a task is the same on every machine (the original takes them in the
 order of the file system). The first scan reads each game file once and keeps what listing tasks
 needs in a cache; later scans only compare sizes and times. As in the original, a game counts if
-its file says `solvable`, `traj_data.json` lies beside it, its folder names one of the six task
+its file says `solvable`, `traj_data.json` is in the same folder, its folder names one of the six task
 types, and neither `movable` nor `Sliced` occurs in the folder's name (the original also looks at the
 folders above the data, so that a data folder called `movable` has no games).
 """
@@ -27,7 +27,7 @@ from sdar_envs.alfworld.wording import DIALECTS, Wording, read_dialect, read_tas
 from sdar_envs.alfworld.world import Game
 from sdar_envs.core import Task
 from sdar_envs.errors import CorruptData, MissingData, UnknownName, UnsolvableGame, UnsupportedGame, did_you_mean
-from sdar_envs.storage import cache_dir, given_path, write_atomic
+from sdar_envs.storage import cache_dir, given_path, with_progress, write_atomic
 
 __all__ = ["OfficialGames", "data_folder", "load_game"]
 
@@ -37,11 +37,11 @@ _TRIALS = "*/*-*/trial_*"
 
 
 class OfficialGames:
-    """The official games as a `TaskSource`.
+    """Task source of the official games in a folder.
 
     Args:
         folder: the folder that holds the splits, as `data_folder` finds it.
-        wording: dress all games in this wording; None for each file's own.
+        wording: play all games in this wording; None for each file's own.
 
     Raises:
         MissingData: there is no game in it.
@@ -62,13 +62,13 @@ class OfficialGames:
         self._by_id = {task.id: task for tasks in self._tasks.values() for task in tasks}
         if not self._by_id:
             raise MissingData(
-                f"{self.root} holds no solvable game (<split>/<task>/<trial>/game.tw-pddl with traj_data.json "
-                "beside it). Run `alfworld-download`, or point data_dir or $ALFWORLD_DATA to a complete download."
+                f"{self.root} holds no solvable game (<split>/<task>/<trial>/ with game.tw-pddl and traj_data.json). "
+                "Run `alfworld-download`, or point data_dir or $ALFWORLD_DATA to a complete download."
             )
 
     @property
     def splits(self) -> Mapping[str, int | None]:
-        """Games in each split."""
+        """Number of games in each split."""
         return {split: len(tasks) for split, tasks in self._tasks.items()}
 
     def task(self, split: str, index: int) -> Task:
@@ -102,15 +102,16 @@ class OfficialGames:
             task_type=folder.split("-")[0],
             instruction=instruction,
             data={"gamefile": str(self.root / path / "game.tw-pddl")},
+            suite="alfworld",
         )
 
 
 def load_game(path: Path, wording: Wording | None = None) -> Game:
-    """Read one `game.tw-pddl` file; recently read files are kept.
+    """Return the compiled game of a `game.tw-pddl` file; recently read files are cached.
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: it is no such file, or damaged.
+        CorruptData: it is another kind of file, or damaged.
         UnsupportedGame: its rules, words or goal are not ALFWorld's.
         UnsolvableGame: no plan reaches its goal (the original fails on such files with `KeyError: 'val1'`).
     """
@@ -159,7 +160,7 @@ def _read_json(path: str) -> dict[str, Any]:
 
 
 def data_folder(data_dir: str | None = None) -> Path:
-    """Return the folder that holds the splits.
+    """Return the folder of the official data that holds the splits.
 
     Args:
         data_dir: that folder, or the one above it; None for `$ALFWORLD_DATA`, else `~/.cache/alfworld`.
@@ -183,7 +184,7 @@ def data_folder(data_dir: str | None = None) -> Path:
 
 
 def _read_index(root: Path) -> dict[str, dict[str, Any]]:
-    """Return what listing tasks needs, per trial folder (`split/task/trial`)."""
+    """Return the index entry of each trial folder (`split/task/trial`): what listing tasks needs."""
     cache = cache_dir() / "alfworld" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
     known = _read_cache(cache)
     index: dict[str, dict[str, Any]] = {}
@@ -196,7 +197,9 @@ def _read_index(root: Path) -> dict[str, dict[str, Any]]:
             changed.append((path, status))
     if not changed and len(index) == len(known):
         return index
-    for path, status in _progress(changed):
+    for path, status in with_progress(
+        changed, "Indexing ALFWorld games (once)", total=len(changed), show_from=_SHOW_PROGRESS_FROM
+    ):
         file = str(root / path / "game.tw-pddl")
         content = _read_json(file)
         # What is not marked solvable is never played: it need not be sound.
@@ -210,7 +213,7 @@ def _read_index(root: Path) -> dict[str, dict[str, Any]]:
     try:
         write_atomic(cache, json.dumps({"format": _INDEX_FORMAT, "root": str(root), "games": index}))
     except OSError as error:
-        warnings.warn(f"the index of {root} could not be kept ({error}): the next start scans again.", stacklevel=2)
+        warnings.warn(f"the index of {root} could not be cached ({error}): the next start scans again.", stacklevel=2)
     return index
 
 
@@ -249,14 +252,3 @@ def _scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 def _folders(path: str | Path) -> list[os.DirEntry[str]]:
     with os.scandir(path) as entries:
         return [entry for entry in entries if entry.is_dir()]
-
-
-def _progress(changed: list[tuple[str, os.stat_result]]) -> Iterator[tuple[str, os.stat_result]]:
-    if len(changed) < _SHOW_PROGRESS_FROM:
-        yield from changed
-        return
-    # A reader of few games should not wait for a terminal library.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
-
-    yield from track(changed, "Indexing ALFWorld games (once)", console=Console(stderr=True), transient=True)

@@ -1,9 +1,9 @@
-"""The oracle: a shortest plan from any moment of a game, by full knowledge of its state.
+"""Oracle planner: a shortest plan from any state of a game, by full knowledge of it.
 
-Every ALFWorld goal is reached by a route of a few visits in a fixed order: lay down what is in
-the way, then take, treat, put (twice for two objects) or take and switch the lamp on. A plan's length
-is its visits, plus a `go to` whenever the place changes, plus an `open` for each closed door. So
-we enumerate the routes and keep the shortest, which tests compare with breadth-first search.
+Every ALFWorld goal is reached by a route of a few visits in a fixed order: put down what is held, then take, treat, put
+(twice for two objects) or take and switch the lamp on. A plan's length is its visits, plus a `go to` whenever the place
+changes, plus an `open` for each closed door. So the routes are enumerated and the shortest is kept; tests compare it
+with breadth-first search.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def plan(game: Game, state: State) -> tuple[str, ...] | None:
     """Return a shortest list of commands that reaches the goal from `state`.
 
     Returns:
-        The commands, none if the goal holds already; None if the goal cannot be reached. The same
+        The commands, an empty tuple if the goal holds already; None if the goal cannot be reached. The same
         state always gives the same plan.
     """
     if state.won:
@@ -110,7 +110,7 @@ def _routes(game: Game, state: State) -> Iterator[Route]:
         ]
 
     def fetches(object_: int) -> Iterator[Route]:
-        """Yield the ways to get `object_` into the hand."""
+        """Yield the routes that end with `object_` in hand."""
         if state.held == object_:
             yield ()
         else:
@@ -194,7 +194,7 @@ def _holding(game: Game, state: State) -> set[int]:
 def _representatives(
     game: Game, state: State, receptacles: Iterable[int], stops: set[int], special: set[int]
 ) -> list[int]:
-    """Drop receptacles that are as good as another one on the list.
+    """Return the receptacles without those that are equivalent to an earlier one.
 
     Two are alike if both have to be travelled to or lie at the same stop, and both have to be
     opened or not. `special` receptacles are like no other.

@@ -1,7 +1,7 @@
-"""PDDL problem text <-> `Problem`.
+"""PDDL parser and writer: problem text of `game.tw-pddl` files to `Problem` and back.
 
-Reads the problems of `game.tw-pddl` files. It refuses, rather than ignores, facts and goals that
-the engine does not implement: a game must play as it does in the original or not at all.
+Facts and goals that the engine does not implement are refused, not ignored: a game plays as in the original or not at
+all.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _parse_expression(text: str) -> Expression:
 
 
 def write_problem(problem: Problem, name: str) -> str:
-    """Return the problem as PDDL text that `read_problem` and the original engine read.
+    """Return a problem as PDDL text that `read_problem` and the original engine parse.
 
     Every class's type constant is declared, also those of absent classes: the original's planner
     refuses a domain whose constants (`fridgetype`, `knifetype`, ...) the problem does not have.

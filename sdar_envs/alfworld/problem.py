@@ -1,4 +1,4 @@
-"""The facts of one game: what a PDDL problem says, apart from wording and from text files.
+"""Data types of a game's PDDL problem: `Problem`, its initial facts, and `Goal`.
 
 Ids are lower case and look like `mug_bar__plus_02_dot_04_bar__plus_00_dot_89`: a class, then
 coordinates. Everything the player reads is derived from the ids and their sorted order.
@@ -21,15 +21,15 @@ TaskType = Literal[
 ]
 
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
-"""The six kinds of task."""
+"""The six task types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What must hold for the game to be won.
+    """Goal condition of a game.
 
     Attributes:
-        object_type: type of the object that matters, for example `mugtype`.
+        object_type: type of the goal object, for example `mugtype`.
         receptacle_type: where it must be; None for looking at it under a lamp.
         count: how many different ones must be in one and the same receptacle (1 or 2).
         treatment: `hot`, `cool` or `clean`: the state that the object must be in; None for any.
@@ -45,7 +45,7 @@ class Goal:
 
     @property
     def task_type(self) -> TaskType:
-        """The kind of task that this goal defines."""
+        """The task type that this goal defines."""
         if self.lamp_type is not None:
             return "look_at_obj_in_light"
         if self.count == 2:
@@ -62,7 +62,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The initial facts and the goal.
+    """Initial facts and goal of a game.
 
     Attributes:
         start: the player's location.
@@ -71,13 +71,13 @@ class Problem:
         object_types: object id -> type.
         contents: pairs (object, receptacle); an object may lie in two receptacles at once.
         object_locations: pairs (object, location); need not agree with `contents`.
-        inner_objects: pairs (inner object, outer object): an egg in a bowl. Only ever shown.
+        inner_objects: pairs (inner object, outer object), such as an egg in a bowl. Shown, but without effect.
         can_contain: pairs (receptacle type, object type).
         openable: receptacles with a door.
         pickupable, cleanable, heatable, coolable, sliceable, toggleable, containers: objects with
             that property (`containers` can have other objects inside).
         cool: objects that are cold at the start.
-        goal: what wins.
+        goal: the goal condition.
     """
 
     start: str

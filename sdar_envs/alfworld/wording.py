@@ -1,4 +1,4 @@
-"""The two wordings of ALFWorld, and how to tell which one a game file asks for.
+"""Wordings of ALFWorld's releases (`put` and `move`), and detection of the one that a game file uses.
 
 A `game.tw-pddl` file embeds its domain (the rules) and its grammar (the words), so an old file
 keeps its old words whatever software plays it. Files of release 2.1.1 say `put mug 1 in/on desk 1`;
@@ -24,7 +24,7 @@ Wording = Literal["put", "move"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Rules and words of a game file, as far as files differ.
+    """Rules and wording of a game file, as far as releases differ.
 
     Attributes:
         wording: `put` (release 2.1.1) or `move` (later releases; with `help`).
@@ -36,17 +36,17 @@ class Dialect:
 
     @property
     def help_text(self) -> str | None:
-        """The answer to `help`; None where that is no command."""
+        """The observation after `help`; None where that is no command."""
         return _HELP if self.wording == "move" else None
 
     def put_command(self, object_name: str, receptacle_name: str) -> str:
-        """Return the command that puts the object down."""
+        """Return the command that puts an object into a receptacle."""
         if self.wording == "move":
             return f"move {object_name} to {receptacle_name}"
         return f"put {object_name} in/on {receptacle_name}"
 
     def put_feedback(self, object_name: str, receptacle_name: str) -> str:
-        """Return the answer to `put_command`."""
+        """Return the observation after `put_command`."""
         if self.wording == "move":
             return f"You move the {object_name} to the {receptacle_name}."
         return f"You put the {object_name} in/on the {receptacle_name}."
@@ -118,11 +118,11 @@ def read_dialect(domain: str, grammar: str) -> Dialect:
 
 
 def read_task_sentence(grammar: str) -> str:
-    """Return the sentence that ends the first observation: `Your task is to: put a mug in desk.`, say.
+    """Return the task sentence that ends the first observation, such as `Your task is to: put a mug in desk.`.
 
     Raises:
         CorruptData: the grammar has no task.
-        UnsupportedGame: the sentence would crash or confuse the original engine.
+        UnsupportedGame: the original engine would crash on the sentence or read it as code.
     """
     found = _TASK.search(grammar)
     if found is None:
@@ -131,7 +131,7 @@ def read_task_sentence(grammar: str) -> str:
         sentence = str(json.loads(found.group(2), strict=False))
     except ValueError as error:
         raise CorruptData(
-            f"the grammar's task {found.group(2)!r} is not a sound string: the file is damaged."
+            f"the grammar's task {found.group(2)!r} is not a valid JSON string: the file is damaged."
         ) from error
     if re.search(r'[{#"]', sentence):
         raise UnsupportedGame(

@@ -1,9 +1,8 @@
-"""The engine: a state machine over one game, equal to TextWorld's in every character.
+"""Game engine: a state machine whose observations equal those of ALFWorld on TextWorld to the character.
 
-A `Game` is compiled once from a `Problem` and never changes; any number of episodes share it.
-What changes lies in a `State`, all of whose parts are immutable values, so that copying one is
-copying a dozen references. Text, command order and preconditions follow the ALFWorld domain and
-grammar as TextWorld 1.7 runs them, including what looks odd:
+A `Game` is compiled once from a `Problem`, is immutable and is shared by any number of episodes. An episode's `State`
+holds only immutable values, so that a copy costs a dozen references. Text, command order and preconditions follow the
+ALFWorld domain and grammar as TextWorld 1.7 runs them, including what looks odd:
 
 * the receptacle whose id sorts first has the highest number, and lists are in id order;
 * going to a receptacle at one's own location does nothing;
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -26,8 +25,12 @@ from sdar_envs.alfworld.wording import Dialect
 __all__ = ["Action", "Game", "State", "Verb"]
 
 
+# Object properties of a problem that name objects.
+_FLAGS = ("pickupable", "cleanable", "heatable", "coolable", "sliceable", "toggleable", "containers", "cool")
+
+
 class Verb(IntEnum):
-    """What a command does."""
+    """Kind of a command."""
 
     LOOK = 0
     INVENTORY = 1
@@ -48,7 +51,7 @@ class Verb(IntEnum):
 
 
 class Action(NamedTuple):
-    """A command, understood. Numbers index `Game.objects` and `Game.receptacles`; -1 is none."""
+    """Parsed command. Numbers index `Game.objects` and `Game.receptacles`; -1 is none."""
 
     verb: Verb
     object: int = -1
@@ -56,15 +59,15 @@ class Action(NamedTuple):
 
 
 class State:
-    """One moment of an episode. Objects, receptacles and locations are numbers; sets are bit masks.
+    """State of an episode. Objects, receptacles and locations are numbers; sets are bit masks.
 
     Attributes:
         at: the player's location.
         held: the object in hand, -1 for none.
         opened, clean, hot, cool, sliced, toggled: bit masks.
         contents: per receptacle, the objects in it, ascending.
-        places: per object, the locations where it is said to be (what can be sliced from there).
-        removed: pairs (object, receptacle) that a `take` has parted and no `put` has joined again.
+        places: per object, the locations from which it can be sliced.
+        removed: pairs (object, receptacle): taken from there and not put back.
         won: whether the goal holds.
     """
 
@@ -133,6 +136,18 @@ def _names(ids: Iterable[str]) -> dict[str, str]:
     return names
 
 
+class _Numbers(NamedTuple):
+    """Numbers of a problem's ids, in sorted order."""
+
+    objects: dict[str, int]
+    receptacles: dict[str, int]
+    locations: dict[str, int]
+
+    def mask(self, object_ids: Iterable[str]) -> int:
+        """Return the bit mask of objects."""
+        return _mask(self.objects[id_] for id_ in object_ids)
+
+
 def _mask(indices: Iterable[int]) -> int:
     mask = 0
     for index in indices:
@@ -141,7 +156,7 @@ def _mask(indices: Iterable[int]) -> int:
 
 
 class Game:
-    """One game, compiled: names, places, what can be done with what. Immutable, shared by episodes.
+    """Compiled game: names, places and which action applies to what. Immutable, shared by episodes.
 
     Args:
         problem: the facts.
@@ -197,19 +212,36 @@ class Game:
         self.goal = problem.goal
         prefix = "Your task is to: "
         self.instruction = task_sentence.removeprefix(prefix).strip()
+        numbers = self._number(problem)
+        self._set_geography(problem, numbers)
+        self._set_properties(problem, numbers)
+        self._set_goal()
+        self._go = {
+            f"go to {self.receptacles[i]}": Action(Verb.GO, receptacle=i)
+            for i, location in enumerate(self.location)
+            if location >= 0
+        }
+        self._go_lists: dict[int, list[str]] = {}
+        self.initial = self._initial_state(problem, numbers)
+        self.first_observation = (
+            f"-= Welcome to TextWorld, ALFRED! =-\n\n{self._first_look(self.initial)}\n\n{task_sentence}"
+        )
 
+    # -- compiling --------------------------------------------------------------------------
+
+    def _number(self, problem: Problem) -> _Numbers:
+        """Set the names of objects, receptacles and locations, in the order of their ids, and return their numbers."""
         location_ids = {problem.start, *problem.receptacle_locations.values()}
         location_ids |= {location for _, location in problem.object_locations}
         receptacle_ids = sorted(
             {*problem.receptacle_types, *problem.receptacle_locations, *problem.openable}
             | {receptacle for _, receptacle in problem.contents}
         )
-        flags = ("pickupable", "cleanable", "heatable", "coolable", "sliceable", "toggleable", "containers", "cool")
         object_ids = sorted(
             {*problem.object_types}
             | {object_ for object_, _ in problem.contents | problem.object_locations}
             | {object_ for pair in problem.inner_objects for object_ in pair}
-            | {object_ for flag in flags for object_ in getattr(problem, flag)}
+            | {object_ for flag in _FLAGS for object_ in getattr(problem, flag)}
         )
         names = _names({*location_ids, *receptacle_ids, *object_ids})
         locations = sorted(location_ids)
@@ -218,98 +250,99 @@ class Game:
         self.receptacles = tuple(names[id_] for id_ in receptacle_ids)
         self.object_types = tuple(problem.object_types.get(id_, "") for id_ in object_ids)
         self.receptacle_types = tuple(problem.receptacle_types.get(id_, "") for id_ in receptacle_ids)
+        return _Numbers(
+            objects={id_: i for i, id_ in enumerate(object_ids)},
+            receptacles={id_: i for i, id_ in enumerate(receptacle_ids)},
+            locations={id_: i for i, id_ in enumerate(locations)},
+        )
 
-        object_index = {id_: i for i, id_ in enumerate(object_ids)}
-        receptacle_index = {id_: i for i, id_ in enumerate(receptacle_ids)}
-        location_index = {id_: i for i, id_ in enumerate(locations)}
+    def _set_geography(self, problem: Problem, numbers: _Numbers) -> None:
+        """Set where receptacles are, and what is inside of what."""
         self.location = tuple(
-            location_index[problem.receptacle_locations[id_]] if id_ in problem.receptacle_locations else -1
-            for id_ in receptacle_ids
+            numbers.locations[problem.receptacle_locations[id_]] if id_ in problem.receptacle_locations else -1
+            for id_ in numbers.receptacles
         )
         at: dict[int, list[int]] = defaultdict(list)
         for receptacle, location in enumerate(self.location):
             if location >= 0:
                 at[location].append(receptacle)
-        self.receptacles_at = tuple(tuple(at.get(location, ())) for location in range(len(locations)))
-
-        self.openable = _mask(receptacle_index[id_] for id_ in problem.openable)
-        masks = {flag: _mask(object_index[id_] for id_ in getattr(problem, flag)) for flag in flags}
-        self.pickupable = masks["pickupable"]
-        self.cleanable = masks["cleanable"]
-        self.coolable = masks["coolable"]
-        self.heatable = masks["heatable"]
-        self.sliceable = masks["sliceable"]
-        self.toggleable = masks["toggleable"]
-        self.containers = masks["containers"]
-        self._sliceable_ids = tuple(sorted(object_index[id_] for id_ in problem.sliceable))
+        self.receptacles_at = tuple(tuple(at.get(location, ())) for location in range(len(numbers.locations)))
         inner: dict[int, list[int]] = defaultdict(list)
         for inside, outside in problem.inner_objects:
-            inner[object_index[outside]].append(object_index[inside])
+            inner[numbers.objects[outside]].append(numbers.objects[inside])
         self._inner = {outside: tuple(sorted(inside)) for outside, inside in inner.items()}
 
-        def of_type(types: Iterable[str]) -> int:
-            return _mask(i for i, type_ in enumerate(self.receptacle_types) if type_ in types)
-
-        self.can_wash = of_type(dialect.washing_types)
-        self.can_heat = of_type({"microwavetype"})
-        self.can_cool = of_type({"fridgetype"})
-        self.knives = _mask(i for i, type_ in enumerate(self.object_types) if type_ in ("knifetype", "butterknifetype"))
+    def _set_properties(self, problem: Problem, numbers: _Numbers) -> None:
+        """Set the bit masks of what can be done with objects and receptacles."""
+        self.openable = _mask(numbers.receptacles[id_] for id_ in problem.openable)
+        self.pickupable = numbers.mask(problem.pickupable)
+        self.cleanable = numbers.mask(problem.cleanable)
+        self.coolable = numbers.mask(problem.coolable)
+        self.heatable = numbers.mask(problem.heatable)
+        self.sliceable = numbers.mask(problem.sliceable)
+        self.toggleable = numbers.mask(problem.toggleable)
+        self.containers = numbers.mask(problem.containers)
+        self._sliceable_ids = tuple(sorted(numbers.objects[id_] for id_ in problem.sliceable))
+        self.can_wash = self._receptacles_of(self.dialect.washing_types)
+        self.can_heat = self._receptacles_of({"microwavetype"})
+        self.can_cool = self._receptacles_of({"fridgetype"})
+        self.knives = self._objects_of({"knifetype", "butterknifetype"})
         holders: dict[str, set[str]] = defaultdict(set)
         for receptacle_type, object_type in problem.can_contain:
             holders[object_type].add(receptacle_type)
-        accepting = {type_: of_type(holders[type_]) for type_ in {*self.object_types} - {""}}
+        accepting = {type_: self._receptacles_of(holders[type_]) for type_ in {*self.object_types} - {""}}
         self.accepts = tuple(accepting.get(type_, 0) for type_ in self.object_types)
 
-        goal = problem.goal
+    def _set_goal(self) -> None:
+        """Set which objects, receptacles and lamps the goal is about."""
+        goal = self.goal
         property_ = {"hot": self.heatable, "cool": self.coolable, "clean": self.cleanable}
-        self.goal_objects = _mask(i for i, type_ in enumerate(self.object_types) if type_ == goal.object_type)
+        self.goal_objects = self._objects_of({goal.object_type})
         if goal.treatment is not None:
             self.goal_objects &= property_[goal.treatment]
         self.goal_receptacles = tuple(
             i for i, type_ in enumerate(self.receptacle_types) if type_ == goal.receptacle_type
         )
-        self.goal_lamps = self.toggleable & _mask(
-            i for i, type_ in enumerate(self.object_types) if type_ == goal.lamp_type
-        )
+        self.goal_lamps = self.toggleable & self._objects_of({goal.lamp_type})
 
-        self._go = {
-            f"go to {self.receptacles[i]}": Action(Verb.GO, receptacle=i)
-            for i, location in enumerate(self.location)
-            if location >= 0
-        }
-        self._go_lists: dict[int, list[str]] = {}
+    def _objects_of(self, types: Collection[str | None]) -> int:
+        return _mask(i for i, type_ in enumerate(self.object_types) if type_ in types)
 
+    def _receptacles_of(self, types: Collection[str]) -> int:
+        return _mask(i for i, type_ in enumerate(self.receptacle_types) if type_ in types)
+
+    def _initial_state(self, problem: Problem, numbers: _Numbers) -> State:
         contents: dict[int, list[int]] = defaultdict(list)
         for object_, receptacle_id in problem.contents:
-            contents[receptacle_index[receptacle_id]].append(object_index[object_])
+            contents[numbers.receptacles[receptacle_id]].append(numbers.objects[object_])
         places: dict[int, set[int]] = defaultdict(set)
         for object_, location_id in problem.object_locations:
-            places[object_index[object_]].add(location_index[location_id])
+            places[numbers.objects[object_]].add(numbers.locations[location_id])
         state = State()
-        state.at = location_index[problem.start]
+        state.at = numbers.locations[problem.start]
         state.held = -1
         state.opened = state.clean = state.hot = state.sliced = state.toggled = 0
-        state.cool = masks["cool"]
-        state.contents = tuple(tuple(sorted(contents.get(i, ()))) for i in range(len(receptacle_ids)))
-        state.places = tuple(frozenset(places.get(i, ())) for i in range(len(object_ids)))
+        state.cool = numbers.mask(problem.cool)
+        state.contents = tuple(tuple(sorted(contents.get(i, ()))) for i in range(len(self.receptacles)))
+        state.places = tuple(frozenset(places.get(i, ())) for i in range(len(self.objects)))
         state.removed = frozenset()
         state.won = self._goal_holds(state)
-        self.initial = state
+        return state
+
+    def _first_look(self, state: State) -> str:
         if self.receptacles_at[state.at]:
-            room = self._look(state)
-        else:
-            seen = join([f"a {name}" for i, name in enumerate(self.receptacles) if self.location[i] >= 0])
-            room = f"You are in the middle of a room. Looking quickly around you, you see {seen}."
-        self.first_observation = f"-= Welcome to TextWorld, ALFRED! =-\n\n{room}\n\n{task_sentence}"
+            return self._look(state)
+        seen = join([f"a {name}" for i, name in enumerate(self.receptacles) if self.location[i] >= 0])
+        return f"You are in the middle of a room. Looking quickly around you, you see {seen}."
 
     def __deepcopy__(self, memo: dict[int, object]) -> Game:
-        """Return the game itself: it never changes."""
+        """Return the game itself, which is immutable."""
         return self
 
     # -- commands ---------------------------------------------------------------------------
 
     def local_actions(self, state: State) -> dict[str, Action]:
-        """Return every command that does something now, except `go to`, with what it does."""
+        """Return the admissible commands other than `go to`, parsed."""
         actions = {"inventory": _INVENTORY, "look": _LOOK}
         dialect, objects, held, opened = self.dialect, self.objects, state.held, state.opened
         if dialect.wording == "move":
@@ -348,10 +381,10 @@ class Game:
         return actions
 
     def commands(self, state: State, local: Iterable[str]) -> list[str]:
-        """Return all commands that do something now, sorted as strings.
+        """Return all admissible commands, sorted as strings.
 
         Args:
-            state: the moment.
+            state: the current state.
             local: the keys of `local_actions(state)`.
         """
         here = state.at
@@ -365,7 +398,7 @@ class Game:
         return commands[:split] + going + commands[split:]
 
     def parse(self, state: State, command: str, local: dict[str, Action]) -> Action | None:
-        """Return what `command` does now; None if nothing. Exact match, case and inner blanks included."""
+        """Return the parsed command; None if it is not admissible. Case and inner blanks have to match."""
         action = local.get(command)
         if action is None:
             action = self._go.get(command)
@@ -376,7 +409,7 @@ class Game:
     # -- effects ----------------------------------------------------------------------------
 
     def apply(self, state: State, action: Action) -> str:
-        """Change `state` by an action that is possible in it, and return the answer."""
+        """Apply an admissible action to `state` and return the observation."""
         verb, object_, receptacle = action
         if verb is Verb.GO:
             state.at = self.location[receptacle]

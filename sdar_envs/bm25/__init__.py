@@ -1,1 +1,1 @@
-"""Text search without dependencies: terms as Lucene makes them, ranking by BM25, mapped from disk."""
+"""BM25 search without dependencies: Lucene's English analyzer and ranking, over a memory-mapped index."""

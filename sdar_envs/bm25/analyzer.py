@@ -1,4 +1,4 @@
-"""Text to search terms, as Lucene 8.11's `EnglishAnalyzer` makes them, bit for bit.
+"""Text analyzer: tokens, stop words and stems, identical to Lucene 8.11's `EnglishAnalyzer`.
 
 `analyze` runs its five stages: the tokenizer of Unicode's annex 29 (with Lucene's additions for
 emoji, ideographs and the scripts of south-east Asia, and its cut of tokens at 255 UTF-16 units), the English
@@ -22,7 +22,7 @@ from typing import NamedTuple
 __all__ = ["MAX_TOKEN_UNITS", "analyze", "stem", "term", "tokenize"]
 
 MAX_TOKEN_UNITS = 255
-"""The longest token in UTF-16 units; a longer one is cut and the rest read afresh."""
+"""Longest token in UTF-16 units; a longer one is split."""
 
 _STOP_WORD_LIST = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
@@ -41,14 +41,14 @@ _UNDERSCORES = re.compile("_+")
 
 
 def analyze(text: str) -> list[str]:
-    """Return the search terms of a text, in order, repeated ones repeated."""
+    """Return the search terms of a text, in order, with repetitions."""
     return [word for word in map(_terms.__getitem__, tokenize(text)) if word]
 
 
 def tokenize(text: str) -> list[str]:
     """Return the tokens before any filter.
 
-    Runs of underscores may come along when the text is ASCII; they are no tokens, and `term` drops them.
+    Of ASCII text it may also return runs of underscores, which are no tokens: `term` drops them.
     """
     if text.isascii():
         return _tokenize_ascii(text)
@@ -79,7 +79,7 @@ def term(token: str) -> str:
 
 
 class _Terms(dict[str, str]):
-    """Terms by token, worked out when first asked for."""
+    """Cache of terms by token."""
 
     _LIMIT = 200_000
 
@@ -135,7 +135,7 @@ def _tokenize_unicode(text: str) -> list[str]:
 
 
 class _Grammar(NamedTuple):
-    """What a token is.
+    """Compiled token grammar.
 
     Attributes:
         classes: the sign of each code point's class.

@@ -1,4 +1,4 @@
-"""The search engine: BM25 with the ranking of a Lucene index, order included.
+"""BM25 index and ranking, identical to Lucene's, including the order of equal scores.
 
 `SearchIndex.build` reads (id, text) pairs as a stream; `search` returns the numbers of the best documents.
 A score is what Lucene 8.11 computes with k1 = 0.9 and b = 0.4: float32 throughout, document lengths
@@ -8,7 +8,7 @@ words in a query.
 
 On disk an index is a folder of `.npy` files and one `index.json`, memory-mapped by `open`, so that the processes of
 a machine share one copy. A posting takes six bytes: the document, and a code for the pair (word count, length).
-`sdar_envs.arrays` says which damage `open` notices.
+`sdar_envs.arrays` says which damage `open` detects.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sdar_envs.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.bm25.analyzer import analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
+from sdar_envs.storage import with_progress
 
 __all__ = ["SearchIndex", "above_bound", "open_or_build"]
 
@@ -65,7 +66,7 @@ _LENGTHS = _length_steps()
 
 
 class _Arrays(NamedTuple):
-    """An index as it is stored.
+    """Arrays of an index, as stored.
 
     Attributes:
         term_bytes: all terms in UTF-8, sorted, end to end.
@@ -87,7 +88,7 @@ class _Arrays(NamedTuple):
 
 
 class _Words:
-    """The sorted terms of an index, read where they lie: a dictionary of millions would cost every process anew."""
+    """Sorted terms of an index, searched in the memory map: a dictionary of millions would cost memory per process."""
 
     def __init__(self, arrays: _Arrays) -> None:
         self._bytes = arrays.term_bytes.data
@@ -111,7 +112,7 @@ class _Words:
 
 
 class _Word(NamedTuple):
-    """A term of an index.
+    """Term of an index, with its postings.
 
     Attributes:
         documents: where it occurs, ascending.
@@ -127,7 +128,7 @@ class _Word(NamedTuple):
 
 
 class _Weighted(NamedTuple):
-    """A word of a query: what it adds to a score at most, its weight (idf times its count), and the term."""
+    """Word of a query: the most that it adds to a score, its weight (idf times its count), and the term."""
 
     most: float
     weight: np.float32
@@ -135,7 +136,7 @@ class _Weighted(NamedTuple):
 
 
 class SearchIndex:
-    """An immutable index; make it with `build`, `open` or `open_or_build`. Threads may share it."""
+    """Immutable BM25 index, made by `build`, `open` or `open_or_build`; safe to share between threads."""
 
     def __init__(self, arrays: _Arrays, counted: int, total_length: int, path: Path | None = None) -> None:
         self._arrays = arrays
@@ -187,7 +188,7 @@ class SearchIndex:
         return self.ranking(query, k)[1]
 
     def ranking(self, query: str, k: int = 50) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Return what `search` and `scores` return."""
+        """Return the numbers and the scores of the best documents, as `search` and `scores` do."""
         if k < 0:
             raise InvalidOption(f"k is {k}; wanted how many documents to return, from 0.")
         if len(query) > _LONGEST_CACHED_QUERY:
@@ -217,11 +218,11 @@ class SearchIndex:
         return words
 
     def _best_sums(self, words: list[_Weighted], k: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Return numbers and summed scores of some documents, the best `k` and their equals among them.
+        """Return numbers and summed scores of candidate documents, which include the best `k` and their equals.
 
-        A document with none but the last words cannot be among the best if what these can add at most is less than
-        what one word alone gives to `k` documents. So their postings, the long ones, are not read through but looked
-        up for the documents that the other words name. Every sum is made in the order of `words`.
+        MaxScore pruning: a document with none but the last words cannot be among the best if the most that these add is
+        less than what one word alone gives to `k` documents. So their postings, the long ones, are not scanned but
+        looked up for the documents of the other words. Every sum is made in the order of `words`.
         """
         bound = _ALMOST * max(
             (float(w.weight - w.weight / w.word.denominators[k - 1]) for w in words if k <= len(w.word.denominators)),
@@ -288,10 +289,10 @@ class SearchIndex:
     def build(
         cls, documents: Iterable[tuple[IdT, str]], *, total: int | None = None, progress: bool = True
     ) -> SearchIndex:
-        """Index documents, in memory.
+        """Build an index of documents, in memory.
 
         Args:
-            documents: (id, text) pairs; read once, none is kept. Ids are texts or numbers and only give the order
+            documents: (id, text) pairs; read once and not kept. Ids are texts or numbers and only give the order
                 of equal scores.
             total: how many there are, for the progress bar; by default the length if there is one.
             progress: show a bar on standard error for large builds.
@@ -299,7 +300,10 @@ class SearchIndex:
         if total is None and isinstance(documents, Sequence):
             total = len(documents)
         builder = _Builder()
-        for name, text in _progress(documents, total) if progress else documents:
+        shown = total if progress else None
+        for name, text in with_progress(
+            documents, "Indexing for the search (once)", total=shown, show_from=_SHOW_PROGRESS_FROM
+        ):
             builder.add(name, text)
         return cls(*builder.finish())
 
@@ -316,7 +320,7 @@ class SearchIndex:
 
     @classmethod
     def open(cls, path: Path) -> SearchIndex:
-        """Map an index that `save` wrote.
+        """Open an index that `save` wrote, memory-mapped.
 
         Raises:
             MissingData: there is none.
@@ -337,9 +341,9 @@ class SearchIndex:
 
 
 def above_bound(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the numbers of some documents, ascending, among them the best `k` with a positive score and their equals.
+    """Return candidates for the best `k`: numbers of documents, ascending, that include all with such a score.
 
-    So that sorting is left to a few candidates.
+    Only documents with a positive score are candidates. Sorting these few is faster than sorting all.
     """
     bound = np.float32(_SMALLEST)
     if len(scores) > 4 * k:
@@ -361,7 +365,7 @@ class _Run(NamedTuple):
 
 
 class _TermNumbers(dict[str, int]):
-    """Numbers of terms by token, -1 for tokens that are none, given when first asked for."""
+    """Cache of term numbers by token, -1 for tokens without a term; new terms get the next number."""
 
     _LIMIT = 1_000_000
 
@@ -379,7 +383,7 @@ class _TermNumbers(dict[str, int]):
 
 
 class _Builder:
-    """Collects postings in sorted runs of a few million tokens, so that only six bytes per posting stay."""
+    """Index builder: collects postings in sorted runs of a few million tokens, six bytes per posting."""
 
     def __init__(self) -> None:
         self._numbers = _TermNumbers()
@@ -400,7 +404,7 @@ class _Builder:
             self._close_run()
 
     def finish(self) -> tuple[_Arrays, int, int]:
-        """Return the index and what the ranking needs of it as a whole."""
+        """Return the arrays, the number of non-empty documents and the total length, which the ranking needs."""
         self._close_run()
         self._numbers.clear()
         words = list(self._numbers.terms)
@@ -480,16 +484,6 @@ class _Builder:
                 pairs=pairs,
             )
         )
-
-
-def _progress(documents: Iterable[tuple[IdT, str]], total: int | None) -> Iterable[tuple[IdT, str]]:
-    if total is None or total < _SHOW_PROGRESS_FROM:
-        return documents
-    # A reader of few products should not wait for a terminal library.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
-
-    return track(documents, "Indexing for the search (once)", total=total, console=Console(stderr=True), transient=True)
 
 
 # -- the cache ----------------------------------------------------------------------------------

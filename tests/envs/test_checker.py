@@ -11,7 +11,7 @@ import pytest
 from helpers.toy import CountingEnv, Numbers
 
 from sdar_envs.checker import check_env, episode_digest
-from sdar_envs.core import INFO_TYPES, Outcome, Unicode
+from sdar_envs.core import INFO_TYPES, Outcome, TextEnv, Unicode
 from sdar_envs.errors import ContractViolation, SdarError, UnknownName
 
 
@@ -170,6 +170,26 @@ def test_info_faults(name):
     change, message = INFO_FAULTS[name]
     with pytest.raises(ContractViolation, match=message):
         check_env(info_fault(change)())
+
+
+@pytest.mark.parametrize(
+    ("key", "hook"), [("task_type", "TaskSource"), ("score", "_act"), ("admissible_commands", "_commands")]
+)
+def test_a_missing_key_says_what_to_implement(key, hook):
+    with pytest.raises(ContractViolation, match=rf"takes it from .*{hook}.*sdar_envs\.from_gym\(env\)"):
+        check_env(info_fault(lambda info, env: info.pop(key))())
+
+
+def test_a_missing_method_is_named():
+    class Unfinished(TextEnv):
+        _begin = _act = _commands = _save = _env_id = CountingEnv._begin
+
+    with pytest.raises(TypeError, match=r"abstract.*_load"):
+        Unfinished(Numbers(), split="valid", max_steps=3)
+
+
+class OfAnotherSuite(CountingEnv):
+    suite = "counting"
 
 
 class NotText(CountingEnv):
@@ -437,6 +457,7 @@ FAULTS = [
     (RestoresOnce, r"restore\(snapshot\) raised IndexError"),
     (RevivesTheDead, r"after restore\(\) of a finished episode raised nothing"),
     (lambda: RendersNumbers(render_mode="ansi"), r"gymnasium.* warned: ANSI/ASCII rendering"),
+    (OfAnotherSuite, r"suite is 'counting' and the suite of task 'toy/valid/\d+' is 'toy'"),
     (IgnoresRng, r"gymnasium.* raised AssertionError"),
 ]
 

@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 import sdar_envs
 from sdar_envs.checker import check_env, episode_digest
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName
+from sdar_envs.registry import make_text_env
 
 # What seeds play, for ever: the embedded task of seeds 0, 1, 2 in each split, and the digest of one episode.
 SEEDED = {
@@ -242,3 +243,13 @@ def test_a_listed_task_cannot_be_changed_and_survives_pickling(env_id):
     with pytest.raises(TypeError, match="cannot be changed"):
         task.data["more"] = 1
     assert pickle.loads(pickle.dumps(task)) == task == copy.deepcopy(task)
+
+
+@every_split
+def test_tasks_say_their_suite_and_old_files_without_it_are_read(env_id, split):
+    (task,) = sdar_envs.tasks(env_id, split=split, limit=1)
+    suites = {"sdar/ALFWorld-v0": "alfworld", "sdar/WebShop-v0": "webshop", "sdar/SearchQA-v0": "search_qa"}
+    assert task.suite == make_text_env(env_id).suite == suites[env_id]
+    fields = task.to_json()
+    del fields["suite"]
+    assert sdar_envs.Task.from_json(fields) == task

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import gymnasium
 import numpy as np
@@ -33,7 +34,7 @@ class RicherEnv(CountingEnv):
 
 
 def make(num_envs=4, cls=CountingEnv, **options):
-    vector = {key: options.pop(key) for key in ("group_size", "autoreset_mode") if key in options}
+    vector = {key: options.pop(key) for key in ("group_size", "autoreset_mode", "ignore_finished") if key in options}
     return TextVectorEnv([cls(**options) for _ in range(num_envs)], **vector)
 
 
@@ -370,3 +371,53 @@ def test_sequences_of_any_kind_are_actions(actions):
 def test_step_before_reset(mode):
     with pytest.raises(EpisodeOver, match="before reset"):
         make(2, autoreset_mode=mode).step(["up", "up"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_infos_as_plain_dictionaries_are_those_of_the_single_environments(mode):
+    envs, singles = make(3, autoreset_mode=mode), [CountingEnv() for _ in range(3)]
+    _, infos = envs.reset(seed=4)
+    expected = [single.reset(seed=4 + i)[1] for i, single in enumerate(singles)]
+    assert envs.list_infos(infos) == json.loads(json.dumps(envs.list_infos(infos))) == expected
+    *_, infos = envs.step(["double", NONSENSE, NONSENSE])
+    expected = [single.step(action)[-1] for single, action in zip(singles, ["double", NONSENSE, NONSENSE], strict=True)]
+    assert_equal(envs.list_infos(infos), expected)
+    _, infos = envs.reset(seed=4, options={"reset_mask": np.array([False, True, False])})
+    assert envs.list_infos(infos)[0] == envs.list_infos(infos)[2] == {}
+    assert envs.list_infos(infos)[1]["step"] == 0
+
+
+def test_plain_infos_hold_final_infos_and_leave_out_what_an_environment_lacks():
+    envs = make(2, RicherEnv, autoreset_mode=AutoresetMode.SAME_STEP, max_steps=1)
+    envs.reset(options={"task_id": ["toy/valid/0000", "toy/valid/0001"]})
+    *_, infos = envs.step([NONSENSE, NONSENSE])
+    for info in envs.list_infos(infos):
+        assert info["final_obs"] == f"{NONSENSE!r} is no command."
+        final = info["final_info"]
+        assert (final["step"], info["step"]) == (1, 0)
+        assert ("odd" in final) is (final["number"] % 2 == 1)
+        assert final["vector"] == [final["number"], final["number"] + 1.0, final["number"] + 2.0]
+        assert type(final["small"]) is float
+        json.dumps(info)
+
+
+def test_commands_for_finished_environments_are_ignored_where_that_is_asked_for():
+    envs = make(2, autoreset_mode=DISABLED, ignore_finished=True)
+    envs.reset(options={"task_id": ["toy/valid/0000", "toy/valid/0001"]})
+    for env in envs.envs:
+        env.max_steps = 1 if env is envs.envs[0] else 9
+    observations, _, terminated, truncated, infos = envs.step([NONSENSE, NONSENSE])
+    assert list(terminated | truncated) == [True, False]
+    after = envs.step(["up", "up"])
+    assert after[0][0] == observations[0]
+    assert (after[1][0], after[2][0], after[3][0]) == (0.0, terminated[0], truncated[0])
+    assert envs.list_infos(after[4])[0] == envs.list_infos(infos)[0]
+    assert list(after[4]["step"]) == [1, 2]
+    envs.step([None, "up"])
+    with pytest.raises(EpisodeOver, match=r"actions\[0\] is 3"):
+        envs.step([3, "up"])
+    frozen = make(2, autoreset_mode=DISABLED, max_steps=1)
+    frozen.reset(seed=0)
+    frozen.step([NONSENSE, NONSENSE])
+    with pytest.raises(EpisodeOver, match="ignore_finished=True"):
+        frozen.step(["up", None])

@@ -1,4 +1,4 @@
-"""What must hold in every generated game of ALFWorld."""
+"""Invariants of generated ALFWorld games."""
 
 import re
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for very small games, in which every shape of goal and quirk occurs."""
+"""Hypothesis strategies for tiny ALFWorld games that cover every kind of goal and quirk."""
 
 from hypothesis import strategies as st
 

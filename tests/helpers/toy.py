@@ -1,4 +1,4 @@
-"""A counting game: reach a number by `up`, `down` and `double`. The smallest complete `TextEnv`."""
+"""Toy environment for tests: reach a number by `up`, `down` and `double`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Playing ALFWorld games by script, here and in the real TextWorld, and comparing what was said."""
+"""Scripted ALFWorld transcripts of this engine and of TextWorld, and their comparison."""
 
 import json
 import os

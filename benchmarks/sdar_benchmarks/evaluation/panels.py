@@ -142,7 +142,7 @@ class Panel:
         for number, task in enumerate(self):
             observation, _ = env.reset(seed=0, options={"task_id": task.id})
             if not number:
-                variant = text_env(env).snapshot().variant
+                variant = text_env(env).variant
                 digest.update(variant.encode())
             row = [task.id, task.task_type, task.instruction, observation, task.data.get("answers")]
             digest.update(json.dumps(row).encode())

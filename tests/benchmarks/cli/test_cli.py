@@ -65,7 +65,7 @@ def test_info(run) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == ALFWORLD
-    assert lines[1].startswith("Find things in a room")
+    assert lines[1].startswith("ALFWorld: find objects in a room")
     assert "  observation Unicode()" in lines
     assert "  max_steps=50" in lines
     assert "  data='embedded'" in lines
@@ -285,7 +285,7 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
     ("arguments", "match"),
     [
         (("info", "sdar/ALFWrld-v0"), r"no environment 'sdar/ALFWrld-v0'.* Did you mean 'sdar/ALFWorld-v0'\?"),
-        (("info", "CartPole-v1"), r"CartPoleEnv; wanted a sdar_envs\.TextEnv"),
+        (("info", "CartPole-v1"), "observation_space of CartPoleEnv is Box.*wanted text"),
         (("info", ALFWORLD, "--task", "alfworld/valid_unsen/0007"), r"Did you mean 'alfworld/valid_unseen/00"),
         (("play", ALFWORLD, "--task", "alfworld/valid_unseen/7"), r"'alfworld/valid_unseen/' and 0000 to 0133"),
         (("play", ALFWORLD, "--seed", "-1"), r"-1"),

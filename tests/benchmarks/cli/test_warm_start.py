@@ -45,7 +45,7 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
     ("arguments", "message"),
     [
         (("sdar/ALFWrld-v0",), "Did you mean 'sdar/ALFWorld-v0'?"),
-        (("CartPole-v1",), "CartPole-v1 has no argument"),
+        (("CartPole-v1",), "observation_space of CartPoleEnv is Box"),
         (("sdar/ALFWorld-v0", "--set", "romms=small"), "no argument 'romms'"),
         (("sdar/ALFWorld-v0", "--set", "rooms=smal"), "Did you mean 'small'?"),
         (("sdar/ALFWorld-v0", "--set", "rooms=small", "--split", "hom"), "Did you mean 'home'?"),

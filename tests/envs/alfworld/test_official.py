@@ -121,7 +121,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_does_not_stop_the_game(data,
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("SDAR_CACHE_DIR", str(blocked))
-    with pytest.warns(UserWarning, match="could not be kept"):
+    with pytest.warns(UserWarning, match="could not be cached"):
         assert OfficialGames(data).splits == {"valid_seen": 3, "valid_unseen": 2}
 
 

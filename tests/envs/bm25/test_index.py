@@ -322,7 +322,7 @@ def test_really_full_disk(cache):
         "arrays.open = full\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    index = search.open_or_build('webshop', 'key', [('A', 'tea lamp')])\n"
-        "assert 'could not be kept' in str(caught[0].message), caught\n"
+        "assert 'could not be cached' in str(caught[0].message), caught\n"
         "assert index.search('lamp') == (0,)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"SDAR_CACHE_DIR": str(cache.parent)})
@@ -331,7 +331,7 @@ def test_really_full_disk(cache):
 def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="could not be kept"):
+    with pytest.warns(UserWarning, match="could not be cached"):
         index = open_or_build("webshop", "key", documents())
     assert index.search("red lamp") == SearchIndex.build(documents()).search("red lamp")
 

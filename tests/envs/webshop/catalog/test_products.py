@@ -203,7 +203,7 @@ def test_full_disk(cache, files, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", no_space)
-    with pytest.warns(UserWarning, match="the catalogue could not be kept"):
+    with pytest.warns(UserWarning, match="the catalogue could not be cached"):
         catalog = open_catalog(files)
     assert everything(catalog) == everything(load_catalog(files))
     assert not [path for path in cache.iterdir() if path.is_dir()]
@@ -212,7 +212,7 @@ def test_full_disk(cache, files, monkeypatch):
 def test_cache_that_cannot_be_made(tmp_path, files, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SDAR_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="could not be kept"):
+    with pytest.warns(UserWarning, match="could not be cached"):
         assert len(open_catalog(files)) == 185
 
 
