@@ -66,8 +66,25 @@ def test_evaluation_loads_no_model_and_no_client() -> None:
 
 
 def test_agents_load_no_torch_until_they_train() -> None:
-    code = "import sys, sdar_agents, sdar_agents.types; print(*{name.partition('.')[0] for name in sys.modules})"
-    assert not {"torch", "transformers"} & set(run_python(code).split())
+    code = "import sys, sdar_agents, sdar_agents.engines; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert not {"httpx2", "requests", "torch", "transformers"} & set(run_python(code).split())
+
+
+def test_names_of_the_trainer_are_imported_when_they_are_used() -> None:
+    code = "import sys, sdar_agents; a = 'torch' in sys.modules; sdar_agents.Trainer; print(a, 'torch' in sys.modules)"
+    assert run_python(code) == "False True"
+    with pytest.raises(AttributeError, match="module 'sdar_agents' has no attribute 'Trainr'"):
+        _ = importlib.import_module("sdar_agents").Trainr
+
+
+def test_without_torch_names_of_the_trainer_say_which_extra_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import sdar_agents, sdar_envs.errors\n"
+        "try: sdar_agents.Trainer\n"
+        "except sdar_envs.errors.MissingExtra as error: print(error)"
+    )
+    wanted = "sdar_agents.Trainer needs torch, which is not installed: pip install 'sdar-envs[train]'"
+    assert run_python(code) == wanted
 
 
 def test_import_is_fast() -> None:

@@ -1,8 +1,16 @@
-"""Agents that play text environments."""
+"""Agents that play text environments, policies that complete their prompts, and the reference trainer.
+
+Two protocols, each in a plain and an asynchronous form: an *agent* plays an episode (`Agent`, `AsyncAgent`), a *policy*
+completes prompts (`Policy`, `AsyncPolicy`). Importing this package loads no torch; the names of the trainer do, when
+they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from sdar_agents.baselines.scripted import (
     AGENTS,
     Agent,
+    DefaultAgent,
     ExplorerAgent,
     OracleAgent,
     QuestionAsQueryAgent,
@@ -11,24 +19,93 @@ from sdar_agents.baselines.scripted import (
     default_agent,
     make_agent,
 )
-from sdar_agents.players.players import AsyncAgent, Decision, Player, in_thread
-from sdar_agents.players.registry import AGENT_NAMES, Entrant, open_agent
+from sdar_agents.engines.endpoint import EndpointPolicy
+from sdar_agents.engines.policy import AsyncPolicy, Policy, Request, Sampling, Situation
+from sdar_agents.engines.registry import make_engine
+from sdar_agents.engines.scripted import ScriptedPolicy
+from sdar_agents.players.agent import AsyncAgent, Decision, in_thread
+from sdar_agents.players.chat import ChatAgent
+from sdar_agents.players.pool import AgentPool
+from sdar_agents.players.registry import AGENT_NAMES, open_agent
+from sdar_agents.types import Completion, EndReason, Row, StopReason, Trajectory, Turn, make_rows
+from sdar_envs.importing import import_extra
+
+if TYPE_CHECKING:
+    from sdar_agents.algorithms import make_algorithm
+    from sdar_agents.engines.transformers import TransformersPolicy, load_model
+    from sdar_agents.learner.learner import Learner, LearnerSettings
+    from sdar_agents.rollout.rollout import Rollout, RolloutSettings
+    from sdar_agents.rollout.skill_prompts import SkillPrompts
+    from sdar_agents.training.config import TrainConfig, load_config
+    from sdar_agents.training.trainer import Trainer
 
 __all__ = [
     "AGENTS",
     "AGENT_NAMES",
     "Agent",
+    "AgentPool",
     "AsyncAgent",
+    "AsyncPolicy",
+    "ChatAgent",
+    "Completion",
     "Decision",
-    "Entrant",
+    "DefaultAgent",
+    "EndReason",
+    "EndpointPolicy",
     "ExplorerAgent",
+    "Learner",
+    "LearnerSettings",
     "OracleAgent",
-    "Player",
+    "Policy",
     "QuestionAsQueryAgent",
     "RandomAgent",
+    "Request",
+    "Rollout",
+    "RolloutSettings",
+    "Row",
     "RuleAgent",
+    "Sampling",
+    "ScriptedPolicy",
+    "Situation",
+    "SkillPrompts",
+    "StopReason",
+    "TrainConfig",
+    "Trainer",
+    "Trajectory",
+    "TransformersPolicy",
+    "Turn",
     "default_agent",
     "in_thread",
+    "load_config",
+    "load_model",
     "make_agent",
+    "make_algorithm",
+    "make_engine",
+    "make_rows",
     "open_agent",
 ]
+
+_LAZY = {
+    "Learner": "sdar_agents.learner.learner",
+    "LearnerSettings": "sdar_agents.learner.learner",
+    "Rollout": "sdar_agents.rollout.rollout",
+    "RolloutSettings": "sdar_agents.rollout.rollout",
+    "SkillPrompts": "sdar_agents.rollout.skill_prompts",
+    "TrainConfig": "sdar_agents.training.config",
+    "Trainer": "sdar_agents.training.trainer",
+    "TransformersPolicy": "sdar_agents.engines.transformers",
+    "load_config": "sdar_agents.training.config",
+    "load_model": "sdar_agents.engines.transformers",
+    "make_algorithm": "sdar_agents.algorithms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_extra(_LAZY[name], extra="train", purpose=f"sdar_agents.{name}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -22,7 +22,7 @@ from sdar_envs.errors import InvalidOption, did_you_mean
 __all__ = ["Completion", "EndReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
 
 StopReason = Literal["eos", "stop", "length"]
-"""Why a completion ended: the model's end token, a stop string, the limit of new tokens."""
+"""Why a completion ended: end-of-sequence token, stop string, limit of new tokens."""
 
 EndReason = Literal["terminated", "step_limit", "token_limit"]
 """Why an episode ended: its task did, the environment truncated it, or the next prompt would not have fitted.
@@ -32,34 +32,53 @@ The words are those of `stop_reason` in `trajectories.jsonl` and `episodes.jsonl
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered.
+    """A model's completion of one prompt: text, and token ids with log-probabilities where the engine gives them.
 
     Attributes:
-        token_ids: the sampled ids, the end token included if it was sampled. Empty if the policy has no tokens.
-        logprobs: of each id under the distribution that it was drawn from (after temperature), in nats; None if the
-            engine does not say.
-        text: the ids in words, without special tokens.
+        token_ids: the sampled ids, the end token included if it was sampled; empty if the engine returns text alone.
+        logprobs: of each id under the distribution that it was sampled from (after temperature), in nats; None if the
+            engine does not return them.
+        text: the decoded ids, without special tokens.
         stop_reason: see `StopReason`.
+        reasoning: the reasoning that a server returns apart from `text`; None if it does not.
+        prompt_tokens: length of the prompt; None if it is not known.
+        completion_tokens: length of the completion; None if it is not known.
+
+    Raises:
+        InvalidOption: log-probabilities do not pair with ids or are not finite, an id is no int from 0, or the stop
+            reason is unknown.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
     text: str
     stop_reason: StopReason
+    reasoning: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _freeze_ids(self, "token_ids")
         _freeze_logprobs(self, "logprobs", len(self.token_ids))
         _check_choice("stop_reason", self.stop_reason, get_args(StopReason))
 
+    @property
+    def full_text(self) -> str:
+        """The text with its reasoning in `<think>` tags in front, as if the server had not taken it out."""
+        if self.reasoning is None or "<think>" in self.text:
+            return self.text
+        return f"<think>{self.reasoning}</think>\n{self.text}"
+
     def to_json(self) -> dict[str, Any]:
-        """Return the completion as a dictionary of JSON values."""
-        return {
+        """Return the completion as a dictionary of JSON values, without optional fields that are None."""
+        fields: dict[str, Any] = {
             "token_ids": list(self.token_ids),
             "logprobs": None if self.logprobs is None else list(self.logprobs),
             "text": self.text,
             "stop_reason": self.stop_reason,
         }
+        optional = {name: getattr(self, name) for name in ("reasoning", "prompt_tokens", "completion_tokens")}
+        return fields | {name: value for name, value in optional.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

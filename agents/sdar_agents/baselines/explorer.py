@@ -1,9 +1,9 @@
-"""The explorer: an expert that sees only what a player sees.
+"""Rule-based ALFWorld agent that reads only what a player sees.
 
-It reads the instruction, the observations and the list of admissible commands, remembers what it
-saw where, and searches the most promising place first: common sense about where things are kept
-(`knowledge.usual_places`) divided by the steps that a look costs. It can take over in the middle of
-somebody else's episode: what it was not told, it looks up.
+It reads the instruction, the observations and the admissible commands, remembers what it saw where, and searches the
+place with the largest probability per step first: the probability that a thing is kept there
+(`knowledge.usual_places`) divided by the steps that looking takes. It can take an episode over in the middle: what it
+has not seen, it looks up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sdar_envs.alfworld.knowledge import usual_places
 
 __all__ = ["Explorer"]
 
-# Doors that are almost always there; the rest of the furniture mostly stands open.
+# Receptacle classes that almost always have a door; the others are mostly open.
 _USUALLY_CLOSED = frozenset({"cabinet", "drawer", "fridge", "microwave", "safe"})
 
 
@@ -26,10 +26,10 @@ def _class(name: str) -> str:
 
 
 class Explorer:
-    """Plays one episode at a time: `reset`, then `act` until the end.
+    """Script that solves ALFWorld tasks by search; see the module.
 
     Args:
-        places: where a thing may be: object class, as a player reads it, -> receptacle class -> weight.
+        places: where a thing may be: object class, as a player reads it -> receptacle class -> weight.
     """
 
     def __init__(self, places: Callable[[str], Mapping[str, int]] = usual_places) -> None:
@@ -49,7 +49,7 @@ class Explorer:
         commands = info["admissible_commands"]
         self._contents: dict[str, set[str]] = {}  # receptacle -> what was seen in it
         self._closed: set[str] = set()
-        self._unfit: set[str] = set()  # receptacles that do not take what the mission wants there
+        self._unfit: set[str] = set()  # receptacles that refused what the task puts there
         self._treated: set[str] = set()
         self._held: str | None = None
         self._action = ""
@@ -112,8 +112,8 @@ class Explorer:
         return self._deliver(commands)
 
     def _fetch(self, object_class: str, commands: list[str]) -> str:
-        """Take one, go where one was seen, or look for one."""
-        # Of two wanted things, the first one delivered stays where it is.
+        """Return the command that takes a thing of the class, goes to where one was seen, or searches for one."""
+        # If two things are wanted, the one that was delivered stays where it is.
         keep = self._best_target() if self.mission.count == 2 else None
         seen = [
             (name not in self._here, name, thing)
@@ -128,14 +128,14 @@ class Explorer:
             if name in self._here:
                 if f"open {name}" in commands:
                     return f"open {name}"
-                # It is not there any more, or never could be taken.
+                # It is no longer there, or cannot be taken.
                 self._contents[name].discard(thing)
             else:
                 return f"go to {name}"
         return self._search(object_class, commands)
 
     def _search(self, wanted: str, commands: list[str]) -> str:
-        """Look into the place that promises most per step."""
+        """Return the command that looks into the place with the largest weight per step."""
         places = self.places(wanted)
         sizes: dict[str, int] = {}
         for name in self._receptacles:
@@ -151,7 +151,7 @@ class Explorer:
             if best is None or promise > best[0]:
                 best = (promise, name)
         if best is None:
-            # Everything was seen and something was overlooked: look again.
+            # Every place was searched and something was overlooked: search again.
             self._contents.clear()
             self._unfit.clear()
             return "look"
@@ -161,7 +161,7 @@ class Explorer:
         return f"open {name}" if f"open {name}" in commands else f"examine {name}"
 
     def _lay_down(self, commands: list[str]) -> str:
-        """Get rid of what is in the hand and not wanted."""
+        """Return the command that puts down a held thing that the task does not need."""
         helpful = self._first(commands, f"move {self._held} ", f"put {self._held} ") or self._first(commands, "open ")
         if helpful is not None:
             return helpful
@@ -202,7 +202,7 @@ class Explorer:
         return self._deliver(commands)
 
     def _best_target(self) -> str | None:
-        """Return the receptacle to bring things to: where one lies already, else an open one, else any."""
+        """Return the target receptacle: one that holds such a thing already, else an open one, else any."""
         mission = self.mission
 
         def rank(name: str) -> tuple[int, int, int, str]:

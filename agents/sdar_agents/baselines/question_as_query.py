@@ -1,9 +1,9 @@
-"""A player of Search-QA without a model: the question is the query, and a pattern finds the answer.
+"""Single-search Search-QA baseline: the question is the query, and regular expressions find the answer.
 
-It is the baseline that tells a task of search from a task of reading. It searches once, for the question itself, and
-answers with a name or number that stands in what it read and not in the question: a year where it is asked when or in
-which year, a number where it is asked how many or how high, else a name or a code. Passages whose titles repeat
-the question come first, and in the first sentence of a passage what comes last. It never searches for what it has read.
+It measures what one search without reading comprehension achieves. The answer is a name or number of the passages that
+is not in the question: a year for questions with "when" or "year", a number for "how many" or "how high", else a name
+or a code. Passages whose titles share most words with the question come first; of a passage's first sentence, the last
+match is taken. There are no follow-up searches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INFORMATION = re.compile(r"<information>\s*(.*?)\s*</information>", re.DOTALL)
 _PASSAGE = re.compile(r'Doc \d+(?:: |\(Title: )"(.*?)"(?:\n|\) )(.*?)(?=\nDoc \d+(?:: |\(Title: )"|\Z)', re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _YEAR = re.compile(r"\b[12]\d{3}\b")
-# Capitalised words in a row, small words of names between them.
+# Capitalised words in a row, with the small words of names ("of", "the") between them.
 _NAME = re.compile(
     r"[^\W\d_a-z][\w.'’-]*(?:(?: (?:of|the|and|de|da|do|la|el|al|y))? (?:[dl]['’])?[^\W\d_a-z][\w.'’-]*)*"
 )
@@ -29,7 +29,7 @@ _WANTS_NUMBER = re.compile(
 )
 _ALTERNATIVES = re.compile(r"(?:[,:]|\bthan\b|\bis\b)\s*([^,:]+?),? or ([^,?]+)\??\s*$")
 _WORD = re.compile(r"\w+")
-# Not after an initial or a number: "St. Kitts" is no end of a sentence.
+# Not after one letter or digit: the stop in "J. Smith" ends no sentence.
 _SENTENCE = re.compile(r"(?<=[\w\")]{2}[.!?]) +(?=[A-Z])")
 
 
@@ -39,7 +39,7 @@ class _Passage(NamedTuple):
 
 
 class QuestionAsQuery:
-    """Plays one episode at a time."""
+    """Script that searches for the question once and answers by pattern matching; see the module."""
 
     def __init__(self) -> None:
         self._question = ""
@@ -59,7 +59,7 @@ class QuestionAsQuery:
 
 
 def _passages(observation: str) -> list[_Passage]:
-    """Return the passages of an information block of any form."""
+    """Return the passages of an observation, in each of the formats in which they can be shown."""
     block = _INFORMATION.search(observation)
     if block is None:
         return []
@@ -85,7 +85,7 @@ def _answer(question: str, passages: list[_Passage]) -> str:
 
 
 def _patterns(question: str) -> list[re.Pattern[str]]:
-    """Return what to look for, the likeliest first."""
+    """Return patterns of the answer, the likeliest first."""
     if _WANTS_YEAR.search(question):
         return [_YEAR, _NUMBER, _NAME]
     if _WANTS_NUMBER.search(question):
@@ -94,7 +94,7 @@ def _patterns(question: str) -> list[re.Pattern[str]]:
 
 
 def _chosen(names: tuple[str, ...], passages: list[_Passage]) -> str:
-    """Return the alternative that was found first: a guess."""
+    """Return the alternative that the first matching passage is about, else the first one."""
     for passage in passages:
         for name in names:
             if name.lower() in passage.title.lower():

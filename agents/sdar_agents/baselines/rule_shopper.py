@@ -1,9 +1,9 @@
-"""A shopper that follows rules: it reads pages and the instruction, and knows nothing else.
+"""Rule-based WebShop agent that reads only the instruction and the pages.
 
-It searches for the instruction, prefers the results whose titles share words with it and whose price is within
-the limit, opens the best few, reads their features, chooses the option values that the instruction names, and buys
-the product that covers most of it. The rule baseline of the WebShop paper buys the first result without
-choosing anything. Pages may be `text` or `text_rich`; `url` tells too little to shop by.
+It searches for the instruction, prefers results whose titles share words with it and whose price is within the limit,
+opens the best few, reads their features, chooses the option values that the instruction names, and buys the product
+that covers most of it. (The rule baseline of the WebShop paper buys the first result and chooses no options.) It needs
+the observation mode `text` or `text_rich`; `url` does not show enough.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["RuleShopper"]
 
-# The step limit of an episode unless somebody sets another one.
+# The default step limit of an episode.
 _STEPS = 15
 _LIMIT = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
 _NAMED_OPTION = re.compile(r"(?: with|, and) [a-z ]+: ")
@@ -23,7 +23,7 @@ _MARK = re.compile(r"\[(?:clicked )?button(?:_)?\]|\[clicked button_\]")
 _RESULTS = re.compile(r"Page \d+ \(Total results: \d+\)")
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _AMOUNT = re.compile(r"\$(\d+(?:\.\d+)?)")
-# Words by which people ask, not what they ask for.
+# Stop words of instructions.
 _EMPTY_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -36,17 +36,17 @@ _EMPTY_WORDS = frozenset(
 
 @dataclass(slots=True)
 class _Candidate:
-    """A product that was seen among the results.
+    """A product of the result pages, and what is known about it.
 
     Attributes:
-        asin: what to click.
-        title: as the results show it.
-        price: the lowest price named, None if none is.
-        place: number among the results, from 0.
-        texts: what was read about it.
-        choices: option values to click, known once its page was open.
-        missing: options of the instruction that it does not have.
-        is_read: its features were read.
+        asin: its product code, which is clicked to open it.
+        title: as in the results.
+        price: the lowest price shown; None if there is none.
+        place: rank among the results, from 0.
+        texts: all text about it that was read.
+        choices: option values to click; None until its page is opened.
+        missing: number of the instruction's options that it does not have.
+        is_read: whether its features were read.
     """
 
     asin: str
@@ -61,7 +61,7 @@ class _Candidate:
 
 @dataclass(slots=True)
 class _Wish:
-    """An instruction, understood: the words to look for, the price limit, and the whole text to find options in."""
+    """A parsed instruction: the words to search for, the price limit, and the text that names option values."""
 
     text: str
     words: frozenset[str] = field(init=False)
@@ -80,7 +80,7 @@ class _Wish:
         self.query = " ".join(re.sub(r"[\[\]\n]", " ", self.text).split()) or "anything"
 
     def choose(self, name: str, values: Iterable[str]) -> str | None:
-        """Return the value of an option that the instruction asks for, None if it asks for none of them."""
+        """Return the value of an option that the instruction names; None if it names none of them."""
         asked = re.search(rf"\b{re.escape(name)}: (.+?)(?=, and [a-z ]+: |$)", self.text)
         text = asked[1] if asked else self.text
         words = _stems(text)
@@ -98,10 +98,10 @@ class _Wish:
 
 
 class RuleShopper:
-    """Plays one episode at a time: `reset`, then `act` until the purchase."""
+    """Script that searches, compares and buys by rules; see the module."""
 
     def reset(self, observation: str, info: Mapping[str, Any]) -> None:
-        """Begin an episode, or take one over: it starts again with a search of its own.
+        """Begin an episode, or take one over, with a new search.
 
         Args:
             observation: the page.
@@ -143,7 +143,7 @@ class RuleShopper:
     def _search(self) -> str:
         self._searches += 1
         words = self._wish.query.split()
-        # Nothing was found: ask for less.
+        # After a search without results: a shorter query.
         return f"search[{' '.join(words[: max(1, len(words) // self._searches)])}]"
 
     def _on_results(self, page: list[str], clicks: list[str]) -> str:
@@ -174,7 +174,7 @@ class RuleShopper:
             else:
                 best = self._best() or item
                 more = any(other.choices is None for other in self._candidates.values())
-                # Back, in, features, back, back, in again, options, buy.
+                # The steps of a visit: back, open, features, back, back, open again, options, buy.
                 if more and self._left >= 7 + len(best.choices or ()):
                     return "click[< prev]"
                 self._bought = best
@@ -190,7 +190,7 @@ class RuleShopper:
     # -- judgement --------------------------------------------------------------------------
 
     def _best(self) -> _Candidate | None:
-        """Return the best product whose page was open."""
+        """Return the best product whose page has been opened."""
         seen = [candidate for candidate in self._candidates.values() if candidate.choices is not None]
         return max(seen, key=self._value, default=None)
 
@@ -203,7 +203,7 @@ class RuleShopper:
         )
 
     def _promise(self, candidate: _Candidate) -> float:
-        """Say how much a title promises before its page is opened."""
+        """Estimate the value of a candidate before its page is opened, from its title and price."""
         return self._coverage(candidate) * 3 + 2 * self._is_in_budget(candidate) - candidate.place / 8
 
     def _coverage(self, candidate: _Candidate) -> float:
@@ -247,7 +247,7 @@ _BUTTONS = frozenset({"back to search", "< prev", "next >", "description", "feat
 
 
 def _segments(observation: str) -> list[str]:
-    """Return the visible texts of a page, one by one."""
+    """Return the visible text nodes of a page."""
     if " [SEP] " in observation:
         return [text.strip() for text in observation.split(" [SEP] ")]
     lines = (_MARK.sub("", line).strip() for line in observation.split("\n"))

@@ -1,13 +1,13 @@
-"""Agents that need no model: a lower bound, an upper bound, and a player that only reads.
+"""Scripted agents by name, and the `Agent` protocol.
 
-`random` picks among the admissible commands, `oracle` follows the environment's own plan (it sees the
-hidden state), `explorer`, `rule` and
-`question-as-query` are players of one suite each that act on what a person can read. An agent
-returns one command a turn and never steps the environment itself.
+`random` draws among the admissible commands (a lower bound). `oracle` follows the environment's own plan, which reads
+the hidden state (an upper bound). `explorer`, `rule` and `question-as-query` play one suite each and read only what a
+person sees. An agent of your own implements `Agent` and is named `module:Class`.
 """
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -22,38 +22,44 @@ from sdar_envs import TextEnv
 from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.importing import import_named, is_import_path
 from sdar_skills import Skill
 from sdar_skills.retrieval.homes import read_habits
 
 __all__ = [
     "AGENTS",
     "Agent",
+    "DefaultAgent",
     "ExplorerAgent",
     "OracleAgent",
     "QuestionAsQueryAgent",
     "RandomAgent",
     "RuleAgent",
     "default_agent",
+    "import_agent",
     "make_agent",
 ]
 
 
-# Among the admissible commands, templates stand for every search and every answer.
+# Templates in the lists of admissible commands, which stand for every search and every answer.
 _SEARCH = "search[<your query>]"
 _ANSWER = "answer[<your answer>]"
 
 
 class Agent(Protocol):
-    """Plays one episode at a time: `reset`, then `act` for every turn."""
+    """Plays one episode at a time: `reset` when it begins, then `act` for every turn.
+
+    `sdar_agents.AsyncAgent` is the same with coroutines.
+    """
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode, or take one over in the middle.
 
         Args:
-            env: the environment, already reset. Whoever runs the episode steps it, not the agent.
+            env: the environment, already reset; not to be stepped.
             observation: the latest observation.
             info: the info that came with it.
-            seed: of everything that the agent draws in this episode.
+            seed: of everything that the agent samples in this episode.
         """
         ...
 
@@ -63,7 +69,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Draws uniformly from the admissible commands; searches for words of the task, answers with words it reads."""
+    """Samples admissible commands; fills in templates with words that it reads."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -82,13 +88,13 @@ class RandomAgent:
         if not commands:
             raise InvalidOption(
                 f"the random agent got no admissible command in {info['task_id']!r}; "
-                "it can only play environments that list some."
+                "it can only play environments that list them."
             )
         return filled(self._random.choice(commands), observation, info, self._random)
 
 
 def filled(command: str, observation: str, info: Mapping[str, Any], rng: random.Random) -> str:
-    """Return a command; a template such as `search[<your query>]` with words of the task or the observation in it."""
+    """Return a command; a template such as `search[<your query>]` filled with words of the task or the observation."""
     if command == _SEARCH:
         words = _words(info["instruction"])
         count = rng.randint(1, min(6, len(words)))
@@ -105,13 +111,13 @@ def _words(text: str) -> list[str]:
 
 
 class OracleAgent:
-    """Follows a plan that knows the hidden state, made anew every turn."""
+    """Follows a plan that is made from the hidden state in every turn: an upper bound."""
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
-        """Look at the environment behind the wrappers.
+        """Keep the environment inside the wrappers, to ask it for plans.
 
         Raises:
             InvalidOption: it is not a `TextEnv`.
@@ -124,7 +130,7 @@ class OracleAgent:
         Raises:
             EpisodeOver: the task is done, or no episode was begun.
             UnknownName: the environment has no oracle.
-            UnsolvableGame: no plan wins from here (an episode can be taken over after somebody spoilt it).
+            UnsolvableGame: no plan wins from here, after an episode was taken over.
         """
         if self._env is None:
             raise EpisodeOver("the oracle agent was asked to act before reset(): call reset() first.")
@@ -134,8 +140,8 @@ class OracleAgent:
         return plan[0]
 
 
-class _Player(Protocol):
-    """A scripted player of one suite, which sees what a person would see and nothing else."""
+class _Script(Protocol):
+    """A script for one suite, which reads observations and info alone."""
 
     def reset(self, observation: str, info: Mapping[str, Any]) -> None: ...
 
@@ -143,30 +149,30 @@ class _Player(Protocol):
 
 
 class _SuiteAgent:
-    """Plays by the script that was written for the suite, if one was."""
+    """Plays by a suite's script."""
 
     name: ClassVar[str]
-    players: ClassVar[Mapping[str, str]]
+    scripts: ClassVar[Mapping[str, str]]
 
     def __init__(self) -> None:
-        self._player: _Player | None = None
+        self._script: _Script | None = None
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
-        """Choose the script of this environment and show it the situation.
+        """Begin an episode with the environment's script.
 
         Raises:
             InvalidOption: the environment is not a `TextEnv`.
-            UnknownName: no script was written for it.
+            UnknownName: there is no script for it.
         """
         env_id = text_env(env).task.env
-        if env_id not in self.players:
+        if env_id not in self.scripts:
             raise UnknownName(
-                f"no {self.name} for {env_id!r}; there is one for {', '.join(self.players)}. "
+                f"no {self.name} for {env_id!r}; there is one for {', '.join(self.scripts)}. "
                 "Try the random or oracle agent."
             )
-        player: _Player = resolve_name(self.players[env_id])()
-        player.reset(observation, info)
-        self._player = player
+        script: _Script = resolve_name(self.scripts[env_id])()
+        script.reset(observation, info)
+        self._script = script
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the script's command.
@@ -174,28 +180,28 @@ class _SuiteAgent:
         Raises:
             EpisodeOver: no episode was begun.
         """
-        if self._player is None:
+        if self._script is None:
             raise EpisodeOver(f"the {self.name} agent was asked to act before reset(): call reset() first.")
-        return self._player.act(observation, info)
+        return self._script.act(observation, info)
 
 
 class ExplorerAgent(_SuiteAgent):
-    """ALFWorld: looks for things where they usually are; sees only what a player sees."""
+    """ALFWorld: searches the likeliest places first; reads only what a player sees."""
 
     name = "explorer"
-    players = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
+    scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
 
     def read(self, skills: Iterable[Skill], rng: random.Random) -> None:
-        """Forget common sense for this episode: search first where skills say that a thing is kept, then anywhere.
+        """Search by skills instead of common sense: first where they say that a thing is kept, then at random.
 
         Args:
-            skills: read by `sdar_skills.retrieval.homes.read_habits`; none for an explorer that only guesses.
-            rng: draws the order in which the usual places are looked into otherwise.
+            skills: read by `sdar_skills.retrieval.homes.read_habits`; none for a purely random order.
+            rng: draws the order of the usual places that no skill names.
 
         Raises:
             EpisodeOver: no episode was begun.
         """
-        if not isinstance(self._player, Explorer):
+        if not isinstance(self._script, Explorer):
             raise EpisodeOver(f"the {self.name} agent was asked to read before reset(): call reset() first.")
         habits: dict[str, str] = {}
         for skill in skills:
@@ -206,21 +212,21 @@ class ExplorerAgent(_SuiteAgent):
             guesses = {place: rng.randint(1, 1000) for place in usual_places(thing)}
             return {**guesses, habits[thing]: 10_000} if thing in habits else guesses
 
-        self._player.places = places
+        self._script.places = places
 
 
 class RuleAgent(_SuiteAgent):
-    """WebShop: searches the instruction, compares results, chooses options, buys; sees only pages."""
+    """WebShop: searches, compares results, chooses options, buys; reads only pages."""
 
     name = "rule"
-    players = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
+    scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
 
 
 class QuestionAsQueryAgent(_SuiteAgent):
-    """Search-QA: searches for the question as it is, answers with what looks like an answer; sees only passages."""
+    """Search-QA: searches for the question itself and answers by pattern matching."""
 
     name = "question-as-query"
-    players = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})
+    scripts = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})
 
 
 AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
@@ -232,21 +238,87 @@ AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
         "rule": RuleAgent,
     }
 )
-"""The agents by name."""
+"""The scripted agents by name."""
 
 
 def default_agent(env_id: str) -> str:
-    """Return the name of the agent that plays by the environment's own script; `random` if there is no script."""
-    scripted = (agent for agent in (ExplorerAgent, RuleAgent, QuestionAsQueryAgent) if env_id in agent.players)
+    """Return the name of the agent that has a script for the environment; `random` if none has."""
+    scripted = (agent for agent in (ExplorerAgent, RuleAgent, QuestionAsQueryAgent) if env_id in agent.scripts)
     return next((agent.name for agent in scripted), "random")
+
+
+class DefaultAgent:
+    """Plays each environment by its script; random where there is none."""
+
+    def __init__(self) -> None:
+        self._agent: Agent | None = None
+
+    def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        """Begin an episode with `default_agent` of the environment.
+
+        Raises:
+            InvalidOption: the environment is not a `TextEnv`.
+        """
+        self._agent = AGENTS[default_agent(text_env(env).task.env)]()
+        self._agent.reset(env, observation, info, seed)
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str:
+        """Return the next command.
+
+        Raises:
+            EpisodeOver: no episode was begun.
+        """
+        if self._agent is None:
+            raise EpisodeOver("the default agent was asked to act before reset(): call reset() first.")
+        return self._agent.act(observation, info)
 
 
 def make_agent(name: str) -> Agent:
     """Make an agent by name.
 
+    Args:
+        name: one of `AGENTS`, or `module:Class` for a class of your own, which is made without arguments.
+
     Raises:
         UnknownName: there is no such agent.
+        InvalidOption: your class needs arguments, or its methods are coroutines.
     """
+    if is_import_path(name):
+        return _make_own(name)
     if name not in AGENTS:
-        raise UnknownName(f"no agent {name!r}; the agents are {', '.join(AGENTS)}.{did_you_mean(name, AGENTS)}")
+        raise UnknownName(
+            f"no agent {name!r}; the agents are {', '.join(AGENTS)}, and module:Class for your own."
+            f"{did_you_mean(name, AGENTS)}"
+        )
     return AGENTS[name]()
+
+
+def _make_own(name: str) -> Agent:
+    made = import_agent(name)
+    if inspect.iscoroutinefunction(made.act):
+        raise InvalidOption(f"the methods of {name!r} are coroutines; wanted a plain sdar_agents.Agent here.")
+    try:
+        agent: Agent = made()
+    except TypeError as error:
+        raise InvalidOption(f"the agent {name!r} cannot be made without arguments: {error}.") from error
+    return agent
+
+
+def import_agent(name: str) -> Any:
+    """Return the agent class that `module:Class` names, with plain or coroutine methods.
+
+    Raises:
+        UnknownName: it cannot be imported, or it is no class with the methods `reset` and `act`.
+    """
+    made = import_named(name, what="an agent")
+    if not isinstance(made, type):
+        raise UnknownName(f"the agent {name!r} is a {type(made).__name__}; wanted a class.")
+    reset, act = getattr(made, "reset", None), getattr(made, "act", None)
+    if not (callable(reset) and callable(act)):
+        raise UnknownName(
+            f"the class {name!r} is no agent; wanted the methods reset and act, plain (sdar_agents.Agent) or as "
+            "coroutines (sdar_agents.AsyncAgent)."
+        )
+    if inspect.iscoroutinefunction(reset) != inspect.iscoroutinefunction(act):
+        raise UnknownName(f"the class {name!r} has one coroutine among reset and act; wanted both or neither.")
+    return made

@@ -1,0 +1,9 @@
+"""Inference engines: policies that complete prompts.
+
+Importing this package loads no torch; `make_engine` does.
+"""
+
+from sdar_agents.engines.policy import AsyncPolicy, Policy, Request, Sampling, Situation
+from sdar_agents.engines.registry import ENGINES, make_engine
+
+__all__ = ["ENGINES", "AsyncPolicy", "Policy", "Request", "Sampling", "Situation", "make_engine"]

@@ -1,17 +1,19 @@
-"""The second way to decode: the model thinks freely, then the likeliest of the admissible commands is taken.
+"""Constrained decoding: score the admissible commands and take the likeliest.
 
-`ChoicePolicy` wraps a policy in this process. It stops the model where the command would begin, scores each command
-that the environment lists by the sum of the log-probabilities of its tokens and of the closing tag, and takes the
-likeliest, or draws among them in proportion to their probabilities at the temperature. A model that thinks well and
-spells badly never gives a command that is not there.
+`ConstrainedPolicy` wraps a policy in this process. The model thinks freely up to where the command would begin; then
+each admissible command is scored by the sum of the log-probabilities of its tokens and of the closing tag, and the
+likeliest is taken, or one is sampled in proportion to their probabilities at the temperature. If the model never opens
+the command's tag, the tag is opened for it. So every command is admissible, however badly the model spells.
 
-For evaluation only: what is drawn is not the model's own distribution, so completions have no log-probabilities. It
-refuses environments that list no commands, and suites whose tag names the command.
+For evaluation only: commands are not sampled from the model's own distribution, so completions have no
+log-probabilities. Environments that list no commands or templates of commands (`search[<your query>]`), and suites
+whose tag names the command, are refused.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -25,17 +27,20 @@ from sdar_agents.scoring.batch import Sequences
 from sdar_agents.scoring.logprobs import score_rows
 from sdar_agents.types import Completion
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import PromptStyle, style_of
+from sdar_envs.prompt import PromptStyle
 
-__all__ = ["ChoicePolicy", "score_choices"]
+__all__ = ["ConstrainedPolicy", "score_continuations"]
+
+# A command with a blank to fill in, such as `search[<your query>]`.
+_TEMPLATE = re.compile(r"\[<[^<>]*>\]$")
 
 
-class ChoicePolicy:
-    """Answers with admissible commands.
+class ConstrainedPolicy:
+    """A `Policy` that decodes admissible commands only.
 
     Args:
-        policy: thinks and scores.
-        max_batch_tokens: of sequences that are scored together, padding included.
+        policy: generates the thoughts; its model scores the commands.
+        max_batch_tokens: tokens in a batch of sequences that are scored together, padding included.
     """
 
     def __init__(self, policy: TransformersPolicy, *, max_batch_tokens: int = 1 << 15) -> None:
@@ -44,90 +49,111 @@ class ChoicePolicy:
 
     @property
     def context_length(self) -> int | None:
-        """That of the policy."""
+        """The wrapped policy's context length."""
         return self._policy.context_length
 
     def render(self, messages: Messages) -> str:
-        """Return the policy's rendering."""
+        """Return messages rendered by the wrapped policy."""
         return self._policy.render(messages)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return the policy's ids."""
+        """Return the wrapped policy's ids of a rendered prompt."""
         return self._policy.encode(text)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Think, then choose. A completion that never comes to a command is left as it is.
+        """Return a completion with an admissible command for each request.
 
         Raises:
-            InvalidOption: a request has no situation, its environment lists no commands, or its style is another.
+            InvalidOption: a request has no situation, its environment lists no commands or templates of commands, or
+                its suite's format has no tag around commands.
         """
         styles = [_style(request) for request in requests]
-        openings = dict.fromkeys(f"<{style.action_tags[0]}>" for style in styles)
+        openings = dict.fromkeys(map(_opening, styles))
         thoughts = self._policy.generate(requests, replace(sampling, stop=(*sampling.stop, *openings)))
-        answers = list(thoughts)
-        places = [
-            i
-            for i, (thought, style) in enumerate(zip(thoughts, styles, strict=True))
-            # Some tokenizers have the tag's end and a line's in one token.
-            if thought.text.rstrip().endswith(f"<{style.action_tags[0]}>")
-        ]
-        prompts, choices = [], []
-        for i in places:
-            closing = f"</{styles[i].action_tags[0]}>"
-            prompts.append(requests[i].prompt_ids + thoughts[i].token_ids)
-            choices.append(
-                [self._policy.encode(f"{command}{closing}") for command in _commands(requests[i], styles[i])]
-            )
-        scores = score_choices(self._policy.model, prompts, choices, max_batch_tokens=self._max_batch_tokens)
-        for i, options, found in zip(places, choices, scores, strict=True):
-            chosen = options[_pick(found, sampling, requests[i].seed)]
-            token_ids = thoughts[i].token_ids + chosen
+        begun = [self._begin_command(thought, style) for thought, style in zip(thoughts, styles, strict=True)]
+        commands = [self._encode_commands(request, style) for request, style in zip(requests, styles, strict=True)]
+        scores = score_continuations(
+            self._policy.model,
+            [request.prompt_ids + ids for request, ids in zip(requests, begun, strict=True)],
+            commands,
+            max_batch_tokens=self._max_batch_tokens,
+        )
+        completions = []
+        for request, ids, options, found in zip(requests, begun, commands, scores, strict=True):
+            token_ids = ids + options[_pick(found, sampling, request.seed)]
             text = self._policy.tokenizer.decode(list(token_ids), skip_special_tokens=True)
-            answers[i] = Completion(token_ids, None, text, "stop")
-        return [replace(answer, logprobs=None) for answer in answers]
+            completions.append(Completion(token_ids, None, text, "stop"))
+        return completions
+
+    def _begin_command(self, thought: Completion, style: PromptStyle) -> tuple[int, ...]:
+        """Return a thought's ids up to the opened tag; a thought that ended or was cut before it is closed."""
+        # Some tokenizers have the tag's end and a line's in one token.
+        if thought.text.rstrip().endswith(_opening(style)):
+            return thought.token_ids
+        ids = thought.token_ids[:-1] if thought.stop_reason == "eos" else thought.token_ids
+        closing = "" if "</think>" in thought.text else "</think>"
+        return ids + self._policy.encode(f"{closing}\n{_opening(style)}")
+
+    def _encode_commands(self, request: Request, style: PromptStyle) -> list[tuple[int, ...]]:
+        closing = f"</{style.action_tags[0]}>"
+        return [self._policy.encode(f"{command}{closing}") for command in _commands(request, style)]
 
 
-def score_choices(
+def score_continuations(
     model: Any,
     prompts: Sequence[Sequence[int]],
-    choices: Sequence[Sequence[Sequence[int]]],
+    continuations: Sequence[Sequence[Sequence[int]]],
     *,
     max_batch_tokens: int,
 ) -> list[list[float]]:
-    """Return the log-probability of each choice behind its prompt: the sum over its tokens, in nats.
+    """Return the log-probability of each continuation of its prompt: the sum over its tokens, in nats.
 
     Args:
         model: a Hugging Face causal language model.
         prompts: token ids, none empty.
-        choices: for each prompt, the token ids of what may follow.
-        max_batch_tokens: of sequences that are scored together, padding included.
+        continuations: for each prompt, the token ids of what may follow.
+        max_batch_tokens: tokens in a batch of sequences that are scored together, padding included.
     """
     pairs = [
-        (list(prompt), list(choice)) for prompt, options in zip(prompts, choices, strict=True) for choice in options
+        (list(prompt), list(ids)) for prompt, options in zip(prompts, continuations, strict=True) for ids in options
     ]
     if not pairs:
         return [[] for _ in prompts]
-    lengths = torch.tensor([(len(prompt), len(choice)) for prompt, choice in pairs])
+    lengths = torch.tensor([(len(prompt), len(ids)) for prompt, ids in pairs])
     input_ids = torch.zeros(len(pairs), int(lengths.sum(dim=1).max()), dtype=torch.long)
-    for row, (prompt, choice) in zip(input_ids, pairs, strict=True):
-        row[: len(prompt) + len(choice)] = torch.tensor(prompt + choice)
+    for row, (prompt, ids) in zip(input_ids, pairs, strict=True):
+        row[: len(prompt) + len(ids)] = torch.tensor(prompt + ids)
     mask = torch.arange(int(lengths[:, 1].max())) < lengths[:, 1:]
     sequences = Sequences(input_ids, lengths[:, 0], lengths[:, 1])
     sums = score_rows(model, sequences, mask, max_tokens=max_batch_tokens).logprobs.double().sum(dim=1).tolist()
-    ends = list(accumulate(len(options) for options in choices))
-    return [sums[end - len(options) : end] for end, options in zip(ends, choices, strict=True)]
+    ends = list(accumulate(len(options) for options in continuations))
+    return [sums[end - len(options) : end] for end, options in zip(ends, continuations, strict=True)]
 
 
 def _style(request: Request) -> PromptStyle:
     if request.situation is None:
-        raise InvalidOption("a choice needs a situation: which commands are admissible stands there.")
-    style = style_of(request.situation.env, request.situation.env.task)
-    if style.tag_is_command or style.parse is not None or not _commands(request, style):
         raise InvalidOption(
-            f"there is nothing to choose from in {request.situation.info['task_id']!r}; wanted an environment that "
-            f"lists its commands, in the tags <{style.action_tags[0]}>."
+            "constrained decoding needs a situation, which holds the admissible commands; wanted a turn of an episode."
+        )
+    task_id = request.situation.info["task_id"]
+    style = request.situation.style
+    commands = _commands(request, style)
+    if style.tag_is_command or style.parse is not None or not commands:
+        raise InvalidOption(
+            f"constrained decoding cannot be used in {task_id!r}; wanted an environment that lists its admissible "
+            f"commands, in the tags <{style.action_tags[0]}>."
+        )
+    template = next(filter(_TEMPLATE.search, commands), None)
+    if template is not None:
+        raise InvalidOption(
+            f"constrained decoding cannot be used in {task_id!r}: {template!r} is a template, and the model "
+            "has to write its words."
         )
     return style
+
+
+def _opening(style: PromptStyle) -> str:
+    return f"<{style.action_tags[0]}>"
 
 
 def _commands(request: Request, style: PromptStyle) -> list[str]:
@@ -140,5 +166,5 @@ def _pick(scores: Sequence[float], sampling: Sampling, seed: int) -> int:
     if sampling.greedy:
         return max(range(len(scores)), key=scores.__getitem__)
     weights = (torch.tensor(scores, dtype=torch.float64) / sampling.temperature).softmax(dim=0).tolist()
-    # The thought was drawn from the seed itself.
+    # Another stream than the thought's, which was sampled with the seed itself.
     return random.Random(f"choice/{seed}").choices(range(len(scores)), weights)[0]

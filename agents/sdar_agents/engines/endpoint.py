@@ -1,61 +1,68 @@
-"""Chat models behind an OpenAI-compatible endpoint: vLLM, SGLang, Ollama, hosted ones.
+"""Chat models behind an OpenAI-compatible HTTP endpoint: vLLM, SGLang, Ollama, hosted ones.
 
-What passes by itself is waited for: no connection, no answer in time, 408, 409, 425, 429 and 5xx, and answers
-that break off. Each wait is twice the last one, with jitter, and at least what `Retry-After` asks for. What does
-not pass (a wrong key, model or address, a web page instead of JSON) is an `EndpointError` at once.
+Requests that fail for a reason that may pass are repeated by `sdar_envs.retries`: no connection, no answer in time,
+retryable statuses such as 429 and 503, and bodies that break off. Any other failure (a wrong key, model or address, a
+web page instead of JSON) is an `EndpointError` at once.
 
-The key comes from an environment variable. It is sent in the `Authorization` header and kept nowhere else; should a
-server repeat it in an answer, `[key]` stands in its place.
+The API key comes from an environment variable. It is sent in the `Authorization` header and kept nowhere else; if a
+server repeats it in an answer, `[key]` replaces it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
 import os
-import random
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from sdar_agents.players.chat import Completion
+from sdar_agents.engines.policy import Messages, Request, Sampling, join_messages
+from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption
+from sdar_envs.importing import import_extra
+from sdar_envs.retries import RetriesExhausted, RetryPolicy, is_retryable
 from sdar_skills.evidence.proposers import Chat
 
-__all__ = ["Endpoint", "endpoint_chat"]
+__all__ = ["Endpoint", "EndpointPolicy", "endpoint_chat"]
 
-_PASSING = frozenset({408, 409, 425, 429})
-_LONGEST_BACKOFF = 30.0
-_LONGEST_WAIT = 300.0
 _SHOWN = 300
 # What local servers are given for a key ("EMPTY", "ollama") is no secret, and may be a word of an answer.
 _SHORTEST_SECRET = 12
 
 
+class _Failure(NamedTuple):
+    """A failed request that may be repeated."""
+
+    problem: str
+    retry_after: str | None = None
+
+
 class Endpoint:
     """A chat model behind an OpenAI-compatible endpoint, `<base_url>/chat/completions`.
+
+    An `AsyncPolicy`.
 
     Args:
         model: its name, as the server knows it.
         base_url: the address up to `/v1`; None for `$OPENAI_BASE_URL`, else a vLLM server on this machine.
-        api_key_env: the environment variable that holds the key; unset for servers that want none.
+        api_key_env: the environment variable that holds the API key; unset for servers that want none.
         temperature: of the sampling; None leaves it to the server.
         max_tokens: of one completion; None leaves it to the server.
         send_seed: send a seed with each request. Most servers then repeat themselves, more or less.
-        request_seconds: how long to wait for one answer.
-        retries: how often to ask again for what passes by itself.
-        backoff_seconds: the first wait.
+        request_seconds: timeout of one request.
+        retries: how often a failed request is repeated at most; see `sdar_envs.retries.RetryPolicy`.
+        backoff_seconds: the first backoff.
         extra_body: further fields of the request, such as
             `{"chat_template_kwargs": {"enable_thinking": False}}`.
 
     Raises:
         InvalidOption: an argument is out of range, or the address holds a user name or password.
-        ModuleNotFoundError: the extra `openai-compatible` is not installed.
+        MissingExtra: the extra `openai-compatible` is not installed.
     """
 
     def __init__(
@@ -72,23 +79,15 @@ class Endpoint:
         backoff_seconds: float = 0.5,
         extra_body: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        try:
-            import httpx2  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "the openai agent needs httpx2: pip install 'sdar-envs[openai-compatible]'", name=error.name
-            ) from error
+        httpx2 = import_extra("httpx2", extra="openai-compatible", purpose="a chat model behind an endpoint")
         if not isinstance(model, str) or not model:
             raise InvalidOption(f"model is {model!r}; wanted its name, as the server knows it.")
         if temperature is not None and not (_is_number(temperature) and temperature >= 0):
             raise InvalidOption(f"temperature is {temperature!r}; wanted a number from 0, or None.")
         if max_tokens is not None and not (is_integer(max_tokens) and max_tokens > 0):
             raise InvalidOption(f"max_tokens is {max_tokens!r}; wanted a number from 1, or None.")
-        if not is_integer(retries) or retries < 0:
-            raise InvalidOption(f"retries is {retries!r}; wanted a number from 0.")
-        for name, value in (("request_seconds", request_seconds), ("backoff_seconds", backoff_seconds)):
-            if not (_is_number(value) and value > 0):
-                raise InvalidOption(f"{name} is {value!r}; wanted seconds above 0.")
+        if not (_is_number(request_seconds) and request_seconds > 0):
+            raise InvalidOption(f"request_seconds is {request_seconds!r}; wanted seconds above 0.")
         if not isinstance(extra_body, Mapping):
             raise InvalidOption(f'extra_body is {extra_body!r}; wanted a JSON object such as {{"top_p": 0.9}}.')
         self.model = model
@@ -97,61 +96,68 @@ class Endpoint:
         self._key = os.environ.get(api_key_env, "").strip()
         if not self._key.isascii():
             raise InvalidOption(f"the key in ${api_key_env} has characters that no HTTP header can hold: set it again.")
-        self._retries = retries
-        self._backoff = backoff_seconds
+        self._retry_policy = RetryPolicy(retries=retries, backoff_seconds=backoff_seconds)
         self._send_seed = send_seed
+        self._max_tokens = max_tokens
         self._body: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         self._body = {name: value for name, value in self._body.items() if value is not None} | dict(extra_body)
-        self._request_error = httpx2.RequestError
+        self._request_error: type[Exception] = httpx2.RequestError
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=request_seconds,
-            # How many requests are in flight is decided by who asks.
+            # The caller decides how many requests are in flight.
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256),
         )
 
-    async def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> Completion:
-        """Ask for the next message of a chat.
+    async def complete(self, request: Request) -> Completion:
+        """Return the next message of a chat.
+
+        Args:
+            request: with `messages`; token ids are not sent.
 
         Raises:
-            EndpointError: there was no usable answer, in spite of the retries or because none would help.
+            EndpointError: no usable answer: the retries are used up, or repeating the request would not help.
         """
-        body = {**self._body, "messages": list(messages)}
+        body = {**self._body, "messages": list(request.messages)}
         if self._send_seed:
-            body["seed"] = seed
+            body["seed"] = request.seed
         content = json.dumps(body).encode()
-        for retry in range(self._retries + 1):
-            asked_for = 0.0
+        attempts = self._retry_policy.start()
+        while True:
+            answer = await self._ask(content)
+            if isinstance(answer, Completion):
+                return answer
             try:
-                response = await self._client.post(
-                    f"{self.base_url}/chat/completions", content=content, headers={"Content-Type": "application/json"}
-                )
-            except self._request_error as error:
-                problem = f"{type(error).__name__}{f': {error}' if str(error) else ''}"
-            else:
-                text = self._without_key(response.text)
-                is_page = text.lstrip()[:1] == "<"
-                if response.status_code in _PASSING or response.status_code >= 500:
-                    asked_for = _retry_after(response.headers.get("Retry-After", ""))
-                    problem = f"{response.status_code} {text[:_SHOWN]}"
-                elif not response.is_success:
-                    raise EndpointError(self._says(f"{response.status_code} {text[:_SHOWN]}{self._advice(response)}"))
-                elif is_page:
-                    raise EndpointError(
-                        self._says(f"a web page, {text.lstrip()[:80]!r}. Is the address right? It often ends in /v1.")
-                    )
-                else:
-                    try:
-                        return _read(text)
-                    except ValueError as error:
-                        problem = f"{error}: {text[:_SHOWN]!r}"
-            if asked_for > _LONGEST_WAIT:
-                raise EndpointError(self._says(f"{problem}, to ask again in {asked_for:.0f} s"))
-            if retry < self._retries:
-                backoff = min(self._backoff * 2**retry, _LONGEST_BACKOFF)
-                # Jitter: those who were turned away together should not come back together.
-                await asyncio.sleep(max(asked_for, backoff) + random.uniform(0, backoff))
-        raise EndpointError(self._says(f"{problem}, at the last of {self._retries + 1} times"))
+                pause = attempts.pause(answer.retry_after)
+            except RetriesExhausted as error:
+                raise EndpointError(self._says(f"{answer.problem} ({error})")) from error
+            await asyncio.sleep(pause)
+
+    async def _ask(self, content: bytes) -> Completion | _Failure:
+        """Send a request once.
+
+        Raises:
+            EndpointError: repeating it would not help.
+        """
+        try:
+            response = await self._client.post(
+                f"{self.base_url}/chat/completions", content=content, headers={"Content-Type": "application/json"}
+            )
+        except self._request_error as error:
+            return _Failure(f"{type(error).__name__}{f': {error}' if str(error) else ''}")
+        text = self._without_key(response.text)
+        if is_retryable(response.status_code):
+            return _Failure(f"{response.status_code} {text[:_SHOWN]}", response.headers.get("Retry-After"))
+        if not response.is_success:
+            raise EndpointError(self._says(f"{response.status_code} {text[:_SHOWN]}{self._advice(response)}"))
+        if text.lstrip()[:1] == "<":
+            raise EndpointError(
+                self._says(f"a web page, {text.lstrip()[:80]!r}. Is the address right? It often ends in /v1.")
+            )
+        try:
+            return _read(text, self._max_tokens)
+        except ValueError as error:
+            return _Failure(f"{error}: {text[:_SHOWN]!r}")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -169,8 +175,88 @@ class Endpoint:
         return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_SECRET else text
 
 
+class EndpointPolicy:
+    """A `Policy` for a chat model behind an endpoint: text without token ids, so for evaluation only.
+
+    The server renders the prompt and knows its own context length.
+
+    Args:
+        model: its name, as the server knows it.
+        concurrency: requests in flight at most.
+        extra_body: further fields of each request.
+        **settings: as for `Endpoint`: `base_url`, `api_key_env`, `send_seed`, `request_seconds`, `retries`, ...
+
+    Raises:
+        InvalidOption: an argument is out of range.
+        MissingExtra: the extra `openai-compatible` is not installed.
+    """
+
+    context_length: int | None = None
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        concurrency: int = 16,
+        extra_body: Mapping[str, Any] = MappingProxyType({}),
+        **settings: Any,
+    ) -> None:
+        if not is_integer(concurrency) or concurrency < 1:
+            raise InvalidOption(f"concurrency is {concurrency!r}; wanted a number from 1.")
+        for name in ("temperature", "max_tokens"):
+            if name in settings:
+                raise InvalidOption(f"{name} was given to EndpointPolicy; set it in the rollout's settings instead.")
+        self._model = model
+        self._concurrency = int(concurrency)
+        self._extra_body = dict(extra_body)
+        self._settings = settings
+        asyncio.run(self._endpoint(Sampling()).close())  # so that a wrong setting is an error now
+
+    def render(self, messages: Messages) -> str:
+        """Return the joined messages: the server applies the chat template."""
+        return join_messages(messages)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return no ids: the server tokenises."""
+        return ()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Return a completion for each request; up to `concurrency` are in flight at once.
+
+        Raises:
+            EndpointError: one of them failed.
+        """
+        # In a thread, because the caller's may run an event loop already, as notebooks do.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._complete(requests, sampling)).result()
+
+    async def _complete(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        endpoint = self._endpoint(sampling)
+        free = asyncio.Semaphore(self._concurrency)
+
+        async def ask(request: Request) -> Completion:
+            async with free:
+                completion = await endpoint.complete(replace(request, seed=request.seed % 2**31))
+            return replace(completion, text=completion.full_text, reasoning=None)
+
+        try:
+            return list(await asyncio.gather(*map(ask, requests)))
+        finally:
+            await endpoint.close()
+
+    def _endpoint(self, sampling: Sampling) -> Endpoint:
+        stop = {"stop": list(sampling.stop)} if sampling.stop else {}
+        return Endpoint(
+            self._model,
+            temperature=0.0 if sampling.greedy else sampling.temperature,
+            max_tokens=sampling.max_new_tokens,
+            extra_body={**self._extra_body, **stop},
+            **self._settings,
+        )
+
+
 def endpoint_chat(model: str, *, max_tokens: int | None = 4_096, **settings: Any) -> Chat:
-    """Return a function from chat messages to a model's answer, for `sdar_skills.evidence.proposers.ModelProposer`.
+    """Return a blocking chat function, from messages to text, for `sdar_skills.evidence.proposers.ModelProposer`.
 
     Args:
         model: as in `Endpoint`.
@@ -178,34 +264,34 @@ def endpoint_chat(model: str, *, max_tokens: int | None = 4_096, **settings: Any
         **settings: the other arguments of `Endpoint`.
 
     Returns:
-        The function. It raises `EndpointError` if there is no usable answer.
+        The function. It raises `EndpointError` if the request fails.
 
     Raises:
         InvalidOption: an argument is out of range.
-        ModuleNotFoundError: the extra `openai-compatible` is not installed.
+        MissingExtra: the extra `openai-compatible` is not installed.
     """
 
     def make() -> Endpoint:
         return Endpoint(model, max_tokens=max_tokens, **settings)
 
-    async def ask(messages: Sequence[Mapping[str, str]]) -> str:
+    async def ask(messages: Messages) -> str:
         endpoint = make()
         try:
-            return (await endpoint.complete(messages, 0)).text
+            return (await endpoint.complete(Request((), 0, messages))).text
         finally:
             await endpoint.close()
 
     def chat(messages: Sequence[dict[str, str]]) -> str:
-        # In a thread of its own: where a loop runs already, as in notebooks, there cannot be another.
+        # In a thread, because the caller's may run an event loop already, as notebooks do.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(asyncio.run, ask(messages)).result()
 
-    make()  # what is wrong with the settings is said now
+    make()  # so that a wrong setting is an error now, not at the first call
     return chat
 
 
-def _read(text: str) -> Completion:
-    """Read the body of an answer.
+def _read(text: str, max_tokens: int | None) -> Completion:
+    """Read the body of a response.
 
     Raises:
         ValueError: it is no chat completion.
@@ -215,7 +301,8 @@ def _read(text: str) -> Completion:
     except ValueError as error:
         raise ValueError("no JSON") from error
     try:
-        message = answer["choices"][0]["message"]
+        choice = answer["choices"][0]
+        message = choice["message"]
         content = message.get("content") or ""
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         usage = answer.get("usage") or {}
@@ -225,19 +312,15 @@ def _read(text: str) -> Completion:
     if not isinstance(content, str) or not isinstance(reasoning, str | None):
         raise ValueError("no text")
     prompt_tokens, completion_tokens = (count if is_integer(count) else None for count in tokens)
-    return Completion(content, reasoning, prompt_tokens, completion_tokens)
-
-
-def _retry_after(value: str) -> float:
-    """Return the seconds that a `Retry-After` header asks for, a number or a date; 0 if it says neither."""
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
+    finish_reason = choice.get("finish_reason")
+    stop_reason: StopReason = "eos"
+    if finish_reason is None and max_tokens is not None and completion_tokens is not None:
+        stop_reason = "length" if completion_tokens >= max_tokens else "eos"
+    elif finish_reason == "length":
+        stop_reason = "length"
+    elif isinstance(choice.get("stop_reason"), str):  # vLLM's field: the stop string that was met
+        stop_reason = "stop"
+    return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens)
 
 
 def _checked_url(url: str) -> str:
@@ -249,7 +332,7 @@ def _checked_url(url: str) -> str:
     if not is_address:
         raise InvalidOption(f"base_url is {url!r}; wanted an address such as http://127.0.0.1:8000/v1.")
     if parts.username is not None or parts.query or parts.fragment:
-        # The address is written into the run folder, and passwords and keys must not be.
+        # The address is written into the run folder; passwords and keys must not be.
         raise InvalidOption(
             f"base_url at {parts.hostname} holds a user name, password or query; wanted a bare address. "
             "The key comes from an environment variable, named by api_key_env."

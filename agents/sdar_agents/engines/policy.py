@@ -1,42 +1,32 @@
-"""What plays in a rollout: the `Policy` protocol, and policies without a model of their own.
+"""The `Policy` protocol of inference engines, and what it exchanges: requests, sampling settings, completions.
 
-A policy answers many turns at once. It gets each as a `Request`, which holds all that any policy can go by: token ids
-for a model in this process (`sdar_agents.engines.transformers`), chat messages for a model behind an endpoint, the
-environment's own words for a script. What it answers is a `Completion`; only one with token ids can be trained on. A
-faster engine in this process is one more class with these methods for `Rollout`; where its log-probabilities differ
-from the trained model's, the loss weighs tokens for it (`GRPO.sampler_cap`).
+A policy completes prompts. It has two forms:
+
+- `Policy.generate` takes a batch of requests and returns when all are answered: for rollouts and training.
+- `AsyncPolicy.complete` takes one request and is awaited, any number at once: for evaluation, where a slow request must
+  not hold up other episodes. `sdar_agents.engines.batching` makes one of a `Policy`.
+
+A `Request` holds what any engine can go by: token ids for a model in this process
+(`sdar_agents.engines.transformers`), chat messages for a server (`sdar_agents.engines.endpoint`), the environment's
+observation and info for a script (`sdar_agents.engines.scripted`). Completions with token ids can be trained on.
+
+An agent plays episodes and may ask a policy; see `sdar_agents.players`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
 
-from sdar_agents.baselines.scripted import Agent, RandomAgent
-from sdar_agents.engines.endpoint import Endpoint
-from sdar_agents.players.chat import whole_text
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import render_completion, style_of
+from sdar_envs.prompt import PromptStyle, style_of
 
-__all__ = [
-    "EndpointPolicy",
-    "Messages",
-    "Policy",
-    "RandomPolicy",
-    "Request",
-    "Sampling",
-    "ScriptedPolicy",
-    "Situation",
-]
+__all__ = ["AsyncPolicy", "Messages", "Policy", "Request", "Sampling", "Situation", "Tokenizer"]
 
 Messages = Sequence[Mapping[str, str]]
 """Chat messages: `role` and `content` of each."""
@@ -44,14 +34,17 @@ Messages = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn.
+    """Sampling settings: temperature, greedy decoding, length limit and stop strings.
 
     Attributes:
         max_new_tokens: of one completion, the end token included.
         temperature: divides the logits; nothing else changes them (no top-p, top-k or penalties), so that the trainer
-            can score what was drawn.
-        greedy: take the likeliest token instead of drawing one.
+            can score what was sampled.
+        greedy: take the likeliest token instead of sampling one.
         stop: strings that end a completion, such as `</action>`; they stay in it.
+
+    Raises:
+        InvalidOption: a value is out of range.
     """
 
     max_new_tokens: int = 512
@@ -72,23 +65,37 @@ class Sampling:
 
 
 class Situation(NamedTuple):
-    """Where an episode stands, for policies that read no prompt. `turn_index` is 0 where the episode begins."""
+    """The state of an episode as an agent sees it, for policies that need more than the prompt.
+
+    Attributes:
+        env: the environment; not to be stepped.
+        observation: the latest observation.
+        info: the info that came with it.
+        turn_index: 0 for the first turn.
+        own_style: the prompt style that was asked for; None for that of the environment or its suite.
+    """
 
     env: TextEnv[Any]
     observation: str
     info: Mapping[str, Any]
     turn_index: int
+    own_style: PromptStyle | None = None
+
+    @property
+    def style(self) -> PromptStyle:
+        """The prompt style, whose answer format completions keep."""
+        return style_of(self.env, self.env.task) if self.own_style is None else self.own_style
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """One turn that wants an answer.
+    """A prompt to complete.
 
     Attributes:
-        prompt_ids: the prompt in tokens; empty for a policy that has none.
-        seed: of everything that is drawn for this answer, from 0.
+        prompt_ids: the prompt's token ids; empty for a policy without tokens, or if the policy is to render `messages`.
+        seed: of everything that is sampled for this completion, from 0.
         messages: the prompt as chat messages.
-        situation: see `Situation`; None if there is no episode.
+        situation: see `Situation`; None outside of an episode.
     """
 
     prompt_ids: tuple[int, ...]
@@ -98,26 +105,51 @@ class Request:
 
 
 class Policy(Protocol):
-    """Answers turns, any number at once."""
+    """An inference engine that completes batches of prompts.
+
+    An engine of one's own is a class with these methods, made with a model and its tokenizer; see
+    `sdar_agents.engines.registry.make_engine`. Where its log-probabilities differ from the trained model's, the loss
+    weighs tokens for it (`GRPO.sampler_cap`).
+    """
 
     @property
     def context_length(self) -> int | None:
-        """How many tokens a prompt and its completion may have together; None if there is no known limit."""
+        """The longest prompt and completion together, in tokens; None if there is no known limit."""
         ...
 
     def render(self, messages: Messages) -> str:
-        """Return the text that the model reads: its chat template, up to where the answer begins."""
+        """Return the prompt's text: the chat template applied to messages, up to where the completion begins."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a rendered text, with nothing added; empty if the policy has no tokens."""
+        """Return the token ids of a rendered prompt, with no special tokens added; empty if the policy has none."""
         ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer. The answer to a request does not depend on the others, nor on earlier calls.
+        """Return a completion for each request, in order.
 
-        Log-probabilities are those of the tokens at `sampling.temperature`, also if `sampling.greedy`.
+        It must not depend on the other requests of the batch, nor on earlier calls. Log-probabilities are those at
+        `sampling.temperature`, also if `sampling.greedy`.
         """
+        ...
+
+
+class AsyncPolicy(Protocol):
+    """An inference engine that completes single prompts concurrently, with sampling settings of its own."""
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the completion of a request.
+
+        Args:
+            request: with `messages`; `seed` is below 2**31.
+
+        Raises:
+            EndpointError: the model cannot be reached or does not answer as it should.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections and memory; may be called again."""
         ...
 
 
@@ -131,176 +163,17 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str, **options: Any) -> list[int]:
-        """Return the ids of a text."""
+        """Return the token ids of a text."""
         ...
 
 
-class ScriptedPolicy:
-    """Plays by agents, one for each environment: for tests and demonstrations.
-
-    The agent's command is put into a completion that keeps to the format of the suite. Sampling settings do not apply.
-    With a tokenizer, prompts and completions have token ids, so that a script's episodes can be trained on; nothing
-    drew them, so they have no log-probabilities.
-
-    Args:
-        make: makes an agent, such as `OracleAgent`.
-        reasoning: what the completion thinks, or what makes it of the situation and the command.
-        tokenizer: a Hugging Face tokenizer with a chat template; None for episodes in words alone.
-        template_options: for the chat template, such as `{"enable_thinking": False}`.
-    """
-
-    context_length: int | None = None
-
-    def __init__(
-        self,
-        make: Callable[[], Agent],
-        *,
-        reasoning: str | Callable[[Situation, str], str] = "I follow my script.",
-        tokenizer: Tokenizer | None = None,
-        template_options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        self._make = make
-        self._reasoning = reasoning
-        self._tokenizer = tokenizer
-        self._template_options = dict(template_options)
-        self._agents: WeakKeyDictionary[TextEnv[Any], Agent] = WeakKeyDictionary()
-
-    def render(self, messages: Messages) -> str:
-        """Return the messages by the tokenizer's chat template, or one after the other."""
-        if self._tokenizer is None:
-            return joined(messages)
-        return render_chat(self._tokenizer, messages, self._template_options)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the tokenizer's ids of a text; none without a tokenizer."""
-        return () if self._tokenizer is None else encode_rendered(self._tokenizer, text)
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Ask the agents.
-
-        Raises:
-            InvalidOption: a request has no situation, or a command does not survive the suite's format.
-            Exception: what an agent raises, such as the oracle's `UnsolvableGame`.
-        """
-        return [self._answer(request) for request in requests]
-
-    def _answer(self, request: Request) -> Completion:
-        situation = request.situation
-        if situation is None:
-            raise InvalidOption("a script was asked without a situation: it plays episodes, and reads no prompt.")
-        env, observation, info, turn_index = situation
-        if turn_index == 0 or env not in self._agents:
-            agent = self._agents.setdefault(env, self._make())
-            agent.reset(env, observation, info, request.seed)
-        command = self._agents[env].act(observation, info)
-        reasoning = self._reasoning if isinstance(self._reasoning, str) else self._reasoning(situation, command)
-        text = render_completion(style_of(env, env.task), command, reasoning)
-        ids = self.encode(text)
-        if ids and self._tokenizer is not None and self._tokenizer.eos_token_id is not None:
-            ids = (*ids, self._tokenizer.eos_token_id)
-        return Completion(ids, None, text, "eos")
-
-
-class RandomPolicy(ScriptedPolicy):
-    """Draws uniformly from the admissible commands (see `RandomAgent`)."""
-
-    def __init__(
-        self, *, tokenizer: Tokenizer | None = None, template_options: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
-        super().__init__(
-            RandomAgent, reasoning="I try something.", tokenizer=tokenizer, template_options=template_options
-        )
-
-
-class EndpointPolicy:
-    """A chat model behind an OpenAI-compatible endpoint: for evaluation only, because it gives no token ids.
-
-    The server renders the prompt and knows its own limits; a completion counts as cut off if it took all the tokens
-    that it was allowed.
-
-    Args:
-        model: its name, as the server knows it.
-        concurrency: requests in flight at most.
-        extra_body: further fields of each request.
-        **settings: as for `Endpoint`: `base_url`, `api_key_env`, `send_seed`, `request_seconds`, `retries`, ...
-
-    Raises:
-        InvalidOption: an argument is out of range.
-        ModuleNotFoundError: the extra `openai-compatible` is not installed.
-    """
-
-    context_length: int | None = None
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        concurrency: int = 16,
-        extra_body: Mapping[str, Any] = MappingProxyType({}),
-        **settings: Any,
-    ) -> None:
-        if not is_integer(concurrency) or concurrency < 1:
-            raise InvalidOption(f"concurrency is {concurrency!r}; wanted a number from 1.")
-        for name in ("temperature", "max_tokens"):
-            if name in settings:
-                raise InvalidOption(f"{name} was given to the policy: it belongs to the rollout's settings.")
-        self._model = model
-        self._concurrency = int(concurrency)
-        self._extra_body = dict(extra_body)
-        self._settings = settings
-        asyncio.run(self._endpoint(Sampling()).close())  # so that a wrong setting is an error now
-
-    def render(self, messages: Messages) -> str:
-        """Return the messages one after the other: the template is the server's."""
-        return joined(messages)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return nothing: the tokens are the server's."""
-        return ()
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Ask for all answers at once, as many in flight as allowed.
-
-        Raises:
-            EndpointError: one of them could not be had.
-        """
-        # In a thread, because the caller's may have an event loop of its own, as notebooks do.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, self._complete(requests, sampling)).result()
-
-    async def _complete(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        endpoint = self._endpoint(sampling)
-        turnstile = asyncio.Semaphore(self._concurrency)
-
-        async def ask(request: Request) -> Completion:
-            async with turnstile:
-                answer = await endpoint.complete(request.messages, request.seed % 2**31)
-            is_cut = answer.completion_tokens is not None and answer.completion_tokens >= sampling.max_new_tokens
-            return Completion((), None, whole_text(answer), "length" if is_cut else "eos")
-
-        try:
-            return list(await asyncio.gather(*map(ask, requests)))
-        finally:
-            await endpoint.close()
-
-    def _endpoint(self, sampling: Sampling) -> Endpoint:
-        stop = {"stop": list(sampling.stop)} if sampling.stop else {}
-        return Endpoint(
-            self._model,
-            temperature=0.0 if sampling.greedy else sampling.temperature,
-            max_tokens=sampling.max_new_tokens,
-            extra_body={**self._extra_body, **stop},
-            **self._settings,
-        )
-
-
-def joined(messages: Messages) -> str:
-    """Return messages as plain text, for policies that have no chat template."""
+def join_messages(messages: Messages) -> str:
+    """Return messages as plain text, for policies without a chat template."""
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def render_chat(tokenizer: Tokenizer, messages: Messages, options: Mapping[str, Any]) -> str:
-    """Return messages by a tokenizer's chat template, up to where the answer begins."""
+    """Return messages rendered by a tokenizer's chat template, with the generation prompt."""
     text = tokenizer.apply_chat_template(
         [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **options
     )
@@ -309,5 +182,5 @@ def render_chat(tokenizer: Tokenizer, messages: Messages, options: Mapping[str, 
 
 
 def encode_rendered(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """Return the ids of a rendered text. No special tokens are added: the template has written them."""
+    """Return the token ids of a rendered prompt. No special tokens are added: the template has written them."""
     return tuple(tokenizer.encode(text, add_special_tokens=False))

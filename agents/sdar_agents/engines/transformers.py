@@ -1,18 +1,18 @@
-"""A causal language model in this process as a policy: batched generation that keeps ids and log-probabilities.
+"""Batched generation with Hugging Face transformers: KV cache, left padding, token ids and log-probabilities.
 
-Prompts of like length form batches, padded on the left; keys and values are cached; rows that have ended leave the
-batch. A token is drawn by inverting the cumulative probabilities of `softmax(logits / temperature)` at a number that
-comes from the row's own seed alone. So
+Prompts of similar length form batches, padded on the left; equal prompts are encoded once; rows that have ended leave
+the batch. A token is sampled by inverse transform: the cumulative probabilities of `softmax(logits / temperature)` are
+inverted at a number that depends on the row's own seed alone. So
 
 - the same batch always gives the same ids and log-probabilities, on one machine with one number of threads;
 - a row in another batch has logits that differ by rounding (about 1e-6 for a float32 model, 0.1 for bfloat16), so its
-  draws stay the same unless a number falls into such a gap, which float32 makes as rare as that;
+  ids stay the same unless a draw falls into such a gap, which is as rare as the gap is small;
 - torch's random state is neither read nor changed.
 
-Log-probabilities are computed in float32 (float64 for a float64 model). Nothing else shapes the distribution: the
-generation settings that a model brings along, other than its end tokens, do not apply.
+Log-probabilities are computed in float32 (float64 for a float64 model). Nothing else changes the distribution: the
+model's generation config does not apply, apart from its end tokens.
 
-It refuses prompts that leave no room in the model's context, and models whose logits are not finite.
+Prompts that leave no room in the context, and logits that are not finite, are errors.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.utils import logging
 
 from sdar_agents.engines.policy import Messages, Request, Sampling, encode_rendered, render_chat
 from sdar_agents.scoring.batch import pack_by_length
@@ -36,29 +38,27 @@ from sdar_envs.errors import InvalidOption
 
 __all__ = ["TransformersPolicy", "choose_device", "load_model", "without_bars"]
 
-_STAY = 7 / 8
-"""Rows that have ended are taken out when no more than this share still runs: taking out copies the cache."""
-
-
-_ROOM = 64
-"""Tokens that the cache has room for beyond those that are in it."""
+# Ended rows leave the batch when at most this share still runs, because removing rows copies the KV cache.
+_LARGEST_RUNNING_SHARE = 7 / 8
+# Positions that the KV cache allocates ahead.
+_ALLOCATED_AHEAD = 64
 
 
 class TransformersPolicy:
-    """Answers by a Hugging Face causal language model.
+    """A `Policy` that generates with a Hugging Face causal language model.
 
-    The model is used as it is at each call, so it may be trained between calls. It generates in evaluation mode and is
-    given back in the mode that it was in.
+    The model is used as it is at each call, so it may be trained between calls. It generates in evaluation mode and
+    returns to the mode that it was in.
 
     Args:
-        model: the model, or peft around one.
+        model: the model, or a peft model around one.
         tokenizer: its tokenizer, with a chat template.
         template_options: for the chat template, such as `{"enable_thinking": False}`.
-        max_batch_tokens: of a batch: rows times the longest prompt and completion. It bounds the cache.
+        max_batch_tokens: rows times the longest prompt and completion of a batch; it bounds the KV cache.
         autocast: type of the matrix products, as in training; None for that of the weights.
 
     Raises:
-        InvalidOption: there is no chat template or no end token, or the tokenizer has tokens that the model has not.
+        InvalidOption: there is no chat template or no end token, or the tokenizer has more tokens than the model.
     """
 
     def __init__(
@@ -105,21 +105,21 @@ class TransformersPolicy:
     def load(
         cls, model: str, *, device: str | None = None, dtype: str | None = None, **settings: Any
     ) -> TransformersPolicy:
-        """Make a policy of a folder or a name on the hub: `load_model`, then the constructor with `settings`."""
+        """Load a model from a folder or the hub by `load_model`, and make a policy of it with `settings`."""
         return cls(*load_model(model, device=device, dtype=dtype), **settings)
 
     @property
     def context_length(self) -> int | None:
-        """How many positions the model has; None if its configuration does not say."""
+        """The model's context length in tokens; None if its configuration does not say."""
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return length if is_integer(length) else None
 
     def render(self, messages: Messages) -> str:
-        """Return messages by the chat template, up to where the answer begins."""
+        """Return messages rendered by the chat template, with the generation prompt."""
         return render_chat(self.tokenizer, messages, self._template_options)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a rendered text, with nothing added."""
+        """Return the token ids of a rendered prompt, with no special tokens added."""
         return encode_rendered(self.tokenizer, text)
 
     def decode(self, token: int) -> str:
@@ -135,12 +135,12 @@ class TransformersPolicy:
         *,
         progress: Callable[[int], object] | None = None,
     ) -> list[Completion]:
-        """Answer, see `Policy` and the module.
+        """Return a completion for each request, with token ids and log-probabilities.
 
         Args:
             requests: with `prompt_ids`.
-            sampling: how tokens are drawn.
-            progress: called with the number of requests answered after each batch.
+            sampling: sampling settings.
+            progress: called after each batch with its number of requests.
 
         Raises:
             InvalidOption: a prompt is empty or leaves no room in the model's context, or the logits are not finite.
@@ -148,7 +148,7 @@ class TransformersPolicy:
         context = self.context_length
         for request in requests:
             if not request.prompt_ids:
-                raise InvalidOption("a prompt is empty; the first token of an answer needs a token before it.")
+                raise InvalidOption("a prompt is empty; wanted a token, which predicts the first of the completion.")
             if context is not None and len(request.prompt_ids) + sampling.max_new_tokens > context:
                 raise InvalidOption(
                     f"a prompt of {len(request.prompt_ids)} tokens and an answer of {sampling.max_new_tokens} exceed "
@@ -171,7 +171,7 @@ class TransformersPolicy:
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
-        """Return the logits `(B, V)` behind the last of `ids` `(B, T)`; the cache takes these tokens in."""
+        """Return the next-token logits `(B, V)` after `ids` `(B, T)`, and append their keys and values to the cache."""
         is_casting = self._autocast is not None
         with torch.autocast(ids.device.type, dtype=self._autocast) if is_casting else nullcontext():
             output = self.model(
@@ -203,7 +203,7 @@ class TransformersPolicy:
 
 
 class _Batch:
-    """Rows that are generated together."""
+    """The state of one batch during generation: the rows' ids and, for the rows that still run, the KV cache."""
 
     def __init__(self, policy: TransformersPolicy, requests: Sequence[Request], sampling: Sampling) -> None:
         self._policy = policy
@@ -216,9 +216,32 @@ class _Batch:
 
     def run(self) -> list[Completion]:
         """Generate until all rows have ended."""
-        policy = self._policy
-        device = next(policy.model.parameters()).device
-        # Members of a group begin alike: each prompt is read once.
+        cache = _preallocated_cache(self._policy.model.config)
+        logits, mask, positions, is_padded = self._prefill(cache)
+        rows = list(range(len(self._prompts)))
+        while True:
+            tokens = self._choose(logits, rows)
+            running = [place for place, row in enumerate(rows) if self._reasons[row] is None]
+            if not running:
+                return self._completions()
+            ids, positions = tokens[:, None], positions[:, -1:] + 1
+            if len(running) <= _LARGEST_RUNNING_SHARE * len(rows):
+                index = torch.tensor(running, device=ids.device)
+                cache.batch_select_indices(index)
+                ids, positions, mask = ids[index], positions[index], mask[index]
+                rows = [rows[place] for place in running]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            logits = self._policy.forward(ids, mask if is_padded else None, positions, cache)
+
+    def _prefill(self, cache: Any) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Encode the prompts into the cache.
+
+        Returns:
+            Of each row the next-token logits `(B, V)`, the attention mask `(B, T)` and the positions `(B, T)`, and
+            whether there is padding.
+        """
+        device = next(self._policy.model.parameters()).device
+        # Prefix caching: the members of a group have the same prompt, which is encoded once.
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(self._prompts))}
         lengths = torch.tensor([len(prompt) for prompt in places])
         width = int(lengths.max())
@@ -227,44 +250,30 @@ class _Batch:
             row[width - len(prompt) :] = torch.tensor(prompt)
         mask = (torch.arange(width) >= width - lengths[:, None]).long()
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        # Without padding there is nothing to hide, and attention is faster without a mask.
+        # Attention is faster without a mask, and without padding there is nothing to mask.
         is_padded = bool((lengths < width).any())
         ids, mask, positions = ids.to(device), mask.to(device), positions.to(device)
-        memory = _roomy_cache(policy.model.config)
-        logits = policy.forward(ids, mask if is_padded else None, positions, memory)
+        logits = self._policy.forward(ids, mask if is_padded else None, positions, cache)
         if len(places) < len(self._prompts):
             index = torch.tensor([places[prompt] for prompt in self._prompts], device=device)
-            memory.batch_select_indices(index)
+            cache.batch_select_indices(index)
             logits, positions, mask = logits[index], positions[index], mask[index]
-        rows = list(range(len(self._prompts)))
-        while True:
-            tokens = self._choose(logits, rows)
-            kept = [place for place, row in enumerate(rows) if self._reasons[row] is None]
-            if not kept:
-                return self._completions()
-            ids, positions = tokens[:, None], positions[:, -1:] + 1
-            if len(kept) <= _STAY * len(rows):
-                index = torch.tensor(kept, device=device)
-                memory.batch_select_indices(index)
-                ids, positions, mask = ids[index], positions[index], mask[index]
-                rows = [rows[place] for place in kept]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            logits = policy.forward(ids, mask if is_padded else None, positions, memory)
+        return logits, mask, positions, is_padded
 
     def _choose(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
-        """Choose the next token `(B,)` of each row, by its logits `(B, V)`, and keep it if the row still runs."""
+        """Return the next token `(B,)` of each row from its logits `(B, V)`, and record it where the row still runs."""
         sampling = self._sampling
         logprobs = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logprobs = torch.log_softmax(logprobs if sampling.temperature == 1.0 else logprobs / sampling.temperature, -1)
         if sampling.greedy:
             tokens = logprobs.argmax(dim=-1)
         else:
-            # A double would round to 1 - 2**-53 at most; after the product that may be the whole sum.
+            # 1 - 2**-53 times the sum of the probabilities may round to the whole sum, beyond the last token.
             draws = [min(self._draws[row](), 1 - 2**-40) for row in rows]
             tokens = invert(logprobs, torch.tensor(draws, dtype=torch.float64, device=logits.device))
         chosen = logprobs.gather(1, tokens[:, None])[:, 0]
         if not bool(chosen.isfinite().all()):
-            raise InvalidOption("the model's logits are not finite: its weights are broken; go back to a checkpoint.")
+            raise InvalidOption("the model's logits are not finite: its weights have diverged; use a checkpoint.")
         for row, token, logprob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             if self._reasons[row] is None:
                 self._ids[row].append(token)
@@ -280,63 +289,58 @@ class _Batch:
         ]
 
 
-def _roomy_cache(config: Any) -> Any:
-    """Return a cache whose full-attention layers have room ahead: transformers' copy all of it for each token."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer  # noqa: PLC0415
+class _PreallocatedLayer(DynamicLayer):
+    """Preallocated KV cache of one layer: keys and values `(B, heads, T, d)` are views of larger tensors."""
 
-    made = DynamicCache(config=config)
-    roomy = _roomy_layer()
-    made.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in made.layers]
-    return made
+    buffers: tuple[Tensor, Tensor] | None = None
 
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append keys and values; return all."""
+        start: int = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if self.buffers is None or self.buffers[0].shape[-2] < end:
+            old = (self.keys, self.values) if start else (None, None)
+            self.buffers = (_allocate(key_states, old[0], end), _allocate(value_states, old[1], end))
+            self.is_initialized = True
+        for part, states in zip(self.buffers, (key_states, value_states), strict=True):
+            part[..., start:end, :] = states
+        self.keys, self.values = (part[..., :end, :] for part in self.buffers)
+        return self.keys, self.values
 
-@cache
-def _roomy_layer() -> Any:
-    from transformers.cache_utils import DynamicLayer  # noqa: PLC0415
-
-    class RoomyLayer(DynamicLayer):
-        """Keys and values `(B, heads, T, d)` are the beginning of larger tensors."""
-
-        room: tuple[Tensor, Tensor] | None = None
-
-        def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-            """Take in the next tokens; return all."""
-            start: int = self.get_seq_length()
-            end = start + key_states.shape[-2]
-            if self.room is None or self.room[0].shape[-2] < end:
-                old = (self.keys, self.values) if start else (None, None)
-                self.room = (_with_room(key_states, old[0], end), _with_room(value_states, old[1], end))
-                self.is_initialized = True
-            for part, states in zip(self.room, (key_states, value_states), strict=True):
-                part[..., start:end, :] = states
-            self.keys, self.values = (part[..., :end, :] for part in self.room)
-            return self.keys, self.values
-
-        def batch_select_indices(self, indices: Tensor) -> None:
-            """Keep some rows; the next token makes room anew."""
-            super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
-            self.room = None
-
-    return RoomyLayer
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows, in this order; the next token allocates anew."""
+        super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
+        self.buffers = None
 
 
-def _with_room(states: Tensor, old: Tensor | None, length: int) -> Tensor:
-    """Return a tensor of the kind of `states` for `length` tokens and more, with `old` at its beginning."""
-    part = states.new_empty(*states.shape[:-2], length + _ROOM, states.shape[-1])
+def _preallocated_cache(config: Any) -> Any:
+    """Return a preallocated KV cache: transformers' own copies all keys and values for each token."""
+    cache = DynamicCache(config=config)
+    make: Callable[[], DynamicLayer] = _PreallocatedLayer
+    # By exact type: sliding-window layers, which bound their size themselves, are subclasses.
+    cache.layers = [make() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def _allocate(states: Tensor, old: Tensor | None, length: int) -> Tensor:
+    """Return a tensor like `states` with room for more than `length` tokens, and `old` copied to its beginning."""
+    part = states.new_empty(*states.shape[:-2], length + _ALLOCATED_AHEAD, states.shape[-1])
     if old is not None:
         part[..., : old.shape[-2], :] = old
     return part
 
 
 def invert(logprobs: Tensor, draws: Tensor) -> Tensor:
-    """Return the tokens `(B,)` at which the cumulative probabilities first exceed the draws; none of probability 0.
+    """Inverse-transform sampling: the tokens `(B,)` at which the cumulative probabilities first exceed the draws.
+
+    A token of probability 0 is never returned.
 
     Args:
         logprobs: `(B, V)` nats.
         draws: `(B,)` float64 from 0 to below 1.
     """
     sums = logprobs.to(torch.float64).exp().cumsum(dim=-1)
-    # Rounding may leave the whole sum a little off 1.
+    # The probabilities may sum to a little more or less than 1.
     return torch.searchsorted(sums, draws[:, None] * sums[:, -1:], right=True)[:, 0].clamp(max=logprobs.shape[1] - 1)
 
 
@@ -352,15 +356,8 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
         The model, in evaluation mode on the device, and the tokenizer.
 
     Raises:
-        InvalidOption: it cannot be loaded, or the device has no float64, which sampling wants.
-        ModuleNotFoundError: transformers is not installed.
+        InvalidOption: it cannot be loaded, or the device has no float64, which sampling uses.
     """
-    try:
-        import transformers  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "models in this process need transformers: pip install 'sdar-envs[transformers]'", name=error.name
-        ) from error
     device = choose_device(device)
     try:
         with without_bars():
@@ -373,25 +370,23 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
 
 
 def choose_device(device: str | None = None) -> str:
-    """Return the name of a device that can be used: the one that is asked for, else `cuda` if it is there, else `cpu`.
+    """Return the torch device to use: the given one, else `cuda` if there is a GPU, else `cpu`.
 
     Raises:
-        InvalidOption: it is Apple's.
+        InvalidOption: it is `mps`, which has no float64.
     """
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.partition(":")[0] == "mps":
         raise InvalidOption(
-            f"the device {device} has no float64, which sampling and the metrics are computed in: use cpu or cuda."
+            f"the device {device} has no float64, which sampling and metrics are computed in; wanted cpu or cuda."
         )
     return device
 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep the progress bars of transformers away: they would tear ours, and fill logs."""
-    from transformers.utils import logging  # noqa: PLC0415
-
+    """Context manager that disables the progress bars of transformers, which would break ours and fill logs."""
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

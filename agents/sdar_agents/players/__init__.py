@@ -1,0 +1,1 @@
+"""Agents for evaluation: a policy or a script as an agent, agents by name, and pools of them."""

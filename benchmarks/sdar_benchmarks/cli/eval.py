@@ -121,7 +121,7 @@ def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Eva
         command=shlex.join(["sdar", *args.argv]),
     )
     assert run.agent is not None
-    entrant = open_agent(run.agent, run.settings, [panel.env_id for panel in run.panels])
+    agents = open_agent(run.agent, run.settings, [panel.env_id for panel in run.panels])
     stderr = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -134,7 +134,7 @@ def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Eva
         bar = progress.add_task(run.agent, total=None, success="")
         return evaluate(
             plan,
-            entrant,
+            agents,
             out=out / run.name if out else None,
             resume=args.resume,
             progress=lambda tally: progress.update(

@@ -6,14 +6,13 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium as gym
 
-from sdar_agents import AsyncAgent, Decision, Player, in_thread
+from sdar_agents import AsyncAgent, Decision, in_thread
 from sdar_benchmarks.records.runs import ERROR_REASONS, Episode
 from sdar_envs import Task
 from sdar_envs.core import is_integer, text_env
@@ -146,7 +145,6 @@ async def play_episode(
         The episode's row and its trajectory, as `records.runs` describes them. Errors do not raise; they are recorded.
     """
     clock, record = _Clock(limits), _Record()
-    player: Player | None = None
     error: BaseException | None = None
     try:
         derived = derive_seed(seed, task.id)
@@ -155,22 +153,15 @@ async def play_episode(
             record.observation, record.info = await _call(env, reset)
         except Exception as problem:
             raise _Stopped("env_error", problem) from problem
-        player = await clock.wait_for(agent.begin, env, record.observation, record.info, derived)
+        await clock.wait_for(agent.reset, env, record.observation, record.info, derived)
         while not (record.terminated or record.truncated):
-            decision = await clock.wait_for(player.act, record.observation, record.info)
+            decision = await clock.wait_for(agent.act, record.observation, record.info)
             await _step(env, record, decision)
             if limits.episode_tokens is not None and not (record.terminated or record.truncated):
                 _check_tokens(record, limits.episode_tokens)
         reason = "terminated" if record.terminated else "step_limit"
-        _end(player)
     except _Stopped as stopped:
         reason, error = stopped.reason, stopped.error
-        with suppress(_Stopped):
-            _end(player)
-    except asyncio.CancelledError:
-        with suppress(_Stopped):
-            _end(player)
-        raise
     episode = Episode(
         env_id=env_id,
         task_id=task.id,
@@ -212,15 +203,6 @@ async def play_episode(
         "final_observation": record.observation,
     }
     return episode, trajectory
-
-
-def _end(player: Player | None) -> None:
-    if player is None:
-        return
-    try:
-        player.end()
-    except Exception as problem:
-        raise _Stopped("agent_error", problem) from problem
 
 
 async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:

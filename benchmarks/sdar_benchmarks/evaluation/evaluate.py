@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdar_agents import AsyncAgent, Entrant
+from sdar_agents import AgentPool
 from sdar_benchmarks.analysis.summary import RunSummary, summarize_run
 from sdar_benchmarks.analysis.tables import report_markdown
 from sdar_benchmarks.evaluation.episodes import Limits, play_episode
@@ -31,6 +31,8 @@ from sdar_envs.rng import derive_seed
 __all__ = ["Evaluation", "Plan", "Tally", "evaluate", "evaluate_async"]
 
 _FEWEST_ERRORS_TO_STOP = 8
+# Ends at which the agent's last call returned, so that it can play again.
+_AGENT_IS_SOUND = frozenset({"terminated", "step_limit", "token_limit", "env_error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Evaluation:
 
 def evaluate(
     plan: Plan,
-    entrant: Entrant,
+    agents: AgentPool,
     *,
     out: Path | None = None,
     resume: bool = False,
@@ -111,7 +113,7 @@ def evaluate(
 
     Args:
         plan: what to play.
-        entrant: the agent, from `sdar_agents.open_agent`; it is closed at the end.
+        agents: the agents, from `sdar_agents.open_agent`; closed at the end.
         out: the run folder (see `records.runs`); None writes nothing.
         resume: continue the run in that folder: play what is missing or ended in an error.
         progress: called at the beginning and after each attempt.
@@ -123,12 +125,12 @@ def evaluate(
             episodes are in the folder, and `resume` continues from there.
         KeyboardInterrupt: likewise.
     """
-    return asyncio.run(evaluate_async(plan, entrant, out=out, resume=resume, progress=progress))
+    return asyncio.run(evaluate_async(plan, agents, out=out, resume=resume, progress=progress))
 
 
 async def evaluate_async(
     plan: Plan,
-    entrant: Entrant,
+    agents: AgentPool,
     *,
     out: Path | None = None,
     resume: bool = False,
@@ -141,10 +143,10 @@ async def evaluate_async(
             for panel in panels:
                 stack.callback(panel.close)
                 # Before the folder is made: an agent that cannot play a panel leaves nothing behind.
-                await _try_on(panel, entrant)
-            config = _config(plan, panels, entrant)
+                await _try_on(panel, agents)
+            config = _config(plan, panels, agents)
             writer = None if out is None else stack.enter_context(_open_writer(out, config, resume))
-            run = _Run(plan, panels, entrant.agent, config, writer=writer, progress=progress)
+            run = _Run(plan, panels, agents, config, writer=writer, progress=progress)
             try:
                 await run.play()
             except BaseException:
@@ -154,18 +156,18 @@ async def evaluate_async(
                 raise
             return run.finish()
     finally:
-        await entrant.agent.close()
+        await agents.close()
 
 
-def _config(plan: Plan, panels: Sequence[Panel], entrant: Entrant) -> dict[str, Any]:
+def _config(plan: Plan, panels: Sequence[Panel], agents: AgentPool) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": plan.command,
         "created": now(),
         "panels": [panel.to_json() for panel in panels],
-        "agent": {"name": entrant.name, "settings": dict(entrant.settings)},
+        "agent": {"name": agents.name, "settings": dict(agents.settings)},
         "seeds": list(plan.seeds),
-        "concurrency": plan.concurrency or entrant.concurrency,
+        "concurrency": plan.concurrency or agents.concurrency,
         "limits": asdict(plan.limits),
         "versions": versions(),
         "revision": revision(),
@@ -180,7 +182,7 @@ class _Run:
         self,
         plan: Plan,
         panels: Sequence[Panel],
-        agent: AsyncAgent,
+        agents: AgentPool,
         config: Mapping[str, Any],
         *,
         writer: RunWriter | None,
@@ -188,7 +190,7 @@ class _Run:
     ) -> None:
         self._plan = plan
         self._panels = panels
-        self._agent = agent
+        self._agents = agents
         self._concurrency: int = config["concurrency"]
         self._config = writer.config if writer else config
         self._writer = writer
@@ -264,10 +266,10 @@ class _Run:
 
     async def _play_one(self, panel: Panel, task: Task, key: EpisodeKey) -> None:
         earlier = self._final.get(key)
-        env = panel.take_env()
+        env, agent = panel.take_env(), self._agents.take()
         episode, trajectory = await play_episode(
             env,
-            self._agent,
+            agent,
             task,
             env_id=panel.env_id,
             seed=key.seed,
@@ -276,6 +278,8 @@ class _Run:
         )
         if episode.stop_reason != "env_error":
             panel.give_back(env)
+        if episode.stop_reason in _AGENT_IS_SOUND:
+            self._agents.give_back(agent)
         if self._writer:
             self._writer.append(episode, trajectory)
         self._final[key] = episode
@@ -300,7 +304,7 @@ class _Run:
             self._progress(Tally(self._done, self._total, self._successes, self._errors))
 
 
-async def _try_on(panel: Panel, entrant: Entrant) -> None:
+async def _try_on(panel: Panel, agents: AgentPool) -> None:
     """Reset the environment and begin an episode, without playing it.
 
     Raises:
@@ -311,13 +315,14 @@ async def _try_on(panel: Panel, entrant: Entrant) -> None:
     seed = derive_seed(0, task.id)
     observation, info = env.reset(seed=seed, options={"task_id": task.id})
     try:
-        player = await entrant.agent.begin(env, observation, info, seed)
-        player.end()
+        agent = agents.take()
+        await agent.reset(env, observation, info, seed)
+        agents.give_back(agent)
     except SdarError:
         raise
     except Exception as error:
         raise InvalidOption(
-            f"the agent {entrant.name!r} cannot begin an episode of {panel.env_id}: {type(error).__name__}: {error}"
+            f"the agent {agents.name!r} cannot begin an episode of {panel.env_id}: {type(error).__name__}: {error}"
         ) from error
     panel.give_back(env)
 

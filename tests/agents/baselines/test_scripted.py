@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -118,6 +120,28 @@ def test_only_text_environments() -> None:
     env: Any = gym.make("CartPole-v1")
     with pytest.raises(InvalidOption, match=r"CartPoleEnv; wanted a sdar_envs\.TextEnv"):
         OracleAgent().reset(env, "", {}, 0)
+
+
+def test_an_agent_of_ones_own_is_made_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_scripts.py").write_text(
+        "class Looks:\n"
+        "    def reset(self, env, observation, info, seed): ...\n"
+        "    def act(self, observation, info): return 'look'\n"
+        "class Waits:\n"
+        "    async def reset(self, env, observation, info, seed): ...\n"
+        "    async def act(self, observation, info): ...\n"
+        "class Wants(Looks):\n"
+        "    def __init__(self, size): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert make_agent("own_scripts:Looks").act("", {}) == "look"
+    with pytest.raises(InvalidOption, match=r"the methods of 'own_scripts:Waits' are coroutines; wanted a plain"):
+        make_agent("own_scripts:Waits")
+    with pytest.raises(InvalidOption, match=r"'own_scripts:Wants' cannot be made without arguments: .*'size'"):
+        make_agent("own_scripts:Wants")
+    with pytest.raises(UnknownName, match=r"own_scripts has no 'Look'.*Did you mean 'Looks'"):
+        make_agent("own_scripts:Look")
 
 
 def test_unknown_agent() -> None:

@@ -1,4 +1,4 @@
-"""Choosing among the admissible commands."""
+"""Constrained decoding: what is chosen among the admissible commands, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from helpers.tiny_models import tiny_policy
 
 import sdar_envs
-from sdar_agents.engines.constrained import ChoicePolicy, score_choices
+from sdar_agents.engines.constrained import ConstrainedPolicy, score_continuations
 from sdar_agents.engines.policy import Request, Sampling, Situation
 from sdar_agents.types import Completion
 from sdar_envs.errors import InvalidOption
@@ -47,7 +47,7 @@ def test_scores_are_those_of_each_text_alone() -> None:
     model = tiny_policy().model
     prompts = [(1, 2, 3), (4, 5, 6, 7, 8, 9)]
     choices = [[(5, 6), (7,), (8, 9, 10, 11)], [(12, 13, 14)]]
-    found = score_choices(model, prompts, choices, max_batch_tokens=20)
+    found = score_continuations(model, prompts, choices, max_batch_tokens=20)
     for prompt, options, scores in zip(prompts, choices, found, strict=True):
         for option, score in zip(options, scores, strict=True):
             with torch.no_grad():
@@ -59,7 +59,7 @@ def test_scores_are_those_of_each_text_alone() -> None:
 @pytest.mark.parametrize("greedy", [True, False])
 def test_every_answer_is_a_listed_command(greedy: bool) -> None:
     requests = asked("sdar/ALFWorld-v0", 6)
-    policy: Any = ChoicePolicy(Thinker())  # type: ignore[arg-type]
+    policy: Any = ConstrainedPolicy(Thinker())  # type: ignore[arg-type]
     answers = policy.generate(requests, Sampling(greedy=greedy))
     assert answers == policy.generate(requests, Sampling(greedy=greedy))
     for request, answer in zip(requests, answers, strict=True):
@@ -77,10 +77,10 @@ def test_greedy_takes_the_likeliest_and_draws_follow_the_probabilities() -> None
     thinker: Any = Thinker()
     commands = [c for c in request.situation.info["admissible_commands"] if c != "help"]
     prompt = request.prompt_ids + thinker.encode("<think>go</think>\n<action>")
-    (scores,) = score_choices(
+    (scores,) = score_continuations(
         thinker.model, [prompt], [[thinker.encode(f"{c}</action>") for c in commands]], max_batch_tokens=10**5
     )
-    policy = ChoicePolicy(thinker)
+    policy = ConstrainedPolicy(thinker)
     (likeliest,) = policy.generate([request], Sampling(greedy=True))
     best = commands[max(range(len(commands)), key=scores.__getitem__)]
     assert likeliest.text.endswith(f"<action>{best}</action>")
@@ -100,20 +100,38 @@ def test_greedy_takes_the_likeliest_and_draws_follow_the_probabilities() -> None
 
 
 def test_a_line_end_behind_the_tag_is_no_obstacle() -> None:
-    policy: Any = ChoicePolicy(Thinker("<think>go</think>\n<action>\n"))  # type: ignore[arg-type]
+    policy: Any = ConstrainedPolicy(Thinker("<think>go</think>\n<action>\n"))  # type: ignore[arg-type]
     (answer,) = policy.generate(asked("sdar/ALFWorld-v0", 1), Sampling(greedy=True))
     assert parse_completion(answer.text, style_for("alfworld")).is_well_formed
 
 
-def test_a_thought_without_a_command_stays_as_it_is() -> None:
-    policy: Any = ChoicePolicy(Thinker("<think>and so on"))  # type: ignore[arg-type]
-    (answer,) = policy.generate(asked("sdar/ALFWorld-v0", 1), Sampling())
-    assert answer.text == "<think>and so on"
+@pytest.mark.parametrize("thought", ["<think>and so on", "<think>done</think>", "<think>done</think>\n"])
+def test_a_thought_that_never_comes_to_a_command_is_closed(thought: str) -> None:
+    policy: Any = ConstrainedPolicy(Thinker(thought))  # type: ignore[arg-type]
+    (request,) = asked("sdar/ALFWorld-v0", 1)
+    (answer,) = policy.generate([request], Sampling())
+    assert answer.text.startswith(thought)
+    parsed = parse_completion(answer.text, style_for("alfworld"))
+    assert parsed.is_well_formed
+    assert request.situation is not None
+    assert parsed.action in request.situation.info["admissible_commands"]
+
+
+def test_a_random_model_plays_admissible_commands_only() -> None:
+    requests = asked("sdar/ALFWorld-v0", 4)
+    answers = ConstrainedPolicy(tiny_policy()).generate(requests, Sampling(8))
+    for request, answer in zip(requests, answers, strict=True):
+        assert request.situation is not None
+        assert parse_completion(answer.text).action in request.situation.info["admissible_commands"]
+        # The end token of a thought is not in the middle of a completion.
+        assert "<|end|>" not in tiny_policy().tokenizer.decode(answer.token_ids)
 
 
 def test_what_lists_no_commands_is_refused() -> None:
-    policy: Any = ChoicePolicy(Thinker())  # type: ignore[arg-type]
-    with pytest.raises(InvalidOption, match="nothing to choose from"):
+    policy: Any = ConstrainedPolicy(Thinker())  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match="wanted an environment that lists its admissible commands"):
         policy.generate(asked("sdar/SearchQA-v0", 1), Sampling())
+    with pytest.raises(InvalidOption, match=r"'search\[<your query>\]' is a template"):
+        policy.generate(asked("sdar/WebShop-v0", 1), Sampling())
     with pytest.raises(InvalidOption, match="needs a situation"):
         policy.generate([Request((1,), 0)], Sampling())

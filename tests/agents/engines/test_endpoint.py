@@ -15,10 +15,11 @@ from helpers.toy import CountingEnv
 
 from sdar_agents import Decision, open_agent
 from sdar_agents.engines.endpoint import Endpoint, endpoint_chat
-from sdar_agents.players.chat import Completion
+from sdar_agents.engines.policy import Request
+from sdar_agents.types import Completion
 from sdar_envs import Task
 from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
-from sdar_envs.prompt import DEFAULT_STYLE, Turn, render_messages
+from sdar_envs.prompt import DEFAULT_STYLE, STYLES, Turn, render_messages
 from sdar_skills.evidence.experience import Episode, Step, propose
 from sdar_skills.evidence.proposers import ModelProposer
 
@@ -30,11 +31,15 @@ def complete(server: Server, seed: int = 5, **settings: Any) -> Completion:
     async def ask() -> Completion:
         endpoint = Endpoint("tiny", base_url=server.url, **{"backoff_seconds": 0.001, **settings})
         try:
-            return await endpoint.complete(MESSAGES, seed)
+            return await endpoint.complete(Request((), seed, MESSAGES))
         finally:
             await endpoint.close()
 
     return asyncio.run(ask())
+
+
+def said(text: str, reasoning: str | None = None, *tokens: int) -> Completion:
+    return Completion((), None, text, "eos", reasoning, *tokens)
 
 
 def one_after_the_other(*replies: Reply) -> Callable[[dict[str, Any]], Reply]:
@@ -52,7 +57,7 @@ def test_a_request_and_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         answer = complete(
             server, api_key_env="SOME_KEY", temperature=0.4, max_tokens=9, extra_body={"top_p": 0.5, "n": 1}
         )
-    assert answer == Completion("Hello 🙂", None, 11, 4)
+    assert answer == Completion((), None, "Hello 🙂", "eos", None, 11, 4)
     [(headers, body)] = server.requests
     assert headers["authorization"] == f"Bearer {KEY}"
     assert body == {
@@ -78,20 +83,35 @@ def test_what_is_not_set_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("reply", "wanted"),
     [
-        (chat(None), Completion("", None, 7, 3)),
-        (chat("a", tokens=None), Completion("a", None, None, None)),
-        (chat("a", reasoning="b"), Completion("a", "b", 7, 3)),
-        (Reply({"choices": [{"message": {"content": "a", "reasoning": "b"}}]}), Completion("a", "b", None, None)),
-        (
-            Reply({"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": "many"}}),
-            Completion("a", None, None, None),
-        ),
-        (Reply('{"choices": [{"message": {"content": "\\ud800"}}]}'), Completion("\ud800", None, None, None)),
+        (chat(None), said("", None, 7, 3)),
+        (chat("a", tokens=None), said("a")),
+        (chat("a", reasoning="b"), said("a", "b", 7, 3)),
+        (Reply({"choices": [{"message": {"content": "a", "reasoning": "b"}}]}), said("a", "b")),
+        (Reply({"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": "many"}}), said("a")),
+        (Reply('{"choices": [{"message": {"content": "\\ud800"}}]}'), said("\ud800")),
     ],
 )
 def test_answers_of_all_kinds(reply: Reply, wanted: Completion) -> None:
     with serving(lambda body: reply) as server:
         assert complete(server) == wanted
+
+
+@pytest.mark.parametrize(
+    ("choice", "tokens", "wanted"),
+    [
+        ({"finish_reason": "length"}, 3, "length"),
+        ({"finish_reason": "stop"}, 9, "eos"),
+        ({"finish_reason": "stop", "stop_reason": "</action>"}, 3, "stop"),
+        ({"finish_reason": "stop", "stop_reason": 151645}, 3, "eos"),
+        ({}, 8, "eos"),
+        ({}, 9, "length"),
+        ({}, None, "eos"),
+    ],
+)
+def test_why_an_answer_ended_is_read(choice: dict[str, Any], tokens: int | None, wanted: str) -> None:
+    body = {"choices": [{"message": {"content": "a"}, **choice}], "usage": {"completion_tokens": tokens}}
+    with serving(lambda _: Reply(body)) as server:
+        assert complete(server, max_tokens=9).stop_reason == wanted
 
 
 # -- what passes by itself --------------------------------------------------------------------
@@ -141,11 +161,13 @@ def test_waits_double_and_heed_the_server(monkeypatch: pytest.MonkeyPatch) -> No
         one_after_the_other(failure, failure, failure, Reply("", 429, {"Retry-After": "40"}), failure)
     ) as server:
         monkeypatch.setattr("sdar_agents.engines.endpoint.asyncio.sleep", sleep)
-        monkeypatch.setattr("sdar_agents.engines.endpoint.random.uniform", lambda low, high: high / 4)
-        with pytest.raises(EndpointError, match=r"answered 500 , at the last of 9 times"):
+        with pytest.raises(EndpointError, match=r"answered 500  \(attempt 9; retries=8 is used up\)"):
             complete(server, backoff_seconds=0.5, retries=8)
-    # 0.5 s doubled up to 30 s, and a quarter of that for jitter; the fourth wait is what the server asks for.
-    assert waits == [0.625, 1.25, 2.5, 41.0, 10.0, 20.0, 37.5, 37.5]
+    # 0.5 s doubled up to 30 s, of which jitter leaves at least half; the fourth wait is at least what the server asks.
+    longest = [0.5, 1, 2, 42, 8, 16, 30, 30]
+    shortest = [0.25, 0.5, 1, 40, 4, 8, 15, 15]
+    assert len(waits) == 8
+    assert all(low <= wait <= high for low, wait, high in zip(shortest, waits, longest, strict=True))
 
 
 def test_a_storm_of_429_passes_for_everybody() -> None:
@@ -159,7 +181,7 @@ def test_a_storm_of_429_passes_for_everybody() -> None:
     async def ask_all(url: str) -> list[Completion]:
         endpoint = Endpoint("tiny", base_url=url, backoff_seconds=0.01, retries=8)
         try:
-            return await asyncio.gather(*(endpoint.complete(MESSAGES, seed) for seed in range(20)))
+            return await asyncio.gather(*(endpoint.complete(Request((), seed, MESSAGES)) for seed in range(20)))
         finally:
             await endpoint.close()
 
@@ -179,7 +201,7 @@ def test_a_storm_of_429_passes_for_everybody() -> None:
         (Reply("context too long", 400), r"answered 400 context too long"),
         (Reply("who are you?", 401), r"401 who are you\? \(the key comes from \$NO_KEY_HERE, which is not set\)"),
         (Reply("\n <!doctype html><title>Login</title>"), r"a web page, '<!doctype html>.*It often ends in /v1"),
-        (Reply("", 429, {"Retry-After": "3600"}), r"to ask again in 3600 s"),
+        (Reply("", 429, {"Retry-After": "3600"}), r"the server asks to wait 3600 s"),
         (Reply("", 302, {"Location": "/login"}), r"answered 302"),
     ],
 )
@@ -195,7 +217,7 @@ def test_nobody_listens() -> None:
         taken.bind(("127.0.0.1", 0))
         server = Server(lambda body: chat(""))
         server.url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        with pytest.raises(EndpointError, match=r"answered ConnectError.* at the last of 3 times"):
+        with pytest.raises(EndpointError, match=r"answered ConnectError.*\(attempt 3; retries=2 is used up\)"):
             complete(server, retries=2)
 
 
@@ -252,16 +274,16 @@ def test_a_key_that_is_no_secret_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
 
 def play(server: Server, turns: int, **settings: Any) -> list[Decision]:
     async def run() -> list[Decision]:
-        agent = open_agent("openai", {"model": "tiny", "base_url": server.url, **settings}, ()).agent
+        agents = open_agent("openai", {"model": "tiny", "base_url": server.url, **settings}, ())
+        agent = agents.take()
         env = CountingEnv()
         observation, info = env.reset(options={"task_id": "toy/valid/0003"})
-        player = await agent.begin(env, observation, info, seed=2**31 - 1)
+        await agent.reset(env, observation, info, seed=2**31 - 1)
         decisions = []
         for _ in range(turns):
-            decisions.append(await player.act(observation, info))
+            decisions.append(await agent.act(observation, info))
             observation, _, _, _, info = env.step(decisions[-1].action)
-        player.end()
-        await agent.close()
+        await agents.close()
         return decisions
 
     return asyncio.run(run())
@@ -304,6 +326,14 @@ def test_reasoning_that_comes_beside_the_answer_counts() -> None:
         assert play(server, 1, prefilled="<think>")[0].is_well_formed
 
 
+def test_the_prompt_style_can_be_chosen() -> None:
+    with serving(lambda body: chat("<search>the sea</search>")) as server:
+        [own], [chosen] = play(server, 1), play(server, 1, style="search_qa")
+    assert (own.is_well_formed, chosen.is_well_formed, chosen.action) == (False, True, "search[the sea]")
+    role = STYLES["search_qa"].role
+    assert [role in decision.messages[0]["content"] for decision in (own, chosen)] == [False, True]
+
+
 def test_nonsense_is_an_action_like_any_other() -> None:
     with serving(lambda body: chat("I would rather not.", tokens=None)) as server:
         [decision] = play(server, 1)
@@ -317,6 +347,7 @@ def test_nonsense_is_an_action_like_any_other() -> None:
     [
         (InvalidOption, {}, "given no model: name one with --model"),
         (UnknownName, {"model": "x", "temprature": 1}, r"no setting 'temprature'; .*Did you mean 'temperature'\?"),
+        (UnknownName, {"model": "x", "style": "alfwrld"}, r"no prompt style 'alfwrld'.*Did you mean 'alfworld'\?"),
         (InvalidOption, {"model": "x", "history_length": -1}, "history_length is -1"),
         (InvalidOption, {"model": "x", "price_prompt": 1.0}, "one of price_prompt and price_completion is missing"),
         (InvalidOption, {"model": "x", "price_prompt": "cheap"}, "price_prompt is 'cheap'"),

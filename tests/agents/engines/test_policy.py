@@ -1,4 +1,4 @@
-"""Policies without a model: scripts with and without tokens, and the endpoint."""
+"""Policies without a model in this process: scripts with and without tokens, and endpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from helpers.tiny_models import tiny_tokenizer
 
 import sdar_envs
 from sdar_agents.baselines.scripted import ExplorerAgent, OracleAgent, QuestionAsQueryAgent, RuleAgent
-from sdar_agents.engines.policy import EndpointPolicy, RandomPolicy, Request, Sampling, ScriptedPolicy
+from sdar_agents.engines.endpoint import EndpointPolicy
+from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.scripted import ScriptedPolicy
 from sdar_agents.rollout.rollout import Rollout, RolloutSettings
 from sdar_agents.types import make_rows
 from sdar_envs.errors import EndpointError, InvalidOption
@@ -52,7 +54,7 @@ def test_scripts_take_episodes_up_where_they_begin() -> None:
 
 def test_a_script_without_a_situation_is_an_error() -> None:
     with pytest.raises(InvalidOption, match="without a situation"):
-        RandomPolicy().generate([Request((), 0)], Sampling())
+        ScriptedPolicy(OracleAgent).generate([Request((), 0)], Sampling())
 
 
 class Server:
@@ -126,5 +128,5 @@ def test_bad_settings_of_an_endpoint_are_refused_at_once() -> None:
         EndpointPolicy("m", concurrency=0)
     with pytest.raises(InvalidOption, match="base_url is 'nowhere'"):
         EndpointPolicy("m", base_url="nowhere")
-    with pytest.raises(InvalidOption, match="max_tokens was given to the policy"):
+    with pytest.raises(InvalidOption, match="max_tokens was given to EndpointPolicy"):
         EndpointPolicy("m", max_tokens=5)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sdar_agents import AGENT_NAMES, open_agent
-from sdar_agents.players.players import OneAtATime
+from sdar_agents import AGENT_NAMES, AgentPool, Decision, open_agent
+from sdar_agents.players.agent import AsyncAdapter
 from sdar_envs.errors import InvalidOption, UnknownName
 
 CLASSES = """
@@ -20,11 +21,15 @@ class Simple:
     def act(self, observation, info):
         return self.command
 
-class Many:
+class Async:
     def __init__(self, size):
         self.size = size
-    async def begin(self, env, observation, info, seed): ...
-    async def close(self): ...
+    async def reset(self, env, observation, info, seed): ...
+    async def act(self, observation, info): ...
+
+class Mixed:
+    def reset(self, env, observation, info, seed): ...
+    async def act(self, observation, info): ...
 
 class Neither: ...
 
@@ -43,8 +48,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names() -> None:
     for name in set(AGENT_NAMES) - {"openai", "transformers"}:
-        entrant = open_agent(name, {}, ["sdar/ALFWorld-v0"])
-        assert (entrant.name, entrant.concurrency) == (name, 1)
+        agents = open_agent(name, {}, ["sdar/ALFWorld-v0"])
+        assert (agents.name, agents.concurrency) == (name, 1)
 
 
 def test_the_default_is_the_script_of_each_suite() -> None:
@@ -52,12 +57,41 @@ def test_the_default_is_the_script_of_each_suite() -> None:
     assert settings == {"sdar/ALFWorld-v0": "explorer", "sdar/WebShop-v0": "rule", "toy/Any-v0": "random"}
 
 
-def test_your_own_class_plays_one_at_a_time_or_many() -> None:
+def test_your_own_class_is_plain_or_asynchronous() -> None:
     simple = open_agent("own_agents:Simple", {"command": "inventory"}, ())
-    assert isinstance(simple.agent, OneAtATime)
     assert (simple.settings, simple.concurrency) == ({"command": "inventory"}, 1)
-    many: Any = open_agent("own_agents:Many", {"size": 3}, ())
-    assert (many.agent.size, many.concurrency) == (3, 16)
+    agent = simple.take()
+    assert isinstance(agent, AsyncAdapter)
+    assert asyncio.run(agent.act("", {})) == Decision("inventory")
+    several: Any = open_agent("own_agents:Async", {"size": 3}, ())
+    assert (several.take().size, several.concurrency) == (3, 16)
+
+
+def test_a_pool_makes_agents_when_all_play_and_uses_them_again() -> None:
+    pool = open_agent("own_agents:Simple", {}, ())
+    first, second = pool.take(), pool.take()
+    assert first is not second
+    pool.give_back(second)
+    assert pool.take() is second
+
+
+def test_closing_a_pool_closes_its_agents_and_what_they_share() -> None:
+    closed = []
+
+    class Closing:
+        async def reset(self, *_: Any) -> None: ...
+
+        async def act(self, *_: Any) -> Decision:
+            return Decision("look")
+
+        async def close(self) -> None:
+            closed.append("agent")
+
+    async def close() -> None:
+        closed.append("shared")
+
+    asyncio.run(AgentPool("closing", Closing, close=close).close())
+    assert closed == ["agent", "shared"]
 
 
 @pytest.mark.parametrize(
@@ -72,12 +106,13 @@ def test_your_own_class_plays_one_at_a_time_or_many() -> None:
         ),
         (UnknownName, "nowhere:Class", {}, r"'nowhere:Class' cannot be imported \(ModuleNotFoundError: No module"),
         (UnknownName, "broken_agents:X", {}, r"cannot be imported \(ModuleNotFoundError: .*nothing_of_that_name"),
-        (UnknownName, "own_agents:Smple", {}, r"cannot be imported \(AttributeError: .*Smple"),
-        (UnknownName, "own_agents:", {}, "cannot be imported"),
-        (UnknownName, ":Simple", {}, "cannot be imported"),
+        (UnknownName, "own_agents:Smple", {}, r"own_agents has no 'Smple'; .*Did you mean 'Simple'\?"),
+        (UnknownName, "own_agents:", {}, "'own_agents:' does not name an agent; wanted module:name"),
+        (UnknownName, ":Simple", {}, "':Simple' does not name an agent"),
+        (UnknownName, "own_agents:Mixed", {}, "one coroutine among reset and act"),
         (UnknownName, "own_agents:function", {}, "is a function; wanted a class"),
-        (UnknownName, "own_agents:Neither", {}, "is no agent: wanted the methods reset and act"),
-        (InvalidOption, "own_agents:Many", {"sise": 3}, "cannot be made with .*unexpected keyword argument 'sise'"),
+        (UnknownName, "own_agents:Neither", {}, "is no agent; wanted the methods reset and act"),
+        (InvalidOption, "own_agents:Async", {"sise": 3}, "cannot be made with .*unexpected keyword argument 'sise'"),
         (InvalidOption, "own_agents:Simple", {"password": "x"}, "'password' looks like a secret"),
         (InvalidOption, "own_agents:Simple", {"MY_TOKEN": "x"}, "'MY_TOKEN' looks like a secret"),
         (InvalidOption, "openai", {"model": "m", "extra_body": {"api-key": "x"}}, "'api-key' looks like a secret"),

@@ -17,7 +17,8 @@ from helpers.toy import CountingEnv, Numbers
 
 import sdar_envs
 from sdar_agents.baselines.scripted import ExplorerAgent, OracleAgent, RandomAgent
-from sdar_agents.engines.policy import Messages, RandomPolicy, Request, Sampling, ScriptedPolicy
+from sdar_agents.engines.policy import Messages, Request, Sampling
+from sdar_agents.engines.scripted import ScriptedPolicy
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
@@ -502,7 +503,7 @@ def test_every_kind_of_household_task_gets_its_own_skills_and_an_unknown_kind_no
         assert result.shown[trajectory.episode_id] == tuple(used)
     stranger = replace(tasks[0], task_type="pick_and_heat")
     with pytest.raises(UnknownName, match="pick_and_heat"):
-        Rollout(settings, RandomPolicy(), skills=skills).collect([stranger], group_size=1, seed=0, step=0)
+        Rollout(settings, ScriptedPolicy(RandomAgent), skills=skills).collect([stranger], group_size=1, seed=0, step=0)
 
 
 def test_controls_are_shown_nothing_and_the_ledger_is_told_who_was_shown_what() -> None:
@@ -530,14 +531,16 @@ def test_controls_are_shown_nothing_and_the_ledger_is_told_who_was_shown_what() 
     with pytest.raises(InvalidOption, match="gaps has no gap of"):
         skill_showings(result.trajectories, result.shown, run="r", step=4, strategy="random", gaps={})
     with pytest.raises(InvalidOption, match="control_members is 2 in groups of 2"):
-        Rollout(toy_settings(), RandomPolicy(), skills=skills).collect(toy_tasks(1), group_size=2, seed=0, step=0)
+        Rollout(toy_settings(), ScriptedPolicy(RandomAgent), skills=skills).collect(
+            toy_tasks(1), group_size=2, seed=0, step=0
+        )
 
 
 # -- failures ---------------------------------------------------------------------------------
 
 
 def test_an_environment_that_raises_stops_the_rollout_and_says_where() -> None:
-    rollout = Rollout(RolloutSettings("toy/Failing-v0"), RandomPolicy())
+    rollout = Rollout(RolloutSettings("toy/Failing-v0"), ScriptedPolicy(RandomAgent))
     tasks = [task for task in toy_tasks(30) if task.data["start"] == 3]
     with pytest.raises(RetrievalFailed, match="the engine is down") as caught:
         rollout.collect(tasks, group_size=2, seed=0, step=0)
@@ -547,7 +550,7 @@ def test_an_environment_that_raises_stops_the_rollout_and_says_where() -> None:
 def test_an_episode_that_its_environment_breaks_off_is_left_out_and_named() -> None:
     settings = RolloutSettings("toy/Failing-v0", on_failure="drop")
     tasks = toy_tasks(8)
-    script = RandomPolicy(tokenizer=tiny_tokenizer())
+    script = ScriptedPolicy(RandomAgent, tokenizer=tiny_tokenizer())
     result = Rollout(settings, script).collect(tasks, group_size=3, seed=0, step=0)
     failed = {failure.episode_id for failure in result.failures}
     assert failed
@@ -566,10 +569,10 @@ def test_an_episode_that_its_environment_breaks_off_is_left_out_and_named() -> N
     assert all(by_id[trajectory.episode_id] == trajectory for trajectory in result.trajectories)
     doomed = [task for task in toy_tasks(30) if task.data["start"] == 3]
     with pytest.raises(RetrievalFailed):
-        Rollout(settings, RandomPolicy()).collect(doomed, group_size=2, seed=0, step=0)
+        Rollout(settings, ScriptedPolicy(RandomAgent)).collect(doomed, group_size=2, seed=0, step=0)
     stranger = replace(tasks[0], id="toy/valid/0099")
     with pytest.raises(UnknownName, match="no task 'toy/valid/0099'"):
-        Rollout(settings, RandomPolicy()).collect([tasks[0], stranger], group_size=2, seed=0, step=0)
+        Rollout(settings, ScriptedPolicy(RandomAgent)).collect([tasks[0], stranger], group_size=2, seed=0, step=0)
 
 
 # -- odds and ends ----------------------------------------------------------------------------
@@ -593,7 +596,7 @@ def test_progress_is_told_and_metrics_are_recounted(policy: TransformersPolicy) 
 
 
 def test_environments_are_kept_and_closed() -> None:
-    rollout = Rollout(toy_settings(), RandomPolicy())
+    rollout = Rollout(toy_settings(), ScriptedPolicy(RandomAgent))
     rollout.collect(toy_tasks(2), group_size=2, seed=0, step=0)
     first = list(rollout._envs)
     rollout.collect(toy_tasks(1), group_size=2, seed=0, step=1)
@@ -645,6 +648,6 @@ def test_bad_skill_prompts(wrong: dict[str, Any], match: str) -> None:
 )
 def test_bad_calls(wrong: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidOption, match=match):
-        Rollout(toy_settings(), RandomPolicy()).collect(
+        Rollout(toy_settings(), ScriptedPolicy(RandomAgent)).collect(
             **{"tasks": toy_tasks(1), "group_size": 1, "seed": 0, "step": 0, **wrong}
         )

@@ -16,8 +16,8 @@ from helpers.endpoints import Reply, act, chat, serving
 from helpers.toy import CountingEnv
 
 import sdar_envs
-from sdar_agents import Decision, Entrant, Player, open_agent
-from sdar_agents.players.players import OneAtATime
+from sdar_agents import AgentPool, Decision, open_agent
+from sdar_agents.players.agent import AsyncAdapter
 from sdar_benchmarks.analysis.summary import summarize
 from sdar_benchmarks.evaluation.episodes import Limits
 from sdar_benchmarks.evaluation.evaluate import Evaluation, Plan, Tally, evaluate
@@ -51,7 +51,7 @@ def _toys() -> Iterator[None]:
 
 
 def play(
-    agent: str | Entrant,
+    agent: str | AgentPool,
     *panels: PanelSpec,
     settings: Mapping[str, Any] | None = None,
     out: Path | None = None,
@@ -60,8 +60,8 @@ def play(
     **plan: Any,
 ) -> Evaluation:
     panels = panels or (PanelSpec(TOY, "valid"),)
-    entrant = open_agent(agent, settings or {}, [panel.env_id for panel in panels]) if isinstance(agent, str) else agent
-    return evaluate(Plan(panels, **plan), entrant, out=out, resume=resume, progress=progress)
+    agents = open_agent(agent, settings or {}, [panel.env_id for panel in panels]) if isinstance(agent, str) else agent
+    return evaluate(Plan(panels, **plan), agents, out=out, resume=resume, progress=progress)
 
 
 def timeless(episodes: Any) -> list[Episode]:
@@ -76,30 +76,21 @@ class Asked:
 
     def __init__(self, decide: Decide) -> None:
         self.decide = decide
-        self.ended = 0
         self.is_closed = False
 
-    async def begin(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> Player:
-        return AskedPlayer(self, info["task_id"])
+    async def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
+        self.task_id, self.turn = info["task_id"], -1
+
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Decision:
+        self.turn += 1
+        return await self.decide(self.task_id, self.turn)
 
     async def close(self) -> None:
         self.is_closed = True
 
 
-class AskedPlayer:
-    def __init__(self, agent: Asked, task_id: str) -> None:
-        self.agent, self.task_id, self.turn = agent, task_id, -1
-
-    async def act(self, observation: str, info: Mapping[str, Any]) -> Decision:
-        self.turn += 1
-        return await self.agent.decide(self.task_id, self.turn)
-
-    def end(self) -> None:
-        self.agent.ended += 1
-
-
-def asked(decide: Decide, concurrency: int = 4) -> Entrant:
-    return Entrant("asked", {}, Asked(decide), concurrency)
+def asked(decide: Decide, concurrency: int = 4) -> AgentPool:
+    return AgentPool("asked", lambda: Asked(decide), concurrency=concurrency)
 
 
 async def up(task_id: str, turn: int) -> Decision:
@@ -259,11 +250,15 @@ def test_so_many_at_once_and_no_more() -> None:
         playing -= turn == 1
         return Decision("nothing")
 
-    entrant = asked(decide)
-    play(entrant, PanelSpec(TOY, "valid", None, {"max_steps": 2}), concurrency=7)
+    made: list[Asked] = []
+
+    def make() -> Asked:
+        made.append(Asked(decide))
+        return made[-1]
+
+    play(AgentPool("asked", make), PanelSpec(TOY, "valid", None, {"max_steps": 2}), concurrency=7)
     assert most == 7
-    assert entrant.agent.ended == 31  # one was tried on
-    assert entrant.agent.is_closed
+    assert [agent.is_closed for agent in made] == [True] * 7
 
 
 class Pairs:
@@ -281,8 +276,8 @@ class Pairs:
 
 
 def test_agents_that_wait_are_called_in_threads() -> None:
-    entrant = Entrant("pairs", {}, OneAtATime(Pairs, in_threads=True), 1)
-    evaluation = play(entrant, PanelSpec(TOY, "valid", 6), concurrency=2)
+    agents = AgentPool("pairs", lambda: AsyncAdapter(Pairs(), in_threads=True))
+    evaluation = play(agents, PanelSpec(TOY, "valid", 6), concurrency=2)
     assert [row.stop_reason for row in evaluation.episodes] == ["step_limit"] * 6
 
 
@@ -301,8 +296,8 @@ def test_agents_are_used_again_unless_they_broke() -> None:
                 raise RuntimeError("broken")
             return "up"
 
-    entrant = Entrant("fragile", {}, OneAtATime(Fragile, in_threads=False), 1)
-    play(entrant, PanelSpec(TOY, "valid", 10), limits=Limits(attempts=1))
+    agents = AgentPool("fragile", lambda: AsyncAdapter(Fragile(), in_threads=False))
+    play(agents, PanelSpec(TOY, "valid", 10), limits=Limits(attempts=1))
     assert len(made) == 2
 
 
@@ -344,8 +339,8 @@ def test_an_agent_that_hangs_in_its_thread_is_left_behind() -> None:
             self.release.wait(60)
             return "up"
 
-    entrant = Entrant("hangs", {}, OneAtATime(Hangs, in_threads=True), 1)
-    evaluation = play(entrant, PanelSpec(TOY, "valid", 2), limits=Limits(max_turn_seconds=0.1))
+    agents = AgentPool("hangs", lambda: AsyncAdapter(Hangs(), in_threads=True))
+    evaluation = play(agents, PanelSpec(TOY, "valid", 2), limits=Limits(max_turn_seconds=0.1))
     Hangs.release.set()
     assert [row.stop_reason for row in evaluation.episodes] == ["time_limit"] * 2
 
@@ -402,7 +397,7 @@ def test_bad_limits(limits: dict[str, Any]) -> None:
 # -- errors -----------------------------------------------------------------------------------
 
 
-def failing(times: int, error: Exception, tasks: str = "3") -> Entrant:
+def failing(times: int, error: Exception, tasks: str = "3") -> AgentPool:
     """Fail so many times in each of some tasks' second turns."""
     left: dict[str, int] = {}
 
@@ -520,34 +515,30 @@ def test_many_errors_that_stay_do_not_stop_a_run_at_its_end() -> None:
     assert len(evaluation.episodes) == 30
 
 
-def test_a_player_that_is_not_asynchronous_is_an_error_of_the_agent() -> None:
+def test_an_act_that_is_no_coroutine_is_an_error_of_the_agent() -> None:
     class Plain:
-        async def begin(self, *_: Any) -> Any:
-            return self
-
-        async def close(self) -> None: ...
+        async def reset(self, *_: Any) -> None: ...
 
         def act(self, observation: str, info: Any) -> str:
             if observation.startswith("It is 1"):
                 raise ValueError("one")
             return "up"
 
-        def end(self) -> None: ...
-
-    evaluation = play(Entrant("plain", {}, Plain(), 31))
+    evaluation = play(AgentPool("plain", Plain, concurrency=31))  # type: ignore[arg-type]
     assert {row.stop_reason for row in evaluation.episodes} == {"agent_error"}
     assert {row.error["type"] for row in evaluation.episodes} == {"TypeError", "ValueError"}
 
 
 def test_an_agent_that_cannot_begin_is_told_before_anything_is_written(tmp_path: Path) -> None:
     class Shy:
-        async def begin(self, *_: Any) -> Player:
+        async def reset(self, *_: Any) -> None:
             raise OSError("no")
 
-        async def close(self) -> None: ...
+        async def act(self, observation: str, info: Any) -> Decision:
+            raise AssertionError("no episode has begun")
 
     with pytest.raises(InvalidOption, match=r"'shy' cannot begin an episode of toy/.*: OSError: no"):
-        play(Entrant("shy", {}, Shy(), 1), out=tmp_path / "run")
+        play(AgentPool("shy", Shy), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

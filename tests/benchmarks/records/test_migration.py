@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers.viewers import visiting
 
-from sdar_agents import Decision, Entrant
+from sdar_agents import AgentPool, Decision
 from sdar_benchmarks.analysis.compare import compare_runs
 from sdar_benchmarks.analysis.summary import summarize
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
@@ -119,20 +119,12 @@ def test_a_record_wants_the_invalid_actions_alone(old, tmp_path) -> None:
 class Mumbler:
     """The agent that played `format_1/scripted`."""
 
-    async def begin(self, *_):
-        return MumblingPlayer()
-
-    async def close(self): ...
-
-
-class MumblingPlayer:
-    turn = 0
+    async def reset(self, *_):
+        self.turn = 0
 
     async def act(self, observation, info):
         self.turn += 1
         return Decision("polish the moon" if self.turn == 2 else info["admissible_commands"][0])
-
-    def end(self): ...
 
 
 def test_resuming_appends_rows_of_the_new_format(old) -> None:
@@ -144,9 +136,9 @@ def test_resuming_appends_rows_of_the_new_format(old) -> None:
     for file in ("episodes.jsonl", "trajectories.jsonl"):
         first, _ = (folder / file).read_text().splitlines()
         (folder / file).write_text(first + "\n")
-    entrant = Entrant("mumbler", {}, Mumbler(), 1)
+    agents = AgentPool("mumbler", Mumbler)
     plan = Plan([PanelSpec(ALFWORLD, "valid_unseen", 2, {"max_steps": 4})])
-    evaluation = evaluate(plan, entrant, out=folder, resume=True)
+    evaluation = evaluate(plan, agents, out=folder, resume=True)
     assert [(e.invalid_actions, e.malformed_answers) for e in evaluation.episodes] == [(1, None)] * 2
     assert read_episodes(folder) == list(evaluation.episodes)
     kept, appended = [json.loads(line) for line in (folder / "trajectories.jsonl").read_text().splitlines()]

@@ -363,9 +363,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         play(tmp_path / "run", limit=2, resume=True)
     edit(tmp_path / "run" / CONFIG, format=3)
     for read in (lambda: play(tmp_path / "run", limit=2, resume=True), lambda: read_config(tmp_path / "run")):
-        with pytest.raises(
-            InvalidOption, match=r"is a run of format 3, .* reads formats 1 and 2"
-        ):
+        with pytest.raises(InvalidOption, match=r"is a run of format 3, .* reads formats 1 and 2"):
             read()
 
 

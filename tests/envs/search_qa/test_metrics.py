@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from helpers.endpoints import chat, serving
 
-from sdar_agents import open_agent
-from sdar_agents.players.players import OneAtATime
-from sdar_agents.players.registry import Entrant
+from sdar_agents import AgentPool, open_agent
+from sdar_agents.players.agent import AsyncAdapter
 from sdar_benchmarks.analysis.statistics import success_interval
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 from sdar_benchmarks.evaluation.panels import PanelSpec
@@ -44,8 +43,8 @@ class Chosen:
 
 
 def evaluated(env_kwargs, knows):
-    entrant = Entrant("chosen", {}, OneAtATime(lambda: Chosen(knows), in_threads=False), 1)
-    return evaluate(Plan([PanelSpec(SEARCH_QA, "test", env_kwargs=env_kwargs)]), entrant)
+    agents = AgentPool("chosen", lambda: AsyncAdapter(Chosen(knows), in_threads=False))
+    return evaluate(Plan([PanelSpec(SEARCH_QA, "test", env_kwargs=env_kwargs)]), agents)
 
 
 def test_small_batches_do_not_count_more(tmp_path):

@@ -1,20 +1,23 @@
-"""The transformers agent, with a random model that the test makes: batches, ends of answers, limits."""
+"""Chat models in this process, with a random model that the test makes: batches, limits, engines, settings."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdar_agents import open_agent
-from sdar_agents.players.chat import Completion
-from sdar_agents.players.local import LocalModel
+from sdar_agents.engines.local import LocalPolicy
+from sdar_agents.engines.policy import Request
+from sdar_agents.types import Completion
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 from sdar_benchmarks.evaluation.panels import PanelSpec
-from sdar_envs.errors import InvalidOption
+from sdar_benchmarks.records.runs import read_config, read_trajectories
+from sdar_envs.errors import InvalidOption, MissingExtra
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -60,9 +63,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def ask(model: LocalModel, prompts: Sequence[str], seed: int = 0) -> list[Any]:
+def chat(text: str, seed: int = 0) -> Request:
+    return Request((), seed, [{"role": "user", "content": text}])
+
+
+def ask(model: LocalPolicy, prompts: Sequence[str], seed: int = 0) -> list[Any]:
     async def run() -> list[Any]:
-        chats = [model.complete([{"role": "user", "content": prompt}], seed + i) for i, prompt in enumerate(prompts)]
+        chats = [model.complete(chat(prompt, seed + i)) for i, prompt in enumerate(prompts)]
         answers = await asyncio.gather(*chats, return_exceptions=True)
         await model.close()
         return answers
@@ -70,47 +77,52 @@ def ask(model: LocalModel, prompts: Sequence[str], seed: int = 0) -> list[Any]:
     return asyncio.run(run())
 
 
+def ids(answers: list[Completion]) -> list[tuple[int, ...]]:
+    """The sampled tokens; log-probabilities differ between batches by rounding."""
+    return [answer.token_ids for answer in answers]
+
+
 PROMPTS = ["a", "What is seen?", "x" * 70, "é 漢 🙂", "look " * 20, "open drawer 1", "b", "?"]
 
 
 def test_a_batch_says_what_each_would_say_alone(folder: str) -> None:
-    alone = [ask(LocalModel(folder, max_tokens=12), [prompt])[0] for prompt in PROMPTS]
+    alone = [ask(LocalPolicy(folder, max_tokens=12), [prompt])[0] for prompt in PROMPTS]
     calls: list[int] = []
-    model = LocalModel(folder, max_tokens=12, batch_size=5)
+    model = LocalPolicy(folder, max_tokens=12, batch_size=5)
     generate = model._generate
     model._generate = lambda batch: calls.append(len(batch)) or generate(batch)  # type: ignore[method-assign,func-returns-value]
-    assert ask(model, PROMPTS) == alone
+    assert ids(ask(model, PROMPTS)) == ids(alone)
     assert calls == [5, 3]
     assert len({answer.text for answer in alone}) > 1
 
 
 def test_tokens_are_counted_as_they_were_read_and_written(folder: str) -> None:
-    model = LocalModel(folder, max_tokens=30)
+    model = LocalPolicy(folder, max_tokens=30)
     [answer] = ask(model, ["abc"])
     # Three bytes and three marks of the template.
     assert answer.prompt_tokens == 6
     assert 1 <= answer.completion_tokens <= 30
-    ends = [a.completion_tokens for a in ask(LocalModel(folder, max_tokens=60, temperature=1.0), PROMPTS)]
+    ends = [a.completion_tokens for a in ask(LocalPolicy(folder, max_tokens=60, temperature=1.0), PROMPTS)]
     assert min(ends) < 60
 
 
 def test_sampling_follows_the_seed_whatever_the_batch(folder: str) -> None:
     first, again, other = (
-        ask(LocalModel(folder, max_tokens=20, temperature=1.0, batch_size=size), PROMPTS, seed=seed)
+        ids(ask(LocalPolicy(folder, max_tokens=20, temperature=1.0, batch_size=size), PROMPTS, seed=seed))
         for size, seed in ((1, 1), (8, 1), (8, 2))
     )
     assert first == again != other
 
 
 def test_the_template_takes_options(folder: str) -> None:
-    plain = LocalModel(folder, max_tokens=1)
-    opened = LocalModel(folder, max_tokens=1, template_options={"opening": "<think>"})
+    plain = LocalPolicy(folder, max_tokens=1)
+    opened = LocalPolicy(folder, max_tokens=1, template_options={"opening": "<think>"})
     [a], [b] = ask(plain, ["abc"]), ask(opened, ["abc"])
     assert b.prompt_tokens == a.prompt_tokens + len("<think>")
 
 
 def test_what_is_too_long_fails_alone(folder: str) -> None:
-    short, long, other = ask(LocalModel(folder, max_tokens=12), ["a", "x" * 4000, "b"])
+    short, long, other = ask(LocalPolicy(folder, max_tokens=12), ["a", "x" * 4000, "b"])
     assert isinstance(short, Completion)
     assert isinstance(other, Completion)
     assert isinstance(long, InvalidOption)
@@ -119,8 +131,8 @@ def test_what_is_too_long_fails_alone(folder: str) -> None:
 
 def test_whoever_left_is_not_waited_for(folder: str) -> None:
     async def run() -> list[Any]:
-        model = LocalModel(folder, max_tokens=8)
-        chats = [asyncio.ensure_future(model.complete([{"role": "user", "content": text}], 0)) for text in "ab"]
+        model = LocalPolicy(folder, max_tokens=8)
+        chats = [asyncio.ensure_future(model.complete(chat(text))) for text in "ab"]
         await asyncio.sleep(0)
         chats[0].cancel()
         return await asyncio.gather(*chats, return_exceptions=True)
@@ -136,6 +148,8 @@ def test_whoever_left_is_not_waited_for(folder: str) -> None:
         ({"temperature": -1}, "temperature is -1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"batch_size": 1.5}, r"batch_size is 1\.5"),
+        ({"constrained": "yes"}, "constrained is 'yes'; wanted true or false"),
+        ({"constrained": True, "engine": "own:Engine"}, "constrained decoding was asked of the engine 'own:Engine'"),
         ({"model": "/no/such/model"}, "'/no/such/model' cannot be loaded"),
         ({"dtype": "float17"}, "cannot be loaded"),
         ({"device": "abacus"}, "cannot be loaded on abacus"),
@@ -143,15 +157,15 @@ def test_whoever_left_is_not_waited_for(folder: str) -> None:
 )
 def test_bad_settings(folder: str, settings: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidOption, match=match):
-        LocalModel(**{"model": folder, **settings})
+        LocalPolicy(**{"model": folder, **settings})
 
 
 def test_the_agent_plays(folder: str) -> None:
-    entrant = open_agent(
+    agents = open_agent(
         "transformers", {"model": folder, "max_tokens": 4, "price_prompt": 1, "price_completion": 1}, ()
     )
     suite = PanelSpec("sdar/WebShop-v0", "test", 4, {"max_steps": 2})
-    for row in evaluate(Plan([suite], concurrency=4), entrant).episodes:
+    for row in evaluate(Plan([suite], concurrency=4), agents).episodes:
         assert (row.stop_reason, row.steps, row.invalid_actions) == ("step_limit", 2, 2)
         assert row.prompt_tokens > 1000  # one a byte
         assert 2 <= row.completion_tokens <= 8
@@ -164,7 +178,37 @@ def test_all_settings_are_told(folder: str) -> None:
     assert (settings["temperature"], settings["max_tokens"], settings["batch_size"]) == (0.0, 512, 16)
 
 
+def test_constrained_decoding_plays_admissible_commands_only(folder: str, tmp_path: Path) -> None:
+    settings = {"model": folder, "max_tokens": 4, "temperature": 1.0}
+    suite = PanelSpec("sdar/ALFWorld-v0", "valid_seen", 2, {"max_steps": 3})
+    free, constrained = (
+        evaluate(Plan([suite], concurrency=2), open_agent("transformers", {**settings, **chosen}, ()), out=out).episodes
+        for chosen, out in (({}, tmp_path / "free"), ({"constrained": True}, tmp_path / "constrained"))
+    )
+    assert [row.steps for row in (*free, *constrained)] == [3] * 4
+    turns = [turn for trajectory in read_trajectories(tmp_path / "constrained") for turn in trajectory["turns"]]
+    assert all(turn["action"] in turn["admissible_commands"] for turn in turns)
+    turns = [turn for trajectory in read_trajectories(tmp_path / "free") for turn in trajectory["turns"]]
+    assert not any(turn["action"] in turn["admissible_commands"] for turn in turns)
+    assert read_config(tmp_path / "constrained")["agent"]["settings"]["constrained"] is True
+
+
+def test_an_engine_of_ones_own_completes_the_prompts(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shouting.py").write_text(
+        "from dataclasses import replace\n"
+        "from sdar_agents import TransformersPolicy\n"
+        "class Loud(TransformersPolicy):\n"
+        "    def generate(self, requests, sampling):\n"
+        "        return [replace(c, text='<action>UP</action>') for c in super().generate(requests, sampling)]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = LocalPolicy(folder, engine="shouting:Loud", max_tokens=3)
+    assert [answer.text for answer in ask(model, ["a", "b"])] == ["<action>UP</action>"] * 2
+
+
 def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InvalidOption, match=r"pip install 'sdar-envs\[transformers\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'sdar-envs\[transformers\]'"):
         open_agent("transformers", {"model": "x"}, ())

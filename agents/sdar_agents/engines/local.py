@@ -1,0 +1,83 @@
+"""Local chat models as an `AsyncPolicy`: a model in this process, an engine, optional constrained decoding, batching.
+
+For speed, serve the model with vLLM and use `sdar_agents.engines.endpoint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sdar_agents.engines.batching import BatchingPolicy
+from sdar_agents.engines.policy import Sampling
+from sdar_agents.engines.registry import make_engine
+from sdar_envs.core import is_integer
+from sdar_envs.errors import InvalidOption
+from sdar_envs.importing import import_extra
+
+__all__ = ["LocalPolicy"]
+
+
+class LocalPolicy(BatchingPolicy):
+    """A chat model in this process, through transformers and torch.
+
+    An `AsyncPolicy`. The model is a causal language model with a chat template.
+
+    Args:
+        model: a folder, or a name on the hub.
+        engine: the inference engine: `transformers`, or `module:Class` for one of your own (see `make_engine`).
+        constrained: constrained decoding: the model thinks freely, then the likeliest admissible command is taken (see
+            `sdar_agents.engines.constrained`). Only with the engine `transformers`.
+        temperature: of the sampling; 0 is greedy. What else the model's generation config says (top-p and the like)
+            does not apply.
+        max_tokens: of one completion.
+        batch_size: requests that are generated together at most.
+        device: such as `cuda` or `cpu`; None for CUDA if there is a GPU, else the CPU.
+        dtype: of the weights, such as `bfloat16`; None for what the model was saved in.
+        template_options: for the chat template, such as `{"enable_thinking": False}`.
+
+    Raises:
+        InvalidOption: an argument is out of range, the model cannot be loaded, or it has no chat template.
+        UnknownName: there is no such engine.
+        MissingExtra: torch or transformers is not installed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        engine: str = "transformers",
+        constrained: bool = False,
+        temperature: float = 0.0,
+        max_tokens: int = 512,
+        batch_size: int = 16,
+        device: str | None = None,
+        dtype: str | None = None,
+        template_options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or temperature < 0:
+            raise InvalidOption(f"temperature is {temperature!r}; wanted a number from 0.")
+        if not is_integer(max_tokens) or max_tokens < 1:
+            raise InvalidOption(f"max_tokens is {max_tokens!r}; wanted a number from 1.")
+        if not isinstance(constrained, bool):
+            raise InvalidOption(f"constrained is {constrained!r}; wanted true or false.")
+        if constrained and engine != "transformers":
+            raise InvalidOption(
+                f"constrained decoding was asked of the engine {engine!r}; it scores commands with the engine "
+                "'transformers' alone. Leave out one of the two settings."
+            )
+        for package in ("torch", "transformers"):
+            import_extra(package, extra="transformers", purpose="a chat model in this process")
+        # Deferred, because they import torch.
+        from sdar_agents.engines.constrained import ConstrainedPolicy  # noqa: PLC0415
+        from sdar_agents.engines.transformers import TransformersPolicy, load_model  # noqa: PLC0415
+
+        loaded, tokenizer = load_model(model, device=device, dtype=dtype)
+        self.device = str(loaded.device)
+        policy = make_engine(engine, loaded, tokenizer, {"template_options": template_options})
+        if constrained:
+            assert isinstance(policy, TransformersPolicy)
+            policy = ConstrainedPolicy(policy)
+        sampling = Sampling(int(max_tokens), float(temperature) or 1.0, greedy=not temperature)
+        super().__init__(policy, sampling, batch_size=batch_size)
