@@ -7,9 +7,7 @@ The environment's own reward stays in the trajectories (`env_reward`) and in the
 """
 
 import sdar_envs
-from sdar_agents.engines.policy import RandomPolicy
-from sdar_agents.rollout.rollout import Rollout, RolloutSettings
-from sdar_agents.types import Trajectory
+from sdar_agents import RandomAgent, Rollout, RolloutSettings, ScriptedPolicy, Trajectory
 
 STEP_COST, REFUSED_COST, MALFORMED_COST = 0.01, 0.05, 0.1
 
@@ -30,7 +28,7 @@ def main() -> None:
     """Play a few tasks and print both returns."""
     tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", limit=5)
     settings = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": 20}, reward="own_reward:shaped")
-    result = Rollout(settings, RandomPolicy()).collect(tasks, group_size=4, seed=0, step=0)
+    result = Rollout(settings, ScriptedPolicy(RandomAgent)).collect(tasks, group_size=4, seed=0, step=0)
     print(
         f"return {result.metrics['rollout/return']:.3f}, of the environment {result.metrics['rollout/env_return']:.3f}"
     )

@@ -98,7 +98,7 @@ def _turn_row(
         "observation": turn.observation,
         "messages": [dict(message) for message in turn.messages],
         "response": text,
-        "reasoning": parse_completion(text, style_for(task.suite)).reasoning or None,
+        "reasoning": parse_completion(turn.completion.full_text, style_for(task.suite)).reasoning or None,
         "action": turn.action,
         "reward": turn.reward,
         "env_reward": turn.env_reward,

@@ -213,7 +213,9 @@ class Rollout:
     def _step(self, asked: Sequence[tuple[Episode, TurnPrompt]], answers: Sequence[Completion]) -> None:
         if not asked:
             return
-        parsed = [self.prompts.parse(episode, answer.text) for (episode, _), answer in zip(asked, answers, strict=True)]
+        parsed = [
+            self.prompts.parse(episode, answer.full_text) for (episode, _), answer in zip(asked, answers, strict=True)
+        ]
         envs = [episode.env for episode, _ in asked]
         try:
             type(envs[0]).prepare(envs, [reading.action for reading in parsed])

@@ -63,7 +63,7 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Model to train: weights, device, adapters, chat template.
+    """Model to train: weights, device, adapters, chat template, inference engine.
 
     Attributes:
         path: a folder, or a name on the Hugging Face hub.
@@ -71,7 +71,10 @@ class ModelSettings:
         device: such as `cuda`; null for `cuda` if there is one, else `cpu`.
         lora: see `LoraSettings`; null trains all weights.
         template_options: for the chat template, such as `{enable_thinking: false}`.
-        max_batch_tokens: tokens of a generation batch, padding included.
+        max_batch_tokens: tokens of a generation batch of the engine `transformers`, padding included.
+        engine: inference engine of the rollouts: `transformers`, or `module:Class` of your own, which gets the model
+            that is trained (`sdar_agents.engines.make_engine`).
+        engine_options: keyword arguments of the engine.
     """
 
     path: str
@@ -80,6 +83,8 @@ class ModelSettings:
     lora: LoraSettings | None = None
     template_options: Mapping[str, Any] = field(default_factory=dict)
     max_batch_tokens: int = setting(1 << 17, low=1)
+    engine: str = "transformers"
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from sdar_agents.engines.transformers import TransformersPolicy, load_model, without_bars
+from sdar_agents.engines import Policy, make_engine
+from sdar_agents.engines.transformers import load_model, without_bars
 from sdar_agents.learner.learner import Learner, LearnResult, Phases
 from sdar_agents.learner.token_marks import TokenSignals, token_marks
 from sdar_agents.learner.weights import fingerprint
@@ -103,13 +104,7 @@ class Trainer:
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
-        self.policy = TransformersPolicy(
-            model,
-            self.tokenizer,
-            template_options=config.model.template_options,
-            max_batch_tokens=config.model.max_batch_tokens,
-            autocast=torch.bfloat16 if config.learner.autocast else None,
-        )
+        self.policy: Policy = make_engine(config.model.engine, model, self.tokenizer, self._engine_options())
         self.algorithm = config.make_algorithm()
         self._fingerprint = fingerprint(model)
         self.learner = Learner(
@@ -121,6 +116,16 @@ class Trainer:
             seed=config.seed,
             steps=config.steps,
         )
+
+    def _engine_options(self) -> dict[str, Any]:
+        model = self.config.model
+        options = dict(model.engine_options)
+        if model.template_options:
+            options["template_options"] = model.template_options
+        if model.engine == "transformers":
+            options["max_batch_tokens"] = model.max_batch_tokens
+            options["autocast"] = torch.bfloat16 if self.config.learner.autocast else None
+        return options
 
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
         """Make the task stream, the skills, the rollout and the evaluation."""

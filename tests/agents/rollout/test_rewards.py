@@ -10,11 +10,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import TransformReward
 from helpers.tiny_models import tiny_tokenizer
-from helpers.toy import Numbers
+from helpers.toy import CountingEnv, Numbers
 
 from sdar_agents.baselines.scripted import RandomAgent
-from sdar_agents.engines.policy import RandomPolicy, ScriptedPolicy
+from sdar_agents.engines.scripted import ScriptedPolicy
 from sdar_agents.rollout.rewards import apply_reward, load_reward
 from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
 from sdar_agents.types import Trajectory, make_rows
@@ -99,6 +100,20 @@ def test_what_is_no_function_is_refused_before_anything_is_played() -> None:
     with pytest.raises(InvalidOption, match="reward is 'shaped'; wanted module:function"):
         RolloutSettings(ENV, reward="shaped")
     with pytest.raises(UnknownName, match="Did you mean 'per_turn'"):
-        Rollout(RolloutSettings(ENV, reward="rewards_of_mine:per_turns"), RandomPolicy())
+        Rollout(RolloutSettings(ENV, reward="rewards_of_mine:per_turns"), ScriptedPolicy(RandomAgent))
     with pytest.raises(InvalidOption, match="NO_FUNCTION is a int; wanted a function of a trajectory"):
         load_reward("rewards_of_mine:NO_FUNCTION")
+
+
+def wrapped(**kwargs: Any) -> gymnasium.Env[Any, Any]:
+    return TransformReward(CountingEnv(**kwargs), lambda reward: reward - 0.1)
+
+
+def test_a_reward_wrapper_around_an_environment_is_refused_and_not_dropped() -> None:
+    gymnasium.register("toy/Wrapped-v0", wrapped)
+    try:
+        rollout = Rollout(RolloutSettings("toy/Wrapped-v0"), ScriptedPolicy(RandomAgent))
+        with pytest.raises(InvalidOption, match="is in the wrapper TransformReward"):
+            rollout.collect([Numbers().task("valid", 0)], group_size=1, seed=0, step=0)
+    finally:
+        del gymnasium.registry["toy/Wrapped-v0"]

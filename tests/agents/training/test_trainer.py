@@ -59,13 +59,13 @@ def print_of(folder: Path) -> str:
 def test_every_method_trains_on_every_suite(method: str, suite: str, model: Path, tmp_path: Path) -> None:
     config = run_config(model, suite, method=method, log={"trajectories_every": 1})
     trainer = Trainer(config, tmp_path)
-    before = fingerprint(trainer.policy.model)
+    before = fingerprint(trainer.model)
     trainer.run()
     rows = metrics(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert fingerprint(trainer.policy.model) != before
-    assert print_of(tmp_path / "checkpoints" / "step-000003") == fingerprint(trainer.policy.model)
-    algorithm = make_algorithm(method)
+    assert fingerprint(trainer.model) != before
+    assert print_of(tmp_path / "checkpoints" / "step-000003") == fingerprint(trainer.model)
+    algorithm = make_algorithm(method, suite="alfworld")
     assert all(row["optimizer/updates"] == 2 and row["optimizer/skipped"] == 0 for row in rows)
     assert all(("distill/gap" in row) == algorithm.needs_teacher for row in rows)
     assert all(row["sampler/difference_max"] < 1e-4 for row in rows)
@@ -85,7 +85,7 @@ def test_without_its_coefficient_sdar_is_grpo_bit_for_bit(model: Path, tmp_path:
     for method, algorithm in (("grpo", {}), ("sdar", {"distill_coef": 0.0}), ("skill_sd", {"distill_coef": 0.0})):
         trainer = Trainer(run_config(model, method=method, algorithm=algorithm), tmp_path / method)
         trainer.run()
-        prints.append(fingerprint(trainer.policy.model))
+        prints.append(fingerprint(trainer.model))
     assert len(set(prints)) == 1
 
 
@@ -182,7 +182,7 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
     assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 1, 2, 3]
     other = Trainer(config, tmp_path / "other" / "run")
     other.run()
-    assert fingerprint(other.policy.model) == fingerprint(again.policy.model)
+    assert fingerprint(other.model) == fingerprint(again.model)
     with Ledger(tmp_path / "run" / "ledger.sqlite", create=False) as ledger:
         steps = [showing.step for showing in ledger.showings()]
     with Ledger(tmp_path / "other" / "run" / "ledger.sqlite", create=False) as ledger:
@@ -208,6 +208,7 @@ def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> 
         log={"trajectories_every": 1},
     )
     trainer = Trainer(config, tmp_path / "run")
+    assert isinstance(trainer.policy, TransformersPolicy)
     assert trainer.policy._autocast is torch.bfloat16
     learn, penalties = trainer.learner.learn, []
 
@@ -225,6 +226,7 @@ def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> 
     known = {task.id for task in sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=2)}
     assert {(step, task) for step, task in groups} == {(step, task) for step in "12" for task in known}
     others = [Trainer(run_config(model, seed=seed), tmp_path / str(seed)) for seed in (4, 5)]
+    assert isinstance(others[0].policy, TransformersPolicy)
     assert others[0].policy._autocast is None
     assert others[0].stream.tasks(1) != others[1].stream.tasks(1)
     for other in others:
@@ -262,7 +264,7 @@ class TestEvaluation:
                 run_config(model, evaluation={"every": every, "tasks": 2}, steps=2), tmp_path / str(every)
             )
             trainer.run()
-            prints.append((fingerprint(trainer.policy.model), torch.rand(1).item(), random.random()))
+            prints.append((fingerprint(trainer.model), torch.rand(1).item(), random.random()))
         assert prints[0] == prints[1]
 
     def test_two_evaluations_of_the_same_weights_are_equal(self, model: Path, tmp_path: Path) -> None:
@@ -375,6 +377,34 @@ def test_a_reward_function_of_ones_own_trains_and_leaves_the_evaluation_alone(
     assert "reward: lengths:short" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+def test_an_engine_of_ones_own_generates_with_the_weights_that_are_trained(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engine_of_mine.py").write_text(
+        "from sdar_agents.engines.transformers import TransformersPolicy\n"
+        "class Counting(TransformersPolicy):\n"
+        "    def __init__(self, model, tokenizer, *, calls):\n"
+        "        super().__init__(model, tokenizer)\n"
+        "        self.calls = calls\n"
+        "    def generate(self, requests, sampling):\n"
+        "        self.calls += 1\n"
+        "        return super().generate(requests, sampling)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = Trainer(run_config(model), tmp_path / "plain")
+    engine = {"engine": "engine_of_mine:Counting", "engine_options": {"calls": 100}}
+    own = Trainer(run_config(model, model=engine), tmp_path / "own")
+    assert own.policy.model is own.model  # type: ignore[attr-defined]
+    plain.run()
+    own.run()
+    assert own.policy.calls > 100  # type: ignore[attr-defined]
+    assert fingerprint(own.model) == fingerprint(plain.model)
+    assert "engine: engine_of_mine:Counting" in (tmp_path / "own" / "config.yaml").read_text()
+    with pytest.raises(UnknownName, match="Did you mean 'transformers'"):
+        Trainer(run_config(model, model={"engine": "transformer"}), tmp_path / "no")
+
+
 class TestTaskStream:
     def test_a_pass_shows_each_task_once(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
@@ -407,9 +437,9 @@ class TestTaskStream:
 class TestTrouble:
     def test_gradients_that_stay_broken_stop_the_run_with_its_state_saved(self, model: Path, tmp_path: Path) -> None:
         trainer = Trainer(run_config(model, steps=9, learner={"stop_after_skips": 3}), tmp_path)
-        weight = next(trainer.policy.model.parameters())
+        weight = next(trainer.model.parameters())
         weight.register_hook(lambda grad: grad * math.nan)
-        before = fingerprint(trainer.policy.model)
+        before = fingerprint(trainer.model)
         with pytest.raises(RunStopped, match=r"4 optimiser steps in a row .* stopped at step 2"):
             trainer.run()
         assert [row["optimizer/skipped"] for row in metrics(tmp_path)] == [2, 2]
@@ -547,7 +577,7 @@ def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> 
     config = run_config(model, model={"lora": lora}, learner={"teacher": "frozen"}, steps=2)
     whole = Trainer(config, tmp_path / "whole")
     whole.run()
-    trained = [name for name, parameter in whole.policy.model.named_parameters() if parameter.requires_grad]
+    trained = [name for name, parameter in whole.model.named_parameters() if parameter.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
     assert {name.split(".")[-4] for name in trained} == {"q_proj", "v_proj"}
@@ -555,7 +585,7 @@ def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> 
     Trainer(half, tmp_path / "half").run()
     resumed = Trainer(config, tmp_path / "half", resume=True)
     resumed.run()
-    assert fingerprint(resumed.policy.model) == fingerprint(whole.policy.model)
+    assert fingerprint(resumed.model) == fingerprint(whole.model)
     assert metrics(tmp_path / "whole")[0]["kl/ref"] == pytest.approx(0.0, abs=1e-3)
 
 
