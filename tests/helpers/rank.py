@@ -20,7 +20,7 @@ def main(folder: str, mode: str, rank: int, world: int) -> None:
     batch = scored_batch(rows)
     # Whole episodes for each; a third rank gets a row without a response, which is no token.
     mine = {1: [range(8)], 2: [range(6), range(6, 8)], 3: [range(6), range(6, 8), range(2, 3)]}[world][rank]
-    algorithm = make_algorithm("sdar", distill_coef=0.5, aggregation=mode, response_limit=16)
+    algorithm = make_algorithm("sdar", suite="alfworld", distill_coef=0.5, aggregation=mode, response_limit=16)
     weighed = batch.select(mine).weighed(algorithm.aggregation, response_limit=algorithm.response_limit)
     model = tiny_model()
     outputs = []

@@ -1,7 +1,7 @@
-"""Advantages: what a turn is worth beside the others of its group, and RLSD's advantages per token.
+"""Group-relative advantages (GRPO, Dr. GRPO), and RLSD's advantages per token.
 
-Statistics are computed in float64 and never over duplicated rows. It refuses critics and discounts: a turn is worth
-what its episode is.
+Statistics are computed in float64, never over duplicated rows. There is no critic and no discount: every turn of an
+episode has the episode's return.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from sdar_agents.scoring.metrics import Metric
+from sdar_agents.scoring.shapes import check_shapes
 from sdar_envs.errors import InvalidOption, did_you_mean
 
 __all__ = ["AdvantageStats", "group_advantages", "group_metrics", "rlsd_advantages", "rlsd_coefficient"]
 
 AdvantageStats = Literal["turn", "episode"]
-"""Over what a group's mean and deviation are taken: all its turns (the reference), or its episodes (the paper)."""
+"""What a group's mean and standard deviation are taken over: its turns (the reference), or its episodes (the paper)."""
 
 _MAX_EXPONENT = 20.0
 
@@ -32,15 +33,17 @@ def group_advantages(
     zero_range: float = 1e-6,
     epsilon: float = 1e-6,
 ) -> Tensor:
-    """Return group-relative advantages.
+    """Group-relative advantages.
 
     `A_i = (score_i - mean) / (std + epsilon)`, with the mean and the unbiased standard deviation of the group. With
     "turn" every row counts, so long episodes weigh more and the advantages of a group's rows sum to 0; with "episode"
-    each episode counts once, by the mean of its rows' scores (give returns then: a penalty of one row would be divided
-    by a deviation of episodes, which can be far smaller). A group of one has mean 0 and deviation 1.
+    each episode counts once, by the mean of its rows' scores (pass returns then: the penalty of one row would be
+    divided by the standard deviation of episodes, which can be far smaller). A group of one has mean 0 and standard
+    deviation 1.
 
-    A group whose scores differ by less than `zero_range` gets exactly 0, a group of one too: rounding in equal scores,
-    divided by rounding, would be noise of any size. `zero_range=0` turns that off, as in the reference.
+    A group whose scores differ by less than `zero_range` gets exactly 0, as does a group of one: equal scores that
+    differ by rounding, divided by a standard deviation of rounding, would be noise of any size. `zero_range=0` turns
+    that off, as in the reference.
 
     Args:
         scores: `(B,)`, `Row.score` or `Row.episode_return`.
@@ -55,16 +58,12 @@ def group_advantages(
         `(B,)` float32, no gradient.
 
     Raises:
-        InvalidOption: the arguments do not align, or there are no such statistics.
+        InvalidOption: shapes do not match, or there are no such statistics.
 
     Source: GRPO (arXiv 2402.03300); verl/trainer/ppo/core_algos.py, `compute_grpo_outcome_advantage`, which with
         `compute_mean_std_cross_steps=False` counts an episode by the score of its first row.
     """
-    if not scores.shape == group_index.shape == episode_index.shape or scores.dim() != 1:
-        raise InvalidOption(
-            f"scores, group_index and episode_index must align as (B,): got {tuple(scores.shape)}, "
-            f"{tuple(group_index.shape)} and {tuple(episode_index.shape)}."
-        )
+    check_shapes("B", scores=scores, group_index=group_index, episode_index=episode_index)
     if stats not in get_args(AdvantageStats):
         raise InvalidOption(
             f"no statistics {stats!r}; wanted turn or episode.{did_you_mean(stats, ('turn', 'episode'))}"
@@ -86,18 +85,22 @@ def group_advantages(
 def group_metrics(
     returns: Tensor, scores: Tensor, group_index: Tensor, *, zero_range: float = 1e-6
 ) -> dict[str, Metric]:
-    """Count the groups from which nothing can be learnt about the task.
+    """Metrics of the groups without a learning signal: shares of groups whose returns are all equal.
 
     Args:
         returns: `(B,)`, `Row.episode_return`.
         scores: `(B,)`, `Row.score`.
         group_index: `(B,)`.
-        zero_range: differences below are none.
+        zero_range: smaller differences count as equal.
 
     Returns:
         `group/zero_task_std`: the share of groups whose episodes all have the same return; `group/penalty_only`: the
-        share of groups where, moreover, format penalties make the only difference.
+        share of groups where, moreover, penalties of malformed completions are the only difference.
+
+    Raises:
+        InvalidOption: shapes do not match.
     """
+    check_shapes("B", returns=returns, scores=scores, group_index=group_index)
     equal, penalty_only, groups = 0, 0, 0
     for members in _members(group_index):
         groups += 1
@@ -113,7 +116,7 @@ def group_metrics(
 
 
 def rlsd_coefficient(step: int, *, coefficient: float, warmdown_steps: int) -> float:
-    """Return RLSD's mixing weight at a step: `coefficient (1 - step / warmdown_steps)`, and 0 from there on.
+    """RLSD's mixing weight at a step: `coefficient (1 - step / warmdown_steps)`, and 0 after the warm-down.
 
     Args:
         step: counted from 1.
@@ -128,23 +131,31 @@ def rlsd_coefficient(step: int, *, coefficient: float, warmdown_steps: int) -> f
 
 
 def rlsd_advantages(advantages: Tensor, gap: Tensor, *, coefficient: float, clip: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Return RLSD's advantages per token and the weights in them.
+    """RLSD's advantages per token, and the weights in them.
 
-    `w_t = clip(exp(sign(A) d_t), 1 - clip, 1 + clip)` and `A_t = A ((1 - lambda) + lambda w_t)`: a token that the
-    teacher likes better than the student did gets more of a positive advantage and less of a negative one. The sign
-    is always the row's.
+    `w_t = clip(exp(sign(A) d_t), 1 - clip, 1 + clip)` and `A_t = A ((1 - lambda) + lambda w_t)`: a token that is
+    likelier under the teacher than under the policy of the rollout gets more of a positive advantage and less of a
+    negative one. The sign is always the row's.
 
     Args:
         advantages: `(B,)`.
-        gap: `(B, L)`, d = teacher - old log-probability, in nats, no gradient.
+        gap: `(B, L)`, d = T - O, see `sdar_agents.algorithms.gap`; in nats.
         coefficient: lambda, from 0 to 1; 0 gives the row's advantage bit for bit.
         clip: the most that a weight differs from 1.
 
     Returns:
         `(B, L)` each, without gradient: advantages, weights.
 
+    Raises:
+        InvalidOption: shapes do not match.
+
     Source: RLSD (arXiv 2604.03128); verl/trainer/ppo/rlsd_utils.py.
     """
+    check_shapes("BL", gap=gap)
+    if advantages.shape != gap.shape[:1]:
+        raise InvalidOption(
+            f"advantages must have the shape (B,) = {tuple(gap.shape[:1])} of gap: got {tuple(advantages.shape)}."
+        )
     row = advantages.detach()[:, None]
     # Clamped before exp: the clip makes them equal, and a gap of 100 stays finite.
     exponent = (row.sign() * gap.detach()).clamp(-_MAX_EXPONENT, _MAX_EXPONENT)

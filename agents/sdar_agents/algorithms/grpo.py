@@ -1,52 +1,53 @@
-"""GRPO: advantages relative to a group, a clipped policy gradient, a leash to the reference.
+"""GRPO: group-relative advantages, PPO's clipped surrogate, and a KL penalty to the reference policy.
 
     L = pg_coef agg(PPO clip) + kl_coef agg(KL estimate) - entropy_coef agg(H)
 
-The other methods are this loss with one more term or other advantages, and inherit from it: with their coefficient at 0
-they are GRPO, bit for bit. It refuses critics and per-token rewards.
+The other methods inherit from it: they are this loss with one more term or with other advantages, and with their
+coefficient at 0 they are GRPO, bit for bit. There is no critic and no reward per token.
 
 Source: GRPO (arXiv 2402.03300); verl/workers/actor/dp_actor.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sdar_agents.algorithms.advantages import AdvantageStats, group_advantages, group_metrics
+from sdar_agents.algorithms.algorithm import LossOutput
+from sdar_agents.algorithms.gap import gap_metrics
 from sdar_agents.algorithms.losses import KlKind, aggregate, importance_weight, kl_estimate, policy_loss
 from sdar_agents.scoring.batch import Aggregation, Batch
-from sdar_agents.scoring.logprobs import Divergence, Scores
+from sdar_agents.scoring.head import Scores
 from sdar_agents.scoring.metrics import Metric, masked_metric
+from sdar_agents.scoring.options import ScoringOptions
+from sdar_agents.scoring.shapes import check_shapes
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["GRPO", "Distillation", "LossOutput", "TokenAdvantages"]
+__all__ = ["GRPO", "Distillation", "TokenAdvantages"]
+
+_NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
-class LossOutput(NamedTuple):
-    """A loss, to be summed over micro-batches and ranks, and its metrics, to be merged over them.
+class TokenAdvantages(NamedTuple):
+    """The advantages of a micro-batch.
 
     Attributes:
-        loss: scalar with gradient.
-        parts: its terms, with coefficient and gradient, by name: `policy`, `kl`, `entropy`, `distill`. They sum to the
-            loss; their gradients tell which term steers.
-        metrics: by path, such as `loss/policy`. Those in `loss/` are means over mini-batches, the others over tokens.
-        gap: `(B, L)`, teacher minus student log-probability as the method takes it, no gradient; None without a
-            teacher.
-        gate: `(B, L)`, what the method multiplies each token's distillation loss by, no gradient; None for none.
+        values: `(B,)`, or `(B, L)` of a method that reweights them token by token.
+        gap: `(B, L)`, see `LossOutput`; None without a teacher.
+        metrics: by path.
     """
 
-    loss: Tensor
-    parts: dict[str, Tensor]
-    metrics: dict[str, Metric]
+    values: Tensor
     gap: Tensor | None = None
-    gate: Tensor | None = None
+    metrics: Mapping[str, Metric] = _NO_METRICS
 
 
 class Distillation(NamedTuple):
@@ -54,52 +55,41 @@ class Distillation(NamedTuple):
 
     Attributes:
         losses: `(B, L)`, with gradient.
-        metrics: by path.
-        gap: see `LossOutput`.
-        gate: see `LossOutput`.
+        coefficient: factor of their aggregate; at 0 the term is left out.
+        gap: `(B, L)`, see `LossOutput`.
+        gate: `(B, L)`, see `LossOutput`; None without a gate.
+        metrics: by path, besides those of the gap.
     """
 
     losses: Tensor
-    metrics: dict[str, Metric]
+    coefficient: float
     gap: Tensor
     gate: Tensor | None = None
-
-
-class TokenAdvantages(NamedTuple):
-    """The advantages of a micro-batch.
-
-    Attributes:
-        values: `(B,)`, or `(B, L)` of a method that shapes them token by token.
-        metrics: by path.
-        gap: see `LossOutput`.
-    """
-
-    values: Tensor
-    metrics: dict[str, Metric]
-    gap: Tensor | None = None
+    metrics: Mapping[str, Metric] = _NO_METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRPO:
-    """GRPO and its settings.
+    """Group Relative Policy Optimization (GRPO), and the base class of the other methods.
 
     Attributes:
         pg_coef: factor of the policy gradient.
-        clip_low: the ratio of new to old policy may fall by so much before the gradient stops.
-        clip_high: and rise by so much.
+        clip_low: PPO's clip: the importance ratio may fall this far below 1 before the gradient stops.
+        clip_high: and rise this far above 1.
         dual_clip: bound on the ratio where the advantage is negative; None for none.
-        kl_coef: factor of the KL estimate to the reference model.
-        kl_kind: which estimate.
+        kl_coef: factor of the KL penalty to the reference policy.
+        kl_kind: estimator of the KL.
         entropy_coef: factor of the entropy bonus.
         aggregation: how losses per token become one number.
-        response_limit: the longest response that is sampled; for `seq-mean-token-sum-norm`.
-        advantage_stats: what a group's mean and deviation are taken over.
-        advantage_std: divide by the deviation.
-        zero_range: groups whose scores differ by less have advantage 0; 0 turns the rule off.
-        invalid_penalty: what a response costs its turn if it breaks the format.
+        response_limit: the longest response that is sampled, in tokens; for `seq-mean-token-sum-norm`.
+        advantage_stats: what a group's mean and standard deviation are taken over.
+        advantage_std: divide by the standard deviation; False as in Dr. GRPO.
+        zero_range: in groups whose scores differ by less, advantages are 0; 0 turns the rule off.
+        invalid_penalty: subtracted from the score of a turn whose completion is malformed.
         penalty_after: subtract the penalty from the advantage, not from the score that is normalised. In a group that
-            is equal otherwise, the deviation would blow up the penalty.
-        sampler_cap: largest weight of the correction for the sampling engine's log-probs; None for no correction.
+            is equal otherwise, division by the standard deviation would inflate the penalty.
+        sampler_cap: cap of the importance weight that corrects for the sampling engine's log-probs; None for no
+            correction.
     """
 
     needs_teacher: ClassVar[bool] = False
@@ -137,25 +127,22 @@ class GRPO:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether `Batch.ref_logprobs` is wanted."""
+        """Whether `Batch.ref_logprobs` must be there."""
         return self.kl_coef != 0
 
-    @property
-    def needs_entropies(self) -> bool:
-        """Whether `Scores.entropies` is wanted."""
-        return self.entropy_coef != 0
-
-    @property
-    def full_divergence(self) -> Divergence | None:
-        """The divergence over the whole vocabulary that is wanted in `Scores.divergences`; None for none."""
-        return None
+    def scoring_options(self, base: ScoringOptions) -> ScoringOptions:
+        """Return the scoring options with what `loss` needs of the scores switched on."""
+        return replace(base, entropies=base.entropies or self.entropy_coef != 0)
 
     def advantages(self, rows: Sequence[Row], batch: Batch) -> tuple[Tensor, dict[str, Metric]]:
-        """Return the advantages `(B,)` of all rows of a step, and what to know about their groups.
+        """Group-relative advantages `(B,)` of all rows of a step, and metrics of the groups.
 
         Args:
             rows: of all groups, each group complete, in the batch's order. Make them with `invalid_penalty`.
             batch: of these rows.
+
+        Raises:
+            InvalidOption: rows and batch do not align.
         """
         if len(rows) != len(batch):
             raise InvalidOption(f"rows must align with the batch: got {len(rows)}, expected {len(batch)}.")
@@ -175,12 +162,12 @@ class GRPO:
         return advantages.to(batch.mask.device), group_metrics(returns, returns - penalties, groups)
 
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
-        """Return the loss of a micro-batch.
+        """Loss of a micro-batch.
 
         Args:
             batch: with `old_logprobs`, `advantages` and the `weights` of its mini-batch (`Batch.weighed`), and whatever
                 the method needs: `ref_logprobs`, `teacher_logprobs`.
-            scores: of the current policy at the batch's mask, with gradient.
+            scores: of the current policy at the batch's mask, with gradient, under `scoring_options`.
             step: of the run, from 1; for schedules.
             log_vocabulary: log V; for clamped entropy gates.
 
@@ -188,37 +175,21 @@ class GRPO:
             The loss, whose sum over micro-batches and ranks is that of the mini-batch.
 
         Raises:
-            InvalidOption: the batch or the scores lack something.
+            InvalidOption: the batch or the scores lack something, or shapes do not match.
         """
-        logprobs = scores.logprobs
-        mask, weights = batch.mask, self._part(batch, "weights")
-        old = self._part(batch, "old_logprobs")
-        advantages, metrics, gap = self._advantages_per_token(batch, step)
-        gate = None
-        policy = policy_loss(
-            logprobs,
-            old,
-            advantages,
-            clip_low=self.clip_low,
-            clip_high=self.clip_high,
-            dual_clip=self.dual_clip,
+        mask, weights = batch.mask, batch.part("weights")
+        check_shapes(
+            "BL", mask=mask, logprobs=scores.logprobs, entropies=scores.entropies, divergences=scores.divergences
         )
-        losses = policy.losses
-        if batch.sampler_logprobs is not None:
-            metrics["sampler/difference"] = masked_metric((old - batch.sampler_logprobs).abs(), mask)
-            if self.sampler_cap is not None:
-                correction = importance_weight(old, batch.sampler_logprobs, self.sampler_cap)
-                metrics["sampler/weight"] = masked_metric(correction, mask)
-                losses = losses * correction
+        advantages, gap, shaping_metrics = self.token_advantages(batch, scores, step)
+        gate = None
+        losses, policy_metrics = self._policy_losses(batch, scores, advantages)
+        metrics = {**shaping_metrics, **policy_metrics}
         policy_term = aggregate(losses, weights)
         parts = {"policy": self.pg_coef * policy_term}
         metrics["loss/policy"] = _share(policy_term, batch)
-        metrics["policy/clip_fraction"] = masked_metric(policy.is_clipped, mask)
-        metrics["policy/dual_clip_fraction"] = masked_metric(policy.is_dual_clipped, mask)
-        metrics["policy/ratio"] = masked_metric(policy.ratio, mask, spread=True)
-        metrics["kl/old"] = masked_metric(kl_estimate(logprobs.detach(), old), mask)
         if self.needs_reference:
-            reference = kl_estimate(logprobs, self._part(batch, "ref_logprobs"), self.kl_kind)
+            reference = kl_estimate(scores.logprobs, batch.part("ref_logprobs"), self.kl_kind)
             kl = aggregate(reference, weights)
             parts["kl"] = self.kl_coef * kl
             metrics["kl/ref"] = masked_metric(reference, mask)
@@ -227,47 +198,78 @@ class GRPO:
             metrics["policy/entropy"] = masked_metric(scores.entropies, mask)
         if self.entropy_coef:
             parts["entropy"] = -self.entropy_coef * aggregate(self._entropies(scores), weights)
-        added = self._distillation(batch, scores, log_vocabulary)
+        added = self.distillation(batch, scores, log_vocabulary)
         if added is not None:
+            gap, gate = added.gap, added.gate
             distill = aggregate(added.losses, weights * batch.teacher_mask)
             metrics |= added.metrics
-            gap, gate = added.gap, added.gate
             metrics["loss/distill"] = _share(distill, batch)
-            # Left out at 0, so that not even a NaN of the teacher can reach the student.
-            if self._distillation_coefficient():
-                parts["distill"] = self._distillation_coefficient() * distill
+            # Left out at 0, so that not even a NaN of the teacher reaches the student.
+            if added.coefficient:
+                parts["distill"] = added.coefficient * distill
+        if gap is not None:
+            gap = gap.detach()
+            metrics |= gap_metrics(gap, batch)
         total = sum(parts.values(), start=torch.zeros_like(policy_term))
         metrics["loss/total"] = _share(total, batch)
-        return LossOutput(total, parts, metrics, gap, gate)
+        return LossOutput(total, parts, metrics, gap, None if gate is None else gate.detach())
 
-    def _advantages_per_token(self, batch: Batch, step: int) -> TokenAdvantages:
-        """Return the advantages; for methods that shape them token by token."""
-        return TokenAdvantages(self._part(batch, "advantages"), {})
+    def token_advantages(self, batch: Batch, scores: Scores, step: int) -> TokenAdvantages:
+        """Return the advantages of a micro-batch; override to reweight them token by token.
 
-    def _distillation_coefficient(self) -> float:
-        """Return the factor of `_distillation`."""
-        return 0.0
+        Args:
+            batch: as for `loss`.
+            scores: as for `loss`.
+            step: as for `loss`.
+        """
+        return TokenAdvantages(batch.part("advantages"))
 
-    def _distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation | None:
-        """Return what is added to the loss; for methods that distil."""
+    def distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation | None:
+        """Return a term that is added to the loss, None for none; override to distil.
+
+        Args:
+            batch: as for `loss`.
+            scores: as for `loss`.
+            log_vocabulary: as for `loss`.
+        """
         return None
 
-    def _part(self, batch: Batch, name: str) -> Tensor:
-        part: Tensor | None = getattr(batch, name)
-        if part is None:
-            how = "weighed()" if name == "weights" else f"replace({name}=...)"
-            raise InvalidOption(f"{type(self).__name__} wants {name} in the batch, which has none: call batch.{how}.")
-        return part
+    def _policy_losses(self, batch: Batch, scores: Scores, advantages: Tensor) -> tuple[Tensor, dict[str, Metric]]:
+        """Return PPO's clipped surrogate `(B, L)`, corrected for the sampling engine's log-probs, and its metrics."""
+        old, mask = batch.part("old_logprobs"), batch.mask
+        policy = policy_loss(
+            scores.logprobs,
+            old,
+            advantages,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            dual_clip=self.dual_clip,
+        )
+        metrics = {
+            "policy/clip_fraction": masked_metric(policy.is_clipped, mask),
+            "policy/dual_clip_fraction": masked_metric(policy.is_dual_clipped, mask),
+            "policy/ratio": masked_metric(policy.ratio, mask, spread=True),
+            "kl/old": masked_metric(kl_estimate(scores.logprobs.detach(), old), mask),
+        }
+        if batch.sampler_logprobs is None:
+            return policy.losses, metrics
+        metrics["sampler/difference"] = masked_metric((old - batch.sampler_logprobs).abs(), mask)
+        if self.sampler_cap is None:
+            return policy.losses, metrics
+        correction = importance_weight(old, batch.sampler_logprobs, self.sampler_cap)
+        metrics["sampler/weight"] = masked_metric(correction, mask)
+        return policy.losses * correction, metrics
 
     def _entropies(self, scores: Scores) -> Tensor:
         if scores.entropies is None:
             raise InvalidOption(
-                f"{type(self).__name__} wants entropies in the scores: call score(..., entropies=True)."
+                f"{type(self).__name__} needs entropies in the scores: call score(..., "
+                "algorithm.scoring_options(options))."
             )
         return scores.entropies
 
 
 def _share(value: Tensor, batch: Batch) -> Metric:
-    """Return a loss as a metric: over the micro-batches of a mini-batch, values and weights add up to it and to 1."""
+    """Return a loss as a metric: over a mini-batch's micro-batches, values sum to its loss and weights to 1."""
     tokens = 1.0 if batch.totals is None else max(batch.totals.tokens, 1.0)
     return Metric(value.detach().double(), batch.mask.sum().double() / tokens)

@@ -1,6 +1,6 @@
-"""Skill-GRPO: GRPO on prompts that show the skills to the student.
+"""Skill-GRPO: GRPO on prompts that show the skills to the student, without a teacher.
 
-Nothing is distilled: what it learns, it learns with the skills before it. Evaluate it with and without them.
+The policy is trained with skills in its prompt: evaluate it with and without them.
 
 Source: verl/trainer/main_skill_grpo.py.
 """
@@ -17,6 +17,6 @@ __all__ = ["SkillGRPO"]
 
 @dataclass(frozen=True, kw_only=True)
 class SkillGRPO(GRPO):
-    """GRPO whose student sees the skills; its settings."""
+    """GRPO whose student's prompts show the skills."""
 
     student_sees_skills: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Skill-SD: GRPO, and the importance-weighted reverse KL to the teacher.
+"""Skill-SD: GRPO with the importance-weighted reverse KL to the teacher.
 
     L = L_GRPO + distill_coef agg(rho_t k3_t)
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sdar_agents.algorithms.distiller import Distiller, gap_metrics
+from sdar_agents.algorithms.distiller import Distiller
+from sdar_agents.algorithms.gap import gap
 from sdar_agents.algorithms.grpo import Distillation
 from sdar_agents.algorithms.losses import skill_sd_loss
 from sdar_agents.scoring.batch import Batch
-from sdar_agents.scoring.logprobs import Scores
+from sdar_agents.scoring.head import Scores
 from sdar_agents.settings.checks import setting
 
 __all__ = ["SkillSD"]
@@ -25,7 +26,7 @@ __all__ = ["SkillSD"]
 
 @dataclass(frozen=True, kw_only=True)
 class SkillSD(Distiller):
-    """Skill-SD and its settings.
+    """Skill-SD: GRPO with the importance-weighted reverse KL to the teacher.
 
     Attributes:
         distill_coef: factor of the term.
@@ -33,8 +34,8 @@ class SkillSD(Distiller):
 
     distill_coef: float = setting(0.001, low=0)
 
-    def _distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation:
-        teacher = self._part(batch, "teacher_logprobs")
-        gap = (teacher - scores.logprobs).detach()
-        losses = skill_sd_loss(scores.logprobs, self._part(batch, "old_logprobs"), teacher)
-        return Distillation(losses, gap_metrics(gap, batch), gap)
+    def distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation:
+        """Return the importance-weighted k3 of student and teacher."""
+        current = gap(batch, scores)
+        losses = skill_sd_loss(scores.logprobs, batch.part("old_logprobs"), current)
+        return Distillation(losses, self.distill_coef, current)

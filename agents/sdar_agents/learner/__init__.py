@@ -1,0 +1,18 @@
+"""The learner: updates a model from the rows of a step, with mini-batches, gradient accumulation and teachers."""
+
+from sdar_agents.learner.learner import Learner, LearnResult
+from sdar_agents.learner.phases import Phases
+from sdar_agents.learner.settings import LearnerSettings, TeacherKind
+from sdar_agents.learner.token_marks import TokenSignals, token_marks
+from sdar_agents.learner.weights import Weights
+
+__all__ = [
+    "LearnResult",
+    "Learner",
+    "LearnerSettings",
+    "Phases",
+    "TeacherKind",
+    "TokenSignals",
+    "Weights",
+    "token_marks",
+]

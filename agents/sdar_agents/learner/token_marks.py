@@ -22,11 +22,11 @@ __all__ = ["TokenSignals", "token_marks"]
 
 
 class TokenSignals(NamedTuple):
-    """What a method computed of every token of a step's rows, on the CPU.
+    """Gap and gate of every token of a step's rows, on the CPU.
 
     Attributes:
         gaps: `(B, L)` float32, teacher minus student log-probability in nats, as the method's loss takes it; NaN for
-            tokens that are not trained and for rows without a teacher.
+            tokens that are not trained, and for rows without a teacher.
         gates: `(B, L)` float32, NaN in the same places, and everywhere if the method has no gate.
     """
 
@@ -35,12 +35,12 @@ class TokenSignals(NamedTuple):
 
     @classmethod
     def empty(cls, rows: int, columns: int) -> TokenSignals:
-        """Return signals of which nothing is known yet."""
+        """Return signals of so many rows and columns, all NaN."""
         return cls(torch.full((rows, columns), math.nan), torch.full((rows, columns), math.nan))
 
 
 def token_marks(rows: Sequence[Row], signals: TokenSignals, decode: Callable[[int], str]) -> list[list[dict[str, Any]]]:
-    """Return what the viewer shows of every token: its text, gap and gate.
+    """Text, gap and gate of every token, for the viewer.
 
     Args:
         rows: of a step.

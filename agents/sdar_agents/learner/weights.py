@@ -1,11 +1,11 @@
-"""Other weights for the same model: the reference, a teacher, the weights of a rollout.
+"""Weight snapshots of a model: the reference policy, EMA teacher, frozen teacher, weights of a rollout.
 
     reference = Weights(model)
     with reference.in_place_of(model):
         score_rows(model, ...)
 
-Only what is trained is copied, so with LoRA a copy costs no more than the adapter, and the copy that was taken before
-the first step is the model without what it learnt.
+Only trainable parameters are copied, so with LoRA a snapshot costs no more than the adapter, and the snapshot taken
+before the first step is the base model.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["Weights", "fingerprint"]
 
 
 class Weights:
-    """A copy of a model's trainable weights.
+    """Snapshot of a model's trainable parameters.
 
     Args:
-        model: whose.
+        model: whose parameters are copied.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,7 +34,7 @@ class Weights:
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
-        """Let the model have these weights for a while. Not between a forward pass and its backward pass."""
+        """Context in which the model has these weights. Never between a forward pass and its backward pass."""
         own = {}
         for name, parameter in _trainable(model):
             own[name] = parameter.data
@@ -47,7 +47,12 @@ class Weights:
 
     @torch.no_grad()
     def follow(self, model: nn.Module, decay: float) -> None:
-        """Move to the model: `w = decay w + (1 - decay) theta`; decay 0 copies it."""
+        """EMA update: `w = decay w + (1 - decay) theta`; with decay 0 a copy of the model's parameters.
+
+        Args:
+            model: with the parameters theta.
+            decay: from 0 to 1.
+        """
         for name, parameter in _trainable(model):
             tensor = self._tensors[name]
             if decay == 0.0:
@@ -61,19 +66,21 @@ class Weights:
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over tensors.
+        """Load tensors by name.
 
         Raises:
-            InvalidOption: they are another model's.
+            InvalidOption: they belong to another model.
         """
         for name, tensor in self._tensors.items():
             if name not in tensors or tensors[name].shape != tensor.shape:
-                raise InvalidOption(f"the weights have no {name} of the shape {tuple(tensor.shape)}: another model's.")
+                raise InvalidOption(
+                    f"the weights have no {name} of the shape {tuple(tensor.shape)}: they are another model's."
+                )
             tensor.copy_(tensors[name])
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return a checksum of all parameters, which tells whether two models are the same bit for bit."""
+    """Checksum of all parameters: equal if and only if two models are the same bit for bit."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())

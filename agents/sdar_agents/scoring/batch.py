@@ -1,14 +1,14 @@
-"""Rows as tensors: `Sequences`, `Batch`, and the weights that make a loss independent of how a batch is cut.
+"""Training batches: rows as padded tensors, and loss weights that make gradient accumulation exact.
 
-A sequence is a prompt and its response end to end, padded on the right. Under causal attention no token sees what
-stands to its right, so the padding needs no attention mask and position ids are 0, 1, 2, ... in every row. What
-belongs to response tokens has the shape `(B, L)`: column j is response token j, for student and teacher alike, however
-long their prompts are.
+A sequence is a prompt and its response end to end, padded on the right. Under causal attention no token sees what is to
+its right, so the padding needs no attention mask and position ids are 0, 1, 2, ... in every row. Tensors of response
+tokens have the shape `(B, L)`: column j is response token j, for student and teacher alike, however long their prompts
+are.
 
 A loss is `sum(weights * per_token_loss)`. The weights hold the whole normalisation, over the mini-batch and all ranks,
-and are cut with the batch: the sum of the gradients of the pieces is the gradient of the whole.
+and are split with the batch: the gradients of the micro-batches sum to the gradient of the mini-batch.
 
-It refuses to duplicate rows, to cut sequences and to drop tokens: what does not fit is the rollout's to decide.
+Rows are never duplicated, and sequences never truncated.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from sdar_agents.scoring.shapes import check_shapes
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption, did_you_mean
 
@@ -30,12 +31,12 @@ __all__ = ["Aggregation", "Batch", "Sequences", "Totals", "make_batch", "pack_by
 Aggregation = Literal[
     "token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm", "episode-mean-token-mean"
 ]
-"""How a loss per token becomes one number: see `token_weights`."""
+"""Loss aggregation: how a loss per token becomes one number. See `token_weights`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequences:
-    """Prompts with their responses.
+    """Token sequences: prompts with their responses, padded on the right.
 
     Attributes:
         input_ids: `(B, T)`, prompt then response, padded on the right.
@@ -53,7 +54,7 @@ class Sequences:
         return self.prompt_lengths + self.response_lengths
 
     def select(self, index: Tensor) -> Sequences:
-        """Return some rows `(b,)`, without the columns that only others need."""
+        """Return the rows `(b,)`, cut to the longest of them."""
         prompts, responses = self.prompt_lengths[index], self.response_lengths[index]
         width = int((prompts + responses).max()) if len(index) else 0
         return Sequences(self.input_ids[index, :width], prompts, responses)
@@ -65,7 +66,10 @@ class Sequences:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a mini-batch holds, on all ranks together. Rows and episodes without a trained token do not count."""
+    """Numbers of trained tokens, rows and episodes of a mini-batch, over all ranks.
+
+    Rows and episodes without a trained token do not count.
+    """
 
     tokens: float
     rows: float
@@ -90,10 +94,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Training rows as tensors. Optional parts are None until somebody computes them (`replace`).
+    """A batch of training rows as tensors; optional parts are None until `replace` fills them in.
 
     Attributes:
-        student: prompts as they were sampled from, with the responses.
+        student: the prompts that the responses were sampled from, with the responses.
         mask: `(B, L)` bool, True for response tokens that are trained.
         group_index: `(B,)`, equal where `Row.group_id` is.
         episode_index: `(B,)`, equal where `Row.episode_id` is.
@@ -102,7 +106,7 @@ class Batch:
         has_teacher: `(B,)` bool.
         teacher: teacher prompts with the same responses; a row without a teacher has the student's there. None if no
             row has a teacher.
-        sampler_logprobs: `(B, L)`, what the sampling engine said.
+        sampler_logprobs: `(B, L)`, log-probabilities as the sampling engine computed them; None if it returns none.
         old_logprobs: `(B, L)`, student prompt, weights of the rollout.
         ref_logprobs: `(B, L)`, student prompt, frozen reference.
         teacher_logprobs: `(B, L)`, teacher prompt.
@@ -135,6 +139,18 @@ class Batch:
         """`(B, L)` bool: the trained tokens of rows that have a teacher."""
         return self.mask & self.has_teacher[:, None]
 
+    def part(self, name: str) -> Tensor:
+        """Return an optional part that a loss needs.
+
+        Raises:
+            InvalidOption: the batch does not have it.
+        """
+        part: Tensor | None = getattr(self, name)
+        if part is None:
+            how = "weighed(...)" if name == "weights" else f"replace({name}=...)"
+            raise InvalidOption(f"the loss needs {name} in the batch, which has none: call batch.{how}.")
+        return part
+
     def replace(self, **parts: Any) -> Self:
         """Return the batch with some parts filled in.
 
@@ -156,7 +172,7 @@ class Batch:
     def weighed(self, mode: Aggregation, *, response_limit: int | None = None) -> Self:
         """Return this mini-batch with the weights of its loss. Collective if `torch.distributed` is in use.
 
-        Call it once for each mini-batch, before cutting it. Whole episodes must be on one rank and in one mini-batch
+        Call it once per mini-batch, before `split`. Whole episodes must be on one rank and in one mini-batch
         if the mode is `episode-mean-token-mean`.
         """
         totals = Totals.of(self).reduced()
@@ -166,7 +182,7 @@ class Batch:
         return self.replace(weights=weights, totals=totals)
 
     def select(self, index: Tensor | Sequence[int]) -> Self:
-        """Return some rows, in that order, without the columns that only others need. The totals stay."""
+        """Return the rows, in that order, cut to the longest response. Weights and totals stay those of the whole."""
         index = torch.as_tensor(index, dtype=torch.long, device=self.mask.device)
         student = self.student.select(index)
         width = int(student.response_lengths.max()) if len(index) else 0
@@ -178,7 +194,7 @@ class Batch:
         return dataclasses.replace(self, **parts)
 
     def minibatches(self, count: int, rng: random.Random) -> list[Self]:
-        """Deal whole episodes out to so many mini-batches, in a random order. Each row is in exactly one.
+        """Split the batch into mini-batches of whole episodes, in random order. Each row is in exactly one.
 
         Raises:
             InvalidOption: there are fewer episodes than that.
@@ -193,9 +209,10 @@ class Batch:
         return [self.select([row for episode in episodes[i::count] for row in episode]) for i in range(count)]
 
     def split(self, max_tokens: int) -> list[Self]:
-        """Cut the batch into micro-batches of at most so many padded tokens, rows of like length together.
+        """Split the batch into micro-batches for gradient accumulation, rows of similar length together.
 
-        A row that is longer than that is a micro-batch of its own. Each row is in exactly one.
+        A micro-batch has at most `max_tokens` tokens, padding included; a longer row is one of its own. Each row is in
+        exactly one.
         """
         return [self.select(index) for index in pack_by_length(self.student.lengths.tolist(), max_tokens)]
 
@@ -213,17 +230,17 @@ _PER_TOKEN = frozenset({"mask", "sampler_logprobs", "old_logprobs", "ref_logprob
 
 
 def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False) -> Batch:
-    """Return rows as tensors, on the CPU, in their order.
+    """Collate rows into a batch, on the CPU, in their order.
 
     The mask is True for every token of the response, the end token included, and for nothing else.
 
     Args:
         rows: at least one.
-        pad_id: fills up; any token id, for no score depends on it.
-        mask_truncated: leave responses that ran into the token limit out of the mask.
+        pad_id: of the padding; any token id, as no score depends on it.
+        mask_truncated: leave responses that reached the token limit out of the mask.
 
     Raises:
-        InvalidOption: there are no rows, or the engine's log-probs are missing in some.
+        InvalidOption: there are no rows, or only some have sampler log-probs.
     """
     if not rows:
         raise InvalidOption("there are no rows; wanted at least one turn to train on.")
@@ -267,7 +284,7 @@ def token_weights(
     episode_index: Tensor | None = None,
     response_limit: int | None = None,
 ) -> Tensor:
-    """Return w such that `sum(w * per_token_loss)` is the aggregated loss.
+    """Loss weights w such that `sum(w * per_token_loss)` is the aggregated loss.
 
     With m the mask, n the trained tokens of a row or episode, N, R, E the totals of tokens, rows and episodes:
 
@@ -283,19 +300,24 @@ def token_weights(
         mask: `(B, L)` bool.
         mode: one of the above.
         totals: of the whole mini-batch on all ranks, of which these rows may be a part.
-        episode_index: `(B,)`; wanted by `episode-mean-token-mean`. All rows of an episode must be here.
-        response_limit: the longest response that sampling allows; wanted by `seq-mean-token-sum-norm`.
+        episode_index: `(B,)`; needed by `episode-mean-token-mean`. All rows of an episode must be here.
+        response_limit: the longest response that sampling allows; needed by `seq-mean-token-sum-norm`.
 
     Returns:
         `(B, L)` float32; all 0, never NaN, if nothing is trained.
 
     Raises:
-        InvalidOption: there is no such mode, or what it wants is missing.
+        InvalidOption: shapes do not match, there is no such mode, or an argument that it needs is missing.
 
-    Source: verl/trainer/ppo/core_algos.py, `agg_loss`, which divides by what is in the micro-batch, and in the fourth
-        mode by the padded width alone; the fifth is the paper's (section 2.2). Later releases of verl and TRL's
+    Source: verl/trainer/ppo/core_algos.py, `agg_loss`, which divides by the totals of the micro-batch, and in the
+        fourth mode by the padded width alone; the fifth is the paper's (section 2.2). Later releases of verl and TRL's
         `dr_grpo` divide the fourth by rows and a constant width, as here.
     """
+    check_shapes("BL", mask=mask)
+    if episode_index is not None and episode_index.shape != mask.shape[:1]:
+        raise InvalidOption(
+            f"episode_index must have the shape (B,) = {tuple(mask.shape[:1])}: got {tuple(episode_index.shape)}."
+        )
     weights = mask.float()
     if mode == "token-mean":
         return weights / max(totals.tokens, 1.0)
@@ -305,12 +327,12 @@ def token_weights(
             return weights / mask.sum(dim=1, keepdim=True).clamp(min=1)
         if mode == "seq-mean-token-sum-norm":
             if response_limit is None or response_limit < 1:
-                raise InvalidOption(f"{mode} wants response_limit, a number from 1; got {response_limit!r}.")
+                raise InvalidOption(f"{mode} needs response_limit, a number from 1; got {response_limit!r}.")
             return weights / response_limit
         return weights
     if mode == "episode-mean-token-mean":
         if episode_index is None:
-            raise InvalidOption(f"{mode} wants episode_index; got None.")
+            raise InvalidOption(f"{mode} needs episode_index; got None.")
         tokens = mask.sum(dim=1)
         per_episode = tokens.new_zeros(len(mask) and int(episode_index.max()) + 1).index_add(0, episode_index, tokens)
         return weights / max(totals.episodes, 1.0) / per_episode[episode_index].clamp(min=1)[:, None]
@@ -321,7 +343,7 @@ def token_weights(
 
 
 def pack_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Return groups of row numbers, shortest rows first, with `rows x longest row <= max_tokens` where possible."""
+    """Pack rows into groups of similar length, shortest first, with `rows x longest row <= max_tokens` if possible."""
     if max_tokens < 1:
         raise InvalidOption(f"max_tokens is {max_tokens}; wanted a number from 1.")
     groups: list[list[int]] = []

@@ -1,20 +1,20 @@
-"""Activations that are computed twice instead of being kept, under the names of any release of transformers."""
+"""Gradient checkpointing of Hugging Face models: activations are recomputed in the backward pass, not kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["checkpoint_activations", "keep_activations"]
+__all__ = ["disable_gradient_checkpointing", "enable_gradient_checkpointing"]
 
 
-def checkpoint_activations(model: Any) -> None:
-    """Let a Hugging Face model compute its activations again in the backward pass."""
+def enable_gradient_checkpointing(model: Any) -> None:
+    """Turn gradient checkpointing on: less memory, one forward pass more."""
     name = _name(model)
     getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
 
 
-def keep_activations(model: Any) -> None:
-    """Let it keep them again."""
+def disable_gradient_checkpointing(model: Any) -> None:
+    """Turn gradient checkpointing off."""
     getattr(model, f"{_name(model)}_disable")()
 
 

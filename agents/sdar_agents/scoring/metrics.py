@@ -1,7 +1,7 @@
-"""Means that stay exact when a batch is cut: each metric is a sum with its weight, and only the last step divides.
+"""Weighted means that aggregate exactly over micro-batches and ranks.
 
-A mean over the last micro-batch, or a mean of means, is what this module exists to prevent. It keeps no history and
-writes nothing.
+A metric is a sum and its weight; only `summarise` divides. So no metric is the mean of the last micro-batch, nor a mean
+of means.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sdar_envs.errors import InvalidOption
+
 __all__ = ["Metric", "masked_metric", "merge_metrics", "reduce_metrics", "summarise"]
 
 
 class Metric(NamedTuple):
-    """A mean in parts; 0-d tensors without gradient.
+    """A weighted mean as sum and weight; 0-d tensors without gradient.
 
     Attributes:
         total: the weighted sum of the values.
         weight: the sum of the weights.
-        squares: the weighted sum of the squared values; None if nobody wants the spread.
+        squares: the weighted sum of the squared values; None without the standard deviation.
     """
 
     total: Tensor
@@ -31,20 +33,25 @@ class Metric(NamedTuple):
 
 
 def masked_metric(values: Tensor, mask: Tensor, *, spread: bool = False) -> Metric:
-    """Return the metric of the values where the mask is True, each with weight 1.
+    """Mean over the values where the mask is True.
 
     Args:
         values: any shape.
         mask: bool, the same shape.
-        spread: keep what the standard deviation needs.
+        spread: the standard deviation too.
+
+    Raises:
+        InvalidOption: the shapes differ.
     """
+    if values.shape != mask.shape:
+        raise InvalidOption(f"mask must have the shape of values, {tuple(values.shape)}: got {tuple(mask.shape)}.")
     # Sums over a step can have millions of terms: float32 would lose the small ones.
     kept = torch.where(mask, values.detach(), 0.0).double()
     return Metric(kept.sum(), mask.sum().double(), (kept * kept).sum() if spread else None)
 
 
 def merge_metrics(parts: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
-    """Return the metrics of all parts together."""
+    """Merge the metrics of micro-batches."""
     merged: dict[str, Metric] = {}
     for part in parts:
         for name, metric in part.items():
@@ -60,7 +67,7 @@ def merge_metrics(parts: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
 
 
 def reduce_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Return the metrics of all ranks of `torch.distributed` together; the same without a process group. Collective.
+    """Merge the metrics of all ranks of `torch.distributed`; without a process group nothing changes. Collective.
 
     Every rank must have the same names, which the same algorithm gives.
     """
@@ -79,7 +86,7 @@ def reduce_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 
 def summarise(metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Return the means by name, and `<name>_std` (of the population) where the spread was kept; NaN without weight."""
+    """Return means by name, and `<name>_std` (population standard deviation) where kept; NaN without weight."""
     summary = {}
     for name, metric in metrics.items():
         weight = float(metric.weight)

@@ -1,9 +1,9 @@
-"""Sequences end to end in one row, without padding: an attention for Hugging Face models.
+"""Sequence packing: sequences end to end in one row instead of padded, for Hugging Face models.
 
-`enable_packing(model)` gives a model the attention `sdar_packed`. It is the usual scaled dot-product attention until
-lengths are announced by `packed`; then every sequence attends to itself alone. Its cost is linear in the number of
-sequences, where the mask that transformers would build from position ids is quadratic in their sum. One call of the
-kernel per sequence: right for CPUs, and for accelerators if sequences are long.
+`enable_packing(model)` gives a model the attention `sdar_packed`. It is scaled dot-product attention; within `packed`,
+every sequence attends to itself alone. Its cost is linear in the number of sequences, while the mask that transformers
+would build from position ids is quadratic in their total length. It calls the kernel once per sequence: suited to CPUs,
+and to accelerators if sequences are long.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _packs: ContextVar[bool] = ContextVar("packs", default=False)
 
 
 def enable_packing(model: torch.nn.Module) -> None:
-    """Let a Hugging Face model take packed sequences; generation and padded batches give what they gave before.
+    """Let a Hugging Face model take packed sequences; generation and padded batches are unchanged.
 
     Raises:
         InvalidOption: the model has sliding windows or a fixed attention.
@@ -33,7 +33,7 @@ def enable_packing(model: torch.nn.Module) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415
 
     if any(getattr(module, "sliding_window", None) is not None for module in model.modules()):
-        raise InvalidOption("this model has sliding windows, which packing does not know: use padded batches.")
+        raise InvalidOption("this model has sliding windows, which packing does not support: use padded batches.")
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)  # type: ignore[operator]
@@ -48,10 +48,13 @@ def is_packing_enabled(model: torch.nn.Module) -> bool:
 
 @contextmanager
 def packed(lengths: list[int]) -> Iterator[dict[str, Any]]:
-    """Announce packed sequences for one forward pass; yields the arguments that the pass wants besides the ids.
+    """Context for one forward pass over packed sequences; yields the model's arguments besides the ids.
 
-    The lengths travel as an argument of every layer, so that gradient checkpointing finds them again in the backward
-    pass, when this block is over.
+    The lengths are an argument of every layer, so that gradient checkpointing has them again in the backward pass,
+    outside this block.
+
+    Args:
+        lengths: of the sequences, in their order.
     """
     token = _packs.set(True)
     try:
@@ -80,7 +83,7 @@ def _attention(
     sequence_lengths: list[int] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Return `(1, N, heads, d)` from `(1, heads, N, d)`, each sequence by itself."""
+    """Attention within each sequence: `(1, N, heads, d)` from queries `(1, heads, N, d)`."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: PLC0415
 
     if sequence_lengths is None:

@@ -1,12 +1,12 @@
-"""An attention for sequences that begin alike: the common beginning is read once, and its keys are kept once.
+"""Shared-prefix attention: prefix keys and values are computed once per group of sequences (prefix caching).
 
-    with shared_prefix(model) as kept:
-        model(input_ids=beginning, use_cache=False, **kept.write())
-        model(input_ids=rest, position_ids=..., use_cache=False, **kept.read())
+    with shared_prefix(model) as cache:
+        model(input_ids=prefix, use_cache=False, **cache.write())
+        model(input_ids=suffixes, position_ids=..., use_cache=False, **cache.read())
 
-Queries of all rows meet the keys of the beginning in one product, without a mask; what each row has of its own is
-causal attention as usual; the two are weighed by their sums of exponentials, which gives what one softmax over both
-would. Padding belongs on the right. For CPUs: elsewhere, other kernels give these sums.
+Queries of all rows attend to the prefix in one product, without a mask; each row's own suffix is causal attention as
+usual. The two outputs are combined by their log-sum-exps, which gives what one softmax over both would. Padding belongs
+on the right. CPU only: the log-sum-exps come from the CPU kernel.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["KeptPrefix", "can_share_prefix", "shared_prefix"]
+__all__ = ["PrefixCache", "can_share_prefix", "shared_prefix"]
 
 _NAME = "sdar_shared_prefix"
 
 
 @dataclass(slots=True)
-class KeptPrefix:
-    """Keys and values of a beginning by layer, `(1, heads, P, d)` each."""
+class PrefixCache:
+    """Prefix cache: keys and values by layer, `(1, heads, P, d)` each."""
 
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     is_written: bool = False
 
     def write(self) -> dict[str, Any]:
-        """Return the argument for the pass over the beginning."""
+        """Return the model argument for the pass over the prefix."""
         self.layers.clear()
         self.is_written = False
-        return {"kept_prefix": self}
+        return {"prefix_cache": self}
 
     def read(self) -> dict[str, Any]:
-        """Return the argument for a pass over what comes after it."""
+        """Return the model argument for a pass over suffixes."""
         self.is_written = True
-        return {"kept_prefix": self}
+        return {"prefix_cache": self}
 
 
 def can_share_prefix(model: nn.Module) -> bool:
-    """Return whether a model can: on a CPU, with the usual attention, without sliding windows."""
+    """Return whether a model can use it: on a CPU, with SDPA or packed attention, without sliding windows."""
     if next(model.parameters()).device.type != "cpu" or not hasattr(model, "set_attn_implementation"):
         return False
     is_usual = getattr(getattr(model, "config", None), "_attn_implementation", None) in ("sdpa", "sdar_packed")
@@ -52,8 +52,8 @@ def can_share_prefix(model: nn.Module) -> bool:
 
 
 @contextmanager
-def shared_prefix(model: Any) -> Iterator[KeptPrefix]:
-    """Give a Hugging Face model this attention for a while."""
+def shared_prefix(model: Any) -> Iterator[PrefixCache]:
+    """Context in which a Hugging Face model has shared-prefix attention; yields its cache."""
     from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415
 
     AttentionInterface.register(_NAME, _attention)
@@ -61,7 +61,7 @@ def shared_prefix(model: Any) -> Iterator[KeptPrefix]:
     before = model.config._attn_implementation
     model.set_attn_implementation(_NAME)
     try:
-        yield KeptPrefix()
+        yield PrefixCache()
     finally:
         model.set_attn_implementation(before)
 
@@ -73,7 +73,7 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    kept_prefix: KeptPrefix,
+    prefix_cache: PrefixCache,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -81,12 +81,12 @@ def _attention(
     # Under autocast, rotated queries and keys are float32; the public function would cast them, the kernel does not.
     query, key = query.to(value.dtype), key.to(value.dtype)
     output, sums = _attend(query, key, value, scaling, is_causal=True)
-    if not kept_prefix.is_written:
-        kept_prefix.layers[module.layer_idx] = key, value
+    if not prefix_cache.is_written:
+        prefix_cache.layers[module.layer_idx] = key, value
         return output.transpose(1, 2).contiguous(), None
     rows, heads, length, size = query.shape
     together = query.transpose(0, 1).reshape(1, heads, rows * length, size)
-    before, before_sums = _attend(together, *kept_prefix.layers[module.layer_idx], scaling, is_causal=False)
+    before, before_sums = _attend(together, *prefix_cache.layers[module.layer_idx], scaling, is_causal=False)
     before = before.reshape(heads, rows, length, size).transpose(0, 1)
     before_sums = before_sums.reshape(heads, rows, length).transpose(0, 1)
     share = torch.sigmoid(before_sums - sums)[..., None].to(output.dtype)
@@ -96,7 +96,7 @@ def _attention(
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, scaling: float | None, *, is_causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the attention `(B, heads, T, d)` and the logarithms of its sums of exponentials `(B, heads, T)`."""
+    """Return the attention `(B, heads, T, d)` and its log-sum-exps `(B, heads, T)`."""
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))

@@ -23,8 +23,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sdar_agents.scoring.gradient_checkpointing import checkpoint_activations, keep_activations
-from sdar_agents.scoring.logprobs import CHUNK_ELEMENTS, disable_dropout, head_scores, plain_head, response_states
+from sdar_agents.scoring.gradient_checkpointing import disable_gradient_checkpointing, enable_gradient_checkpointing
+from sdar_agents.scoring.head import head_scores
+from sdar_agents.scoring.logprobs import response_states
+from sdar_agents.scoring.model_parts import disable_dropout, plain_head
+from sdar_agents.scoring.options import CHUNK_ELEMENTS
 from sdar_agents.sft.examples import Examples, MicroBatch, micro_batches, plan_batches
 from sdar_agents.sft.settings import SFTSettings
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
@@ -208,11 +211,11 @@ def _means(measures: Tensor) -> tuple[float, float]:
 
 @contextmanager
 def _gradient_checkpointing(model: Any) -> Iterator[None]:
-    checkpoint_activations(model)
+    enable_gradient_checkpointing(model)
     try:
         yield
     finally:
-        keep_activations(model)
+        disable_gradient_checkpointing(model)
 
 
 def _optimizer(model: nn.Module, settings: SFTSettings) -> torch.optim.AdamW:

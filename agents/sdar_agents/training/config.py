@@ -16,13 +16,12 @@ from typing import Any, Literal
 
 import yaml
 
-from sdar_agents.algorithms import ALGORITHMS, GRPO, SUITES, Preset, make_algorithm
-from sdar_agents.learner.learner import LearnerSettings
+from sdar_agents.algorithms import SUITES, Algorithm, Preset, make_algorithm
+from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.settings.reader import build, merge, parse_overrides, read_yaml, to_plain
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.importing import is_import_path
 from sdar_envs.registry import suite_of
 from sdar_skills.context import Placement
 
@@ -257,15 +256,15 @@ class TrainConfig:
         check_settings(self)
         if self.rollout.greedy:
             raise InvalidOption("rollout.greedy is true: all members of a group would do the same. Leave it out.")
+        if self.suite is not None and self.suite not in SUITES:
+            raise UnknownName(
+                f"suite is {self.suite!r}; wanted null or one of {', '.join(SUITES)}.{did_you_mean(self.suite, SUITES)}"
+            )
         for name, given in self.methods.items():
-            if name not in ALGORITHMS and not is_import_path(name):
-                raise UnknownName(
-                    f"methods has settings of {name!r}; the methods are {', '.join(ALGORITHMS)}."
-                    f"{did_you_mean(name, ALGORITHMS)}"
-                )
             if not isinstance(given, Mapping):
                 raise InvalidOption(f"methods.{name} is {given!r}; wanted a section with settings.")
-            self._make(name, given)
+            # Of any suite: only what is given is checked here.
+            make_algorithm(name, preset=self.preset, suite=next(iter(SUITES)), **given)
         algorithm = self.make_algorithm()
         shows = algorithm.needs_teacher or algorithm.student_sees_skills
         if shows and self.skills.control_members >= self.group_size:
@@ -273,37 +272,18 @@ class TrainConfig:
                 f"skills.control_members is {self.skills.control_members} in groups of {self.group_size}; wanted fewer."
             )
 
-    def make_algorithm(self) -> GRPO:
+    def make_algorithm(self) -> Algorithm:
         """Return the method with its settings.
 
         Raises:
-            UnknownName: there is no such method or setting, or the environment's suite has no preset.
-            InvalidOption: a setting has a wrong type or is out of range.
+            UnknownName: there is no such method or setting, or no preset for the environment's suite.
+            InvalidOption: a setting has a wrong type or is out of range, or the environment declares no suite.
         """
         settings = {**self.methods.get(self.method, {}), **self.algorithm}
         if settings.get("aggregation") == "seq-mean-token-sum-norm":
             settings.setdefault("response_limit", self.rollout.max_new_tokens)
-        return self._make(self.method, settings)
-
-    def _make(self, method: str, settings: Mapping[str, Any]) -> GRPO:
-        return make_algorithm(
-            method, preset=self.preset, suite=self._preset_suite({**self.algorithm, **settings}), **settings
-        )
-
-    def _preset_suite(self, settings: Mapping[str, Any]) -> str:
-        """Return the suite whose coefficients the preset has."""
-        if self.suite is not None:
-            return self.suite
-        if all(coefficients.keys() <= settings.keys() for coefficients in SUITES.values()):
-            return next(iter(SUITES))  # no coefficient of a suite is left to fill in
-        own = suite_of(self.rollout.env_id)
-        if own not in SUITES:
-            raise UnknownName(
-                f"{self.rollout.env_id} is of the suite {own!r}, for which there is no preset; set suite to the one of "
-                f"{', '.join(SUITES)} whose rewards are like its own, such as --suite alfworld for a reward at the end "
-                "of an episode."
-            )
-        return own
+        suite = suite_of(self.rollout.env_id) if self.suite is None else self.suite
+        return make_algorithm(self.method, preset=self.preset, suite=suite, **settings)
 
     def resolved(self) -> TrainConfig:
         """Return the configuration with every setting of its method written out."""

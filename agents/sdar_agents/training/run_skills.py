@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sdar_agents.algorithms import GRPO
+from sdar_agents.algorithms import Algorithm
 from sdar_agents.rollout.rollout import RolloutResult
 from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
 from sdar_agents.training.config import SkillSettings
@@ -47,7 +47,7 @@ class RunSkills:
     def __init__(
         self,
         settings: SkillSettings,
-        algorithm: GRPO,
+        algorithm: Algorithm,
         *,
         is_diagnostic: bool,
         suite: str,

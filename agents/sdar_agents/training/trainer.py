@@ -27,8 +27,7 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner.learner import Learner, LearnResult, Phases
-from sdar_agents.learner.token_marks import TokenSignals, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, token_marks
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout.rollout import Rollout, RolloutResult

@@ -158,10 +158,10 @@ def _learn(policy: TransformersPolicy, method: str, rows: Sequence[Row]) -> dict
     import copy  # noqa: PLC0415
 
     from sdar_agents.algorithms import make_algorithm  # noqa: PLC0415
-    from sdar_agents.learner.learner import Learner, LearnerSettings, Phases  # noqa: PLC0415
+    from sdar_agents.learner import Learner, LearnerSettings, Phases  # noqa: PLC0415
 
     settings = LearnerSettings(mini_batches=2, max_tokens=8192, gradient_parts_every=0)
-    learner = Learner(copy.deepcopy(policy.model), make_algorithm(method), settings, pad_id=0)
+    learner = Learner(copy.deepcopy(policy.model), make_algorithm(method, suite="alfworld"), settings, pad_id=0)
     phases = Phases(learner.device, time.process_time)
     learner.learn(rows, 1, phases=phases)
     return phases.seconds
@@ -198,7 +198,7 @@ def measure_shape(
     from sdar_agents.algorithms import make_algorithm  # noqa: PLC0415
     from sdar_agents.engines.policy import Request, Sampling  # noqa: PLC0415
     from sdar_agents.engines.transformers import TransformersPolicy  # noqa: PLC0415
-    from sdar_agents.learner.learner import Learner, LearnerSettings, Phases  # noqa: PLC0415
+    from sdar_agents.learner import Learner, LearnerSettings, Phases  # noqa: PLC0415
     from sdar_agents.sft.tiny import train_tokenizer  # noqa: PLC0415
     from sdar_agents.types import Row  # noqa: PLC0415
 
@@ -237,7 +237,7 @@ def measure_shape(
 
     progress(f"{name}: update")
     settings = LearnerSettings(max_tokens=32_768, gradient_checkpointing=True, gradient_parts_every=0)
-    learner = Learner(model, make_algorithm("grpo", kl_coef=0.0), settings, pad_id=0)
+    learner = Learner(model, make_algorithm("grpo", suite="alfworld", kl_coef=0.0), settings, pad_id=0)
     learner.learn(rows[:8], 1)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -95,8 +95,17 @@ def test_what_a_group_cannot_teach_is_counted() -> None:
 
 
 def test_what_does_not_align_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"\(2,\), \(1,\) and \(2,\)"):
+    with pytest.raises(InvalidOption, match=r"group_index must have the shape \(B,\) = \(2,\) of scores: got \(1,\)"):
         advantages([0.0, 1.0], [0])
+    row = torch.zeros(3)
+    with pytest.raises(InvalidOption, match=r"scores must have the shape \(B,\): got \(1, 3\)"):
+        group_advantages(row[None], row[None].long(), row[None].long())
+    with pytest.raises(InvalidOption, match=r"scores .* of returns: got \(2,\)"):
+        group_metrics(row, row[:2], row.long())
+    with pytest.raises(InvalidOption, match=r"advantages .*\(B,\) = \(3,\) of gap: got \(3, 3\)"):
+        rlsd_advantages(torch.zeros(3, 3), torch.zeros(3, 3), coefficient=0.5)
+    with pytest.raises(InvalidOption, match=r"gap must have the shape \(B, L\): got \(3,\)"):
+        rlsd_advantages(row, row, coefficient=0.5)
     with pytest.raises(InvalidOption, match="Did you mean 'episode'"):
         advantages([0.0, 1.0], stats="episodes")
 

@@ -7,37 +7,36 @@ import torch
 from helpers.tiny_models import PAD, gradients, largest_difference, random_rows, scored_batch, tiny_model
 from torch import Tensor
 
-from sdar_agents.algorithms import ALGORITHMS, GRPO, SDAR, SUITES, make_algorithm
-from sdar_agents.algorithms.grpo import LossOutput
+from sdar_agents.algorithms import ALGORITHMS, GRPO, Algorithm, LossOutput
+from sdar_agents.algorithms import make_algorithm as make_any_algorithm
 from sdar_agents.algorithms.losses import Gate
 from sdar_agents.scoring.batch import Aggregation, Batch, make_batch
-from sdar_agents.scoring.logprobs import Scores, score, view_teacher
+from sdar_agents.scoring.head import Scores
+from sdar_agents.scoring.logprobs import score, view_teacher
 from sdar_agents.scoring.metrics import merge_metrics, summarise
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.types import Row
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import InvalidOption
 
 MODES = get_args(Aggregation)
 EVERYTHING = {"entropy_coef": 0.01, "kl_coef": 0.1, "response_limit": 16}
 
 
-def whole(batch: Batch, algorithm: GRPO) -> Batch:
+def make_algorithm(name: str, **settings: Any) -> Any:
+    return make_any_algorithm(name, **({"suite": "alfworld"} | settings))
+
+
+def whole(batch: Batch, algorithm: Algorithm) -> Batch:
     return batch.weighed(algorithm.aggregation, response_limit=algorithm.response_limit)
 
 
-def step(model: Any, pieces: list[Batch], algorithm: GRPO, **kwargs: Any) -> tuple[list[LossOutput], list[Tensor]]:
+def step(model: Any, pieces: list[Batch], algorithm: Algorithm, **kwargs: Any) -> tuple[list[LossOutput], list[Tensor]]:
     """The outputs of all pieces and the gradient of their sum."""
     outputs = []
     for piece in pieces:
-        divergence = algorithm.full_divergence
-        scores = score(
-            model,
-            piece.student,
-            piece.mask,
-            entropies=True,
-            divergence=divergence,
-            teacher=None if divergence is None else view_teacher(model, piece),
-            top_k=8,
-        )
+        options = algorithm.scoring_options(ScoringOptions(entropies=True))
+        teacher = None if options.divergence is None else view_teacher(model, piece)
+        scores = score(model, piece.student, piece.mask, options, teacher=teacher)
         outputs.append(algorithm.loss(piece, scores, log_vocabulary=math.log(64), **kwargs))
         outputs[-1].loss.backward()
     return outputs, gradients(model)
@@ -95,7 +94,7 @@ def test_gap_and_gate_are_means_over_all_tokens(batch: Batch) -> None:
 
 def test_the_loss_of_grpo_by_hand(batch: Batch) -> None:
     algorithm = make_algorithm("grpo", kl_coef=0.1, entropy_coef=0.01, sampler_cap=1.5)
-    scores = score(tiny_model(), batch.student, batch.mask, entropies=True)
+    scores = score(tiny_model(), batch.student, batch.mask, ScoringOptions(entropies=True))
     total = 0.0
     for i, j in batch.mask.nonzero().tolist():
         parts = (scores.logprobs, batch.old_logprobs, batch.ref_logprobs, batch.sampler_logprobs, scores.entropies)
@@ -112,7 +111,9 @@ def test_the_loss_of_grpo_by_hand(batch: Batch) -> None:
 def test_the_parts_of_a_loss_sum_to_it_in_value_and_gradient(batch: Batch) -> None:
     algorithm = make_algorithm("sdar", distill_coef=0.5, **EVERYTHING)
     model = tiny_model()
-    output = algorithm.loss(whole(batch, algorithm), score(model, batch.student, batch.mask, entropies=True))
+    output = algorithm.loss(
+        whole(batch, algorithm), score(model, batch.student, batch.mask, ScoringOptions(entropies=True))
+    )
     assert set(output.parts) == {"policy", "kl", "entropy", "distill"}
     parameters = list(model.parameters())
     parts = [torch.autograd.grad(part, parameters, retain_graph=True) for part in output.parts.values()]
@@ -258,97 +259,22 @@ def test_a_piece_without_tokens_gives_zero_and_no_nan(batch: Batch) -> None:
         assert output.loss.item() == 0.0
 
 
-# -- settings -------------------------------------------------------------------------------------
-
-
-PUBLISHED = {
-    # Appendix C: coefficient and beta. The coefficient of RLSD is its mixing weight.
-    "opsd_script": {"pg_coef": 0.0, "distill_coef": 0.01, "beta": 5.0},
-    "opsd": {"pg_coef": 0.0, "distill_coef": 0.01},
-    "skill_sd": {"distill_coef": 0.001},
-    "grpo_opsd": {"pg_coef": 1.0, "distill_coef": 0.01},
-    "grpo_opsd_beta0": {"pg_coef": 1.0, "distill_coef": 0.01, "beta": 0.0},
-    "rlsd": {"shaping_coef": 0.5, "warmdown_steps": 100, "weight_clip": 0.2},
-    "sdar": {"distill_coef": 0.01, "beta": 5.0, "gate": "gap", "gate_center": False, "divergence": "sampled"},
-    "grpo": {},
-    "skill_grpo": {},
-}
-
-
-@pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_presets_hold_the_published_settings(name: str, suite: str, preset: Any) -> None:
-    got = dataclasses.asdict(make_algorithm(name, suite=suite, preset=preset))
-    search = suite == "search_qa"
-    expected = PUBLISHED[name] | {
-        "clip_low": 0.2,
-        "clip_high": 0.2,
-        "dual_clip": 3.0,
-        "kl_kind": "k3",
-        "kl_coef": 0.001 if search else 0.01,
-        "invalid_penalty": 0.01 if search else 0.1,
-        "aggregation": "token-mean",
-        "advantage_stats": "turn",
-        "advantage_std": True,
-        "penalty_after": False,
-        "entropy_coef": 0.001 if preset == "paper" else 0.0,
-        "zero_range": 0.0 if preset == "paper" else 1e-6,
-        "sampler_cap": None if preset == "paper" else 2.0,
-    }
-    assert {key: got[key] for key in expected} == expected
-
-
-def test_what_each_method_needs() -> None:
-    needs = {name: make_algorithm(name) for name in ALGORITHMS}
-    assert {name for name, a in needs.items() if not a.needs_teacher} == {"grpo", "skill_grpo"}
-    assert {name for name, a in needs.items() if a.student_sees_skills} == {"skill_grpo"}
-    assert all(a.needs_reference and not a.needs_entropies and a.full_divergence is None for a in needs.values())
-    assert not make_algorithm("grpo", kl_coef=0.0).needs_reference
-    assert make_algorithm("grpo", preset="paper").needs_entropies
-    assert SDAR(gate="soft_or").needs_entropies
-    assert SDAR(divergence="jsd_full").full_divergence == "jsd_full"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"name": "sdrar"}, UnknownName, "no method 'sdrar'.*Did you mean 'sdar'"),
-        ({"preset": "papr"}, UnknownName, "Did you mean 'paper'"),
-        ({"suite": "alf_world"}, UnknownName, "Did you mean 'alfworld'"),
-        ({"betta": 5}, UnknownName, "SDAR has no setting 'betta'.*Did you mean 'beta'"),
-        ({"name": "grpo", "beta": 5}, UnknownName, "GRPO has no setting 'beta'"),
-        ({"beta": "5"}, InvalidOption, "SDAR.beta is '5'; wanted a number of at least 0"),
-        ({"beta": True}, InvalidOption, "wanted a number"),
-        ({"beta": -1.0}, InvalidOption, "of at least 0"),
-        ({"beta": math.nan}, InvalidOption, "SDAR.beta is nan"),
-        ({"top_k": 2.5}, InvalidOption, "wanted a whole number of at least 1"),
-        ({"gate": "gaps"}, InvalidOption, "Did you mean 'gap'"),
-        ({"gate": ["gap"]}, InvalidOption, "wanted one of"),
-        ({"gate_center": 1}, InvalidOption, "wanted true or false"),
-        ({"dual_clip": 1.1}, InvalidOption, "below 1 \\+ clip_high"),
-        ({"dual_clip": "3"}, InvalidOption, "or null"),
-        ({"clip_low": 1.5}, InvalidOption, "from 0 to 1"),
-        ({"aggregation": "seq-mean-token-sum-norm"}, InvalidOption, "response_limit"),
-        ({"advantage_stats": "episode"}, InvalidOption, "Set penalty_after or invalid_penalty=0"),
-        ({"name": "grpo_opsd_beta0", "beta": 5}, InvalidOption, "from 0 to 0"),
-    ],
-)
-def test_wrong_settings_say_what_was_wanted(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        make_algorithm(**({"name": "sdar"} | arguments))
-
-
 def test_what_a_batch_lacks_is_named(batch: Batch) -> None:
     scores = Scores(torch.zeros(batch.mask.shape))
     algorithm = make_algorithm("sdar", gate="entropy", divergence="rkl_full")
-    with pytest.raises(InvalidOption, match=r"wants weights .* call batch.weighed\(\)"):
+    with pytest.raises(InvalidOption, match=r"needs weights .* call batch.weighed\("):
         algorithm.loss(batch, scores)
     weighed = whole(batch, algorithm)
     for part in ("old_logprobs", "advantages", "ref_logprobs", "teacher_logprobs"):
-        with pytest.raises(InvalidOption, match=f"wants {part} in the batch"):
+        with pytest.raises(InvalidOption, match=f"needs {part} in the batch"):
             algorithm.loss(weighed.replace(**{part: None}), scores)
-    with pytest.raises(InvalidOption, match="wants entropies in the scores"):
+    with pytest.raises(InvalidOption, match="needs entropies in the scores"):
         algorithm.loss(weighed, scores)
-    with pytest.raises(InvalidOption, match="wants divergences in the scores"):
+    with pytest.raises(InvalidOption, match="needs divergences in the scores"):
         algorithm.loss(weighed, scores._replace(entropies=torch.zeros(batch.mask.shape)))
+
+
+def test_scores_of_another_shape_than_the_batch_are_refused(batch: Batch) -> None:
+    algorithm = make_algorithm("grpo")
+    with pytest.raises(InvalidOption, match=r"logprobs must have the shape .* of mask: got \(11, 1\)"):
+        algorithm.loss(whole(batch, algorithm), Scores(torch.zeros(11, 1)))

@@ -28,13 +28,13 @@ def draw(seed: int, size: int = SIZE) -> Tensor:
 
 
 def teacher_of(logits: Tensor, spread: float, seed: int = 1) -> Tensor:
-    """Log-probs of a teacher that differs from the student by gaps of this standard deviation."""
-    return (logits.detach().log_softmax(-1) + spread * draw(seed)).log_softmax(-1)
+    """Log-probs `(1, SIZE)` of a teacher that differs from the student by gaps of this standard deviation."""
+    return (logits.detach().log_softmax(-1) + spread * draw(seed)).log_softmax(-1)[None]
 
 
 def expected_gradient(logits: Tensor, loss: Callable[[Tensor], Tensor], sampler: Tensor | None = None) -> Tensor:
     """The gradient with respect to the logits of a loss per token, expected over tokens of the sampler (the policy)."""
-    logprobs = logits.log_softmax(-1)
+    logprobs = logits.log_softmax(-1)[None]
     probabilities = (logprobs if sampler is None else sampler).detach().exp()
     return torch.autograd.grad((probabilities * loss(logprobs)).sum(), logits)[0]
 
@@ -133,15 +133,15 @@ def test_kl_estimates_by_hand() -> None:
 
 def test_k1_and_k3_estimate_the_kl_and_k2_and_k3_are_never_negative() -> None:
     logits = draw(0)
-    p, r = logits.log_softmax(-1), teacher_of(logits, 0.7)
+    p, r = logits.log_softmax(-1)[None], teacher_of(logits, 0.7)
     exact = (p.exp() * (p - r)).sum()
     for kind in ("k1", "k3"):
         torch.testing.assert_close((p.exp() * kl_estimate(p, r, kind)).sum(), exact, atol=1e-12, rtol=0)
     for kind in ("k2", "k3"):
         assert (kl_estimate(p, r, kind) >= 0).all()
-    samples = torch.multinomial(p.exp(), 20_000, replacement=True, generator=torch.Generator().manual_seed(0))
+    samples = torch.multinomial(p[0].exp(), 20_000, replacement=True, generator=torch.Generator().manual_seed(0))
     for kind in ("k1", "k3"):
-        values = kl_estimate(p, r, kind)[samples]
+        values = kl_estimate(p, r, kind)[0, samples]
         assert abs(float(values.mean() - exact)) < 4 * float(values.std()) / 20_000**0.5
 
 
@@ -153,7 +153,7 @@ def test_expected_gradients_of_the_kl_estimates() -> None:
     }
     assert gradient["k1"].abs().max() < 1e-15
     torch.testing.assert_close(gradient["k2"], kl_gradient(logits, ref), atol=1e-14, rtol=0)
-    torch.testing.assert_close(gradient["k3"], (logits.softmax(-1) - ref.exp()).detach(), atol=1e-14, rtol=0)
+    torch.testing.assert_close(gradient["k3"], (logits.softmax(-1) - ref[0].exp()).detach(), atol=1e-14, rtol=0)
     torch.testing.assert_close(gradient["k3"], kl_gradient(logits, ref, forward=True), atol=1e-14, rtol=0)
 
 
@@ -207,17 +207,17 @@ def test_high_entropy_turns_the_soft_or_gate_round_and_the_clamp_does_not() -> N
 
 def test_gates_say_what_they_miss() -> None:
     gap = torch.zeros(1, 1)
-    with pytest.raises(InvalidOption, match="wants entropies"):
+    with pytest.raises(InvalidOption, match="needs entropies"):
         sdar_gate(gap, 5.0, "entropy")
-    with pytest.raises(InvalidOption, match="wants log_vocabulary"):
+    with pytest.raises(InvalidOption, match="needs log_vocabulary"):
         sdar_gate(gap, 5.0, "entropy_clamped", entropies=gap)
     with pytest.raises(InvalidOption, match="Did you mean 'soft_or'"):
         sdar_gate(gap, 5.0, "softor")  # type: ignore[arg-type]
 
 
 def test_the_gradient_is_the_gate_times_that_of_the_student() -> None:
-    logprobs = (-draw(0).abs()).requires_grad_()
-    teacher = -draw(1).abs()
+    logprobs = (-draw(0).abs())[None].requires_grad_()
+    teacher = -draw(1).abs()[None]
     gap = teacher - logprobs
     gate = sdar_gate(gap, 5.0)
     assert not gate.requires_grad
@@ -229,8 +229,8 @@ def test_the_gradient_is_the_gate_times_that_of_the_student() -> None:
 
 
 def test_without_detaching_the_gate_adds_its_own_slope() -> None:
-    logprobs = (-draw(0).abs()).requires_grad_()
-    teacher = -draw(1).abs()
+    logprobs = (-draw(0).abs())[None].requires_grad_()
+    teacher = -draw(1).abs()[None]
     gap = teacher - logprobs
     loss = distillation_loss(gap, sdar_gate(gap, 5.0, detach=False))
     (gradient,) = torch.autograd.grad(loss.sum(), logprobs)
@@ -271,9 +271,9 @@ def test_centring_changes_no_expectation_and_takes_variance_away() -> None:
     p = logits.softmax(-1).detach()
     moments = []
     for center in (False, True):
-        logprobs = logits.log_softmax(-1)
+        logprobs = logits.log_softmax(-1)[None]
         losses = distillation_loss(teacher - logprobs, sdar_gate(teacher - logprobs, 5.0, center=center))
-        each = torch.stack([torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in losses])
+        each = torch.stack([torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in losses[0]])
         mean = (p[:, None] * each).sum(0)
         moments.append((mean, (p * (each - mean).square().sum(1)).sum()))
     torch.testing.assert_close(moments[0][0], moments[1][0], atol=1e-15, rtol=0)
@@ -286,11 +286,11 @@ def test_centring_changes_no_expectation_and_takes_variance_away() -> None:
 def test_the_sampled_reverse_kl_has_the_gradient_of_the_reverse_kl() -> None:
     logits = draw(0).requires_grad_()
     teacher = teacher_of(logits, 1.0)
-    gradient = expected_gradient(logits, lambda s: reverse_kl_loss(s, teacher))
+    gradient = expected_gradient(logits, lambda s: reverse_kl_loss(s, teacher - s))
     torch.testing.assert_close(gradient, kl_gradient(logits, teacher), atol=1e-14, rtol=0)
     # Tokens that the teacher likes less are pushed down, the others up.
-    logprobs = logits.detach().log_softmax(-1).requires_grad_()
-    (each,) = torch.autograd.grad(reverse_kl_loss(logprobs, teacher).sum(), logprobs)
+    logprobs = logits.detach().log_softmax(-1)[None].requires_grad_()
+    (each,) = torch.autograd.grad(reverse_kl_loss(logprobs, teacher - logprobs).sum(), logprobs)
     torch.testing.assert_close(each, logprobs.detach() - teacher, atol=1e-15, rtol=0)
 
 
@@ -299,7 +299,7 @@ def test_skill_sd_has_the_gradient_of_the_reverse_kl_on_and_off_policy(age: floa
     logits = draw(0).requires_grad_()
     teacher, old = teacher_of(logits, 1.0), teacher_of(logits, age, seed=7)
     exact = kl_gradient(logits, teacher)
-    gradient = expected_gradient(logits, lambda s: skill_sd_loss(s, old, teacher), sampler=old)
+    gradient = expected_gradient(logits, lambda s: skill_sd_loss(s, old, teacher - s), sampler=old)
     torch.testing.assert_close(gradient, exact, atol=1e-8, rtol=0)
 
     def detached(s: Tensor) -> Tensor:
@@ -312,9 +312,10 @@ def test_skill_sd_has_the_gradient_of_the_reverse_kl_on_and_off_policy(age: floa
 def test_skill_sd_by_hand_and_in_the_extreme() -> None:
     # S = log 0.5, O = log 0.25, T = log 0.25: rho 2, e = log 2, k3 = 1/2 - 1 + log 2.
     s, quarter = torch.tensor([[0.5]]).log(), torch.tensor([[0.25]]).log()
-    assert skill_sd_loss(s, quarter, quarter).item() == pytest.approx(2 * (math.log(2) - 0.5), rel=1e-6)
+    assert skill_sd_loss(s, quarter, quarter - s).item() == pytest.approx(2 * (math.log(2) - 0.5), rel=1e-6)
     logprobs = torch.tensor([[-300.0, 0.0]], requires_grad=True)
-    losses = skill_sd_loss(logprobs, torch.tensor([[0.0, -300.0]]), torch.tensor([[0.0, -300.0]]))
+    other = torch.tensor([[0.0, -300.0]])
+    losses = skill_sd_loss(logprobs, other, other - logprobs)
     (gradient,) = torch.autograd.grad(losses.sum(), logprobs)
     assert torch.isfinite(losses).all()
     assert torch.isfinite(gradient).all()
@@ -323,8 +324,8 @@ def test_skill_sd_by_hand_and_in_the_extreme() -> None:
 @pytest.mark.parametrize(
     "loss",
     [
-        lambda s, o, t: reverse_kl_loss(s, t),
-        skill_sd_loss,
+        lambda s, o, t: reverse_kl_loss(s, t.detach() - s),
+        lambda s, o, t: skill_sd_loss(s, o, t.detach() - s),
         lambda s, o, t: distillation_loss(t.detach() - s, sdar_gate(t.detach() - s, 5.0)),
         lambda s, o, t: kl_estimate(s, t),
         lambda s, o, t: policy_loss(s, o, torch.ones(1)).losses,
@@ -336,3 +337,41 @@ def test_only_the_policy_gets_a_gradient(loss: Any) -> None:
     assert s.grad is not None
     assert o.grad is None
     assert t.grad is None
+
+
+# -- ranks and shapes -----------------------------------------------------------------------------
+
+B, L = torch.zeros(3), torch.zeros(3, 3)
+"""As many rows as columns: shapes that would broadcast without a word."""
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: policy_loss(L, L, L[:, None, :1]), r"advantages .*\(B,\) or \(B, L\) .*\(3, 3\): got \(3, 1, 1\)"),
+        (lambda: policy_loss(L, L, torch.zeros(2)), r"advantages .* got \(2,\)"),
+        (lambda: policy_loss(L, L, torch.zeros(())), r"advantages .* got \(\)"),
+        (lambda: policy_loss(L, B, B), r"old_logprobs .*\(B, L\) = \(3, 3\) of logprobs: got \(3,\)"),
+        (lambda: policy_loss(B, B, B), r"logprobs must have the shape \(B, L\): got \(3,\)"),
+        (lambda: aggregate(L, B), r"weights .* of losses: got \(3,\)"),
+        (lambda: aggregate(B, L), r"losses must have the shape \(B, L\): got \(3,\)"),
+        (lambda: kl_estimate(L, B), r"ref_logprobs .* got \(3,\)"),
+        (lambda: kl_estimate(L, L[:, :1]), r"ref_logprobs .* got \(3, 1\)"),
+        (lambda: importance_weight(L, B, 2.0), r"sampler_logprobs .* of old_logprobs: got \(3,\)"),
+        (lambda: sdar_gate(B, 5.0), r"gap must have the shape \(B, L\): got \(3,\)"),
+        (lambda: sdar_gate(L, 5.0, "entropy", entropies=B), r"entropies .* of gap: got \(3,\)"),
+        (lambda: distillation_loss(L, B), r"gate .* of gap: got \(3,\)"),
+        (lambda: distillation_loss(L[None], L[None]), r"gap must have the shape \(B, L\): got \(1, 3, 3\)"),
+        (lambda: reverse_kl_loss(L, B), r"gap .* of logprobs: got \(3,\)"),
+        (lambda: skill_sd_loss(L, B, L), r"old_logprobs .* got \(3,\)"),
+        (lambda: skill_sd_loss(L, L, L[:1]), r"gap .* got \(1, 3\)"),
+    ],
+)
+def test_a_wrong_shape_is_refused_by_name_and_never_broadcast(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        call()
+
+
+def test_advantages_of_rows_and_of_tokens_both_fit() -> None:
+    assert policy_loss(L, L, B).losses.shape == policy_loss(L, L, L).losses.shape == (3, 3)
+    assert policy_loss(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0)).losses.shape == (0, 0)

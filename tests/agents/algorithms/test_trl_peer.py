@@ -12,6 +12,7 @@ from helpers.tiny_models import PAD, VOCABULARY, gradients, largest_difference, 
 from sdar_agents.algorithms import make_algorithm
 from sdar_agents.scoring.batch import Batch, make_batch
 from sdar_agents.scoring.logprobs import score
+from sdar_agents.scoring.options import ScoringOptions
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("default")]
 LIMIT = 9
@@ -115,6 +116,7 @@ def test_grpo_is_trls(
 
     algorithm = make_algorithm(
         "grpo",
+        suite="alfworld",
         clip_high=0.3,
         kl_coef=kl_coef,
         dual_clip=dual_clip,
@@ -124,7 +126,7 @@ def test_grpo_is_trls(
         sampler_cap=None,
     )
     weighed = batch.weighed(algorithm.aggregation, response_limit=LIMIT)
-    output = algorithm.loss(weighed, score(model, batch.student, batch.mask, entropies=True))
+    output = algorithm.loss(weighed, score(model, batch.student, batch.mask, ScoringOptions(entropies=True)))
     output.loss.backward()
     our_gradients = gradients(model)
     assert output.loss.item() == pytest.approx(theirs.item(), rel=1e-5, abs=1e-6)
@@ -147,7 +149,12 @@ def test_log_probs_and_entropies_are_trls(tmp_path: Path) -> None:
         batch.mask.shape[1],
         compute_entropy=True,
     )
-    ours = score(trainer.model, batch.student, batch.mask, entropies=True, temperature=trainer.temperature)
+    ours = score(
+        trainer.model,
+        batch.student,
+        batch.mask,
+        ScoringOptions(entropies=True, temperature=trainer.temperature),
+    )
     assert ours.entropies is not None
     torch.testing.assert_close(ours.logprobs[batch.mask], theirs[batch.mask], atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.entropies[batch.mask], entropies[batch.mask], atol=1e-5, rtol=0)

@@ -19,6 +19,7 @@ from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.transformers import TransformersPolicy, invert, load_model
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.types import Completion, Row
 from sdar_envs.errors import InvalidOption
 
@@ -47,7 +48,7 @@ def differences(policy: TransformersPolicy, asked: list[Request], sampling: Samp
     """Sampler's log-prob minus trainer's, of each token."""
     batch = make_batch(rows_of(asked, policy.generate(asked, sampling)), pad_id=PAD)
     with torch.no_grad():
-        scores = score(policy.model, batch.student, batch.mask, temperature=sampling.temperature)
+        scores = score(policy.model, batch.student, batch.mask, ScoringOptions(temperature=sampling.temperature))
     assert batch.sampler_logprobs is not None
     return (batch.sampler_logprobs - scores.logprobs)[batch.mask]
 

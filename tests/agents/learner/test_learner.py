@@ -10,10 +10,13 @@ import torch
 from helpers.tiny_models import PAD, random_rows, tiny_model
 
 from sdar_agents.algorithms import GRPO, make_algorithm
-from sdar_agents.learner.learner import Learner, LearnerSettings
+from sdar_agents.learner import measures
+from sdar_agents.learner.learner import Learner
+from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.learner.weights import Weights, fingerprint
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_envs.errors import InvalidOption
 
 ROWS = random_rows(12)
@@ -30,7 +33,7 @@ def learner(
 ) -> Learner:
     return Learner(
         model or tiny_model(),
-        make_algorithm(method, **(algorithm or {})),
+        make_algorithm(method, suite="alfworld", **(algorithm or {})),
         LearnerSettings(**({"lr": 1e-3, "max_tokens": 128} | settings)),
         pad_id=PAD,
         temperature=temperature,
@@ -51,7 +54,7 @@ def test_a_step_moves_the_weights_and_says_what_it_did(method: str) -> None:
     assert numbers["optimizer/updates"] == 2
     assert numbers["optimizer/skipped"] == 0
     assert all(math.isfinite(value) for value in numbers.values())
-    has_teacher = make_algorithm(method).needs_teacher
+    has_teacher = make_algorithm(method, suite="alfworld").needs_teacher
     assert ("distill/gap" in numbers) == has_teacher
     assert ("gradient/ratio" in numbers) == ("loss/distill" in numbers and method not in ("opsd", "opsd_script"))
     # The third row is empty, so its episode has one row less, but no episode is without a token.
@@ -121,16 +124,15 @@ def test_measuring_gradients_changes_nothing() -> None:
     assert -1 <= numbers["gradient/cosine"] <= 1
 
 
-def test_gradients_are_measured_on_the_first_mini_batch_alone() -> None:
+def test_gradients_are_measured_on_the_first_mini_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     one = learner(gradient_parts_every=2, mini_batches=2, epochs=2, max_tokens=10_000)
     calls: list[int] = []
-    add = one._add_gradients
 
     def listen(*args: Any) -> None:
         calls.append(step)
-        add(*args)
+        measures.add_gradients(*args)
 
-    one._add_gradients = listen  # type: ignore[method-assign]
+    monkeypatch.setattr("sdar_agents.learner.learner.add_gradients", listen)
     for step in (1, 2, 3):
         assert ("gradient/policy" in one.learn(ROWS, step).metrics) == (step == 2)
     assert calls == [2]
@@ -142,7 +144,7 @@ def test_the_gradient_of_a_term_is_what_autograd_gives_for_the_whole_batch(max_t
     settings = {"aggregation": aggregation}
     numbers = learner(algorithm=settings, gradient_parts_every=1, max_tokens=max_tokens).learn(ROWS, 1).metrics
     model = tiny_model()
-    algorithm = make_algorithm("sdar", **settings)
+    algorithm = make_algorithm("sdar", suite="alfworld", **settings)
     batch = make_batch(ROWS, pad_id=PAD)
     with torch.no_grad():
         old = score(model, batch.student, batch.mask).logprobs
@@ -354,7 +356,7 @@ def test_long_gradients_are_shortened() -> None:
 def test_all_scores_are_at_the_temperature_of_the_sampling(mini_batches: int) -> None:
     batch = make_batch(ROWS, pad_id=PAD)
     with torch.no_grad():
-        said = score(tiny_model(), batch.student, batch.mask, temperature=0.7).logprobs
+        said = score(tiny_model(), batch.student, batch.mask, ScoringOptions(temperature=0.7)).logprobs
     rows = [
         replace(
             row,

@@ -55,7 +55,7 @@ def test_a_rank_without_tokens_joins_and_adds_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean", "episode-mean-token-mean"])
 def test_gradients_of_two_halves_with_common_totals_add_up(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = scored_batch(random_rows(8))
-    algorithm = make_algorithm("sdar", distill_coef=0.5, aggregation=mode)
+    algorithm = make_algorithm("sdar", suite="alfworld", distill_coef=0.5, aggregation=mode)
     totals = Totals.of(batch)
     halves = [batch.select(range(6)), batch.select(range(6, 8))]
     parts = [Totals.of(half) for half in halves]

@@ -12,8 +12,7 @@ import torch
 from helpers.tiny_models import PAD, random_rows, tiny_model
 
 from sdar_agents.algorithms import make_algorithm
-from sdar_agents.learner.learner import Learner, LearnerSettings
-from sdar_agents.learner.token_marks import TokenSignals, token_marks
+from sdar_agents.learner import Learner, LearnerSettings, TokenSignals, token_marks
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
 from sdar_envs.errors import InvalidOption
@@ -26,7 +25,7 @@ ROWS = [
 
 def signals(method: str, **settings: Any) -> TokenSignals:
     learner_settings = LearnerSettings(**({"lr": 0.0, "max_tokens": 60, "mini_batches": 3} | settings))
-    learner = Learner(tiny_model(), make_algorithm(method), learner_settings, pad_id=PAD)
+    learner = Learner(tiny_model(), make_algorithm(method, suite="alfworld"), learner_settings, pad_id=PAD)
     kept = learner.learn(ROWS, 1, keep_signals=True).signals
     assert kept is not None
     return kept
@@ -62,7 +61,7 @@ def test_signals_are_those_of_the_first_epoch() -> None:
 
 def test_a_method_without_a_teacher_has_no_signals_and_nobody_keeps_what_nobody_asked_for() -> None:
     assert all(part.isnan().all() for part in signals("grpo"))
-    learner = Learner(tiny_model(), make_algorithm("sdar"), LearnerSettings(), pad_id=PAD)
+    learner = Learner(tiny_model(), make_algorithm("sdar", suite="alfworld"), LearnerSettings(), pad_id=PAD)
     assert learner.learn(ROWS, 1).signals is None
 
 

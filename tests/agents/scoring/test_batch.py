@@ -130,5 +130,11 @@ def test_what_does_not_fit_is_refused() -> None:
         make_batch(ROWS[:2], pad_id=0).replace(teacher_logprobs=torch.zeros(2, 3))
     with pytest.raises(InvalidOption, match="Did you mean 'token-mean'"):
         token_weights(batch.mask, "token_mean", Totals.of(batch))  # type: ignore[arg-type]
-    with pytest.raises(InvalidOption, match="wants response_limit"):
+    with pytest.raises(InvalidOption, match=r"mask must have the shape \(B, L\): got \(4,\)"):
+        token_weights(batch.mask[:, 0], "token-mean", Totals.of(batch))
+    with pytest.raises(InvalidOption, match=r"episode_index must have the shape \(B,\) = \(4,\): got \(1,\)"):
+        token_weights(batch.mask, "episode-mean-token-mean", Totals.of(batch), episode_index=torch.zeros(1).long())
+    with pytest.raises(InvalidOption, match=r"needs ref_logprobs in the batch, which has none: call batch.replace"):
+        batch.part("ref_logprobs")
+    with pytest.raises(InvalidOption, match="needs response_limit"):
         batch.weighed("seq-mean-token-sum-norm")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sdar_agents.scoring.metrics import masked_metric, merge_metrics, reduce_metrics, summarise
+from sdar_envs.errors import InvalidOption
 
 
 def test_means_of_pieces_are_the_mean_of_the_whole() -> None:
@@ -27,3 +28,8 @@ def test_no_weight_is_no_number() -> None:
     summary = summarise({"x": metric})
     assert math.isnan(summary["x"])
     assert math.isnan(summary["x_std"])
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(InvalidOption, match=r"mask must have the shape of values, \(3, 3\): got \(3,\)"):
+        masked_metric(torch.zeros(3, 3), torch.ones(3, dtype=torch.bool))

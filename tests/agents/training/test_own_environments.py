@@ -16,7 +16,7 @@ from helpers.training_runs import run_config
 from sdar_agents.settings.reader import read_yaml
 from sdar_agents.training.config import TrainConfig, make_config
 from sdar_agents.training.trainer import Trainer
-from sdar_envs.errors import UnknownName
+from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_skills import save_skill
 
 
@@ -89,7 +89,7 @@ def test_skills_of_ones_own_let_an_own_environment_train_with_a_teacher(model: P
 
 def test_an_unknown_suite_must_name_its_preset_and_is_never_guessed(model: Path) -> None:
     for env_id in (COUNTING, LOOKALIKE):
-        with pytest.raises(UnknownName, match=r"no preset; set suite to the one of alfworld, search_qa, webshop"):
+        with pytest.raises(InvalidOption, match=r"name the suite .* one of alfworld, search_qa, webshop"):
             own_config(model, env_id, suite=None)
     assert own_config(model, LOOKALIKE, suite="search_qa").make_algorithm().kl_coef == 0.001
     with pytest.raises(UnknownName, match="Did you mean 'webshop'"):

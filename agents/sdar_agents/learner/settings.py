@@ -1,0 +1,86 @@
+"""Learner settings: optimiser, learning-rate schedule, mini-batches, teacher, memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sdar_agents.settings.checks import check_settings, setting
+from sdar_envs.errors import InvalidOption
+
+__all__ = ["LearnerSettings", "Schedule", "TeacherKind"]
+
+TeacherKind = Literal["old", "live", "ema", "frozen"]
+"""The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step."""
+
+Schedule = Literal["constant", "linear", "cosine"]
+"""Learning-rate schedule after the warm-up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerSettings:
+    """Learner settings: AdamW, learning-rate schedule, mini-batches, teacher weights, memory.
+
+    Attributes:
+        lr: learning rate of AdamW.
+        schedule: constant, or decay towards 0 after the last step.
+        warmup_steps: steps of linear learning-rate warm-up.
+        beta1: of AdamW.
+        beta2: of AdamW.
+        weight_decay: of AdamW, on all weights.
+        clip_norm: gradient clipping: the largest norm; null for none.
+        epochs: passes over a step's rows.
+        mini_batches: optimiser steps in an epoch; fewer if a step has fewer episodes.
+        max_tokens: tokens in a micro-batch, padding included. Gradients accumulate over micro-batches, so it decides
+            memory, not the result.
+        mask_truncated: do not train on responses that reached the token limit.
+        teacher: see `TeacherKind`.
+        ema_decay: of the teacher's weights, once per step; for `ema`.
+        autocast: compute in bfloat16, with the weights as they are.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        packing: rows end to end instead of padded.
+        gradient_parts_every: measure the gradients of the loss's terms every so many steps, on the first mini-batch; 0
+            for never. It costs two more backward passes and two copies of the gradient.
+        stop_after_skips: stop the run after so many optimiser steps in a row that were skipped as not finite.
+    """
+
+    lr: float = setting(1e-6, low=0)
+    schedule: Schedule = "constant"
+    warmup_steps: int = setting(0, low=0)
+    beta1: float = setting(0.9, low=0, high=1)
+    beta2: float = setting(0.999, low=0, high=1)
+    weight_decay: float = setting(0.01, low=0)
+    clip_norm: float | None = setting(1.0, above=0)
+    epochs: int = setting(1, low=1)
+    mini_batches: int = setting(1, low=1)
+    max_tokens: int = setting(16_384, low=1)
+    mask_truncated: bool = False
+    teacher: TeacherKind = "old"
+    ema_decay: float = setting(0.95, low=0, high=1)
+    autocast: bool = False
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    gradient_parts_every: int = setting(5, low=0)
+    stop_after_skips: int = setting(3, low=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) == 1:
+                raise InvalidOption(f"{name} is 1: the averages would never move; wanted a number below 1.")
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step.
+
+        Args:
+            step: from 1.
+            steps: of the whole run.
+        """
+        factor = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        share = min(1.0, max(0, step - self.warmup_steps - 1) / max(1, steps - self.warmup_steps))
+        if self.schedule == "linear":
+            factor *= 1.0 - share
+        elif self.schedule == "cosine":
+            factor *= (1.0 + math.cos(math.pi * share)) / 2
+        return self.lr * factor
