@@ -19,6 +19,7 @@ __all__ = [
     "UnknownName",
     "UnsolvableGame",
     "UnsupportedGame",
+    "check_choice",
     "did_you_mean",
 ]
 
@@ -73,6 +74,22 @@ class EndpointError(SdarError, ConnectionError):
 
 class RunStopped(SdarError, RuntimeError):
     """An evaluation or training run stopped early. What was finished is in its folder."""
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Refuse a value of an argument that is not one of the allowed ones.
+
+    Args:
+        name: the argument, for the message.
+        value: what was given.
+        allowed: what may be given.
+
+    Raises:
+        InvalidOption: the value is something else; the message lists the allowed ones.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise InvalidOption(f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}")
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from sdar_envs.errors import MissingExtra, UnknownName, did_you_mean
 
-__all__ = ["add_working_directory", "import_extra", "import_named", "is_import_path"]
+__all__ = ["add_working_directory", "extra_imports", "import_extra", "import_named", "is_import_path"]
 
 
 def is_import_path(name: object) -> bool:
@@ -70,13 +72,27 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
     Raises:
         MissingExtra: it is not installed; the message has the command that installs it.
     """
-    try:
+    with extra_imports(extra, purpose=purpose):
         return importlib.import_module(module)
+
+
+@contextmanager
+def extra_imports(extra: str, *, purpose: str) -> Iterator[None]:
+    """Context for import statements of optional dependencies, at the top of a module that cannot do without them.
+
+    Args:
+        extra: the extra of `sdar-envs` that installs them.
+        purpose: what needs them, such as `the retrieval server`; the subject of the error message.
+
+    Raises:
+        MissingExtra: one is not installed; the message has the command that installs it.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
-        if error.name is None or error.name.partition(".")[0] == "sdar_envs":
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "sdar_envs"):
             raise
         raise MissingExtra(
-            f"{purpose} needs {error.name or package}, which is not installed: pip install 'sdar-envs[{extra}]'",
-            name=error.name,
+            f"{purpose} needs {package}, which is not installed: pip install 'sdar-envs[{extra}]'", name=error.name
         ) from error

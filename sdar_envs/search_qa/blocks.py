@@ -1,7 +1,7 @@
-"""What a search shows: passages in an information block, in three forms.
+"""Information blocks: how found passages are shown, in three forms.
 
 `fixed` is ours. `sdar` is a JSON object, so line breaks, quotes and every character beyond ASCII come escaped.
-`search_r1` puts the title into the first line. The latter two are the originals', to the character.
+`search-r1` puts the title into the first line. The latter two equal the originals' in every character.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from sdar_envs.search_qa.retrieval.retrieval import Hit
+from sdar_envs.search_qa.retrieval.retriever import Hit
 
 __all__ = ["BLOCKS", "fixed_block", "listed", "neutral", "sdar_block", "search_r1_block"]
 
@@ -21,12 +21,12 @@ _SPECIAL_TOKEN = re.compile(r"<(\|[^|<>]*\|)>")
 
 
 def neutral(text: str) -> str:
-    """Return a passage with control tags and special tokens in square brackets: text, and nothing but text."""
+    """Return a passage with its control tags and special tokens in square brackets, so that no parser reads them."""
     return _SPECIAL_TOKEN.sub(r"[\1]", _CONTROL_TAG.sub(r"[\1]", text))
 
 
 def fixed_block(hits: Sequence[Hit]) -> str:
-    """Return the passages as they are, control tags aside, one to a paragraph."""
+    """Return the passages as they are, one to a line, with control tags neutralised."""
     if not hits:
         return "<information>\nNo passage found.\n</information>"
     shown = "\n".join(f"Doc {number}: {neutral(hit.passage.contents.strip())}" for number, hit in enumerate(hits, 1))
@@ -39,7 +39,7 @@ def listed(contents: Sequence[str]) -> str:
 
 
 def sdar_block(text: str) -> str:
-    """Return what the reference's search tool said as its environment shows it.
+    """Return the output of the reference's search tool as its environment shows it.
 
     Source: `SearchEnv` of skyrl_gym in SDAR and verl-agent: `json.dumps` with its defaults.
     """
@@ -66,4 +66,4 @@ BLOCKS: Mapping[str, Callable[[Sequence[Hit]], str]] = MappingProxyType(
         "search-r1": search_r1_block,
     }
 )
-"""By behaviour: what hits look like."""
+"""Renderer of hits by behaviour."""

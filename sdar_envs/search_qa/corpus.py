@@ -1,4 +1,4 @@
-"""Corpora of passages: read from the field's JSON Lines, kept on disk so that no text is held in memory.
+"""Passage corpora: imported from JSON Lines, stored on disk and memory-mapped.
 
 A line is an object with `id` (or `_id`) and either `contents`, in the form that `Passage` describes, or `text` and
 perhaps `title`. The file may be compressed with gzip. Lines of white space are skipped. A line that gives no passage is
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sdar_envs.arrays import checksum, open_arrays, save_arrays
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, MissingData
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Corpus", "import_corpus", "read_passages", "reporting"]
 
@@ -41,7 +41,7 @@ _SHOWN = 80
 
 
 def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, Passage]]:
-    """Read a corpus as a stream.
+    """Yield the passages of a corpus file.
 
     Args:
         path: a JSON Lines file, plain or compressed with gzip, whatever its name.
@@ -52,7 +52,7 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: a line is no passage, or the file cannot be read to its end.
+        CorruptData: a line is not a passage, or the file cannot be read to its end.
     """
     try:
         with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
     except FileNotFoundError as error:
         raise MissingData(f"there is no corpus {path}.") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise CorruptData(f"{path} cannot be read to its end ({error}): get it anew.") from error
+        raise CorruptData(f"{path} cannot be read to its end ({error}): download it again.") from error
 
 
 def _passage(line: bytes, path: Path, number: int) -> Passage:
@@ -92,7 +92,7 @@ def _passage(line: bytes, path: Path, number: int) -> Passage:
     try:
         (passage.id + contents).encode()
     except UnicodeEncodeError as error:
-        raise _bad_line(path, number, "it holds half a surrogate pair, which is no character") from error
+        raise _bad_line(path, number, "it holds half a surrogate pair, which is not a character") from error
     return passage
 
 
@@ -117,14 +117,16 @@ def _shown(value: object) -> str:
 
 def _bad_line(path: Path, number: int, what: str) -> CorruptData:
     wanted = '{"id": "7", "contents": "\\"Title\\"\\nText"}'
-    return CorruptData(f"{path}, line {number} is no passage: {what}. Mend or drop the line; a good one is {wanted}")
+    return CorruptData(
+        f"{path}, line {number} is not a passage: {what}. Correct or remove the line; a valid one is {wanted}"
+    )
 
 
 # -- keeping ------------------------------------------------------------------------------------
 
 
 class Corpus(Sequence[Passage]):
-    """A corpus on disk, memory-mapped; `import_corpus` makes it. Threads and processes may share it."""
+    """Memory-mapped corpus on disk, made by `import_corpus`. Threads and processes may share it."""
 
     def __init__(self, path: Path, passages: NDArray[np.uint8], offsets: NDArray[np.int64], sha256: str) -> None:
         self._path = path
@@ -137,12 +139,12 @@ class Corpus(Sequence[Passage]):
 
     @property
     def sha256(self) -> str:
-        """The hash of all ids and contents in their order, whatever file they came from."""
+        """SHA-256 of all ids and contents in their order; independent of the format of the source file."""
         return self._sha256
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all ids and contents in UTF-8."""
+        """Bytes of all ids and contents in UTF-8."""
         return len(self._bytes)
 
     def __len__(self) -> int:
@@ -186,7 +188,7 @@ class Corpus(Sequence[Passage]):
 
 
 def import_corpus(source: Path, path: Path, progress: Callable[[int], None] = lambda _: None) -> Corpus:
-    """Copy a corpus file into a new folder.
+    """Import a corpus file into a new folder.
 
     Args:
         source: what `read_passages` reads.
@@ -195,7 +197,7 @@ def import_corpus(source: Path, path: Path, progress: Callable[[int], None] = la
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: a line is no passage, two have the same id, or there is none at all.
+        CorruptData: a line is not a passage, two have the same id, or there is none at all.
         OSError: the folder exists or cannot be written; a part of it may be left.
     """
     path.mkdir(parents=True)
@@ -225,7 +227,7 @@ def import_corpus(source: Path, path: Path, progress: Callable[[int], None] = la
 
 
 def _refuse_repeated_ids(id_hashes: NDArray[np.int64], source: Path) -> None:
-    """Compare hashes; only those that occur twice are worth reading the file once more."""
+    """Raise if two passages have the same id; the file is read again only if two hashes are equal."""
     id_hashes.sort()
     repeated = set(id_hashes[1:][id_hashes[1:] == id_hashes[:-1]].tolist())
     if not repeated:

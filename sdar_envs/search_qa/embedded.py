@@ -1,7 +1,7 @@
-"""The corpus and the questions that come with the package: real facts in our own words, no download.
+"""Embedded corpus and questions: real facts in our own words, part of the package.
 
 `benchmarks/data_makers/search_qa_facts` made them; `data/LICENSE-DATA.md` says where the facts come from.
-Refused: files that are not exactly what was released, since published numbers refer to it.
+Files that are not exactly what was released are refused, because published numbers refer to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.retrieval.index import bm25_over
-from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 
 __all__ = [
     "DATA",
@@ -45,7 +45,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def passages() -> Iterator[Passage]:
-    """Yield the corpus, in its order.
+    """Yield the passages of the corpus in their order.
 
     Raises:
         CorruptData: the file is damaged or of another release.
@@ -56,7 +56,7 @@ def passages() -> Iterator[Passage]:
 
 @lru_cache(maxsize=1)
 def embedded_retriever() -> Retriever:
-    """Return the search engine over the corpus, one for the process; its index is made once and kept in the cache."""
+    """Return the BM25 engine over the corpus, shared within the process; its index is built once and cached on disk."""
     return bm25_over(tuple(passages()), FINGERPRINT)
 
 
@@ -70,7 +70,7 @@ def questions() -> dict[str, list[dict[str, Any]]]:
     Raises:
         CorruptData: the file is damaged or of another release.
     """
-    # The file is sorted by id, which packs well; whoever takes the first hundred wants all types among them.
+    # The file is sorted by id, which compresses well; the first hundred questions should have all types.
     rows = sorted(
         _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT), key=lambda row: hashlib.sha256(row["id"].encode()).digest()
     )
@@ -78,7 +78,7 @@ def questions() -> dict[str, list[dict[str, Any]]]:
 
 
 def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:
-    """Return the text of a data file and its rows.
+    """Read a gzipped JSON Lines file; return its text and its rows.
 
     Raises:
         CorruptData: the file is not what this package ships.
@@ -88,7 +88,7 @@ def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:
         # One call for all lines takes half the time of one call for each.
         rows = json.loads(f"[{','.join(text.splitlines())}]")
     except (OSError, EOFError, ValueError) as error:
-        raise CorruptData(f"{path} is damaged ({error}); install sdar-envs anew.") from error
+        raise CorruptData(f"{path} is damaged ({error}); reinstall sdar-envs.") from error
     return text, rows
 
 
@@ -96,5 +96,5 @@ def _rows(name: str, fingerprint: str) -> list[dict[str, Any]]:
     text, rows = read_rows(DATA / name)
     found = hashlib.sha256(text.encode()).hexdigest()
     if found != fingerprint:
-        raise CorruptData(f"{DATA / name} has the content {found}; wanted {fingerprint}. Install sdar-envs anew.")
+        raise CorruptData(f"{DATA / name} has the content {found}; wanted {fingerprint}. Reinstall sdar-envs.")
     return rows

@@ -1,4 +1,4 @@
-"""`sdar/SearchQA-v0`: answer questions by searching a corpus, scored as in the published benchmarks."""
+"""Search-QA environment (`sdar/SearchQA-v0`): answer questions by searching a corpus, scored by exact match."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
-from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
-from sdar_envs.search_qa.episode import BEHAVIOURS, METRICS, Behaviour, Episode, Finding, Metric, State
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import STYLE as REFERENCE_STYLE
-from sdar_envs.search_qa.retrieval.retrieval import Retriever
-from sdar_envs.search_qa.retrieval.tool import ON_ERROR, OnError, SearchTool, open_tool
+from sdar_envs.search_qa.retrieval.retriever import Retriever
+from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
+from sdar_envs.search_qa.session import BEHAVIOURS, METRICS, Behaviour, Finding, Metric, QuestionSession, QuestionState
 from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
 
 __all__ = ["SearchQAEnv"]
@@ -27,10 +27,10 @@ Data = Literal["embedded", "official"]
 _COMMANDS = ("answer[<your answer>]", "search[<your query>]")
 
 
-class SearchQAEnv(TextEnv[State]):
-    """Read a question, search, read passages, answer; exact match decides.
+class SearchQAEnv(TextEnv[QuestionState]):
+    """Multi-turn question answering with a search tool, scored by exact match.
 
-    **Observation**: at first the question, then what the last command did: after a search, the best passages in an
+    **Observation**: first the question, then the result of the last command: after a search, the best passages in an
     information block.
 
     **Action**: `search[query]` or `answer[text]`. What is neither changes nothing and counts as a turn, with
@@ -50,9 +50,11 @@ class SearchQAEnv(TextEnv[State]):
     where a data set does not tell); `retrieval_error`, empty unless a search failed and `on_error` is not
     `raise`. With `reveal_answers`, `golden_answers`.
 
-    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent, `search-r1` the information
-    blocks and the last turn of Search-R1; `prompt_style` says how each wants completions to be read. `fixed`, the
-    default, departs from the former in this:
+    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` has
+    Search-R1's information blocks and its last turn without a search, and nothing else of it: actions are parsed,
+    invalid ones answered and answers scored as in `fixed`, where Search-R1 reads tags inside thoughts, answers invalid
+    actions with a text of its own and scores the last answer block of prompt and transcript. `prompt_style` is how
+    completions are parsed. `fixed`, the default, differs from `sdar` in this:
 
     | the reference (`sdar`) | `fixed` |
     |---|---|
@@ -77,9 +79,10 @@ class SearchQAEnv(TextEnv[State]):
         data_sets: of official data, only these; None for all.
         question_type: the kind of questions of data sets that are not known here and name none.
         retriever: `embedded`, the folder of an index (`sdar index build`), the address of a retrieval server or a list
-            of addresses, or an object (see `sdar_envs.search_qa.retrieval.retrieval`), with which the environment's
-            spec is no JSON. None is `embedded` for embedded data, and refused for official data. Environments of a
-            process that search in the same place share what was found.
+            of addresses, `module:name` of a retriever of your own or of a class or function that returns one when it
+            is called without arguments, or such an object itself (see `sdar_envs.search_qa.retrieval.retriever`), with
+            which the environment's spec is not JSON. None is `embedded` for embedded data, and refused for official
+            data. Environments of a process that search in the same place share what was found.
         topk: passages for a search.
         compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
         reward: `em`, `f1`, `sub_em` or `em_format`.
@@ -122,10 +125,7 @@ class SearchQAEnv(TextEnv[State]):
             ("reward", reward, METRICS),
             ("on_error", on_error, ON_ERROR),
         ):
-            if value not in allowed:
-                raise InvalidOption(
-                    f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
-                )
+            check_choice(name, value, allowed)
         if not is_integer(topk) or topk < 1:
             raise InvalidOption(f"topk is {topk!r}; wanted an integer of at least 1.")
         if not _is_seconds(search_seconds):
@@ -161,7 +161,7 @@ class SearchQAEnv(TextEnv[State]):
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
         where = _where(retriever, data)
-        # All but the embedded facts may be on a server or a disk; what somebody's own retriever does is not known.
+        # Any other retriever may wait for a server or a disk.
         self.blocks_on_io = where != "embedded"
         self._tool = open_tool(
             where,
@@ -171,7 +171,7 @@ class SearchQAEnv(TextEnv[State]):
             shows_failures=on_error != "raise",
         )
         self._prepared: tuple[str, Finding] | None = None
-        self._episode: Episode
+        self._session: QuestionSession
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The corpus is shared and mapped from files: a copy finds it again and takes over the episode.
@@ -186,20 +186,20 @@ class SearchQAEnv(TextEnv[State]):
 
     @property
     def question(self) -> Question:
-        """The question being answered, its golden answers included."""
+        """The current question with its golden answers."""
         return question_of(self.task)
 
     @property
     def prompt_style(self) -> PromptStyle:
-        """How completions are read: under `sdar` as the reference does, which takes what is not well-formed."""
+        """Prompt style of the environment; under `sdar`, completions that are not well-formed are carried out too."""
         return REFERENCE_STYLE if self.compat == "sdar" else STYLES["search_qa"]
 
     @classmethod
     def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
-        """Search once for all that these environments would search for one by one."""
+        """Batch hook: one search for the queries of all environments that share a search tool."""
         wanted: dict[int, tuple[SearchTool, list[tuple[Self, str]]]] = {}
         for env, action in zip(envs, actions, strict=True):
-            query = None if env._over else env._episode.query(action)
+            query = None if env._over else env._session.query(action)
             if query is not None:
                 wanted.setdefault(id(env._tool), (env._tool, []))[1].append((env, query))
         for tool, asked in wanted.values():
@@ -208,7 +208,7 @@ class SearchQAEnv(TextEnv[State]):
                 env._prepared = (query, finding)
 
     def oracle_plan(self) -> tuple[str, ...]:
-        """Return the searches that are left of the question's hops, as far as there are turns, and its answer.
+        """Return the remaining searches of the question's hops, as far as there are turns, and its answer.
 
         Raises:
             EpisodeOver: nothing was reset yet.
@@ -223,18 +223,18 @@ class SearchQAEnv(TextEnv[State]):
         if self._over:
             return ()
         hops = zip(question.queries, question.supporting, strict=True)
-        missing = [f"search[{query}]" for query, passage in hops if passage not in self._episode.state.found]
+        missing = [f"search[{query}]" for query, passage in hops if passage not in self._session.state.found]
         turns = self.max_steps - self._step_count
         return (*missing[: max(0, turns - 1)], f"answer[{question.answers[0]}]")
 
     def _begin(self, task: Task) -> str:
-        self._episode = Episode(question_of(task), self.compat, self.max_steps)
+        self._session = QuestionSession(question_of(task), self.compat, self.max_steps)
         self._prepared = None
         return task.instruction
 
     def _act(self, action: str) -> Outcome:
-        episode = self._episode
-        query = episode.query(action)
+        session = self._session
+        query = session.query(action)
         finding = None
         if query is not None:
             prepared, self._prepared = self._prepared, None
@@ -242,26 +242,26 @@ class SearchQAEnv(TextEnv[State]):
                 finding = prepared[1]
             else:
                 (finding,) = self._tool.find([query])
-        reply = episode.act(action, finding)
-        scores = episode.scores()
+        reply = session.act(action, finding)
+        scores = session.scores()
         return Outcome(
             reply.observation,
             scores[self._metric],
             # Under `sdar` an episode that ran out of turns is over too, but that is no end of the task.
-            episode.state.is_over and (episode.state.answer is not None or episode.state.turns < self.max_steps),
+            session.state.is_over and (session.state.answer is not None or session.state.turns < self.max_steps),
             scores["em"] == 1.0,
             reply.is_valid,
-            self._truncates and episode.state.failure != "",
+            self._truncates and session.state.failure != "",
         )
 
     def _commands(self) -> list[str]:
         return list(_COMMANDS)
 
-    def _save(self) -> State:
-        return self._episode.state
+    def _save(self) -> QuestionState:
+        return self._session.state
 
-    def _load(self, task: Task, state: State) -> None:
-        self._episode = Episode(question_of(task), self.compat, self.max_steps, state)
+    def _load(self, task: Task, state: QuestionState) -> None:
+        self._session = QuestionSession(question_of(task), self.compat, self.max_steps, state)
         self._prepared = None
 
     def _variant(self) -> str:
@@ -274,11 +274,11 @@ class SearchQAEnv(TextEnv[State]):
         return outcome.score
 
     def _extra_info(self) -> dict[str, Any]:
-        episode = self._episode
-        state = episode.state
+        session = self._session
+        state = session.state
         info: dict[str, Any] = {
-            "data_set": episode.question.data_set,
-            "metrics": {str(name): score for name, score in episode.scores().items()},
+            "data_set": session.question.data_set,
+            "metrics": {str(name): score for name, score in session.scores().items()},
             "answer": state.answer or "",
             "searches": state.searches,
             "passage_ids": list(state.passages),
@@ -290,7 +290,7 @@ class SearchQAEnv(TextEnv[State]):
             # The reference says so of every turn before the last, whether or not a tool was called.
             info["tool_calling"] = state.turns > 0 and not state.is_over
         if self._reveals:
-            info["golden_answers"] = list(episode.question.answers)
+            info["golden_answers"] = list(session.question.answers)
         return info
 
 
@@ -315,6 +315,7 @@ def _where(retriever: str | Sequence[str] | Retriever | None, data: str) -> str 
     if data == "official":
         raise InvalidOption(
             "official questions need a corpus to search: pass retriever= with the address of a retrieval server, the "
-            "folder of an index (`sdar index build`), or 'embedded' to search the embedded facts all the same."
+            "folder of an index (`sdar index build`), module:name of your own retriever, or 'embedded' to search the "
+            "embedded facts anyway."
         )
     return "embedded"

@@ -1,11 +1,11 @@
-"""Questions: one type for all data sets, and the files that they come in.
+"""Question type and readers for the file formats of open-domain QA data sets.
 
 Read are the JSON lines of FlashRAG (`id`, `question`, `golden_answers`), the Parquet files of Search-R1 (the same
 columns and more) and the processed Parquet files of the reference (`env_kwargs`). Golden answers may be a text, a
 list, an array, or any of these as `{"target": ...}`.
 
-It refuses rows that cannot be played (no question, no golden answer, not an object) with file and line: a row that is
-left out silently changes every number.
+Rows that cannot be played (no question, no golden answer, not an object) are refused with file and line: leaving one
+out silently would change every number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, check_choice
+from sdar_envs.importing import extra_imports
 
 __all__ = [
     "DATA_SETS",
@@ -38,10 +39,10 @@ QUESTION_TYPES: tuple[str, ...] = (
     "multi_hop_reasoning",
     "compare",
 )
-"""The kinds of question; skills are kept by them."""
+"""Task types of questions; they key the skills."""
 
 UNCLASSIFIED = "unclassified"
-"""The kind of questions from a data set that is not known here, if neither its rows nor the user name one."""
+"""Task type of questions from a data set that is not in `DATA_SETS`, if neither its rows nor the user name one."""
 
 DATA_SETS: Mapping[str, str] = MappingProxyType(
     {
@@ -116,7 +117,7 @@ class Question:
 
 
 def golden_answers(value: Any) -> tuple[str, ...]:
-    """Return golden answers in whatever form a data set has them.
+    """Parse golden answers in any of the forms that data sets have.
 
     Args:
         value: a text, a sequence of texts (list, tuple, NumPy array), or one of these as `{"target": ...}`.
@@ -139,7 +140,7 @@ def golden_answers(value: Any) -> tuple[str, ...]:
 
 
 def question_type(text: str, data_set: str, named: object = None) -> str:
-    """Return the kind of a question, by what its row says, else by its data set and its own wording.
+    """Return the task type of a question: by its row, else by its data set and its wording.
 
     The wording is that of the question alone, by whole words, and decides only whether a question of a multi-hop set
     compares two things: the reference looked at the whole prompt, whose template made it never find one.
@@ -162,7 +163,7 @@ def _compares(text: str) -> bool:
 
 
 def read_questions(path: Path, *, data_set: str | None = None, default_type: str | None = None) -> list[Question]:
-    """Read the questions of a file, in its order.
+    """Read the questions of a file in their order.
 
     Args:
         path: `.jsonl`, `.jsonl.gz` or `.parquet` (needs pyarrow).
@@ -172,14 +173,11 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
     Raises:
         MissingData: there is no such file.
         CorruptData: a row cannot be played; the message says which and why.
-        InvalidOption: the file has another ending, or `default_type` is no kind of question.
-        ModuleNotFoundError: it is a Parquet file and pyarrow is not installed.
+        InvalidOption: the file has another ending, or `default_type` is not a kind of question.
+        MissingExtra: it is a Parquet file and pyarrow is not installed.
     """
-    if default_type is not None and default_type not in QUESTION_TYPES:
-        raise InvalidOption(
-            f"the question type is {default_type!r}; wanted one of {', '.join(QUESTION_TYPES)}."
-            f"{did_you_mean(default_type, QUESTION_TYPES)}"
-        )
+    if default_type is not None:
+        check_choice("question_type", default_type, QUESTION_TYPES)
     name = path.parent.name if data_set is None else data_set
     questions = []
     seen: dict[tuple[str, str], int] = {}
@@ -187,7 +185,7 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
         try:
             question = from_row(row, name, number, default_type)
         except ValueError as error:
-            raise CorruptData(f"{path}, row {number}: {error}. Mend the row or remove it.") from error
+            raise CorruptData(f"{path}, row {number}: {error}. Correct the row or remove it.") from error
         first = seen.setdefault((question.data_set, question.id), number)
         if first != number:
             raise CorruptData(
@@ -206,7 +204,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from enumerate(_parquet_rows(path), 1)
         return
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise InvalidOption(f"{path} is no question file; wanted a name that ends in .jsonl, .jsonl.gz or .parquet.")
+        raise InvalidOption(f"{path} is not a question file; wanted a name that ends in .jsonl, .jsonl.gz or .parquet.")
     with gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb") as file:
         number = 0
         try:
@@ -218,14 +216,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
+    with extra_imports("parquet", purpose="reading Parquet files"):
         import pyarrow  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Parquet files need pyarrow: pip install 'sdar-envs[parquet]'", name=error.name
-        ) from error
-
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.schema_arrow.names
@@ -238,7 +231,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def from_row(row: Any, data_set: str, number: int, default_type: str | None = None) -> Question:
-    """Return the question of a row of any of the forms.
+    """Parse a row of any of the forms.
 
     Args:
         row: the row.

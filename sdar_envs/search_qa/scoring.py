@@ -1,8 +1,8 @@
-"""How an answer is scored: exact match, its lenient relatives, and Search-R1's reward for format.
+"""Answer scoring: exact match, substring match, F1, and Search-R1's reward for exact match and format.
 
 All compare normalised texts: lower case, no ASCII punctuation, no articles, single spaces. So "The Beatles!" is
 "beatles", and an answer that is nothing but an article is empty. Accents, typographic quotes and dashes count, and a
-number is not its word: that is how published numbers were made, so this module refuses every improvement.
+number is not its word: published numbers were made so, and this module improves nothing.
 
 Source: `qa_em.py` and `qa_em_format.py` of Search-R1, and SQuAD's evaluation script, from which they descend.
 """
@@ -44,7 +44,7 @@ _STEPS = {
 
 
 def normalize(text: str) -> str:
-    """Return a text as it is compared."""
+    """Return the normalised text: lower case, without ASCII punctuation, articles and repeated spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -138,8 +138,8 @@ def em_with_format(*, em: float | None, well_formed: bool, shows: bool) -> float
         well_formed: whether the episode kept to the format.
         shows: whether a passage contained a golden answer.
 
-    Source: `compute_score_em` in Search-R1's `qa_em_format.py` with the weights of its v0.3 scripts
-    (structure 0.2, retrieval 0.1, final format 0.1).
+    Source: `compute_score_em` in Search-R1's `qa_em_format.py` with the weights structure 0.2, retrieval 0.1 and final
+    format 0.1. Search-R1's v0.3 scripts set the retrieval weight to 0, its YAML file all three.
     """
     if em == 1.0:
         return 1.0 if well_formed else 0.8

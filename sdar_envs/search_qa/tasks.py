@@ -1,4 +1,4 @@
-"""Questions as a `TaskSource`, and where official data sets lie.
+"""Task sources of Search-QA: the embedded questions, and official data sets in a folder.
 
 A folder of official data has one of two layouts: `train` and `test` files with rows of many data sets (Search-R1 and
 the reference), or one folder for each data set with `train`, `dev` and `test` files (FlashRAG). Files end in
@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.questions import DATA_SETS, Question, from_row, read_questions
 from sdar_envs.storage import given_path
 
@@ -30,7 +31,7 @@ _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
 
 
 class QuestionTasks:
-    """Questions by split, as `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
+    """Task source over questions, with ids `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
 
     Args:
         questions: by split, in their order.
@@ -78,6 +79,7 @@ class QuestionTasks:
                 "supporting": list(question.supporting),
                 "queries": list(question.queries),
             },
+            suite="search_qa",
         )
 
     def find(self, task_id: str) -> Task:
@@ -108,12 +110,10 @@ def question_of(task: Task) -> Question:
 
 @lru_cache(maxsize=1)
 def embedded_tasks(env_id: str) -> QuestionTasks:
-    """Return the embedded questions; the same object within a process."""
-    from sdar_envs.search_qa.embedded import questions  # noqa: PLC0415
-
+    """Return the task source of the embedded questions, shared within the process."""
     by_split = {
         split: [from_row(row, "facts", number) for number, row in enumerate(rows, 1)]
-        for split, rows in questions().items()
+        for split, rows in embedded.questions().items()
     }
     return QuestionTasks(by_split, env_id, by_data_set=False)
 
@@ -134,7 +134,7 @@ def official_tasks(
         MissingData: there is no folder, or it holds no question file.
         CorruptData: a row cannot be played.
         UnknownName: a data set is not there.
-        InvalidOption: the data sets are no list of names.
+        InvalidOption: the data sets are not a list of names.
     """
     if data_dir is None:
         data_dir = os.environ.get("SEARCH_QA_DATA")
@@ -208,7 +208,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
         present = [folder / f"{split}{ending}" for ending in _ENDINGS if (folder / f"{split}{ending}").is_file()]
         if len(present) > 1:
             raise InvalidOption(
-                f"{folder} has {' and '.join(path.name for path in present)}: remove one: which of them counts?"
+                f"{folder} has {' and '.join(path.name for path in present)}; wanted one file per split: remove one."
             )
         if present:
             found[split] = present[0]

@@ -1,1 +1,1 @@
-"""WebShop: the shop, its search, its goals and its score, without Java and without a browser."""
+"""WebShop in pure Python: catalogue, search, goals, pages and score, without Java and without a browser."""

@@ -1,4 +1,4 @@
-"""`sdar/WebShop-v0`: online shopping in text, equal to WebShop in every character and every digit of the score."""
+"""WebShop environment (`sdar/WebShop-v0`), equal to the original in every character and every digit of the score."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
-from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, check_choice
 from sdar_envs.webshop.goals import CANONICAL_SEED, SPLITS, VERL_AGENT_SPLITS, Goal, Goals, GoalTasks
 from sdar_envs.webshop.oracle import plan
-from sdar_envs.webshop.pages import Pages, Session, State
+from sdar_envs.webshop.pages import Pages
 from sdar_envs.webshop.reward import Quirks
+from sdar_envs.webshop.session import Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop, UnansweredSearch, open_shop
 
 __all__ = ["WebShopEnv"]
@@ -24,21 +25,15 @@ Observation = Literal["text", "text_rich", "url"]
 ProtocolName = Literal["canonical", "verl-agent"]
 Reward = Literal["score", "success"]
 
-_RENDER: dict[str, Callable[[Session], str]] = {
-    "text": Session.text,
-    "text_rich": Session.text_rich,
-    "url": Session.url,
-}
 
-
-class WebShopEnv(TextEnv[State]):
-    """Find the product that an instruction describes, choose its options, buy it.
+class WebShopEnv(TextEnv[SessionState]):
+    """Online shopping in text: find the product that an instruction describes, choose its options, buy it.
 
     **Observation**: the page, to the character as WebShop prints it: `text` (default; one line, parts joined by
     ` [SEP] `), `text_rich` (lines, buttons marked, chosen options visible) or `url`.
 
     **Action**: `search[words]`, on every page, or `click[name]`, where the name is a button, a product's ASIN or an
-    option's value on the page, in any case. Whatever else is sent changes nothing and counts as a step, with
+    option's value on the page, in any case. Any other text changes nothing and counts as a step, with
     `info["is_action_valid"]` False.
 
     **Reward**: 0 until something is bought, then `reward="score"`: the score from 0 to 1 for how well product, options
@@ -56,10 +51,10 @@ class WebShopEnv(TextEnv[State]):
     are guessed because spaCy is not installed (see `sdar_envs.webshop.nouns`).
 
     **Departures from the original**: an episode ends with the purchase (the original plays on). Hidden prices and price
-    limits are drawn with a seed; the original draws them anew in each process, so its instructions differ between
+    limits are drawn with a seed; the original draws them unseeded in each process, so its instructions differ between
     runs. The searches `<a>` and a bare `<c>`, on which the original's text environment raises, do nothing. The search
     `<r>` for random products depends on the goal and on how often it was used. Seeds draw all goals of the
-    split alike; the original's random sessions prefer rare attributes, see `sdar_envs.webshop.pages.OriginalSessions`.
+    split alike; the original's random sessions prefer rare attributes (`sdar_envs.webshop.original`).
 
     Args:
         data: `embedded` (made by us, no download) or `official` (from `data_dir`).
@@ -68,7 +63,7 @@ class WebShopEnv(TextEnv[State]):
         goals: `synthetic` (filled templates) or `human` (written by people).
         observation: `text`, `text_rich` or `url`.
         quirks: `original`, or `fixed`, in which every wanted option can be met and values with brackets can be
-            clicked: see `sdar_envs.webshop.reward` and `sdar_envs.webshop.pages`.
+            clicked: see `sdar_envs.webshop.reward` and `sdar_envs.webshop.actions`.
         reward: `score` or `success`.
         protocol: `canonical`, or `verl-agent`: prices and order of the goals are drawn with `worker_seed`, as in each
             worker of verl-agent and SDAR, with `valid` (0 to 499) and `train` (from 500). It is leaky: a goal that one
@@ -110,10 +105,7 @@ class WebShopEnv(TextEnv[State]):
             ("reward", reward, Reward),
             ("protocol", protocol, ProtocolName),
         ):
-            if value not in (allowed := get_args(kind)):
-                raise InvalidOption(
-                    f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
-                )
+            check_choice(name, value, get_args(kind))
         if data == "embedded" and data_dir is not None:
             raise InvalidOption(
                 f"data_dir is {data_dir!r}, but the embedded catalogue needs none: pass data='official' too."
@@ -149,8 +141,12 @@ class WebShopEnv(TextEnv[State]):
             render_mode=render_mode,
         )
         self.source: GoalTasks
-        self._pages = _pages(shop, quirks)
-        self._render = _RENDER[observation]
+        self._controls, pages = _shared(shop, quirks)
+        self._render: Callable[[Session], str] = {
+            "text": pages.text,
+            "text_rich": pages.rich_text,
+            "url": Session.url,
+        }[observation]
         self._by_success = reward == "success"
         self._exact = shop.nouns.is_exact
         self._session: Session
@@ -161,17 +157,17 @@ class WebShopEnv(TextEnv[State]):
 
     @property
     def shop(self) -> Shop:
-        """The shop that the environment plays in, shared with others."""
-        return self._pages.shop
+        """The shop, shared by environments with equal arguments."""
+        return self._controls.shop
 
     @property
     def quirks(self) -> Quirks:
-        """How actions are read and purchases scored."""
-        return self._pages.quirks
+        """How actions are parsed and purchases scored."""
+        return self._controls.quirks
 
     @property
     def goal(self) -> Goal:
-        """What to buy, its hidden parts included."""
+        """The current goal, its hidden parts included."""
         if self._task is None:
             raise EpisodeOver("there is no goal before the first reset(): call reset() first.")
         return self._session.goal
@@ -206,10 +202,10 @@ class WebShopEnv(TextEnv[State]):
     def _commands(self) -> list[str]:
         return self._session.commands()
 
-    def _save(self) -> State:
+    def _save(self) -> SessionState:
         return self._session.state
 
-    def _load(self, task: Task, state: State) -> None:
+    def _load(self, task: Task, state: SessionState) -> None:
         # By id: a goal of another catalogue may have the same number.
         self._session = self._start(self.source.find(task.id))
         self._session.state = state
@@ -233,18 +229,19 @@ class WebShopEnv(TextEnv[State]):
 
     def _start(self, task: Task) -> Session:
         goal = self.source.goal(task)
-        return Session(self._pages, self.source.goals, goal, str(goal.index))
+        return Session(self._controls, self.source.goals, goal, str(goal.index))
 
 
 @lru_cache(maxsize=16)
-def _pages(shop: Shop, quirks: Quirks) -> Pages:
-    return Pages(shop, quirks)
+def _shared(shop: Shop, quirks: Quirks) -> tuple[Controls, Pages]:
+    """Return what the environments of a process share besides the shop."""
+    return Controls(shop, quirks), Pages(shop)
 
 
 # Goals are small, and verl-agent has an order of its own for each of its many groups.
 @lru_cache(maxsize=512)
 def _source(shop: Shop, kind: GoalKind, is_plain: bool, protocol: ProtocolName, worker_seed: int) -> GoalTasks:
-    """Environments of one process share their source, and with it the goals."""
+    """Return the task source that equal environments of the process share."""
     canonical = protocol == "canonical"
     seed = CANONICAL_SEED if canonical else worker_seed
     marks = [

@@ -1,11 +1,10 @@
-"""Goals: what a shopper is asked to buy. Hidden prices, instructions, their order, their splits.
+"""Goals of WebShop: what to buy, with hidden prices, instructions, order and splits.
 
 Everything random is drawn from `random.Random(seed)` in the order in which the original draws from the global
 generator, so a seed gives the original's goals: a price for each product with a price range, a price limit for
 each instruction, then the shuffle, for which the original seeds again.
 
-Goals are made when they are looked at: a product can have hundreds, one per combination of its options. `Goals`
-refuses catalogues without a single instruction.
+Goals are made lazily: a product can have hundreds, one per combination of its options.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ PRICE_RANGE: tuple[float, ...] = tuple(10.0 * step for step in range(1, 100))
 """The price limits that an instruction can name, in dollars."""
 
 _FORMAT = 1
-_KEPT_FROM = 20_000  # goals; fewer are drawn anew in a few milliseconds
+_KEPT_FROM = 20_000  # goals; fewer are drawn again in a few milliseconds
 _MOST_GOALS = 10**8  # they fit four bytes, and a few gigabytes while they are shuffled
 
 NO_LIMIT = 1_000_000
@@ -67,7 +66,7 @@ VERL_AGENT_SPLITS: Mapping[str, tuple[int, int | None]] = MappingProxyType({"tra
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What to buy.
+    """One goal: what to buy.
 
     Attributes:
         index: position after the shuffle.
@@ -87,7 +86,7 @@ class Goal:
 
 
 class _Draws(NamedTuple):
-    """What a seed decides. Kept in the cache folder for large catalogues.
+    """Random draws of a seed. Cached on disk for large catalogues.
 
     Attributes:
         prices: the hidden price of each product.
@@ -101,7 +100,7 @@ class _Draws(NamedTuple):
 
 
 class Goals(Sequence[Goal]):
-    """All goals of a catalogue, shuffled, and the hidden prices that they were made with.
+    """Lazy sequence of all goals of a catalogue, shuffled, with the hidden prices they were made with.
 
     Args:
         catalog: the products.
@@ -247,7 +246,7 @@ def _limit(price: float, rng: random.Random) -> float:
 
 
 class GoalTasks:
-    """Goals as a `TaskSource`: `webshop/<split>/[<mark>-]<number in the split>`.
+    """Task source over goals, with ids `webshop/<split>/[<mark>-]<number in the split>`.
 
     Args:
         goals: all goals.
@@ -309,6 +308,7 @@ class GoalTasks:
             task_type=goal.product.category,
             instruction=goal.instruction,
             data={"goal": goal.index},
+            suite="webshop",
         )
 
 

@@ -1,17 +1,17 @@
-"""The shortest way to a full score that full knowledge of the goal's product finds.
+"""Oracle of WebShop: a plan that buys the goal's product with a full score.
 
-It looks for the goal's own product: by its title, else by the magic searches that list a query or a category. It
-chooses the fewest option values that meet all wanted options, and it tries its plan on a copy of the session, so a
-plan that is returned does score 1.0. It refuses (None) what cannot: see the quirks in `sdar_envs.webshop.reward`. A
-full score with another product, which the reward allows in principle, is not looked for.
+It searches for the goal's own product by its title, else by the magic searches that list a query or a category,
+and chooses the fewest option values that meet all wanted options. It tries the plan on a copy of the session, so a
+plan that is returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with
+another product, which the reward allows in principle, is not looked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sdar_envs.webshop.pages import Session
 from sdar_envs.webshop.reward import matched_options
+from sdar_envs.webshop.session import Session
 
 __all__ = ["plan"]
 
@@ -47,12 +47,12 @@ def _score(session: Session, actions: tuple[str, ...]) -> float:
 def _choices(session: Session, chosen: Mapping[str, str]) -> list[str] | None:
     """Return the fewest clicks on option values that, after what is chosen already, meet all options of the goal."""
     goal = session.goal
-    name_of = session.pages.choices(goal.product.number)
+    name_of = session.controls.choices(goal.product.number)
     # Covered options -> clicks. At most one value per option name, and the goal's own value comes first.
     found: dict[frozenset[int], list[str]] = {frozenset(): []}
     own = frozenset(option if isinstance(option, str) else option[1] for option in goal.options)
     for name, values in goal.product.options:
-        kept = matched_options([chosen[name]] if name in chosen else [], goal.options, session.pages.quirks)
+        kept = matched_options([chosen[name]] if name in chosen else [], goal.options, session.controls.quirks)
         extended: dict[frozenset[int], list[str]] = {}
         for covered, clicks in found.items():
             known = extended.get(covered | kept)
@@ -61,7 +61,7 @@ def _choices(session: Session, chosen: Mapping[str, str]) -> list[str] | None:
         for value in sorted(dict.fromkeys(values), key=lambda value: value not in own):
             if name_of.get(value) != name:
                 continue
-            met = matched_options([value], goal.options, session.pages.quirks)
+            met = matched_options([value], goal.options, session.controls.quirks)
             for covered, clicks in found.items():
                 known = extended.get(covered | met)
                 if known is None or len(known) > len(clicks) + 1:

@@ -1,4 +1,4 @@
-"""Which goals can reach a score of 1.0 at all, counted over a catalogue.
+"""Share of the goals of a catalogue that can reach a score of 1.0.
 
     python -m sdar_envs.webshop.reachability
 
@@ -13,15 +13,15 @@ from itertools import product as combinations
 from typing import NamedTuple, get_args
 
 from sdar_envs.webshop.goals import Goal, Goals
-from sdar_envs.webshop.pages import Pages
 from sdar_envs.webshop.reward import Quirks, matched_options, score_purchase
+from sdar_envs.webshop.session import Controls
 from sdar_envs.webshop.shop import Shop, open_shop
 
 __all__ = ["Reachability", "count_reachable", "is_reachable"]
 
 
 class Reachability(NamedTuple):
-    """How many of the goals can reach a score of 1.0, and the indices of those that cannot."""
+    """Number of goals, and the indices of those that cannot reach a score of 1.0."""
 
     goals: int
     unreachable: tuple[int, ...]
@@ -40,21 +40,21 @@ def count_reachable(shop: Shop, goals: Goals, quirks: Quirks) -> Reachability:
         goals: synthetic or human goals.
         quirks: how purchases are scored.
     """
-    pages = Pages(shop, quirks)
-    unreachable = [goal.index for goal in goals if not is_reachable(pages, goal, goals.prices[goal.product.number])]
+    controls = Controls(shop, quirks)
+    unreachable = [goal.index for goal in goals if not is_reachable(controls, goal, goals.prices[goal.product.number])]
     return Reachability(len(goals), tuple(unreachable))
 
 
-def is_reachable(pages: Pages, goal: Goal, price: float) -> bool:
+def is_reachable(controls: Controls, goal: Goal, price: float) -> bool:
     """Return whether buying the goal's product with the right options scores 1.0.
 
     Args:
-        pages: the goal's shop, and how purchases are scored.
+        controls: the goal's shop, and how purchases are scored.
         goal: what is wanted.
         price: the hidden price of the goal's product.
     """
-    options, quirks, nouns = goal.product.options, pages.quirks, pages.shop.nouns
-    name_of = pages.choices(goal.product.number)
+    options, quirks, nouns = goal.product.options, controls.quirks, controls.shop.nouns
+    name_of = controls.choices(goal.product.number)
     useful: list[Sequence[tuple[str, str] | None]] = []
     for name, values in options:
         choices: dict[frozenset[int], tuple[str, str] | None] = {frozenset(): None}

@@ -1,4 +1,4 @@
-"""The score of a purchase, equal to the original's in the last digit, with its breakdown.
+"""WebShop reward: the score of a purchase and its breakdown, equal to the original's in the last digit.
 
     score = r_type * (matched attributes + matched options + price within limit) / (attributes + options + 1)
 
@@ -24,7 +24,7 @@ from typing import Any, Literal
 from rapidfuzz.fuzz import token_set_ratio
 from rapidfuzz.utils import default_process
 
-from sdar_envs.webshop.catalog.catalog import Product
+from sdar_envs.webshop.catalog.loading import Product
 from sdar_envs.webshop.goals import Goal
 from sdar_envs.webshop.nouns import TitleNouns
 
@@ -54,7 +54,7 @@ _LATIN_1 = dict.fromkeys(range(0x80, 0x100))
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What buying a product earned.
+    """Score of a purchase.
 
     Attributes:
         score: 0 to 1.

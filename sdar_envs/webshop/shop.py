@@ -1,7 +1,7 @@
 """The shop: catalogue, search and title nouns, loaded once and shared by all environments of a process.
 
-A shop never changes: it knows no session, no goal and no price limit. It refuses nothing that a shopper types, except
-the searches on which the original's text environment stops with an exception: see `UnansweredSearch`.
+A shop is immutable and has no session, goal or price limit. Any text is a search, except those on which the original's
+text environment stops with an exception: see `UnansweredSearch`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from sdar_envs.arrays import open_or_make
 from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import InvalidOption
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, build_catalog, open_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, open_catalog
 from sdar_envs.webshop.catalog.products import Catalog, Product
 from sdar_envs.webshop.nouns import TitleNouns, best_nouns
 
 __all__ = ["RESULTS", "Ranking", "Shop", "UnansweredSearch", "open_shop"]
 
 RESULTS = 50
-"""The search engine returns so many products at most."""
+"""Largest number of products that a search returns."""
 
 _LONGEST_KEPT_QUERY = 1000
 
@@ -34,7 +33,7 @@ class UnansweredSearch(Exception):
 
 
 class Ranking(Protocol):
-    """What the shop needs of a search engine."""
+    """Protocol of the shop's search engine."""
 
     def search(self, query: str, k: int = RESULTS) -> Sequence[int]:
         """Return the numbers of the best documents, best first."""
@@ -42,7 +41,7 @@ class Ranking(Protocol):
 
 
 class Shop:
-    """Products, the search over them and the nouns of their titles.
+    """Products, search over them, and the nouns of their titles.
 
     Args:
         catalog: the products.
@@ -118,18 +117,7 @@ def _embedded_shop(num_products: int | None) -> Shop:
     # The generator's vocabulary takes 20 ms to import: official data should not wait for it.
     from sdar_envs.webshop.catalog import embedded  # noqa: PLC0415
 
-    def make() -> Catalog:
-        made = embedded.embedded_catalog()
-        return build_catalog(
-            made.products,
-            made.attributes,
-            made.human_instructions,
-            num_products=num_products,
-            origin="the embedded catalogue",
-        )
-
-    key = f"catalog-{embedded.FINGERPRINT[:32]}-{'all' if num_products is None else num_products}"
-    catalog = open_or_make("webshop", key, Catalog.open, make, Catalog.save, what="catalogue")
+    catalog = embedded.embedded_catalog(num_products)
     return Shop(catalog, _ranking(catalog), embedded.EmbeddedNouns())
 
 

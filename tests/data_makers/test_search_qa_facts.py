@@ -17,7 +17,7 @@ from data_makers.search_qa_facts.contested import LEFT_OUT, is_contested
 from data_makers.search_qa_facts.extract import extract
 from data_makers.search_qa_facts.factbook import Anthem, Currency, Independence, Named, NationalDay, Point
 from data_makers.search_qa_facts.generate import generate
-from data_makers.search_qa_facts.passages import World, passage_rows
+from data_makers.search_qa_facts.passages import FactGraph, passage_rows
 from data_makers.search_qa_facts.questions import question_rows
 from data_makers.search_qa_facts.sources import PACKAGES, Package, open_sources
 from data_makers.search_qa_facts.table import (
@@ -27,13 +27,13 @@ from data_makers.search_qa_facts.table import (
     fact_rows,
     fold,
     lines,
-    normalise,
     read_facts,
     rows_as_gzip,
 )
 from data_makers.search_qa_facts.wording import CLUES, COMPARISONS, LINKS, RELATIONS
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.search_qa import embedded
+from sdar_envs.search_qa.scoring import normalize
 
 # -- generating ---------------------------------------------------------------------------------
 
@@ -115,11 +115,11 @@ def test_every_relation_of_the_wording_occurs_and_leads_somewhere():
     assert {(comparison.kind, comparison.relation) for comparison in COMPARISONS} <= set(RELATIONS)
 
 
-# -- a world of our own -------------------------------------------------------------------------
+# -- a graph of our own -------------------------------------------------------------------------
 
 
-def world(*rows):
-    return World(Fact(subject, relation, value, (), "geonames") for subject, relation, value in rows)
+def graph(*rows):
+    return FactGraph(Fact(subject, relation, value, (), "geonames") for subject, relation, value in rows)
 
 
 SMALL = (
@@ -137,7 +137,7 @@ SMALL = (
 
 
 def test_passages_state_the_facts_and_nothing_else():
-    rows = {row["id"]: row["contents"] for row in passage_rows(world(*SMALL))}
+    rows = {row["id"]: row["contents"] for row in passage_rows(graph(*SMALL))}
     assert sorted(rows) == [
         "city/1/country",
         "country/AA/capital",
@@ -153,7 +153,7 @@ def test_passages_state_the_facts_and_nothing_else():
 
 
 def test_three_hops_are_found_one_after_the_other():
-    questions = question_rows(world(*SMALL))
+    questions = question_rows(graph(*SMALL))
     row = next(row for row in questions if row["id"] == "facts/hops/country.capital>only_neighbour/iso_numeric/BB")
     assert row["golden_answers"] == ["001"]
     assert "Burgo" in row["question"]
@@ -165,8 +165,8 @@ def test_three_hops_are_found_one_after_the_other():
 
 
 def test_one_fact_more_changes_no_other_passage():
-    before = list(passage_rows(world(*SMALL)))
-    after = list(passage_rows(world(*SMALL, ("country/AA", "tld", ".aa"))))
+    before = list(passage_rows(graph(*SMALL)))
+    after = list(passage_rows(graph(*SMALL, ("country/AA", "tld", ".aa"))))
     assert [row for row in after if row in before] == before
 
 
@@ -351,14 +351,14 @@ def test_parsers_take_any_text(text):
 
 @given(st.text())
 def test_normal_form_is_its_own(text):
-    assert normalise(normalise(text)) == normalise(text)
+    assert normalize(normalize(text)) == normalize(text)
     assert fold(fold(text)) == fold(text)
 
 
 def test_whole_words_are_found():
     assert contains("the code is pen", "pen")
     assert not contains("the open code", "pen")
-    assert normalise("The Gambia's  (D.C.)") == "gambias dc"
+    assert normalize("The Gambia's  (D.C.)") == "gambias dc"
     assert fold("Złoty Malé Yan’an Øre") == "Zloty Male Yan'an Ore"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
 DATA = Path(__file__).parents[1] / "envs" / "search_qa" / "data"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 NAMES = [first + last for first in ("Kal", "Mir", "Ost", "Ven", "Tor") for last in ("dorf", "wick", "mere", "stan")]
 

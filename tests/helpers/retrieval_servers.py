@@ -6,7 +6,7 @@ import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
 
 class Server:

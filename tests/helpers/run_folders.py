@@ -246,3 +246,62 @@ def _play(env, agent, task, seed, rng):
 def _token(text, rng):
     gap = rng.gauss(-0.1, 0.8)
     return {"text": text, "gap": gap, "gate": 1 / (1 + math.exp(-5 * gap))}
+
+
+def training_run(folder: Path, *, steps: int = 2, group_size: int = 2, seed: int = 0) -> Path:
+    """Write what the trainer writes: groups, the teacher's prompt, and the gap and gate of each token."""
+    rng = random.Random(seed)
+    rows = []
+    for step in range(1, steps + 1):
+        for task in range(2):
+            for member in range(group_size):
+                turns = [_training_turn(f"You are in room {number}.", rng) for number in range(3)]
+                won = bool(member)
+                rows.append(
+                    {
+                        "env_id": ALFWORLD,
+                        "task_id": f"alfworld/train/{task:04d}",
+                        "suite": "alfworld",
+                        "task_type": "pick_and_place_simple",
+                        "split": "train",
+                        "seed": 1000 * step + 10 * task + member,
+                        "attempt": 1,
+                        "instruction": "Put a mug on the desk.",
+                        "is_success": won,
+                        "score": float(won),
+                        "stop_reason": "terminated" if won else "truncated",
+                        "group_id": f"{step}-{task}",
+                        "episode_id": f"{step}-{task}-{member}",
+                        "final_observation": "You won." if won else "",
+                        "step": step,
+                        "advantage": 1.0 if won else -1.0,
+                        "turns": turns,
+                    }
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_lines(folder / "trajectories.jsonl", rows)
+    write_lines(folder / "metrics.jsonl", training_metrics(20, seed=seed))
+    (folder / "config.yaml").write_text("algorithm:\n  name: sdar\nsteps: 20\n")
+    (folder / "run.json").write_text(json.dumps({"started": "2026-11-24T10:00:00Z", "revision": "0" * 40, "format": 2}))
+    return folder
+
+
+def _training_turn(observation: str, rng: random.Random) -> dict[str, Any]:
+    words = ["<think>", "The", " mug", " is", " here", ".", "</think>", "\n", "<action>", "take mug 1", "</action>"]
+    system, user = "You are a careful player.", f"{observation}\nYour task: put a mug on the desk."
+    skills = "Skills:\n- Look before you take: open what is closed.\n- Carry one thing at a time."
+    marks = "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    return turn(
+        observation,
+        "take mug 1",
+        messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
+        response="".join(words),
+        reasoning="The mug is here.",
+        is_well_formed=True,
+        skills=["alfworld/look-before-you-take"],
+        prompt_ids=[1, 2, 3],
+        completion={"token_ids": list(range(len(words))), "logprobs": None, "stop_reason": "eos"},
+        teacher_prompt=marks.format(system, f"{skills}\n{user}"),
+        tokens=[_token(word, rng) for word in words],
+        admissible_commands=None,
+    )

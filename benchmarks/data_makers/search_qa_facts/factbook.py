@@ -1,4 +1,4 @@
-"""Single facts out of the World Factbook's entries, which are text for people to read.
+"""Parsers for fields of the World Factbook, whose entries are text for people to read.
 
 Each `parse_*` takes the text of one field and returns the value if the text has exactly the expected form, else None:
 a fact that would need interpretation is not taken. No sentence of the Factbook goes any further than this.

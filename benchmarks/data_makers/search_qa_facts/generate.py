@@ -1,9 +1,10 @@
-"""Facts to corpus and questions, into `data/corpus.jsonl.gz` and `data/questions.jsonl.gz`.
+"""Generator of `corpus.jsonl.gz` and `questions.jsonl.gz` in `sdar_envs/search_qa/data`.
 
     python -m data_makers.search_qa_facts.generate [--measure]
 
-The same table gives the same rows on every machine and every version of Python; nothing but the table is read.
-`--measure` searches for every question besides, as the slow tests do. Refused: rows that break a rule of `checks`.
+Run it from a checkout, after `make setup` or with `PYTHONPATH=benchmarks`. The same table of facts gives the same rows
+on every machine and version of Python; nothing but the table is read. `--measure` also searches for every question, as
+the slow tests do. Rows that break a rule of `checks` are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_makers.search_qa_facts.checks import HIGHEST_SHORTCUT, LOWEST_ORACLE, check_rows, measure
-from data_makers.search_qa_facts.passages import World, passage_rows
+from data_makers.search_qa_facts.passages import FactGraph, passage_rows
 from data_makers.search_qa_facts.questions import question_rows
 from data_makers.search_qa_facts.table import lines, read_facts, rows_as_gzip, write_bytes
 from sdar_envs.errors import ContractViolation
@@ -30,15 +31,15 @@ def generate() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     Raises:
         CorruptData: the table is damaged, or what comes of it breaks a rule.
     """
-    world = World(read_facts())
-    passages = list(passage_rows(world))
-    questions = question_rows(world)
+    graph = FactGraph(read_facts())
+    passages = list(passage_rows(graph))
+    questions = question_rows(graph)
     check_rows(passages, questions)
     return passages, questions
 
 
 def main() -> None:
-    """Write the files and say what is in them."""
+    """Write the files and print what is in them."""
     parser = argparse.ArgumentParser(prog="python -m data_makers.search_qa_facts.generate", description=__doc__)
     parser.add_argument("--measure", action="store_true", help="search for every question")
     arguments = parser.parse_args()
@@ -63,7 +64,9 @@ def _measure(passages: list[dict[str, Any]], questions: list[dict[str, Any]]) ->
     print(f"{'all multi-hop questions':48}{'':6}{measured.shortcut(hopping):8.1%}")
     print(f"oracle: {measured.oracle:.2%}; not solved: {measured.failures}")
     if measured.oracle < LOWEST_ORACLE or measured.shortcut(hopping) > HIGHEST_SHORTCUT:
-        raise ContractViolation("the questions are no search task: see the figures above.")
+        raise ContractViolation(
+            "the questions can be answered without searching, or the oracle fails: see the figures above."
+        )
 
 
 if __name__ == "__main__":

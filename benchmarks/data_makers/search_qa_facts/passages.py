@@ -1,7 +1,7 @@
-"""Facts to passages: one passage for each attribute of each subject.
+"""Passages from facts: one passage for each attribute of each subject.
 
-`World` is the table of facts with its references followed; `passage_rows` puts it into words. Which of several
-phrasings a passage has is drawn from its id, so that one fact more or less changes no other passage.
+`FactGraph` indexes the facts and resolves references between subjects; `passage_rows` puts them into words. Which of
+several phrasings a passage has is drawn from its id, so that one fact more or less changes no other passage.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from data_makers.search_qa_facts.table import REFERENCES, Fact, fold
 from data_makers.search_qa_facts.wording import RELATIONS, Relation, subject_in_text
 from sdar_envs.rng import Rng
 
-__all__ = ["World", "passage_rows"]
+__all__ = ["FactGraph", "passage_rows"]
 
 # Amounts without a unit; the other numbers are names (years, codes, atomic numbers).
 _COUNTS = frozenset({"population", "city_population", "airport_count", "merchant_ships"})
 
 
-class World:
-    """The facts by subject.
+class FactGraph:
+    """Facts indexed by subject, with references between subjects resolved.
 
     Attributes:
         facts: by subject and relation, in the order of the table.
@@ -69,15 +69,15 @@ class World:
         return fact.value
 
 
-def passage_rows(world: World) -> Iterator[dict[str, Any]]:
+def passage_rows(graph: FactGraph) -> Iterator[dict[str, Any]]:
     """Yield the corpus: `id` and `contents`, in the order of the facts."""
-    for (subject, name), fact in world.facts.items():
+    for (subject, name), fact in graph.facts.items():
         relation = RELATIONS.get((fact.kind, name))
         if relation is None:
             continue
         rng = Rng(f"facts/passage/{subject}/{name}")
-        s = world.in_text(subject)
-        v = world.value(fact, relation)
+        s = graph.in_text(subject)
+        v = graph.value(fact, relation)
         words = {"s": s, "S": s[0].upper() + s[1:], "v": v, "av": f"{'an' if v[0] in 'aeiou' else 'a'} {v}"}
         words["tv"] = v if v.startswith("Mount ") else f"the {v}"
         text = _sentence(rng.choice(relation.heads).format(**words))

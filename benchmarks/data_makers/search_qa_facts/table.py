@@ -1,7 +1,7 @@
-"""Facts as data: one row says one thing about one subject. And how such rows lie on disk.
+"""Table of facts: the row type, and reading and writing rows as gzipped JSON lines.
 
 A subject is `<kind>/<key>`, for example `country/PE`; its name is the fact `name`. Files are JSON lines in gzip, with
-nothing in them that depends on the day or the machine. Refused: rows of another shape.
+nothing in them that depends on the day or the machine.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import re
-import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +26,6 @@ __all__ = [
     "fact_rows",
     "fold",
     "lines",
-    "normalise",
     "read_facts",
     "rows_as_gzip",
     "write_bytes",
@@ -42,8 +39,6 @@ REFERENCES = frozenset(
 )
 """Relations whose value is a subject, not text."""
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Letters that Unicode does not take apart into a base and a mark.
 _PLAIN = str.maketrans(
     {
@@ -56,7 +51,7 @@ _PLAIN = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing about one subject.
+    """One fact about one subject.
 
     Attributes:
         subject: `<kind>/<key>`.
@@ -84,13 +79,8 @@ def fold(text: str) -> str:
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
-def normalise(text: str) -> str:
-    """Return the text as answers are compared: lower case, no ASCII punctuation, no articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
-
-
 def contains(text: str, answer: str) -> bool:
-    """Tell whether a normalised text holds a normalised answer as whole words."""
+    """Return whether a normalised text contains a normalised answer as whole words."""
     return f" {answer} " in f" {text} "
 
 
@@ -126,7 +116,7 @@ def fact_rows(facts: Iterable[Fact]) -> Iterator[dict[str, Any]]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a data file of the repository, whole or not at all."""
+    """Write a data file of the repository atomically."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(content)
     temporary.replace(path)

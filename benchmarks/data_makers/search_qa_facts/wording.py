@@ -1,4 +1,4 @@
-"""How facts are put into words: titles, passages, questions. All sentences are our own.
+"""Templates for titles, passages and questions. All sentences are our own.
 
 A `Relation` says everything about one attribute of one kind of subject. In its texts `{s}` is the subject as it stands
 within a sentence (`the Gambia`), `{S}` at the beginning of one (`The Gambia`), `{v}` the value (`{av}`, `{tv}`: with
@@ -19,7 +19,7 @@ __all__ = ["CLUES", "COMPARISONS", "LINKS", "RELATIONS", "Clue", "Comparison", "
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """An attribute, in words.
+    """Templates of one attribute of one kind of subject.
 
     Attributes:
         kind: of the subject.
@@ -46,7 +46,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """A way to describe a subject by one of its values.
+    """Template of a description of a subject by one of its values.
 
     Attributes:
         kind: of the subject.
@@ -67,7 +67,7 @@ class Clue:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A number by which two subjects are compared.
+    """Templates of a comparison of two subjects by a number.
 
     Attributes:
         kind: of the subjects.

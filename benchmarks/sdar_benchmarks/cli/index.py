@@ -12,7 +12,7 @@ from typing import Any
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder, sentence_encoder
 from sdar_envs.search_qa.retrieval.index import BuildReport, build_index, open_index
-from sdar_envs.search_qa.retrieval.retrieval import Hit
+from sdar_envs.search_qa.retrieval.retriever import Hit
 
 __all__ = ["index"]
 

@@ -147,38 +147,40 @@ async def play_episode(
     clock, record = _Clock(limits), _Record()
     error: BaseException | None = None
     try:
-        derived = derive_seed(seed, task.id)
-        try:
-            reset = partial(env.reset, seed=derived, options={"task_id": task.id})
-            record.observation, record.info = await _call(env, reset)
-        except Exception as problem:
-            raise _Stopped("env_error", problem) from problem
-        await clock.wait_for(agent.reset, env, record.observation, record.info, derived)
-        while not (record.terminated or record.truncated):
-            decision = await clock.wait_for(agent.act, record.observation, record.info)
-            await _step(env, record, decision)
-            if limits.episode_tokens is not None and not (record.terminated or record.truncated):
-                _check_tokens(record, limits.episode_tokens)
-        reason = "terminated" if record.terminated else "step_limit"
+        reason = await _play(
+            env,
+            agent,
+            task,
+            seed=derive_seed(seed, task.id),
+            clock=clock,
+            record=record,
+            episode_tokens=limits.episode_tokens,
+        )
     except _Stopped as stopped:
         reason, error = stopped.reason, stopped.error
+    identity: dict[str, Any] = {
+        "env_id": env_id,
+        "task_id": task.id,
+        "task_type": task.task_type,
+        "split": task.split,
+        "seed": seed,
+        "attempt": attempt,
+    }
+    result: dict[str, Any] = {
+        "is_success": bool(record.info["is_success"]),
+        "score": float(record.info["score"]),
+        "stop_reason": reason,
+    }
     episode = Episode(
-        env_id=env_id,
-        task_id=task.id,
-        task_type=task.task_type,
-        split=task.split,
-        seed=seed,
-        attempt=attempt,
+        **identity,
+        **result,
         status="error" if reason in ERROR_REASONS else "ok",
-        is_success=bool(record.info["is_success"]),
-        score=float(record.info["score"]),
         episode_return=record.episode_return,
         steps=len(record.turns),
         invalid_actions=sum(not turn["is_action_valid"] for turn in record.turns),
         malformed_answers=record.malformed(),
         terminated=record.terminated,
         truncated=record.truncated,
-        stop_reason=reason,
         error=None if error is None else {"type": type(error).__name__, "message": str(error)[:_MESSAGE_LENGTH]},
         prompt_tokens=record.total("prompt_tokens"),
         completion_tokens=record.total("completion_tokens"),
@@ -189,20 +191,43 @@ async def play_episode(
         metrics=record.info.get("metrics"),
     )
     trajectory = {
-        "env_id": env_id,
-        "task_id": task.id,
-        "task_type": task.task_type,
-        "split": task.split,
-        "seed": seed,
-        "attempt": attempt,
-        "instruction": task.instruction,
-        "is_success": episode.is_success,
-        "score": episode.score,
-        "stop_reason": reason,
+        **identity,
+        # A plain Gymnasium environment says only after the reset what its task is.
+        "instruction": task.instruction or record.info.get("instruction", ""),
+        **result,
         "turns": record.turns,
         "final_observation": record.observation,
     }
     return episode, trajectory
+
+
+async def _play(
+    env: gym.Env[str, str],
+    agent: AsyncAgent,
+    task: Task,
+    *,
+    seed: int,
+    clock: _Clock,
+    record: _Record,
+    episode_tokens: int | None,
+) -> str:
+    """Play an episode into a record and return why it ended.
+
+    Raises:
+        _Stopped: it ended before the environment ended it.
+    """
+    try:
+        reset = partial(env.reset, seed=seed, options={"task_id": task.id})
+        record.observation, record.info = await _call(env, reset)
+    except Exception as problem:
+        raise _Stopped("env_error", problem) from problem
+    await clock.wait_for(agent.reset, env, record.observation, record.info, seed)
+    while not (record.terminated or record.truncated):
+        decision = await clock.wait_for(agent.act, record.observation, record.info)
+        await _step(env, record, decision)
+        if episode_tokens is not None and not (record.terminated or record.truncated):
+            _check_tokens(record, episode_tokens)
+    return "terminated" if record.terminated else "step_limit"
 
 
 async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> None:

@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import gymnasium as gym
-
 from sdar_benchmarks.evaluation.arguments import env_defaults, make_env
-from sdar_envs import Task
-from sdar_envs.core import text_env
+from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption
 from sdar_envs.registry import count_tasks
 
@@ -52,8 +49,7 @@ def evaluation_split(env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyTy
         InvalidOption: there are several splits, and the one declared is none of them.
     """
     env = make_env(env_id, env_kwargs)
-    declared = text_env(env).evaluation_split
-    splits = list(text_env(env).source.splits)
+    declared, splits = env.evaluation_split, list(env.source.splits)
     env.close()
     if declared in splits:
         return declared
@@ -88,11 +84,14 @@ class Panel:
         self.env_id = spec.env_id
         self.split = evaluation_split(spec.env_id, spec.env_kwargs) if spec.split is None else spec.split
         self.limit = spec.limit
-        self._given = {**spec.env_kwargs, "split": self.split}
-        self.env_kwargs = MappingProxyType({**env_defaults(spec.env_id), **self._given})
-        self._idle: list[gym.Env[str, str]] = []
+        defaults = env_defaults(spec.env_id)
+        # An environment with one split may have no such argument; a split that was asked for is refused by `make_env`.
+        takes_split = "split" in defaults or spec.split is not None
+        self._given = {**spec.env_kwargs, **({"split": self.split} if takes_split else {})}
+        self.env_kwargs = MappingProxyType({**defaults, **self._given})
+        self._idle: list[TextEnv[Any]] = []
         env = self.take_env()
-        self._source = text_env(env).source
+        self._source = env.source
         self._count = count_tasks(self._source, self.split, spec.limit)
         self.give_back(env)
         if not self._count:
@@ -106,11 +105,11 @@ class Panel:
         """Iterate over the tasks, in the order of the split."""
         return (self._source.task(self.split, index) for index in range(self._count))
 
-    def take_env(self) -> gym.Env[str, str]:
+    def take_env(self) -> TextEnv[Any]:
         """Return an environment that no other episode uses; `give_back` it when the episode is over."""
         return self._idle.pop() if self._idle else make_env(self.env_id, self._given)
 
-    def give_back(self, env: gym.Env[str, str]) -> None:
+    def give_back(self, env: TextEnv[Any]) -> None:
         """Return an environment to the pool. Drop one that raised an error instead."""
         self._idle.append(env)
 
@@ -142,7 +141,7 @@ class Panel:
         for number, task in enumerate(self):
             observation, _ = env.reset(seed=0, options={"task_id": task.id})
             if not number:
-                variant = text_env(env).variant
+                variant = env.variant
                 digest.update(variant.encode())
             row = [task.id, task.task_type, task.instruction, observation, task.data.get("answers")]
             digest.update(json.dumps(row).encode())

@@ -1,4 +1,4 @@
-"""Where a number comes from: software, revision, machine."""
+"""Provenance of results: software versions, git revision, machine."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["now", "platform_facts", "revision", "training_facts", "versions"]
 
 
 def now() -> str:
-    """Return the time in UTC, such as `2026-11-01T12:00:00Z`."""
+    """Return the current time in UTC, such as `2026-11-01T12:00:00Z`."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the software that decides what an episode looks like."""
+    """Return the versions of Python and of the packages that can change an episode."""
     packages = {name: version(name) for name in ("sdar-envs", "gymnasium", "numpy")}
     return {"python": platform.python_version(), **packages}
 
 
 def revision() -> str | None:
-    """Return the git revision of this package, with `-dirty` if files were changed; None outside a checkout."""
+    """Return the git commit of this package, with `-dirty` for uncommitted changes; None outside a checkout."""
     package = Path(sdar_envs.__file__).resolve().parent
     command = ["git", "-C", str(package.parent), "describe", "--always", "--abbrev=40", "--dirty", "--match="]
     try:
@@ -46,7 +46,7 @@ def platform_facts() -> dict[str, str | int | None]:
 
 
 def training_facts() -> dict[str, Any]:
-    """Return what a training run says about its software and machine: when, revision, versions, platform."""
+    """Return time, git revision, software versions and platform, for the `run.json` of a training run."""
     packages = {name: version(name) for name in ("torch", "transformers")}
     return {
         "started": now(),

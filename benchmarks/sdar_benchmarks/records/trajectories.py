@@ -52,6 +52,9 @@ class EpisodeEntry:
         score: the environment's score at the end.
         stop_reason: why it ended.
         facts: the row of `episodes.jsonl`; empty while there is none.
+        step: the step of a training run; None in an evaluation.
+        group_id: the group of a training run that its advantage is relative to; empty in an evaluation.
+        advantage: of the episode in a training run, if it was recorded.
         offset: where its trajectory begins in the file; None while there is none.
         size: bytes of the trajectory.
     """
@@ -64,6 +67,9 @@ class EpisodeEntry:
     score: float
     stop_reason: str
     facts: Mapping[str, Any]
+    step: int | None = None
+    group_id: str = ""
+    advantage: float | None = None
     offset: int | None = None
     size: int = 0
 
@@ -267,4 +273,7 @@ def _entry(row: Any) -> EpisodeEntry:
         score=float(row.get("score") or 0.0),
         stop_reason=str(row.get("stop_reason", "")),
         facts={},
+        step=None if row.get("step") is None else int(row["step"]),
+        group_id=str(row.get("group_id", "")),
+        advantage=None if row.get("advantage") is None else float(row["advantage"]),
     )

@@ -1,18 +1,30 @@
-"""An episode as HTML, turn by turn: for the viewer and for the reports."""
+"""Turns of an episode in the form that the template `episode_parts.html` shows, for the viewer and for reports."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 from sdar_benchmarks.records.trajectories import EpisodeId
-from sdar_benchmarks.reports.markup import Html, attribute, details, element, inline
+from sdar_benchmarks.reports.markup import Tag
 from sdar_benchmarks.reports.plot import number
 
-__all__ = ["TOKEN_LEGEND", "episode_address", "make_address", "outcome_tag", "prompt_html", "turns_html"]
+__all__ = [
+    "Part",
+    "Prompt",
+    "Section",
+    "episode_address",
+    "has_tokens",
+    "make_address",
+    "outcome_tag",
+    "prompt_of",
+    "sections_of",
+]
 
 _LONGEST_PROMPT = 20_000
 _GAP_LEVELS = (0.05, 0.25, 0.75, 1.5)
@@ -22,140 +34,196 @@ _VERDICTS = {
     # Of format 1, which did not tell the two apart.
     "is_usable": "malformed or invalid",
 }
+_FACTS = ("score", "reward", "advantage")
+# What chat templates add to the messages: special tokens, and roles on lines of their own.
+_MARKS = re.compile(r"<[|｜][^<>\n]*[|｜]>|</?s>|\[/?INST\]")
+_ROLES = {"", "system", "user", "assistant"}
+_OUTCOMES = {"won": "good", "error": "bad"}
 
 
-def _legend() -> Html:
-    def keys(levels: Iterable[tuple[str, str]]) -> Html:
-        spans = (Html(f'<span class="{name}">&nbsp;{label}&nbsp;</span>') for name, label in levels)
-        return element("span", *spans, class_="tokens")
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A labelled part of a turn.
 
-    down = [(f"down{i}", f"−{_GAP_LEVELS[i - 1]}") for i in (4, 3, 2, 1)]
-    up = [(f"up{i}", f"+{_GAP_LEVELS[i - 1]}") for i in (1, 2, 3, 4)]
-    return element(
-        "p",
-        "Ground of a token: the gap, its log-probability with the teacher's skills minus without, in nats; from ",
-        keys(down),
-        " the teacher finds it less likely, from ",
-        keys(up),
-        " more likely. Line below: the gate, from ",
-        keys((f"gate{i}", f"{i / 5:.1f}") for i in (1, 2, 3, 4)),
-        ". A token's own numbers show when the pointer rests on it.",
-        class_="quiet",
-    )
+    Attributes:
+        who: the label.
+        kind: form of the content: a text, a list of codes, a folded text, a folded `Prompt`, the address of a page, or
+            a list of tokens.
+        content: see `kind`.
+        title: of a fold or a link; of a text or tokens, a remark below.
+        class_: further class of the element.
+    """
+
+    who: str
+    kind: Literal["text", "codes", "fold", "prompt", "link", "tokens"]
+    content: Any
+    title: str = ""
+    class_: str = ""
 
 
-TOKEN_LEGEND = _legend()
-"""What the colours of tokens mean."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A turn, or the end of an episode.
+
+    Attributes:
+        title: heading.
+        parts: what was seen, written and done, in this order.
+        verdicts: what was wrong with the answer or the command.
+        facts: numbers of the turn.
+        id: of the element; None for none.
+    """
+
+    title: str
+    parts: Sequence[Part]
+    verdicts: Sequence[str] = ()
+    facts: Sequence[str] = ()
+    id: str | None = None
+
+
+class _Line(NamedTuple):
+    text: str
+    is_new: bool
+
+
+class _Token(NamedTuple):
+    text: str
+    class_: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A turn's prompt, and the teacher's if there is one.
+
+    Attributes:
+        messages: (role, content) of each message.
+        teacher: lines of the teacher's prompt, with their ends, and whether the student's prompt lacks them; None if
+            there is no teacher.
+        size: characters in all.
+    """
+
+    messages: Sequence[tuple[str, str]]
+    teacher: Sequence[_Line] | None
+    size: int
 
 
 def make_address(path: str, parameters: Iterable[tuple[str, str]]) -> str:
-    """Return an address with its parameters."""
+    """Return a path with its query."""
     query = urlencode(list(parameters), errors="replace")
     return f"{path}?{query}" if query else path
 
 
 def episode_address(episode: EpisodeId, *, path: str = "/episode", more: Iterable[tuple[str, str]] = ()) -> str:
-    """Return where the viewer shows an episode.
+    """Return the viewer's address of an episode.
 
     Args:
-        episode: tells it apart.
-        path: of the page.
+        episode: its identity.
+        path: path of the page.
         more: further parameters.
     """
     key = [("env", episode.env_id), ("task", episode.task_id), ("seed", str(episode.seed))]
-    # What is as usual is left out: addresses are read by people too.
+    # Defaults are left out to keep addresses readable.
     key += [("attempt", str(episode.attempt))] if episode.attempt != 1 else []
     key += [("copy", str(episode.copy))] if episode.copy else []
     return make_address(path, [*key, *more])
 
 
-def outcome_tag(outcome: str) -> Html:
+def outcome_tag(outcome: str) -> Tag:
     """Return `won`, `lost` or `error` as a tag."""
-    return element(
-        "span", outcome, class_=f"tag {'good' if outcome == 'won' else 'bad' if outcome == 'error' else 'quiet'}"
-    )
+    return Tag(outcome, _OUTCOMES.get(outcome, "quiet"))
 
 
-def turns_html(trajectory: Mapping[str, Any], *, longest: int | None = None, prompt_address: str | None = None) -> Html:
+def has_tokens(trajectory: Mapping[str, Any]) -> bool:
+    """Return whether a trajectory has the gap and gate of tokens, so that a page needs their legend."""
+    return any(isinstance(turn, Mapping) and bool(turn.get("tokens")) for turn in trajectory["turns"])
+
+
+def sections_of(
+    trajectory: Mapping[str, Any], *, longest: int | None = None, prompt_address: str | None = None
+) -> list[Section]:
     """Return all turns of a trajectory, and the observation after the last.
 
     Args:
-        trajectory: a row of `trajectories.jsonl`. What it lacks is left out; what has an unexpected form is shown as
-            JSON.
+        trajectory: a row of `trajectories.jsonl`. Missing fields are left out; those of an unexpected form are shown
+            as JSON.
         longest: characters of a text that are shown; None for all.
-        prompt_address: where a long prompt can be read, followed by the turn's number; None leaves prompts out, and
-            the ids of turns, which a page with several episodes must not repeat.
+        prompt_address: address of the page of a long prompt, to which the turn's number is appended; None leaves out
+            prompts, and the ids of turns, which must not repeat on a page with several episodes.
     """
-    turns = [
-        _turn(turn if isinstance(turn, Mapping) else {"observation": turn}, i, longest, prompt_address)
+    sections = [
+        _section(turn if isinstance(turn, Mapping) else {"observation": turn}, i, longest, prompt_address)
         for i, turn in enumerate(trajectory["turns"], 1)
     ]
     last = trajectory.get("final_observation")
     if last not in (None, ""):
-        end = element(
-            "section",
-            element("h3", "End"),
-            _says("Observation", _text(last, longest)),
-            class_="turn",
-            id=None if prompt_address is None else "end",
-        )
-        turns.append(end)
-    return Html("".join(turns))
+        identity = None if prompt_address is None else "end"
+        sections.append(Section("End", [_text("Observation", last, longest)], id=identity))
+    return sections
 
 
-def prompt_html(messages: Any) -> Html:
-    """Return a prompt's messages."""
-    parts = []
-    for message in _listed(messages):
-        if isinstance(message, Mapping) and isinstance(message.get("content"), str):
-            parts.append(_says(str(message.get("role", "")), _text(message["content"], None)))
-        else:
-            parts.append(_says("message", _text(message, None)))
-    return Html("".join(parts))
+def prompt_of(turn: Mapping[str, Any]) -> Prompt | None:
+    """Return the prompt of a turn; None if no model was asked."""
+    if not turn.get("messages"):
+        return None
+    messages = [
+        (str(message.get("role", "")), message["content"])
+        if isinstance(message, Mapping) and isinstance(message.get("content"), str)
+        else ("message", _value(message))
+        for message in _listed(turn["messages"])
+    ]
+    size = len(json.dumps(turn["messages"], ensure_ascii=False))
+    if turn.get("teacher_prompt") is None:
+        return Prompt(messages, None, size)
+    text = _value(turn["teacher_prompt"])
+    known = {line.strip() for _, content in messages for line in content.splitlines()} | _ROLES
+    lines = [_Line(line, _MARKS.sub("", line).strip() not in known) for line in text.splitlines(keepends=True)]
+    return Prompt(messages, lines, size + len(text))
 
 
-def _turn(turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: str | None) -> Html:
+def _section(turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: str | None) -> Section:
     verdicts = [word for name, word in _VERDICTS.items() if turn.get(name) is False]
-    facts: list[str] = [element("span", word, class_="tag bad") for word in verdicts]
-    facts += [f"{name} {_value(turn[name])}" for name in ("score", "reward") if turn.get(name) is not None]
-    parts = [element("h3", f"Turn {i} ", element("span", *_between(facts), class_="quiet"))]
+    parts = []
     if turn.get("observation") is not None:
-        parts.append(_says("Observation", _text(turn["observation"], longest)))
+        parts.append(_text("Observation", turn["observation"], longest))
     if turn.get("skills"):
-        skills = [element("code", _value(skill)) for skill in _listed(turn["skills"])]
-        parts.append(_says("Teacher's skills", element("p", *_between(skills))))
+        parts.append(Part("Teacher's skills", "codes", [_value(skill) for skill in _listed(turn["skills"])]))
     if turn.get("admissible_commands"):
-        commands = [_value(command) for command in _listed(turn["admissible_commands"])]
-        title = f"{len(commands)} admissible command{'s' if len(commands) != 1 else ''}"
-        parts.append(_says("", details(title, _text("\n".join(commands), longest), class_="fold")))
-    if prompt_address is not None and turn.get("messages"):
-        parts.append(_says("", _prompt(turn["messages"], i, prompt_address)))
+        parts.append(_commands(_listed(turn["admissible_commands"]), longest))
+    prompt = None if prompt_address is None else prompt_of(turn)
+    if prompt is not None:
+        parts.append(_prompt_part(prompt, f"{prompt_address}{i}"))
     if turn.get("reasoning"):
-        parts.append(_says("Reasoning", _text(turn["reasoning"], longest)))
+        parts.append(_text("Reasoning", turn["reasoning"], longest))
     if turn.get("tokens"):
-        parts.append(_says("Response", _tokens(_listed(turn["tokens"]))))
+        parts.append(_tokens(_listed(turn["tokens"])))
     elif turn.get("response") is not None:
-        parts.append(_says("Response", _text(turn["response"], longest)))
+        parts.append(_text("Response", turn["response"], longest))
     if turn.get("action") is not None:
-        refused = " refused" if verdicts else ""
-        parts.append(_says("Action", _text(turn["action"], longest), class_=f"action{refused}"))
-    return element("section", *parts, class_="turn", id=None if prompt_address is None else f"t{i}")
+        parts.append(_text("Action", turn["action"], longest, class_=f"action{' refused' if verdicts else ''}"))
+    facts = [f"{name} {_value(turn[name])}" for name in _FACTS if turn.get(name) is not None]
+    return Section(f"Turn {i}", parts, verdicts, facts, None if prompt_address is None else f"t{i}")
 
 
-def _prompt(messages: Any, i: int, address: str) -> Html:
-    size = len(json.dumps(messages, ensure_ascii=False))
-    count = len(_listed(messages))
-    title = f"Prompt: {count} {'message' if count == 1 else 'messages'}, {size:,} characters"
-    if size > _LONGEST_PROMPT:
-        return element("p", element("a", title, href=f"{address}{i}"), class_="fold")
-    return details(title, prompt_html(messages), class_="fold prompt")
+def _commands(commands: Sequence[Any], longest: int | None) -> Part:
+    text = "\n".join(map(_value, commands))
+    title = f"{len(commands)} admissible command{'s' if len(commands) != 1 else ''}"
+    return Part("", "fold", text if longest is None else text[:longest], title)
 
 
-def _tokens(tokens: Sequence[Any]) -> Html:
-    spans, gaps, gates = [], [], []
+def _prompt_part(prompt: Prompt, address: str) -> Part:
+    count = len(prompt.messages)
+    both = "" if prompt.teacher is None else " and the teacher's"
+    title = f"Prompt: {count} {'message' if count == 1 else 'messages'}{both}, {prompt.size:,} characters"
+    if prompt.size > _LONGEST_PROMPT:
+        return Part("", "link", address, title)
+    return Part("", "prompt", prompt, title)
+
+
+def _tokens(tokens: Sequence[Any]) -> Part:
+    shown, gaps, gates = [], [], []
     for token in tokens:
         if not isinstance(token, Mapping):
-            spans.append(inline(_value(token)))
+            shown.append(_Token(_value(token), "", ""))
             continue
         gap, gate = (token.get(name) if isinstance(token.get(name), (int, float)) else None for name in ("gap", "gate"))
         classes, says = [], []
@@ -169,25 +237,17 @@ def _tokens(tokens: Sequence[Any]) -> Html:
             says.append(f"gate {gate:.3f}")
             level = min(4, int(gate * 5)) if gate > 0 else 0
             classes += [f"gate{level}"] if level else []
-        title = f' title="{attribute(", ".join(says))}"' if says else ""
-        spans.append(Html(f'<span class="{" ".join(classes)}"{title}>{inline(_value(token.get("text", "")))}</span>'))
+        shown.append(_Token(_value(token.get("text", "")), " ".join(classes), ", ".join(says)))
     means = [f"mean {name} {number(fmean(values))}" for name, values in (("gap", gaps), ("gate", gates)) if values]
-    summary = element("p", f"{len(tokens)} tokens, {', '.join(means)}", class_="quiet") if means else Html()
-    return Html(element("pre", *spans, class_="tokens") + summary)
+    return Part("Response", "tokens", shown, f"{len(tokens)} tokens, {', '.join(means)}" if means else "")
 
 
-def _says(who: str, *content: str, class_: str = "") -> Html:
-    return element("div", element("div", who, class_="who"), element("div", *content), class_=f"says {class_}".strip())
-
-
-def _text(value: Any, longest: int | None) -> Html:
+def _text(who: str, value: Any, longest: int | None, class_: str = "") -> Part:
     text = _value(value)
-    if longest is not None and len(text) > longest:
-        return Html(
-            element("pre", text[:longest] + "…")
-            + element("p", f"{len(text) - longest:,} more characters are in the file.", class_="quiet")
-        )
-    return element("pre", text)
+    if longest is None or len(text) <= longest:
+        return Part(who, "text", text, class_=class_)
+    remark = f"{len(text) - longest:,} more characters are in the file."
+    return Part(who, "text", text[:longest] + "…", remark, class_)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -198,7 +258,3 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _between(parts: Sequence[str]) -> list[str]:
-    return [piece for i, part in enumerate(parts) for piece in ([" · ", part] if i else [part])]

@@ -1,8 +1,11 @@
-"""HTML of reports and of the viewer: text that cannot become markup, tables, whole pages.
+"""Jinja2 environment of reports and viewer pages: autoescape, filters, and the values that templates show.
 
-What these pages show was written by models, shops and games, and is not trusted. A `str` is text and is escaped
-where it is used; only `Html` is markup. Control characters and those that change the direction of a line are shown by
-their number, so that a page says what is in the file and nothing can hide in it.
+    render("refusal.html", title="404", reason="...")
+
+What the pages show was written by models, shops and games, and is not trusted. Every expression of a template is text
+unless it is a `markupsafe.Markup`, which only templates and charts make. Control characters and those that change the
+direction of a line are written as their number in attributes and in content; the filter `shown` also highlights them.
+So a page shows what is in the file, and nothing can hide in it.
 """
 
 from __future__ import annotations
@@ -10,11 +13,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from html import escape
 from importlib import resources
+from typing import Any, NamedTuple
 
-__all__ = ["Html", "attribute", "details", "element", "inline", "page", "short", "stylesheet", "table"]
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+__all__ = ["Cell", "Link", "Table", "Tag", "attribute", "inline", "render", "short", "stylesheet"]
 
 # Controls but tab and newline, soft hyphen, zero-width space, direction marks, byte order mark, tags and halves of
 # surrogate pairs. The joiners U+200C and U+200D stay: scripts and emoji need them.
@@ -24,22 +33,60 @@ _ODD = re.compile(
 )
 
 
-class Html(str):
-    """Markup: put into a page as it is. Any other string is text."""
+class Link(NamedTuple):
+    """A link in a table or a navigation bar."""
 
-    __slots__ = ()
+    text: str
+    href: str
+    rel: str | None = None
+
+
+class Tag(NamedTuple):
+    """A word in a rounded frame; `kind` is `good`, `bad` or `quiet`."""
+
+    word: str
+    kind: str
+
+
+Cell = str | Markup | Link | Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose first cell in a row names the row.
+
+    Attributes:
+        head: names of the columns.
+        rows: as many cells as there are columns, in each row.
+        caption: what the table shows.
+        words: number of columns, from the left, that hold words; the others hold numbers and are aligned to the right.
+        class_: class of the element.
+        last_is_total: whether the last row sums up the others.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str | None = None
+    words: int = 1
+    class_: str | None = None
+    last_is_total: bool = False
+
+
+def render(template: str, /, **values: Any) -> str:
+    """Return a template of `reports/templates` with its values filled in; strings are escaped."""
+    return _environment().get_template(template).render(values)
 
 
 def attribute(text: str) -> str:
-    """Return text for a quoted attribute or a title."""
+    """Return text escaped for quoted attributes and titles, odd characters as their number."""
     return escape(_ODD.sub(lambda odd: _number(odd[0]), text))
 
 
-def inline(content: str) -> Html:
-    """Return markup as it is, and text so that it shows every character."""
-    if isinstance(content, Html):
+def inline(content: str) -> Markup:
+    """Return text escaped for the content of an element, odd characters highlighted; markup as it is."""
+    if isinstance(content, Markup):
         return content
-    return Html(_ODD.sub(lambda odd: f'<span class="odd">{_number(odd[0])}</span>', escape(content)))
+    return Markup(_ODD.sub(lambda odd: f'<span class="odd">{_number(odd[0])}</span>', escape(content)))
 
 
 def short(text: str, most: int = 120) -> str:
@@ -48,116 +95,38 @@ def short(text: str, most: int = 120) -> str:
     return line if len(line) <= most and len(text) <= 4 * most else f"{line[:most].rstrip()}…"
 
 
-def element(name: str, /, *content: str, **attributes: str | None) -> Html:
-    """Return an element.
-
-    Args:
-        name: such as `p`.
-        *content: texts or markup.
-        **attributes: texts; None leaves one out. A trailing `_` is dropped and `_` becomes `-`: `class_`, `aria_label`.
-    """
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{attribute(value)}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    # A browser drops the first line break of a `pre`, so it gets one to drop.
-    start = "\n" if name == "pre" else ""
-    return Html(f"<{name}{given}>{start}{''.join(map(inline, content))}</{name}>")
-
-
-def details(summary: str, *content: str, class_: str | None = None) -> Html:
-    """Return something that is folded until it is asked for."""
-    return element("details", element("summary", summary), *content, class_=class_)
-
-
-def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    caption: str | None = None,
-    words: int = 1,
-    class_: str | None = None,
-    last_is_total: bool = False,
-) -> Html:
-    """Return a table whose first cell in a row names the row.
-
-    Args:
-        head: the names of the columns.
-        rows: texts or markup, as many as columns.
-        caption: what the table says.
-        words: so many columns from the left hold words; the others hold numbers, which are aligned to the right.
-        class_: of the table.
-        last_is_total: the last row sums up the others.
-    """
-
-    def kind(column: int) -> str | None:
-        return None if column < words else "n"
-
-    body = [
-        element(
-            "tr",
-            *(
-                element("th", cell, scope="row", class_=kind(0)) if i == 0 else element("td", cell, class_=kind(i))
-                for i, cell in enumerate(row)
-            ),
-        )
-        for row in rows
-    ]
-    if last_is_total and body:
-        body[-1] = Html(body[-1].replace("<tr>", '<tr class="total">', 1))
-    content = (
-        *([element("caption", caption)] if caption else []),
-        element(
-            "thead", element("tr", *(element("th", name, scope="col", class_=kind(i)) for i, name in enumerate(head)))
-        ),
-        element("tbody", *body),
-    )
-    # A table that is too wide for a telephone scrolls, not the page; by the keyboard too.
-    return element(
-        "div",
-        element("table", *content, class_=class_),
-        class_="wide",
-        tabindex="0",
-        role="region",
-        aria_label=caption or "table",
-    )
-
-
+@cache
 def stylesheet() -> str:
-    """Return the style of all pages."""
+    """Return the style sheet of all pages."""
     return resources.files("sdar_benchmarks.reports").joinpath("pages.css").read_text(encoding="utf-8")
 
 
-def page(title: str, *body: str, head: str = "") -> str:
-    """Return a whole page.
-
-    Args:
-        title: of the page.
-        *body: its content.
-        head: markup of the head; empty for a file that needs nothing but itself and may load nothing.
-    """
-    if not head:
-        style = stylesheet()
-        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-        policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-        head = f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n<style>{style}</style>'
-    lines = (
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f"<title>{attribute(title)}</title>",
-        head,
-        "</head>",
-        "<body>",
-        *map(inline, body),
-        "</body>",
-        "</html>",
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("sdar_benchmarks.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return "\n".join(lines) + "\n"
+    environment.filters["shown"] = inline
+    environment.globals["stylesheet"] = lambda: Markup(stylesheet())
+    environment.globals["content_policy"] = _content_policy
+    return environment
+
+
+def _finalize(value: Any) -> Markup:
+    """Escape the value of an expression, for content and for attributes."""
+    return value if isinstance(value, Markup) else Markup(attribute(str(value)))
+
+
+def _content_policy() -> str:
+    """Return the Content-Security-Policy of a self-contained page: its own style sheet and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(stylesheet().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _number(character: str) -> str:

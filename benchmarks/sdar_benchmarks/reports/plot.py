@@ -1,7 +1,7 @@
-"""Small charts as SVG for HTML pages: curves, histograms, a rate with its interval.
+"""SVG charts for HTML pages: line charts with bands, histograms, a rate with its interval.
 
-Colours are classes of the pages' style sheet, so a chart follows light, dark and paper. Numbers are rounded to a
-tenth of a unit: equal data give equal text. Every chart says in words what it shows.
+Colours are classes of the pages' style sheet, so a chart follows the light, dark and print styles. Coordinates are
+rounded to a tenth of a unit, so equal data give equal text. Every chart has a text alternative.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
+from typing import NamedTuple
 
-from sdar_benchmarks.reports.markup import Html, attribute, element
+from markupsafe import Markup
+
+from sdar_benchmarks.reports.markup import Table, attribute, render
 
 __all__ = ["Series", "curves", "histogram", "interval_bar", "number", "ticks"]
 
@@ -25,14 +28,14 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a chart.
+    """A line of a chart.
 
     Attributes:
-        label: its name in the legend.
+        label: name in the legend.
         points: (x, y), by rising x.
         raw: the unsmoothed points, drawn faintly.
-        band: (x, low, high), the uncertainty, drawn as an area.
-        note: what the legend says of it, such as its last value.
+        band: (x, low, high) of the uncertainty, drawn as an area.
+        note: text beside the label, such as the last value.
     """
 
     label: str
@@ -43,7 +46,7 @@ class Series:
 
 
 def number(value: float) -> str:
-    """Return a number as people write it: a whole one in full, others with about three significant digits."""
+    """Return a number for people: integers in full, others with about three significant digits."""
     if not math.isfinite(value):
         return "–"
     if value == int(value):
@@ -61,14 +64,14 @@ def number(value: float) -> str:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return round numbers from at most `low` to at least `high`, in equal steps of 1, 2, 2.5 or 5 times a power of 10.
+    """Axis ticks from at most `low` to at least `high`, in steps of 1, 2, 2.5 or 5 times a power of 10.
 
-    What differs by less than a billionth, or less than 1e-290, is as good as equal: there are no round numbers between.
+    Limits that differ by less than a billionth, or by less than 1e-290, are treated as equal.
 
     Args:
         low: finite.
         high: finite, at least `low`.
-        most: about so many.
+        most: approximate number of ticks.
     """
     largest = max(abs(low), abs(high))
     if high - low <= max(1e-9 * largest, 1e-290):
@@ -84,7 +87,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 @dataclass(slots=True)
 class _Plot:
-    """Axes and what is drawn into them."""
+    """Axes of a chart and the elements drawn in them."""
 
     x_range: Point
     y_ticks: Sequence[float]
@@ -154,16 +157,18 @@ def curves(
     y_label: str,
     is_share: bool = False,
     from_zero: bool = False,
-) -> Html:
-    """Return a figure with lines in one pair of axes.
+    numbers: Table | None = None,
+) -> Markup:
+    """Line chart: several series in one pair of axes.
 
     Args:
-        title: what is shown.
+        title: caption of the figure.
         series: at least one point in all of them together.
-        x_label: what the horizontal axis counts.
-        y_label: what the vertical axis measures.
-        is_share: the values are shares, 0 to 1: the axis shows all of it, in per cent.
-        from_zero: the horizontal axis begins at 0.
+        x_label: label of the horizontal axis.
+        y_label: label of the vertical axis.
+        is_share: the values are shares, 0 to 1, shown in per cent; the axis covers all of that range.
+        from_zero: whether the horizontal axis begins at 0.
+        numbers: the values as a table, folded below the chart.
     """
     points = [point for line in series for point in (*line.points, *line.raw)]
     xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -180,25 +185,21 @@ def curves(
     for i, line in enumerate(series):
         plot.line(line.points, f"line c{i % _COLOURS} d{i % _COLOURS}")
     said = [f"{line.label}: {_course(line.points, is_share=is_share)}" for line in series if line.points]
-    legend = [
-        element("li", _swatch(i), line.label, *([" ", element("span", line.note, class_="quiet")] if line.note else []))
-        for i, line in enumerate(series)
-    ]
+    legend = [_Key(i % _COLOURS, line.label, line.note) for i, line in enumerate(series)]
     named = len(series) > 1 or any(line.note for line in series)
-    return _figure(title, plot.svg(f"{title}. {'; '.join(said)}."), legend if named else [])
+    return _figure(title, plot.svg(f"{title}. {'; '.join(said)}."), legend if named else [], numbers)
 
 
-def histogram(title: str, samples: Mapping[str, Sequence[float]], *, x_label: str, is_whole: bool = False) -> Html:
-    """Return a figure that shows how values are spread.
+def histogram(title: str, samples: Mapping[str, Sequence[float]], *, x_label: str, is_whole: bool = False) -> Markup:
+    """Histogram of one sample, as columns, or of several, as outlines.
 
-    One sample is drawn as columns, several as outlines. A long tail is gathered in the last column, and the figure
-    says so.
+    A long tail is gathered in the last column, and the legend says so.
 
     Args:
-        title: what is shown.
+        title: caption of the figure.
         samples: values by name, at least one in all of them together; none negative.
-        x_label: what was measured, with its unit.
-        is_whole: the values are whole numbers.
+        x_label: label of the horizontal axis, with the unit.
+        is_whole: whether the values are integers.
     """
     values = sorted(value for sample in samples.values() for value in sample)
     top, tail = values[-1], values[int(0.98 * (len(values) - 1))]
@@ -234,22 +235,19 @@ def histogram(title: str, samples: Mapping[str, Sequence[float]], *, x_label: st
     beyond = sum(value > edges[-1] for value in values)
     rest = f" The last column holds {beyond} beyond the axis, up to {number(top)}." if beyond else ""
     if len(shares) == 1:
-        legend = [element("li", *said.values(), f".{rest}")]
+        legend = [_Key(None, f"{next(iter(said.values()))}.{rest}")]
     else:
-        legend = [
-            element("li", _swatch(i), name, " ", element("span", said.get(name, "nothing"), class_="quiet"))
-            for i, name in enumerate(samples)
-        ]
-        legend += [element("li", rest)] if rest else []
+        legend = [_Key(i % _COLOURS, name, said.get(name, "nothing")) for i, name in enumerate(samples)]
+        legend += [_Key(None, rest)] if rest else []
     words = "; ".join(f"{name}: {spread}" for name, spread in said.items())
     return _figure(title, plot.svg(f"{title}. {words}.{rest}"), legend)
 
 
-def interval_bar(value: float, low: float, high: float) -> Html:
-    """Return a share, 0 to 1, as a small bar with its interval; the numbers stand beside it in the table."""
+def interval_bar(value: float, low: float, high: float) -> Markup:
+    """Small bar of a share, 0 to 1, with its interval, for a table that also has the numbers."""
     width = 120
     middle, left, right = (f"{1 + share * (width - 2):.1f}" for share in (value, low, high))
-    return Html(
+    return Markup(
         f'<svg class="share" viewBox="0 0 {width} 14" width="{width}" height="14" aria-hidden="true">'
         f'<rect class="rail" x="1" y="3" width="{width - 2}" height="8"/>'
         f'<rect class="column c0" x="1" y="3" width="{float(middle) - 1:.1f}" height="8"/>'
@@ -257,21 +255,20 @@ def interval_bar(value: float, low: float, high: float) -> Html:
     )
 
 
-def _figure(title: str, svg: str, legend: Sequence[Html]) -> Html:
-    keys = [element("ul", *legend, class_="legend")] if legend else []
-    return element("figure", element("figcaption", title), Html(svg), *keys)
+class _Key(NamedTuple):
+    """An entry of a legend; `colour` None has no line before it."""
+
+    colour: int | None
+    label: str
+    note: str = ""
 
 
-def _swatch(i: int) -> Html:
-    kind = i % _COLOURS
-    return Html(
-        f'<svg class="swatch" viewBox="0 0 24 8" width="24" height="8" aria-hidden="true">'
-        f'<polyline class="line c{kind} d{kind}" points="0,4 24,4"/></svg> '
-    )
+def _figure(title: str, svg: str, legend: Sequence[_Key], numbers: Table | None = None) -> Markup:
+    return Markup(render("figure.html", title=title, svg=Markup(svg), legend=legend, numbers=numbers))
 
 
 def _labels(values: Sequence[float], *, is_share: bool = False) -> list[str]:
-    """Return all labels of an axis with the same number of decimals, as few as tell them apart."""
+    """Return the labels of an axis, all with the smallest number of decimals that tells them apart."""
     factor, unit = (100.0, "%") if is_share else (1.0, "")
     step = (values[1] - values[0]) * factor
     largest = max(abs(value) for value in values) * factor

@@ -1,4 +1,4 @@
-"""Web viewer of a run folder: its episodes in the browser, `sdar view RUN`.
+"""Web viewer of the episodes of an evaluation or a training run, `sdar view RUN`.
 
     serve_viewer(Path("runs/first"), port=3030)
 
@@ -19,23 +19,23 @@ import socketserver
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from sdar_benchmarks.records.trajectories import EpisodeEntry, EpisodeId, RunIndex
 from sdar_benchmarks.reports.episode_html import (
-    TOKEN_LEGEND,
     episode_address,
+    has_tokens,
     make_address,
     outcome_tag,
-    prompt_html,
-    turns_html,
+    prompt_of,
+    sections_of,
 )
-from sdar_benchmarks.reports.markup import Html, element, page, short, stylesheet, table
+from sdar_benchmarks.reports.markup import Cell, Link, Table, render, short, stylesheet
 from sdar_benchmarks.reports.plot import number
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 
@@ -56,7 +56,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_HEAD = '<link rel="stylesheet" href="/view.css">\n<script src="/view.js" defer></script>'
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#1d5c9e"/>'
     '<path d="M3 12L7 6L10 9L13 4" fill="none" stroke="#fff" stroke-width="2"/></svg>'
@@ -194,12 +193,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """Which episodes are listed; empty for all."""
+    """Filter of the list; empty values match all episodes."""
 
     environment: str = ""
     type: str = ""
     outcome: str = ""
     with_seed: str = ""
+    step: str = ""
+    group: str = ""
     text: str = ""
 
     @classmethod
@@ -218,6 +219,8 @@ class _Filter:
             and self.type in ("", entry.task_type)
             and self.outcome in ("", entry.outcome)
             and self.with_seed in ("", str(entry.id.seed))
+            and self.step in ("", str(entry.step))
+            and self.group in ("", entry.group_id)
             and (not text or text in f"{entry.id.task_id}\n{entry.instruction}\n{entry.stop_reason}".casefold())
         ]
 
@@ -256,19 +259,21 @@ class _Viewer:
         entries = self._index.refresh()
         kept = wanted.keep(entries)
         start = max(0, min(start, len(kept) - 1)) // _PER_PAGE * _PER_PAGE
-        shown = kept[start : start + _PER_PAGE]
         won = sum(entry.outcome == "won" for entry in kept)
         counted = f"{len(kept):,} of {len(entries):,} episodes" if wanted.chosen() else f"{len(entries):,} episodes"
-        body = [
-            element("h1", f"Run {self._index.folder.resolve().name}"),
-            element("p", f"{counted}, {won:,} won", class_="quiet"),
-            *self._notes(),
-            _filter_form(wanted, entries),
-            element("main", _episode_table(shown, wanted) if shown else element("p", _nothing(entries))),
-            _pages(wanted, start, len(kept)),
-            _keys("list"),
-        ]
-        return _html(f"Run {self._index.folder.resolve().name}", body)
+        return _page(
+            "list.html",
+            title=f"Run {self._index.folder.resolve().name}",
+            counted=f"{counted}, {won:,} won",
+            notes=self._index.notes,
+            choices=_choices(wanted, entries),
+            text=wanted.text,
+            is_filtered=bool(wanted.chosen()),
+            episodes=_episode_table(kept[start : start + _PER_PAGE], wanted),
+            nothing=_nothing(entries),
+            pages=_page_links(wanted, start, len(kept)),
+            range=f"{start + 1:,} to {min(start + _PER_PAGE, len(kept)):,} of {len(kept):,}",
+        )
 
     def episode(self, query: Query) -> _Answer:
         wanted = _Filter.read(query)
@@ -276,37 +281,32 @@ class _Viewer:
         entry = _find(query, entries)
         kept = wanted.keep(entries)
         place = next((i for i, other in enumerate(kept) if other.id == entry.id), None)
-        before = kept[place - 1] if place else None
-        after = kept[place + 1] if place is not None and place + 1 < len(kept) else None
-        trajectory = None
+        notes = []
+        trajectory: Mapping[str, Any] = {"turns": []}
         try:
             trajectory = self._index.trajectory(entry)
         except CorruptData as error:
             raise _Refusal(500, str(error)) from error
         except MissingData as error:
-            turns = element("p", _sentence(error), class_="note")
-        else:
-            prompts = episode_address(entry.id, path="/turn", more=wanted.chosen()) + "&turn="
-            turns = turns_html(trajectory, prompt_address=prompts)
-        links = [
-            element("a", "All episodes", href=make_address("/", wanted.chosen()), rel="up"),
-            *([_episode_link(before, wanted, "← Previous", rel="prev")] if before else []),
-            *([_episode_link(after, wanted, "Next →", rel="next")] if after else []),
-        ]
-        counted = "" if place is None else element("span", f"{place + 1:,} of {len(kept):,}", class_="quiet push")
-        has_tokens = trajectory is not None and any(
-            isinstance(turn, dict) and turn.get("tokens") for turn in trajectory["turns"]
+            notes.append(_sentence(error))
+        failure = entry.facts.get("error")
+        if isinstance(failure, dict):
+            notes.insert(0, f"{failure.get('type', 'error')}: {failure.get('message', '')}")
+        prompts = episode_address(entry.id, path="/turn", more=wanted.chosen()) + "&turn="
+        return _page(
+            "episode.html",
+            title=entry.id.task_id,
+            links=_neighbours(kept, place, wanted),
+            place="" if place is None else f"{place + 1:,} of {len(kept):,}",
+            heading=short(entry.instruction, 300) or entry.id.task_id,
+            outcome=outcome_tag(entry.outcome),
+            facts=_facts(entry, trajectory),
+            identity=_identity(entry),
+            group=_group_link(entry, entries),
+            notes=notes,
+            has_tokens=has_tokens(trajectory),
+            sections=sections_of(trajectory, prompt_address=prompts),
         )
-        body = [
-            element("nav", *links, counted, class_="bar", aria_label="Episodes"),
-            element("h1", short(entry.instruction, 300) or entry.id.task_id),
-            _facts(entry),
-            *([TOKEN_LEGEND] if has_tokens else []),
-            element("main", turns),
-            element("nav", *links, class_="bar", aria_label="Episodes, again"),
-            _keys("episode"),
-        ]
-        return _html(entry.id.task_id, body)
 
     def turn(self, query: Query) -> _Answer:
         entry = _find(query, self._index.refresh())
@@ -319,98 +319,85 @@ class _Viewer:
             raise _Refusal(404, _sentence(error)) from error
         if not 1 <= i <= len(turns) or not isinstance(turns[i - 1], dict):
             raise _Refusal(404, f"There is no turn {i} in this episode: it has {len(turns)}, from 1.")
-        back = episode_address(entry.id, more=wanted.chosen()) + f"#t{i}"
-        body = [
-            element(
-                "nav", element("a", "Back to the episode", href=back, rel="up"), class_="bar", aria_label="Way back"
-            ),
-            element("h1", f"Prompt of turn {i}"),
-            element("p", entry.id.task_id, class_="quiet"),
-            element("main", prompt_html(turns[i - 1].get("messages") or "There is none.")),
-        ]
-        return _html(f"Prompt {i}, {entry.id.task_id}", body)
-
-    def _notes(self) -> list[Html]:
-        return [element("p", note, class_="note") for note in self._index.notes]
+        return _page(
+            "turn.html",
+            title=f"Prompt {i}, {entry.id.task_id}",
+            back=episode_address(entry.id, more=wanted.chosen()) + f"#t{i}",
+            turn=i,
+            task_id=entry.id.task_id,
+            prompt=prompt_of(turns[i - 1]),
+        )
 
 
 # -- parts of pages -------------------------------------------------------------------------
 
 
-def _filter_form(wanted: _Filter, entries: Sequence[EpisodeEntry]) -> Html:
-    environments = sorted({entry.id.env_id for entry in entries})
-    types = sorted({entry.task_type for entry in entries if wanted.environment in ("", entry.id.env_id)})
-    seeds = [str(seed) for seed in sorted({entry.id.seed for entry in entries})]
-    text = Html(
-        f'<input type="search" name="text" id="text" value="{escape(wanted.text)}" '
-        'placeholder="task, instruction, end" size="24">'
-    )
-    return element(
-        "form",
-        _select("environment", "Environment", environments, wanted.environment),
-        _select("type", "Task type", types, wanted.type),
-        _select("outcome", "Outcome", _OUTCOMES, wanted.outcome),
-        _select("with_seed", "Seed", seeds, wanted.with_seed),
-        element("label", "Text", text),
-        element("button", "Filter"),
-        *([element("a", "Show all", href="/")] if wanted.chosen() else []),
-        class_="bar",
-        method="get",
-        action="/",
-        role="search",
-    )
+class _Choice(NamedTuple):
+    """A field of the filter form; the first option, which is not listed, is all."""
+
+    name: str
+    label: str
+    options: Sequence[str]
+    chosen: str
 
 
-def _select(name: str, label: str, choices: Sequence[str], chosen: str) -> Html:
-    # A choice that nothing has any more stays visible, or the list would be filtered by something unseen.
-    listed = [*choices, *([chosen] if chosen and chosen not in choices else [])]
-    options = [element("option", "all", value="")]
-    options += [element("option", c, value=c, selected="selected" if c == chosen else None) for c in listed]
-    return element("label", label, element("select", *options, name=name))
+def _choices(wanted: _Filter, entries: Sequence[EpisodeEntry]) -> list[_Choice]:
+    fields = [
+        ("environment", "Environment", sorted({entry.id.env_id for entry in entries})),
+        ("type", "Task type", sorted({e.task_type for e in entries if wanted.environment in ("", e.id.env_id)})),
+        ("outcome", "Outcome", list(_OUTCOMES)),
+        ("with_seed", "Seed", [str(seed) for seed in sorted({entry.id.seed for entry in entries})]),
+    ]
+    if any(entry.step is not None for entry in entries):
+        # Seeds of a training run tell nothing: each episode has its own.
+        steps = sorted({entry.step for entry in entries if entry.step is not None})
+        fields[-1] = ("step", "Step", [str(step) for step in steps])
+        fields.append(("group", "Group", list(dict.fromkeys(entry.group_id for entry in entries if entry.group_id))))
+    choices = []
+    for name, label, options in fields:
+        chosen = getattr(wanted, name)
+        # A value that no episode has any more stays listed, or the filter would be invisible.
+        choices.append(_Choice(name, label, [*options, *([chosen] if chosen not in ("", *options) else [])], chosen))
+    return choices
 
 
-def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Html:
-    rows = []
+def _episode_table(entries: Sequence[EpisodeEntry], wanted: _Filter) -> Table:
+    is_training = any(entry.step is not None for entry in entries)
+    has_advantages = any(entry.advantage is not None for entry in entries)
+    rows: list[Sequence[Cell]] = []
     for entry in entries:
         facts = entry.facts
         tokens = [facts[name] for name in ("prompt_tokens", "completion_tokens") if _is_number(facts.get(name))]
-        rows.append(
-            (
-                _episode_link(entry, wanted, entry.id.task_id),
-                outcome_tag(entry.outcome),
-                short(entry.instruction, 90),
-                entry.task_type,
-                entry.stop_reason,
-                f"{entry.score:.3f}",
-                _cell(facts.get("steps"), ",.0f"),
-                _cell(facts.get("malformed_answers"), ",.0f"),
-                _cell(facts.get("invalid_actions"), ",.0f"),
-                _cell(sum(tokens) if tokens else None, ",.0f"),
-                _cell(facts.get("seconds"), ",.2f"),
-                str(entry.id.seed),
-            )
-        )
-    head = (
-        "task",
-        "outcome",
-        "instruction",
-        "type",
-        "end",
-        "score",
-        "steps",
-        "malformed",
-        "invalid",
-        "tokens",
-        "seconds",
-        "seed",
+        row: list[Cell] = [
+            _episode_link(entry, wanted, entry.id.task_id),
+            outcome_tag(entry.outcome),
+            short(entry.instruction, 90),
+            entry.task_type,
+            entry.stop_reason,
+        ]
+        if is_training:
+            row += [short(entry.group_id, 40), f"{entry.score:.3f}", _cell(entry.step, ",.0f")]
+            row += [_cell(entry.advantage, "+.3f")] if has_advantages else []
+        else:
+            row += [f"{entry.score:.3f}", _cell(facts.get("steps"), ",.0f")]
+            row += [_cell(facts.get(name), ",.0f") for name in ("malformed_answers", "invalid_actions")]
+            row += [_cell(sum(tokens) if tokens else None, ",.0f"), _cell(facts.get("seconds"), ",.2f")]
+        rows.append([*row, str(entry.id.seed)])
+    common = ("task", "outcome", "instruction", "type", "end")
+    training = ("group", "score", "step", *(["advantage"] if has_advantages else []), "seed")
+    evaluation = ("score", "steps", "malformed", "invalid", "tokens", "seconds", "seed")
+    return Table(
+        (*common, *(training if is_training else evaluation)),
+        rows,
+        caption="Episodes in order of completion",
+        words=6 if is_training else 5,
+        class_="list",
     )
-    return table(head, rows, words=5, caption="Episodes in order of completion", class_="list")
 
 
-def _facts(entry: EpisodeEntry) -> Html:
-    facts = entry.facts
+def _facts(entry: EpisodeEntry, trajectory: Mapping[str, Any]) -> list[str]:
     counted = [
-        f"{label} {number(facts[name])}"
+        f"{label} {number(entry.facts[name])}"
         for name, label in (
             ("steps", "steps"),
             ("malformed_answers", "malformed"),
@@ -421,60 +408,56 @@ def _facts(entry: EpisodeEntry) -> Html:
             ("cost", "cost"),
             ("seconds", "seconds"),
         )
-        if _is_number(facts.get(name))
+        if _is_number(entry.facts.get(name))
     ]
-    attempt = f", attempt {entry.id.attempt}" if entry.id.attempt > 1 else ""
-    copy = f", copy {entry.id.copy}" if entry.id.copy else ""
-    lines = [
-        element(
-            "p",
-            outcome_tag(entry.outcome),
-            f" score {entry.score:.3f} · {entry.stop_reason}",
-            *(f" · {count}" for count in counted),
-        ),
-        element(
-            "p",
-            f"{entry.id.env_id} · {entry.id.task_id} · {entry.task_type} · seed {entry.id.seed}{attempt}{copy}",
-            class_="quiet",
-        ),
-    ]
-    error = facts.get("error")
-    if isinstance(error, dict):
-        lines.append(element("p", f"{error.get('type', 'error')}: {error.get('message', '')}", class_="note"))
-    return Html("".join(lines))
+    if entry.step is not None:
+        rewards = [turn["reward"] for turn in trajectory["turns"] if isinstance(turn, dict) and "reward" in turn]
+        counted.append(f"return {number(sum(filter(_is_number, rewards)))}")
+    if entry.advantage is not None:
+        counted.append(f"advantage {entry.advantage:+.3f}")
+    return [f"score {entry.score:.3f}", entry.stop_reason, *counted]
 
 
-def _episode_link(entry: EpisodeEntry, wanted: _Filter, label: str, rel: str | None = None) -> Html:
-    return element("a", label, href=episode_address(entry.id, more=wanted.chosen()), rel=rel)
+def _identity(entry: EpisodeEntry) -> str:
+    parts = [entry.id.env_id, entry.id.task_id, entry.task_type, f"seed {entry.id.seed}"]
+    parts += [f"attempt {entry.id.attempt}"] if entry.id.attempt > 1 else []
+    parts += [f"copy {entry.id.copy}"] if entry.id.copy else []
+    parts += [f"step {entry.step}"] if entry.step is not None else []
+    return " · ".join(parts)
 
 
-def _pages(wanted: _Filter, start: int, count: int) -> Html:
-    if count <= _PER_PAGE:
-        return Html()
-    chosen = wanted.chosen()
-    links: list[str] = []
-    if start:
-        there = [*chosen, ("start", str(start - _PER_PAGE))]
-        links.append(element("a", "← Previous page", href=make_address("/", there), rel="prev"))
-    if start + _PER_PAGE < count:
-        there = [*chosen, ("start", str(start + _PER_PAGE))]
-        links.append(element("a", "Next page →", href=make_address("/", there), rel="next"))
-    shown = f"{start + 1:,} to {min(start + _PER_PAGE, count):,} of {count:,}"
-    return element("nav", *links, element("span", shown, class_="quiet push"), class_="bar", aria_label="Pages")
+def _group_link(entry: EpisodeEntry, entries: Sequence[EpisodeEntry]) -> Link | None:
+    """Return a link to the list of the episode's group; None outside of training runs."""
+    if not entry.group_id:
+        return None
+    members = [other for other in entries if other.group_id == entry.group_id]
+    won = sum(other.outcome == "won" for other in members)
+    text = f"Group {entry.group_id}: {len(members)} episodes, {won} won"
+    return Link(text, make_address("/", [("group", entry.group_id)]))
 
 
-def _keys(place: str) -> Html:
-    keys = {
-        "list": (("j", "k", "next, previous episode in the list"), ("→", "←", "next, previous page")),
-        "episode": (("j", "k", "next, previous turn"), ("→", "←", "next, previous episode")),
-    }[place]
-    parts = [part for a, b, what in keys for part in (element("kbd", a), " ", element("kbd", b), f" {what}; ")]
-    more = (
-        (element("kbd", "Enter"), " open the episode; ", element("kbd", "/"), " search; ")
-        if place == "list"
-        else (element("kbd", "p"), " unfold prompts; ", element("kbd", "u"), " all episodes; ")
-    )
-    return element("p", "Keys: ", *parts, *more, element("kbd", "r"), " reload.", class_="keys")
+def _neighbours(kept: Sequence[EpisodeEntry], place: int | None, wanted: _Filter) -> list[Link]:
+    links = [Link("All episodes", make_address("/", wanted.chosen()), "up")]
+    if place:
+        links.append(_episode_link(kept[place - 1], wanted, "← Previous", "prev"))
+    if place is not None and place + 1 < len(kept):
+        links.append(_episode_link(kept[place + 1], wanted, "Next →", "next"))
+    return links
+
+
+def _episode_link(entry: EpisodeEntry, wanted: _Filter, label: str, rel: str | None = None) -> Link:
+    return Link(label, episode_address(entry.id, more=wanted.chosen()), rel)
+
+
+def _page_links(wanted: _Filter, start: int, count: int) -> list[Link]:
+    links = []
+    for text, there, rel in (
+        ("← Previous page", start - _PER_PAGE, "prev"),
+        ("Next page →", start + _PER_PAGE, "next"),
+    ):
+        if 0 <= there < count:
+            links.append(Link(text, make_address("/", [*wanted.chosen(), ("start", str(there))]), rel))
+    return links
 
 
 def _nothing(entries: Sequence[EpisodeEntry]) -> str:
@@ -517,17 +500,12 @@ def _integer(query: Query, name: str, default: int) -> int:
 # -- answering ------------------------------------------------------------------------------
 
 
-def _html(title: str, body: Iterable[str], status: int = 200) -> _Answer:
-    return _Answer(page(title, *body, head=_HEAD), status=status)
+def _page(template: str, *, status: int = 200, **values: Any) -> _Answer:
+    return _Answer(render(template, **values), status=status)
 
 
 def _refusal(refusal: _Refusal) -> _Answer:
-    body = [
-        element("nav", element("a", "All episodes", href="/", rel="up"), class_="bar", aria_label="Way back"),
-        element("h1", "This cannot be shown"),
-        element("p", str(refusal)),
-    ]
-    return _html(f"{refusal.status}", body, refusal.status)
+    return _page("refusal.html", status=refusal.status, title=str(refusal.status), reason=str(refusal))
 
 
 def _sentence(error: Exception) -> str:

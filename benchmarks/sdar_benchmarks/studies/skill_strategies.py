@@ -1,23 +1,24 @@
-"""Which strategy finds the skills that help? A simulation in which their worth is known.
+"""Simulation of skill retrieval strategies (bandits) in a world where the effect of every skill is known.
 
     python -m sdar_benchmarks.studies.skill_strategies --output benchmarks/studies
 
-It takes six minutes of an idle core, twelve of a busy one.
+It takes about six minutes on one core.
 
-A suite has six kinds of task, six skills for each and six general ones. A skill adds its worth to the chance of
-success; what it is worth differs from kind to kind, and is mostly less than nothing where it does not belong. At each
-step 16 groups of 8 episodes are played, as in SDAR's settings; in each group one episode is shown nothing, and the
-others ask the strategy for one skill each. Rewards are 0 or 1. What was shown goes into a real ledger, and the
-strategies are the real retrievers: nothing here knows their formulas.
+The library has six task types, six skills for each and six general ones. A skill adds its effect to the probability of
+success; the effect differs between task types and is mostly negative where the skill does not belong. At each step 16
+groups of 8 episodes are played, as in SDAR's settings; in each group one episode is a control without a skill, and for
+each of the others the strategy chooses one skill. Rewards are 0 or 1. The showings go into a real ledger, and the
+strategies are the package's retrievers.
 
-Whoever plays reads the skill here, as in Skill-GRPO. Where only a teacher reads it, as in SDAR, rewards say nothing
-about skills, and there is nothing to learn from them.
+The student reads the skill here, as in Skill-GRPO. Where only a teacher reads it, as in SDAR, rewards carry no
+information about skills, and there is nothing to learn from them.
 
-All choices of a step are made before its rewards are known, so UCB shows the seven of a group the same. Compared with
-the group's mean, which is an eighth control and seven eighths skill, a skill's advantage is an eighth of its difference
-to the control, error included: nothing is lost, but an exploration constant that is meant for whole differences is
-eight times too large. The scenarios tell what that costs, and the constant divided by eight, that it is all. They also
-tell what a discount does if worths wander (first-order autoregression with a time constant of 50 steps).
+All choices of a step are made before its rewards are known, so UCB shows the seven episodes of a group the same skill.
+Compared with the group's mean, which is one eighth control and seven eighths skill, a skill's advantage is one eighth
+of its difference to the control. The order of skills stays the same, but an exploration constant meant for whole
+differences is eight times too large; the scenarios measure what that costs, and that dividing the constant by eight
+removes it. They also measure the effect of discounting when effects drift (first-order autoregression with a time
+constant of 50 steps).
 
 Written: `skill_strategies.json` with all curves, and `skill_strategies.svg`.
 """
@@ -42,7 +43,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sdar_envs import Task
-from sdar_envs.errors import InvalidOption
+from sdar_envs.importing import import_extra
 from sdar_envs.storage import write_atomic
 from sdar_skills.evidence.ledger import Ledger, showings_of_group
 from sdar_skills.evidence.statistics import Statistics
@@ -69,10 +70,10 @@ _MISPLACED = (-0.03, 0.05)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A world to try the strategies in.
+    """Settings of a simulation.
 
     Attributes:
-        drifts: whether worths wander.
+        drifts: whether effects of skills drift over time.
         gamma: discount of the statistics per step.
         baseline: what rewards are compared with, as in `showings_of_group`.
     """
@@ -91,11 +92,11 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 class World:
-    """The suite: skills, kinds of task, and what is true of them at the present step.
+    """Simulated environment: skills, task types, and the true effect of each skill at the present step.
 
     Args:
-        seed: of everything.
-        drifts: whether worths wander.
+        seed: seed of the effects and their drift.
+        drifts: whether effects drift over time.
     """
 
     def __init__(self, seed: int, *, drifts: bool) -> None:
@@ -116,20 +117,20 @@ class World:
         self._chances = self._rng.uniform(0.3, 0.6, len(_TYPES))
 
     def move(self) -> None:
-        """Go to the next step."""
+        """Advance the drift by one step."""
         if self._drifts:
             kept = math.exp(-1 / _MEMORY)
             news = self._rng.normal(0.0, self._deviations * math.sqrt(1 - kept * kept))
             self._worths = self._means + kept * (self._worths - self._means) + news
 
     def chance(self, skill: Skill | None, task_type: str) -> float:
-        """Return the chance of success with a skill, or without any."""
+        """Return the probability of success with a skill, or with none."""
         context = _TYPES.index(task_type)
         worth = 0.0 if skill is None else self._worths[self._number[skill], context]
         return float(min(max(self._chances[context] + worth, 0.0), 1.0))
 
     def best(self, task_type: str) -> Skill:
-        """Return the skill that is worth most."""
+        """Return the skill with the largest effect."""
         return max(self.library, key=lambda skill: self.chance(skill, task_type))
 
 
@@ -158,12 +159,12 @@ STRATEGIES: Mapping[str, Callable[[World, Statistics], Retriever]] = {
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What one strategy did in one world: per step, means over the episodes that asked it.
+    """Result of one strategy in one world: means per step over the episodes that it chose for.
 
     Attributes:
-        regret: chance of success with the best skill minus that with the one shown: (steps,).
-        uplift: chance of success with the skill shown minus that without any: (steps,).
-        possible: the most that the uplift could have been: (steps,).
+        regret: (steps,), probability of success with the best skill minus that with the one shown.
+        uplift: (steps,), probability of success with the skill shown minus that without any.
+        possible: (steps,), the uplift of the best skill.
     """
 
     regret: NDArray[np.float64]
@@ -172,13 +173,13 @@ class Curve:
 
 
 def simulate(strategy: str, scenario: Scenario, seed: int, steps: int) -> Curve:
-    """Let a strategy choose and learn for some steps.
+    """Simulate a strategy for a number of training steps.
 
     Args:
-        strategy: one of `STRATEGIES`.
-        scenario: the world.
-        seed: of the world, the tasks and all draws; strategies with equal seeds meet the same world and tasks.
-        steps: training steps.
+        strategy: name in `STRATEGIES`.
+        scenario: settings of the simulation.
+        seed: seed of the world, the tasks and all random numbers; equal seeds give the same world and tasks.
+        steps: number of training steps.
     """
     world = World(seed, drifts=scenario.drifts)
     tasks, rng = random.Random(f"tasks {seed}"), random.Random(f"draws {seed}")
@@ -216,7 +217,7 @@ def simulate(strategy: str, scenario: Scenario, seed: int, steps: int) -> Curve:
 
 
 def summarize(curves: Sequence[Curve]) -> dict[str, Any]:
-    """Return means over seeds, each with the half width of its 95 % interval (normal, over seeds).
+    """Return means over seeds with the half width of their 95 % intervals (normal, over seeds).
 
     Returns:
         `captured`: the share of the possible uplift over all steps, `captured_late`: over the last fifth;
@@ -241,26 +242,23 @@ def _interval(values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def plot(record: Mapping[str, Any], folder: Path) -> Path:
-    """Draw the regret of all strategies, one panel per scenario.
+    """Plot the cumulative regret of all strategies, one panel per scenario.
 
     Args:
         record: what `main` writes as JSON.
-        folder: where `skill_strategies.svg` goes.
+        folder: folder of `skill_strategies.svg`.
 
     Raises:
-        InvalidOption: matplotlib is not installed.
+        MissingExtra: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise InvalidOption("the figure needs matplotlib: pip install 'sdar-envs[plots]'") from error
+    matplotlib = import_extra("matplotlib", extra="plots", purpose="the figure")
+    figures = import_extra("matplotlib.figure", extra="plots", purpose="the figure")
     scenarios = record["scenarios"]
     # The salt makes the SVG's ids, and so the file, the same every time.
-    with rc_context({"font.size": 9, "svg.hashsalt": "sdar"}):
+    with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "sdar"}):
         columns = min(2, len(scenarios))
         rows = math.ceil(len(scenarios) / columns)
-        figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+        figure = figures.Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flat
         for panel, (title, scenario) in zip(panels, scenarios.items(), strict=False):
             for number, (name, summary) in enumerate(scenario["strategies"].items()):
@@ -282,7 +280,7 @@ def plot(record: Mapping[str, Any], folder: Path) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Simulate, print the shares, write the record and the figure."""
+    """Run all simulations, print a table, and write the record and the figure."""
     parser = argparse.ArgumentParser(
         prog="python -m sdar_benchmarks.studies.skill_strategies", description=(__doc__ or "").partition("\n")[0]
     )

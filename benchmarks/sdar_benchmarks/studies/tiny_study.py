@@ -1,13 +1,13 @@
-"""A whole study for a CPU: demonstrations, a tiny model that learns from them, GRPO and SDAR from there, a report.
+"""Comparison study on a CPU: demonstrations, supervised fine-tuning of a tiny model, GRPO and SDAR from it, a report.
 
     study(Path("runs/tiny"), StudySettings(seeds=3))
 
-Every stage leaves a file or folder, and is not done again if it is there; a training run that was interrupted goes on
-from its last checkpoint. With one seed, all methods start from the same checkpoint and see the same tasks, draws and
-panel; another seed has other demonstrations, weights, tasks and draws, and the same panel.
+Every stage leaves a file or folder and is skipped if that exists; an interrupted training run is resumed from its last
+checkpoint. For one seed, all methods start from the same checkpoint and see the same tasks, random numbers and panel.
+Another seed has other demonstrations, weights, tasks and random numbers, and the same panel.
 
-It shows that the pieces work together. Which method is better, only many seeds can tell: the differences are given seed
-by seed, with the exact p of their signs, and never as the result of one.
+The study shows that the pieces work together. One seed does not tell which method is better: differences are reported
+seed by seed, with the exact p-value of their signs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sdar_envs.storage import write_atomic
 __all__ = ["BAND", "StudySettings", "study", "study_table"]
 
 BAND = (0.10, 0.60)
-"""Between these success rates of the start a comparison can say something: below, nobody learns; above, all win."""
+"""Success rates of the start between which methods can differ: below, none learns; above, all succeed."""
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -45,19 +45,19 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
-    """What is done.
+    """Settings of a study.
 
     Attributes:
-        model: of `sdar_agents.sft.tiny.TINY_MODELS`.
-        episodes: demonstrated, half of them with skills.
-        readings: first turns of other episodes, all with skills: without them a tiny model does not learn to read
-            skills.
-        methods: that are compared, with the first.
-        config: of the training.
-        overrides: of that configuration, as on the command line.
+        model: name in `sdar_agents.sft.tiny.TINY_MODELS`.
+        episodes: number of demonstrated episodes, half of them with skills.
+        readings: number of further episodes of which only the first turn is demonstrated, all with skills: without
+            them a tiny model does not learn to read skills.
+        methods: methods to train; the others are compared with the first.
+        config: configuration of the training.
+        overrides: overrides of that configuration, as on the command line.
         seed: the first seed, of everything but the panel.
-        seeds: how many. A study can be given more later.
-        jobs: training runs at a time; each gets its share of the processor's threads.
+        seeds: number of seeds; more can be added to a study later.
+        jobs: number of training runs at a time, which share the processor's threads.
     """
 
     model: str = "tiny-1m"
@@ -76,7 +76,7 @@ class StudySettings:
             if not is_integer(value) or value < low:
                 raise InvalidOption(f"{name} is {value!r}; wanted a whole number from {low}.")
         if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise InvalidOption(f"methods is {self.methods!r}; wanted different methods, at least one.")
+            raise InvalidOption(f"methods is {self.methods!r}; wanted at least one method, and each only once.")
 
     @property
     def all_seeds(self) -> range:
@@ -86,12 +86,12 @@ class StudySettings:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is done with one seed.
+    """Part of a study with one seed.
 
     Attributes:
-        folder: where.
-        seed: of everything.
-        settings: of the study.
+        folder: its folder.
+        seed: seed of everything but the panel.
+        settings: settings of the study.
     """
 
     folder: Path
@@ -103,32 +103,32 @@ class _Part:
         return self.folder / "sft"
 
     def arguments(self, method: str) -> list[str]:
-        """Return the training's changes to its configuration."""
+        """Return the overrides of a training run's configuration."""
         given = ["--method", method, "--model.path", str(self.sft / "model"), "--seed", str(self.seed)]
         return [*given, "--log.progress", "false", *self.settings.overrides]
 
 
 def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_: None) -> dict[str, Any]:
-    """Do what is not done yet of a study.
+    """Run a study, or the stages of it that are missing.
 
     Args:
-        folder: of the study.
-        settings: see there.
-        progress: told the stage, how much of it is done and how much there is to do.
+        folder: folder of the study.
+        settings: settings of the study.
+        progress: called with the stage, how much of it is done, and how much there is to do.
 
     Returns:
-        What `study.json` holds: success on the panel at the start and at the end, by evaluation, method and seed, and
-        the differences to the first method.
+        The content of `study.json`: success on the panel at the start and at the end, by evaluation, method and seed,
+        and the differences to the first method.
 
     Raises:
-        InvalidOption: the folder is that of a study with other settings, or a setting cannot be.
+        InvalidOption: the folder belongs to a study with other settings, or a setting is out of range.
         UnknownName: there is no such model, method or setting.
-        RunStopped: a stage failed; what was done is kept.
+        RunStopped: a stage failed; finished stages are kept.
     """
     from sdar_agents.sft.tiny import TINY_MODELS  # noqa: PLC0415
     from sdar_agents.training.config import load_config  # noqa: PLC0415
 
-    # All names now, not when hours have passed.
+    # Names are checked before the first stage, which can take hours.
     if settings.model not in TINY_MODELS:
         raise UnknownName(
             f"no tiny model {settings.model!r}; there is {', '.join(TINY_MODELS)}."
@@ -158,7 +158,7 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
 
 
 def study_table(result: Mapping[str, Any]) -> TextTable:
-    """Return the success rates of a study as a table: mean and range of several seeds, or one with its interval."""
+    """Return the success rates of a study: mean and range over seeds, or for one seed the rate and its interval."""
     methods = list(next(iter(result["evaluations"].values()))["end"])
     rows = []
     for way, rates in result["evaluations"].items():
@@ -184,7 +184,7 @@ def _difference(found: Mapping[str, Any]) -> str:
 
 def _claim(folder: Path, settings: StudySettings) -> None:
     path = folder / "settings.json"
-    # More jobs do the same faster, more seeds do more of the same.
+    # More jobs change only the speed, and more seeds only add results.
     wanted = {name: value for name, value in asdict(settings).items() if name not in ("jobs", "seeds")}
     wanted = json.loads(json.dumps(wanted))  # tuples are lists in the file
     if path.exists():
@@ -201,7 +201,7 @@ def _claim(folder: Path, settings: StudySettings) -> None:
 
 
 def _demonstrations(part: _Part, rollout: Any) -> dict[str, DemonstrationSettings]:
-    """Return what is demonstrated, by the name of its file: whole episodes, and how to read skills."""
+    """Return the demonstrations by the name of their file: whole episodes, and first turns with skills."""
     settings = part.settings
     episodes = DemonstrationSettings(
         env_id=rollout.env_id,
@@ -252,7 +252,7 @@ def _fine_tune(part: _Part, demonstrations: Sequence[Path], progress: Progress) 
 
 
 def _train_all(parts: Sequence[_Part], steps: int, progress: Progress) -> None:
-    """Train what is not trained, `jobs` runs at a time, and watch their metrics grow."""
+    """Run the missing trainings, `jobs` at a time, and report progress from their metrics."""
     settings = parts[0].settings
     last = f"step-{steps:06d}"
     runs = [(part, method) for part in parts for method in settings.methods]
@@ -290,13 +290,13 @@ def _train_all(parts: Sequence[_Part], steps: int, progress: Progress) -> None:
             process.join()
     if failed:
         raise RunStopped(
-            f"training failed in {', '.join(failed)}; what it said stands above, what it did is kept. Do the same "
-            "again to go on."
+            f"training failed in {', '.join(failed)}; its error is printed above, and its checkpoints are kept. Run "
+            "the same command again to continue."
         )
 
 
 def _train(part: _Part, method: str, threads: int | None) -> None:
-    """Train by one method; in a process of its own if it is given its number of threads."""
+    """Train with one method. With `threads`, this is the main function of a process of its own."""
     import torch  # noqa: PLC0415
 
     from sdar_agents.training.config import load_config  # noqa: PLC0415
@@ -315,7 +315,7 @@ def _train(part: _Part, method: str, threads: int | None) -> None:
 
 
 def _steps(run: Path) -> int:
-    """Return how many steps of a run are in its metrics."""
+    """Return the number of steps in a run's metrics."""
     if not (run / METRICS).exists():
         return 0
     return int(max((points[-1][0] for points in read_metrics(run).values()), default=0))

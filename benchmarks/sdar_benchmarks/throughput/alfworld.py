@@ -1,8 +1,8 @@
-"""ALFWorld's part of `sdar_benchmarks.throughput.bench`, beside the original engine.
+"""Throughput of ALFWorld compared with the original engine, TextWorld.
 
-Both engines play the same commands on the same exported games, so the ratio does not depend on the
-machine. TextWorld is measured if this interpreter has it (`pip install sdar-envs[peer]`, Python
-below 3.13); it is slow, so it plays few steps. Times are CPU seconds of one process.
+Both engines play the same commands on the same exported games, so the ratio does not depend on the machine. TextWorld
+is measured if it is installed (`pip install 'sdar-envs[peer]'`, Python below 3.13); it is slow, so it plays few steps.
+Times are CPU seconds of one process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PEER_STEPS = 25
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Add what is ALFWorld's own; takes about a minute, most of it TextWorld's."""
+    """Add the figures of ALFWorld's engine and of TextWorld; takes about a minute."""
     add = figures.add
     progress("the bare engine")
     bare = add("steps, bare engine", _engine_steps(40_000), "steps/CPU s")

@@ -1,13 +1,13 @@
-"""How fast and how large the environments, the skill library, generation and the trainer are: `sdar bench`.
+"""Throughput and memory of environments, skill library, generation and trainer: `sdar bench`.
 
-Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`environment`);
-what only one suite has, the original engine in the same run for example, the suite's own part adds (`SPECIFIC`); the
-skill library, generation and the trainer have such a part alone.
-A record of the numbers can be kept, and a later run set against it.
+Times are CPU seconds of one process. Every environment of `ENV_IDS` is measured in the same way (`environment`); parts
+of `SPECIFIC` add what only one suite has, such as the original engine in the same run, and what is no environment. The
+figures can be written as a record, and compared with an earlier one.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
-from sdar_benchmarks.throughput import alfworld, environment, generation, search_qa, skills, trainer, webshop
+from sdar_benchmarks.throughput import environment
 from sdar_benchmarks.throughput.figures import Figure, Figures
-from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.errors import CorruptData, MissingData, MissingExtra
+from sdar_envs.importing import import_extra
 from sdar_envs.registry import ENV_IDS
 from sdar_envs.storage import write_atomic
 
@@ -28,18 +29,27 @@ __all__ = ["PARTS", "SPECIFIC", "bench", "read_baseline"]
 
 _FORMAT = 1
 
-SPECIFIC: Mapping[str, Callable[[Figures, Callable[[str], None]], None]] = {
-    "sdar/ALFWorld-v0": alfworld.measure,
-    "sdar/WebShop-v0": webshop.measure,
-    "sdar/SearchQA-v0": search_qa.measure,
-    "skills": skills.measure,
-    "generation": generation.measure,
-    "trainer": trainer.measure,
+Measure = Callable[[Figures, Callable[[str], None]], None]
+
+SPECIFIC: Mapping[str, tuple[str, ...]] = {
+    "sdar/ALFWorld-v0": ("alfworld",),
+    "sdar/WebShop-v0": ("webshop",),
+    "sdar/SearchQA-v0": ("search_qa", "http"),
+    "skills": ("skills",),
+    "generation": ("generation",),
+    "trainer": ("trainer",),
 }
-"""By environment, and for the parts beside them: adds what only it has, and says what it is doing."""
+"""Modules of this package whose `measure` adds the figures of an environment, or of a part that is none."""
 
 PARTS: tuple[str, ...] = tuple(dict.fromkeys([*ENV_IDS, *SPECIFIC]))
-"""All that can be measured: the environments, the skill library, generation, the trainer."""
+"""Names of all parts: the environments, the skill library, generation, the trainer."""
+
+# Module and extra that a part needs beyond the base dependencies.
+_NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "http": (("requests", "client"), ("starlette", "server"), ("uvicorn", "server")),
+    "generation": (("torch", "train"), ("transformers", "train")),
+    "trainer": (("torch", "train"), ("transformers", "train")),
+}
 
 
 def bench(
@@ -52,15 +62,18 @@ def bench(
 ) -> None:
     """Measure parts, print a table for each, and write a record if asked to.
 
+    What needs an extra that is not installed is left out, with a line on standard error that names the extra.
+
     Args:
-        env_ids: of `PARTS`.
-        console: where the tables go.
-        output: write the record there; a file that is there is replaced.
-        baseline: a record to compare with.
-        command: what was typed, for the record.
+        env_ids: names in `PARTS`.
+        console: where the tables are printed.
+        output: file of the record; an existing one is replaced.
+        baseline: file of a record to compare with.
+        command: the command line, for the record.
 
     Raises:
         UnknownName: there is no such environment.
+        MissingExtra: nothing that was asked for can be measured without an extra.
         MissingData: there is no such baseline.
         CorruptData: the baseline is no such record.
         OSError: the record cannot be written.
@@ -68,6 +81,7 @@ def bench(
     before = {} if baseline is None else read_baseline(baseline)
     stderr = Console(stderr=True)
     measured: list[Figure] = []
+    missing: MissingExtra | None = None
     for env_id in env_ids:
         with stderr.status("measuring") as status:
 
@@ -75,25 +89,44 @@ def bench(
                 say(f"measuring {env_id}: {what}")
 
             figures = environment.measure(env_id, progress) if env_id in ENV_IDS else Figures(env_id)
-            if env_id in SPECIFIC:
-                SPECIFIC[env_id](figures, progress)
-        measured += figures
-        console.print(_table(env_id, figures, before if baseline is not None else None))
+            for name in SPECIFIC.get(env_id, ()):
+                try:
+                    measure = _load(name)
+                except MissingExtra as error:
+                    missing = error
+                    stderr.print(f"left out: {error}", markup=False, soft_wrap=True)
+                    continue
+                measure(figures, progress)
+        if figures:
+            measured += figures
+            console.print(_table(env_id, figures, before if baseline is not None else None))
         if env_id == "sdar/ALFWorld-v0" and not any(figure.unit == "x" for figure in figures):
             hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
             stderr.print(hint, markup=False, soft_wrap=True)
-        if env_id == "generation" and not generation.is_measurable():
-            hint = "torch is not installed here, so generation is not measured: pip install 'sdar-envs[train]'."
-            stderr.print(hint, markup=False, soft_wrap=True)
+    if missing is not None and not measured:
+        raise missing
     if output is not None:
         write_atomic(output, json.dumps(_record(measured, command), indent=1) + "\n")
 
 
+def _load(name: str) -> Measure:
+    """Return the `measure` of a module of this package.
+
+    Raises:
+        MissingExtra: it needs a package that is not installed.
+    """
+    for module, extra in _NEEDS.get(name, ()):
+        import_extra(module, extra=extra, purpose=f"measuring {name}")
+    # Imported here: a part may need torch, and `sdar bench` of the others must not.
+    measure: Measure = importlib.import_module(f"sdar_benchmarks.throughput.{name}").measure
+    return measure
+
+
 def read_baseline(path: Path) -> dict[tuple[str, str, str], float]:
-    """Read a record.
+    """Read a record of `sdar bench --output`.
 
     Returns:
-        The numbers by environment, what was measured, and unit.
+        The value of each figure by environment, name and unit.
 
     Raises:
         MissingData: there is no such file.
@@ -142,7 +175,7 @@ def _table(env_id: str, figures: Sequence[Figure], before: Mapping[tuple[str, st
 
 
 def _better(figure: Figure, old: float) -> str:
-    """Return how many times as good a number is as the old one: above 1 is better, for times and memory too."""
+    """Return the ratio of a figure to the old one, inverted for times and memory: above 1 is better."""
     new, old = (figure.value, old) if figure.is_rate else (old, figure.value)
     return f"{new / old:.2f}" if old > 0 and new > 0 else "-"
 

@@ -1,7 +1,7 @@
-"""What `sdar bench` measures of every environment, whichever it is.
+"""Throughput and memory of any environment: steps, vectors, whole episodes, resets.
 
-Commands of random episodes are drawn beforehand and then given again, so the time is the environment's alone. Only
-"whole scripted episodes" contain an agent: the one that plays by the suite's own script.
+The commands of random episodes are drawn before they are timed, so the time is the environment's alone. Only "whole
+episodes" contain an agent, the suite's scripted one.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _episodes(env: gym.Env[str, str], agent: Agent, ids: list[str]) -> tuple[flo
 
 
 def _bytes_per_environment(env_id: str, split: str, ids: list[str]) -> float:
-    """Return what an environment takes in the middle of an episode, when others play the same tasks."""
+    """Return the bytes of an environment in the middle of an episode, when others play the same tasks."""
     agent = make_agent("random")
     first = make_env(env_id, {"split": split})
     for task_id in ids:

@@ -1,4 +1,4 @@
-"""Measured numbers and what all measurements need: CPU seconds of this process, memory of a fresh one."""
+"""Figures of a benchmark, and timers: CPU seconds of this process, memory of a fresh one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["ONE_ENVIRONMENT", "Figure", "Figures", "median_seconds", "peak_megabytes", "resident_megabytes", "seconds"]
 
 ONE_ENVIRONMENT = "steps, one environment, info and resets included"
-"""The figure that the suites' own parts compare with the original engines."""
+"""Name of the figure that the parts of suites compare with the original engines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +29,24 @@ class Figure:
 
     @property
     def is_rate(self) -> bool:
-        """More is better: of everything else, which is time or memory, less is."""
+        """Whether more is better. All other figures are times or memory, of which less is better."""
         return self.unit == "x" or "/CPU s" in self.unit
 
 
 class Figures(list[Figure]):
-    """The numbers of one environment, in the order in which they were measured."""
+    """Figures of one environment or part, in the order of measurement."""
 
     def __init__(self, env_id: str) -> None:
         super().__init__()
         self._env_id = env_id
 
     def add(self, what: str, value: float, unit: str) -> float:
-        """Append a number and return it."""
+        """Append a figure and return its value."""
         self.append(Figure(self._env_id, what, value, unit))
         return value
 
     def value(self, what: str) -> float:
-        """Return a number that was measured before."""
+        """Return the value of a figure that was measured before."""
         return next(figure.value for figure in self if figure.what == what)
 
 
@@ -64,18 +64,18 @@ def median_seconds(action: Callable[[], Any], repeats: int) -> float:
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this process has had at once."""
+    """Return the peak resident memory of this process in MB."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return largest / (1 << 20 if sys.platform == "darwin" else 1024)
-    # Not ru_maxrss: Linux hands a large parent's on to its children.
+    # Not ru_maxrss: a child of a large process inherits its value on Linux.
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def resident_megabytes(env_id: str, count: int) -> float:
-    """Return the peak memory of a fresh process whose environments all play different train tasks."""
+    """Return the peak memory in MB of a fresh process whose environments all play different train tasks."""
     script = (
         "import sdar_envs\n"
         "from sdar_benchmarks.throughput.figures import peak_megabytes\n"

@@ -1,20 +1,25 @@
 """Throughput of generation: tokens per CPU second of a model of about a million parameters.
 
 A random model of 4 layers, 128 wide, with 800 tokens answers 32 prompts at once in float32 on one thread, in 64 tokens
-each: what a rollout of a small model asks for at each turn. `model.generate` of transformers does the same in the same
-run, and is not asked for log-probabilities. Times are CPU seconds.
+each, as in one turn of a rollout of a small model. `model.generate` of transformers does the same in the same run,
+without returning log-probabilities. Times are CPU seconds.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
+import torch
+import transformers
+from tokenizers import Tokenizer, models
+
+from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_benchmarks.throughput.figures import Figures, median_seconds
 
-__all__ = ["is_measurable", "measure"]
+__all__ = ["measure"]
 
 _ROWS = 32
 _PROMPT = 265
@@ -23,24 +28,12 @@ _REPEATS = 3
 _WORDS = 800
 
 
-def is_measurable() -> bool:
-    """Return whether torch and transformers are installed."""
-    return all(find_spec(name) is not None for name in ("torch", "transformers"))
-
-
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Measure generation; takes about half a minute. Nothing is measured where torch is not installed."""
-    if not is_measurable():
-        return
-    import torch  # noqa: PLC0415
-
-    from sdar_agents.engines.policy import Request, Sampling  # noqa: PLC0415
-    from sdar_agents.engines.transformers import TransformersPolicy  # noqa: PLC0415
-
+    """Add the figures of generation; takes about half a minute."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        policy = TransformersPolicy(*_model(torch))
+        policy = TransformersPolicy(*_model())
         rng = random.Random(0)
         equal = [_prompt(rng, _PROMPT) for _ in range(_ROWS)]
         mixed = [_prompt(rng, rng.randint(_PROMPT // 4, 2 * _PROMPT)) for _ in range(_ROWS)]
@@ -53,7 +46,7 @@ def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) 
             progress(what)
             requests = [Request(prompt, seed) for seed, prompt in enumerate(prompts)]
             ours = _rate(lambda requests=requests: policy.generate(requests, Sampling(_NEW)))  # type: ignore[misc]
-            theirs = _rate(lambda prompts=prompts: _generate(torch, policy, prompts))  # type: ignore[misc]
+            theirs = _rate(lambda prompts=prompts: _generate(policy, prompts))  # type: ignore[misc]
             figures.add(f"new tokens, {what}", ours, "tokens/CPU s")
             figures.add(f"model.generate, {what}", theirs, "tokens/CPU s")
             figures.add(f"ratio, {what}", ours / theirs, "x")
@@ -70,12 +63,9 @@ def _prompt(rng: random.Random, length: int) -> tuple[int, ...]:
     return tuple(rng.randrange(2, _WORDS) for _ in range(length))
 
 
-def _model(torch: Any) -> tuple[Any, Any]:
+def _model() -> tuple[Any, Any]:
     """Return a model whose answers never end, and a tokenizer of words."""
-    import transformers  # noqa: PLC0415
-    from tokenizers import Tokenizer, models  # noqa: PLC0415
-
-    kinds: Any = transformers  # it has types for a part of what it has
+    kinds: Any = transformers  # the package is typed in part
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(_WORDS)}, unk_token="w0"))
     tokenizer = kinds.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1", pad_token="w0")
     tokenizer.chat_template = "{{ messages }}"
@@ -99,7 +89,7 @@ def _model(torch: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _generate(torch: Any, policy: Any, prompts: list[tuple[int, ...]]) -> None:
+def _generate(policy: Any, prompts: list[tuple[int, ...]]) -> None:
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])

@@ -1,8 +1,8 @@
-"""What HTTP adds to a search: queries one by one, as the reference sends them, and in batches.
+"""Overhead of retrieval over HTTP: queries one by one, as the reference sends them, and in batches.
 
-A server in a process of its own, on this machine, with an engine that costs nothing: it answers every query with three
-passages of a hundred words. So all that is measured is the client, the server and what lies between. CPU
-times are of each process; elapsed times say more about the machine's other work the busier it is.
+The server runs in a process of its own on this machine, with an engine that answers every query with the same three
+passages of a hundred words, so only the client, the server and the connection are measured. CPU times are of each
+process; elapsed times depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from sdar_benchmarks.throughput.figures import Figures
 from sdar_envs.search_qa.retrieval.client import Dialect, HttpRetriever
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 from sdar_envs.search_qa.retrieval.server import serve_retriever
 
 __all__ = ["measure"]
@@ -33,7 +33,7 @@ _PASSAGES = tuple(
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Add what a query by HTTP costs; takes about ten seconds."""
+    """Add the time of a query over HTTP; takes about ten seconds."""
     queries = [f"which river flows through the {n}th town of the valley" for n in range(_QUERIES)]
     ways: list[tuple[str, Dialect, int]] = [
         ("HTTP, one query after the other", "query", 1),
@@ -69,7 +69,7 @@ class _Server(NamedTuple):
 
 
 def _spent(server: _Server, action: Callable[[], None]) -> dict[str, float]:
-    """Return the seconds that an action takes: of CPU, here and in the server, and by the clock."""
+    """Return the CPU seconds of an action, here and in the server, and its elapsed seconds."""
     before = server.cpu_seconds(), time.process_time(), time.perf_counter()
     action()
     elapsed, here = time.perf_counter() - before[2], time.process_time() - before[1]
@@ -93,7 +93,7 @@ def _serving() -> Iterator[_Server]:
 
 
 class _Free:
-    """An engine that costs nothing."""
+    """Engine whose answers take no time."""
 
     fingerprint = "free"
 
@@ -102,7 +102,7 @@ class _Free:
 
 
 def _serve() -> None:
-    """Serve, and print the CPU seconds of this process for every line that comes in."""
+    """Serve, and print the CPU seconds of this process for every line on standard input."""
 
     def report(address: str) -> None:
         print(address, flush=True)

@@ -1,13 +1,13 @@
-"""Search-QA's part of `sdar_benchmarks.throughput.bench`: its search engines, and asking one by HTTP.
+"""Throughput of Search-QA's search engines on the embedded corpus, and on a large generated one.
 
-`measure` takes the embedded corpus. Queries are the questions of the test split and what the oracle searches for; none
-is asked twice. Times are CPU seconds.
+`measure` takes the embedded corpus. Queries are the questions of the test split and the oracle's searches, each asked
+once. Times are CPU seconds.
 
     python -m sdar_benchmarks.throughput.search_qa [--passages 1000000] [--engines bm25 tantivy] [--folder DIR]
 
-measures what a large corpus takes, which needs minutes and, with bm25s, several GB of memory: passages of a hundred
-words whose frequencies follow Zipf's law, each engine built and searched in processes of its own. The last table scales
-the figures to the 21 million passages of wiki-18. That is arithmetic, not a measurement.
+measures a large corpus, which takes minutes and, with bm25s, several GB of memory: passages of a hundred words whose
+frequencies follow Zipf's law, each engine built and searched in processes of its own. The last table extrapolates the
+figures to the 21 million passages of wiki-18; it is not a measurement.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from rich.table import Table
 import sdar_envs
 from sdar_agents import make_agent
 from sdar_benchmarks.evaluation.arguments import make_env
-from sdar_benchmarks.throughput import http
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.search_qa.embedded import embedded_retriever
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
-from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 from sdar_envs.storage import write_atomic
 
 __all__ = ["large_passages", "large_queries", "main", "measure"]
@@ -57,7 +56,7 @@ _LARGE_ENGINES = ("bm25", "bm25s", "tantivy")
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Add what is Search-QA's own; takes about twenty seconds."""
+    """Add the figures of the embedded corpus and of the oracle; takes about ten seconds."""
     with tempfile.TemporaryDirectory() as folder:
         progress("the embedded corpus")
         first = _in_new_process("embedded", cache=folder)
@@ -67,7 +66,6 @@ def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) 
     figures.add("whole episodes of the agent oracle, each question new", later["oracle"], "episodes/CPU s")
     figures.add(f"single search, top {_K}", later["single"] * 1e3, "CPU ms")
     figures.add(f"search in batches of {_BATCH}, top {_K}", later["batched"] * 1e3, "CPU ms")
-    http.measure(figures, progress)
 
 
 def _measure_embedded() -> dict[str, float]:
@@ -140,7 +138,7 @@ def _word(rank: int) -> str:
 
 
 class _Zipf:
-    """Draws ranks of words; equal seeds give equal ranks."""
+    """Zipf-distributed ranks of words, reproducible for a seed."""
 
     def __init__(self, seed: int) -> None:
         weights = 1 / (np.arange(_VOCABULARY) + 2.7) ** 1.05
@@ -149,11 +147,11 @@ class _Zipf:
         self._bits = np.random.PCG64(seed)
 
     def shares(self, count: int) -> Any:
-        """Return numbers from 0 to below 1."""
+        """Return numbers in [0, 1)."""
         return (self._bits.random_raw(count) >> 11) * 2.0**-53
 
     def ranks(self, count: int) -> list[int]:
-        """Return ranks, the lower the likelier."""
+        """Return ranks; lower ones are more frequent."""
         return [int(rank) for rank in np.searchsorted(self._sums, self.shares(count), side="right")]
 
 
@@ -175,7 +173,7 @@ def large_passages(count: int) -> Iterator[Passage]:
 
 
 def large_queries(count: int) -> list[str]:
-    """Return questions of ten words: three that stand together in a passage like those, seven as they come."""
+    """Return queries of ten words: three from one generated passage, seven drawn by frequency."""
     zipf = _Zipf(2)
     queries = []
     for ranks in _large_ranks(count):
@@ -188,13 +186,13 @@ def large_queries(count: int) -> list[str]:
 def measure_large(
     passages: int, engines: Sequence[str], folder: Path, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, dict[str, float]]:
-    """Return what each engine takes for so many passages, by engine.
+    """Return times, memory and disk space of each engine on a generated corpus.
 
     Args:
-        passages: how many.
-        engines: of `sdar_envs.search_qa.retrieval.index.ENGINES`, without faiss.
-        folder: for the corpus and one index at a time.
-        progress: told what is being done.
+        passages: number of passages.
+        engines: names in `sdar_envs.search_qa.retrieval.index.ENGINES`, without faiss.
+        folder: holds the corpus and one index at a time.
+        progress: called with what is measured next.
     """
     source, queries = folder / "corpus.jsonl", folder / "queries.json"
     progress(f"writing {passages:,} passages")
@@ -237,7 +235,7 @@ _MEASURES: dict[str, Callable[..., dict[str, float]]] = {
 
 
 def _in_new_process(*arguments: str, cache: str | None = None) -> dict[str, float]:
-    """Measure where nothing is in memory yet and the peak is this measurement's own."""
+    """Measure in a fresh process: nothing is in memory yet, and the peak is this measurement's own."""
     environment = os.environ if cache is None else os.environ | {"SDAR_CACHE_DIR": cache}
     code = (
         "import json, sys\n"
@@ -283,7 +281,7 @@ def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Itera
             cells = []
             for engine, numbers in measured.items():
                 if is_scaled and figure == "build_megabytes" and engine == "tantivy":
-                    cells.append("-")  # it gathers a fixed number of bytes, the others all postings
+                    cells.append("-")  # tantivy buffers a fixed number of bytes, the others all postings
                     continue
                 value = numbers[figure] * unit * (scale if is_scaled else 1)
                 cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
@@ -292,7 +290,7 @@ def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Itera
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure a large corpus and print two tables: what was measured, and what it would be for wiki-18."""
+    """Measure a large corpus and print two tables: the figures, and their extrapolation to wiki-18."""
     parser = argparse.ArgumentParser(
         prog="python -m sdar_benchmarks.throughput.search_qa", description="Search engines over a large corpus."
     )

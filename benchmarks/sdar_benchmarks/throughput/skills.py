@@ -1,9 +1,9 @@
-"""The skill library's part of `sdar_benchmarks.throughput.bench`: the ledger and the choice of a skill.
+"""Throughput of the skill library: the ledger of showings, and bandit choices of a skill.
 
-A ledger of a million showings is written in batches of 1,024, as one training step of 128 episodes with 8 skills gives:
-60 skills, 6 task types, as many as a suite has. A choice ranks all 60 for one task, from statistics that have read
-the whole ledger; what a training step adds is read once, before its first choice. Times are CPU seconds; the file lies
-in the system's temporary folder.
+A ledger of a million showings is written in batches of 1,024, which is one training step of 128 episodes with 8 skills.
+It has 60 skills and 6 task types, as many as a suite has. A choice ranks all 60 skills for one task, from statistics of
+the whole ledger; the showings of a training step are read once, before its first choice. Times are CPU seconds; the
+file lies in the system's temporary folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STEPS = 20
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Measure ledger and strategies; takes about ten seconds."""
+    """Add the figures of ledger and bandits; takes about ten seconds."""
     add = figures.add
     skills = tuple(
         Skill(f"skill-{number:02d}", "toy", None if number < 12 else _TYPES[number % 6], "Made up.", "Advice. " * 40)

@@ -1,16 +1,17 @@
-"""The trainer's part of `sdar_benchmarks.throughput.bench`: a step by phase, and what SDAR costs over GRPO.
+"""Throughput of training: a step by phase, the cost of SDAR over GRPO, and large shapes on an accelerator.
 
-On a CPU: a random model of about a million parameters plays embedded ALFWorld; GRPO and SDAR learn from the same rows,
-in turns, so that both see the same machine. Times are CPU seconds of one thread. The rollout is shared, as it would be:
+On a CPU, a random model of about a million parameters plays embedded ALFWorld; GRPO and SDAR learn from the same rows
+in alternation, so that both see the same machine. Times are CPU seconds of one thread. The rollout is shared, because
 the teacher does not play.
 
 On an accelerator, `python -m sdar_benchmarks.throughput.trainer` measures models with the shapes of Qwen2.5-0.5B and
-1.5B and random weights: tokens per second of generation and update, and the share of the peak that the update's model
-FLOP are (without what gradient checkpointing computes twice). It refuses to run without one.
+1.5B and random weights: tokens per second of generation and update, and the model FLOP utilisation (MFU) of the update,
+without what gradient checkpointing computes twice. It refuses to run without one.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
@@ -18,14 +19,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING
 
+import torch
+from rich.console import Console
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from sdar_agents.algorithms import make_algorithm
+from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.transformers import TransformersPolicy
+from sdar_agents.learner import Learner, LearnerSettings, Phases
+from sdar_agents.rollout.rollout import Rollout, RolloutSettings
+from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.sft.tiny import TINY_MODELS, make_model, train_tokenizer
+from sdar_agents.types import Row, make_rows
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.errors import InvalidOption, SdarError
-
-if TYPE_CHECKING:
-    from sdar_agents.engines.transformers import TransformersPolicy
-    from sdar_agents.types import Row
+from sdar_envs.prompt import render_messages, style_for
+from sdar_envs.registry import make_vec, tasks
+from sdar_skills import Library, make_retriever
 
 __all__ = ["SHAPES", "Shape", "forward_flop", "measure", "measure_shape"]
 
@@ -36,18 +48,18 @@ _SKILLS = (1, 6)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a model and of what it is measured on.
+    """Sizes of a model and of the rows of a step.
 
     Attributes:
-        hidden: width.
-        layers: how many.
-        heads: of attention.
-        kv_heads: of keys and values.
-        mlp: width inside the feed-forward blocks.
-        vocabulary: entries; the head shares the embedding's weights.
-        rows: of a step.
+        hidden: width of the residual stream.
+        layers: number of layers.
+        heads: attention heads.
+        kv_heads: heads of keys and values (grouped-query attention).
+        mlp: width of the feed-forward blocks.
+        vocabulary: number of tokens; the head shares the embedding's weights.
+        rows: rows of a step.
         prompt: tokens of a row's prompt.
-        response: tokens of its response.
+        response: tokens of a row's response.
     """
 
     hidden: int
@@ -65,22 +77,14 @@ SHAPES = {
     "0.5B": Shape(hidden=896, layers=24, heads=14, kv_heads=2, mlp=4864),
     "1.5B": Shape(hidden=1536, layers=28, heads=12, kv_heads=2, mlp=8960),
 }
-"""Those of Qwen2.5."""
+"""Shapes of Qwen2.5."""
 
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 """Dense bfloat16 FLOP per second, of the SXM versions."""
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Measure a step on one CPU thread; takes about two minutes."""
-    import torch  # noqa: PLC0415
-
-    from sdar_agents.rollout.rollout import Rollout, RolloutSettings  # noqa: PLC0415
-    from sdar_agents.rollout.skill_prompts import SkillPrompts  # noqa: PLC0415
-    from sdar_agents.types import make_rows  # noqa: PLC0415
-    from sdar_envs.registry import tasks  # noqa: PLC0415
-    from sdar_skills import Library, make_retriever  # noqa: PLC0415
-
+    """Add the figures of a training step on one CPU thread; takes about two minutes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -112,7 +116,7 @@ def _measure_steps(
     count: int,
     progress: Callable[[str], None],
 ) -> None:
-    """Let both methods learn from rows whose teachers read so many skills, and whose rollout took so many seconds."""
+    """Add the figures of both methods on rows whose teacher prompts have `count` skills; `played`: rollout seconds."""
     responses = sum(len(row.response_ids) for row in rows)
     students = responses + sum(len(row.prompt_ids) for row in rows)
     teachers = responses + sum(len(row.teacher_prompt_ids or ()) for row in rows)
@@ -135,11 +139,6 @@ def _measure_steps(
 
 
 def _tiny_policy() -> TransformersPolicy:
-    from sdar_agents.engines.transformers import TransformersPolicy  # noqa: PLC0415
-    from sdar_agents.sft.tiny import TINY_MODELS, make_model, train_tokenizer  # noqa: PLC0415
-    from sdar_envs.prompt import render_messages, style_for  # noqa: PLC0415
-    from sdar_envs.registry import make_vec  # noqa: PLC0415
-    from sdar_skills import Library  # noqa: PLC0415
 
     texts = [skill.text for skill in Library.load().select("alfworld")]
     env = make_vec("sdar/ALFWorld-v0", 1).envs[0]
@@ -154,12 +153,7 @@ def _tiny_policy() -> TransformersPolicy:
 
 
 def _learn(policy: TransformersPolicy, method: str, rows: Sequence[Row]) -> dict[str, float]:
-    """Return the CPU seconds of a step's phases, from the same weights every time."""
-    import copy  # noqa: PLC0415
-
-    from sdar_agents.algorithms import make_algorithm  # noqa: PLC0415
-    from sdar_agents.learner import Learner, LearnerSettings, Phases  # noqa: PLC0415
-
+    """Return the CPU seconds of each phase of a learning step; every call starts from the same weights."""
     settings = LearnerSettings(mini_batches=2, max_tokens=8192, gradient_parts_every=0)
     learner = Learner(copy.deepcopy(policy.model), make_algorithm(method, suite="alfworld"), settings, pad_id=0)
     phases = Phases(learner.device, time.process_time)
@@ -168,7 +162,7 @@ def _learn(policy: TransformersPolicy, method: str, rows: Sequence[Row]) -> dict
 
 
 def forward_flop(shape: Shape) -> float:
-    """Return the floating point operations of one forward pass over a step's rows.
+    """Floating-point operations of one forward pass over the rows of a step.
 
     Two for each weight of a matrix and token, attention to half of the others, and the head on response tokens alone.
     """
@@ -183,26 +177,25 @@ def forward_flop(shape: Shape) -> float:
 def measure_shape(
     figures: Figures, name: str, shape: Shape, device: str, progress: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Measure generation and update of a random model in bfloat16 on a device.
+    """Add the figures of generation and update of a random model in bfloat16 on a device.
 
     Args:
-        figures: get the numbers.
-        name: of the shape.
-        shape: see there.
+        figures: to which the figures are added.
+        name: name of the shape.
+        shape: sizes of the model and of the rows.
         device: such as `cuda`.
-        progress: told what is being done.
+        progress: called with what is measured next.
     """
-    import torch  # noqa: PLC0415
-    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
-
-    from sdar_agents.algorithms import make_algorithm  # noqa: PLC0415
-    from sdar_agents.engines.policy import Request, Sampling  # noqa: PLC0415
-    from sdar_agents.engines.transformers import TransformersPolicy  # noqa: PLC0415
-    from sdar_agents.learner import Learner, LearnerSettings, Phases  # noqa: PLC0415
-    from sdar_agents.sft.tiny import train_tokenizer  # noqa: PLC0415
-    from sdar_agents.types import Row  # noqa: PLC0415
-
     progress(f"{name}: making the model")
+    model = _random_model(shape, device)
+    rows = _random_rows(shape)
+    progress(f"{name}: generation")
+    _measure_generation(figures, name, shape, model, rows)
+    progress(f"{name}: update")
+    _measure_update(figures, name, shape, model, rows)
+
+
+def _random_model(shape: Shape, device: str) -> nn.Module:
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=shape.vocabulary,
@@ -215,9 +208,11 @@ def measure_shape(
         tie_word_embeddings=True,
         eos_token_id=None,
     )
-    model: torch.nn.Module = Qwen2ForCausalLM(config)
-    model = model.to(torch.device(device), torch.bfloat16)
-    policy = TransformersPolicy(model, train_tokenizer(["a few words, for this model never speaks them"]))
+    model: nn.Module = Qwen2ForCausalLM(config)
+    return model.to(torch.device(device), torch.bfloat16)
+
+
+def _random_rows(shape: Shape) -> list[Row]:
     rng = random.Random(0)
     rows = []
     for i in range(shape.rows):
@@ -225,31 +220,36 @@ def measure_shape(
         rows.append(
             Row(tuple(ids[: shape.prompt]), tuple(ids[shape.prompt :]), None, f"{i // 8}", f"{i}", 0, float(i % 2))
         )
-    progress(f"{name}: generation")
-    sampling = Sampling(max_new_tokens=shape.response)
+    return rows
+
+
+def _measure_generation(figures: Figures, name: str, shape: Shape, model: nn.Module, rows: Sequence[Row]) -> None:
+    policy = TransformersPolicy(model, train_tokenizer(["a few words, for this model never speaks them"]))
     requests = [Request(row.prompt_ids, i) for i, row in enumerate(rows)]
     policy.generate(requests[:2], Sampling(max_new_tokens=2))
-    phases = Phases(torch.device(device))
+    phases = Phases(next(model.parameters()).device)
     with phases("generation"):
-        answers = policy.generate(requests, sampling)
+        answers = policy.generate(requests, Sampling(max_new_tokens=shape.response))
     generated = sum(len(answer.token_ids) for answer in answers)
     figures.add(f"{name}: generation", generated / phases.seconds["generation"], "tokens/s")
 
-    progress(f"{name}: update")
+
+def _measure_update(figures: Figures, name: str, shape: Shape, model: nn.Module, rows: Sequence[Row]) -> None:
+    device = next(model.parameters()).device
     settings = LearnerSettings(max_tokens=32_768, gradient_checkpointing=True, gradient_parts_every=0)
     learner = Learner(model, make_algorithm("grpo", suite="alfworld", kl_coef=0.0), settings, pad_id=0)
     learner.learn(rows[:8], 1)
-    if device == "cuda":
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = math.inf
     for step in (2, 3):
-        phases = Phases(torch.device(device))
+        phases = Phases(device)
         learner.learn(rows, step, phases=phases)
         seconds = min(seconds, phases.seconds["update"])
     figures.add(f"{name}: update", shape.rows * (shape.prompt + shape.response) / seconds, "tokens/s")
     flop = 3 * forward_flop(shape) / seconds
     figures.add(f"{name}: model FLOP of the update", flop / 1e12, "TFLOP/s")
-    if device == "cuda":
+    if device.type == "cuda":
         card = torch.cuda.get_device_name()
         peak = next((value for key, value in _PEAKS.items() if key in card), None)
         if peak is not None:
@@ -258,10 +258,7 @@ def measure_shape(
 
 
 def main() -> int:
-    """Measure all shapes on an accelerator and print what was measured."""
-    import torch  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-
+    """Measure all shapes on an accelerator and print the figures."""
     stderr = Console(stderr=True)
     try:
         if not torch.cuda.is_available():

@@ -1,9 +1,8 @@
-"""WebShop's part of `sdar_benchmarks.throughput.bench`.
+"""Throughput of WebShop: start, search and memory for catalogues of 1,000 to 100,000 products.
 
-Catalogues of the wanted sizes are generated, written in the official file format, and opened through
-`gymnasium.make(data="official")` in processes with a cache folder of their own, so that first and later starts can be
-told apart. The original is not measured beside it: it needs Java and a Python below 3.11, so there is no ratio.
-Times are CPU seconds; a start does not include the import of the package.
+Catalogues are generated, written in the official file format, and opened through `gymnasium.make(data="official")` in
+processes with a cache folder of their own, which separates first from later starts. There is no ratio to the original:
+it needs Java and a Python below 3.11. Times are CPU seconds; a start does not include the import of the package.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _SEARCHES = 300
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Add what is WebShop's own; takes about two minutes, most of it for making catalogues and their indexes."""
+    """Add the figures of start, search and memory; takes about two minutes, mostly to make catalogues and indexes."""
     add = figures.add
     for size in _SIZES:
         progress(f"{size:,} products")
@@ -54,9 +53,9 @@ def write_catalogue(folder: Path, size: int, seed: int = 2) -> None:
     """Write a generated catalogue of `size` products in the official file format.
 
     Args:
-        folder: where `items_shuffle.json` and `items_ins_v2.json` go.
-        size: products, at least 50.
-        seed: of the first 10,000; each following 10,000 has the next.
+        folder: folder of `items_shuffle.json` and `items_ins_v2.json`.
+        size: number of products, at least 50.
+        seed: seed of the first 10,000; each following 10,000 have the next seed.
     """
     with open(folder / "items_shuffle.json", "w", encoding="utf-8") as file:
         separator, attributes = "[", {}
@@ -81,7 +80,7 @@ def _in_new_process(folder: str, *, is_first: bool) -> dict[str, float]:
 
 def _measure_start(folder: str, *, is_first: bool) -> dict[str, float]:
     options: dict[str, Any] = {"data": "official", "data_dir": folder, "split": "test"}
-    importlib.import_module("sdar_envs.webshop.env")  # Gymnasium does it at the first make, else
+    importlib.import_module("sdar_envs.webshop.env")  # otherwise timed with the first make
 
     started = time.process_time()
     env = gym.make(_ENV_ID, **options)
@@ -98,7 +97,7 @@ def _measure_start(folder: str, *, is_first: bool) -> dict[str, float]:
 
 
 def _search_seconds(env: gym.Env[str, str], tasks: tuple[sdar_envs.Task, ...]) -> float:
-    """Return the mean over different queries, none of which was seen before."""
+    """Return the mean CPU seconds of different queries, none of which was asked before."""
     spent = 0.0
     queries = [task.instruction for task in tasks[:_SEARCHES]]
     for query in queries:

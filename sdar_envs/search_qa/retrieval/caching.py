@@ -1,4 +1,4 @@
-"""A cache of search results in front of any retriever.
+"""LRU cache of search results for any retriever.
 
 Many episodes ask the same: environments of a group share the question, and a policy repeats itself. What was found
 once is not asked again, and of a batch only different queries are.
@@ -15,7 +15,7 @@ from typing import Any
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.engines.engine import check_request
-from sdar_envs.search_qa.retrieval.retrieval import Hit, RetrievalFailed, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
 
 __all__ = ["CacheStatistics", "CachingRetriever"]
 
@@ -24,7 +24,7 @@ _LONGEST_KEPT_QUERY = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CacheStatistics:
-    """How often the cache could answer.
+    """Hit and miss counts of a cache.
 
     Attributes:
         hits: queries that were answered without asking, repetitions within a batch among them.
@@ -38,7 +38,7 @@ class CacheStatistics:
 
 
 class CachingRetriever:
-    """Keeps what another retriever found, the least recently used forgotten first. Threads may share it.
+    """LRU cache in front of another retriever. Threads may share it.
 
     A result for more passages serves a request for fewer. Failures are not kept, nor are queries of more than 1,000
     characters. A kept query takes its passages' texts: about 3 KB for three of a hundred words.
@@ -66,12 +66,12 @@ class CachingRetriever:
 
     @property
     def fingerprint(self) -> str:
-        """The inner retriever's."""
+        """The inner retriever's fingerprint."""
         return self._retriever.fingerprint
 
     @property
     def statistics(self) -> CacheStatistics:
-        """What happened so far."""
+        """Counts since the cache was made."""
         with self._lock:
             return CacheStatistics(self._hits, self._misses, len(self._kept))
 

@@ -1,4 +1,4 @@
-r"""`HttpRetriever`: search on a retrieval server, of either of the two kinds that the field runs.
+r"""HTTP client of retrieval servers, for both request formats in use (Search-R1's and SDAR's).
 
     retriever = HttpRetriever("http://127.0.0.1:8000/retrieve")
     retriever.search(["capital of Peru", "highest point of Peru"], 3)
@@ -33,23 +33,16 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Event
-from time import monotonic
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
+from sdar_envs.retries import Deadline, RetriesExhausted, RetryPolicy
 from sdar_envs.search_qa.retrieval.engines.engine import check_request
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage, RetrievalFailed
-from sdar_envs.search_qa.retrieval.transport import Answer, AnswerTooLong, Transport
-
-try:
-    import requests
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("the client needs requests: pip install 'sdar-envs[client]'", name=error.name) from error
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 
 __all__ = ["Dialect", "HttpRetriever"]
 
@@ -58,18 +51,15 @@ Dialect = Literal["queries", "query"]
 _DIALECTS: tuple[Dialect, ...] = ("queries", "query")
 _START_HINT = "`sdar serve retriever` starts one"
 _PROBE = "water"  # a word: some engines fail on a query without one
-_RETRIED = frozenset({429, 500, 502, 503, 504})
 _REFUSALS = frozenset({400, 422})
-_HOPELESS = (requests.exceptions.SSLError, requests.exceptions.InvalidURL, AnswerTooLong)
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 _MAX_BYTES = 1 << 28
 _LARGEST_SCORE = sys.float_info.max  # JSON can hold larger numbers, and Python's reads NaN
-_SHOWN = 200
 
 
 class HttpRetriever:
-    """A retriever that asks one or several servers by HTTP. Threads may share it; it pickles and survives a fork.
+    """Retriever that queries one or several HTTP servers. Threads may share it; it pickles and survives a fork.
 
     Args:
         url: the server's address, such as `http://127.0.0.1:8000/retrieve` (without a path, `/retrieve` is meant), or
@@ -108,17 +98,19 @@ class HttpRetriever:
             )
         self._timeout = _seconds("timeout", timeout)
         self._deadline = _seconds("deadline", deadline)
-        self._retries = _count("retries", retries, 0)
+        self._policy = RetryPolicy(
+            _count("retries", retries, 0), _FIRST_PAUSE, _LONGEST_PAUSE, longest_retry_after=self._deadline
+        )
         self._connections = _count("connections", connections, 1)
         self._batch_size = _count("batch_size", batch_size, 1)
         self._seed = seed
-        self._servers = [Transport(address, headers=headers or {}, max_bytes=_MAX_BYTES) for address in _addresses(url)]
+        self._servers = [Transport(address, headers=headers, max_bytes=_MAX_BYTES) for address in _addresses(url)]
         self._open()
         self._dialect, self._fingerprint = self._find_out(dialect)
 
     @property
     def fingerprint(self) -> str:
-        """What the servers say at `/health` about their engine and corpus, wherever they run; else their addresses."""
+        """Engine and corpus as the servers report them at `/health`; else the servers' addresses."""
         return self._fingerprint
 
     @property
@@ -131,7 +123,7 @@ class HttpRetriever:
 
         Raises:
             RetrievalFailed: no server could be reached in time, or one answered something else than a result.
-            InvalidOption: the queries are no list of texts, or `k` is no positive integer.
+            InvalidOption: the queries are not a list of texts, or `k` is not a positive integer.
         """
         check_request(queries, k)
         found: list[tuple[Hit, ...]] = [()] * len(queries)
@@ -164,16 +156,16 @@ class HttpRetriever:
         """Send requests, several at once; the first that fails ends all."""
         if self._process != os.getpid():
             self._open()  # a fork takes no threads along, and its pauses must be its own
-        limits = _Limits(self._deadline)
+        search = _Search(self._deadline)
         if len(batch) <= 1:
-            return [self._ask(request, self._servers_in_turn(), limits) for request in batch]
-        futures = [self._pool.submit(self._ask, request, self._servers_in_turn(), limits) for request in batch]
+            return [self._ask(request, self._servers_in_turn(), search) for request in batch]
+        futures = [self._pool.submit(self._ask, request, self._servers_in_turn(), search) for request in batch]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
             return [future.result() for future in futures]
         finally:
-            limits.stop.set()
+            search.has_failed.set()
             for future in futures:
                 future.cancel()
 
@@ -199,39 +191,32 @@ class HttpRetriever:
 
     # -- one request, again and again -----------------------------------------------------------
 
-    def _ask(self, request: _Request, servers: Iterator[Transport], limits: _Limits) -> list[tuple[Hit, ...]]:
+    def _ask(self, request: _Request, servers: Iterator[Transport], search: _Search) -> list[tuple[Hit, ...]]:
         """Ask one server after the other until there is an answer, and read it."""
         body = request.body()
-        for attempt, server in enumerate(servers, start=1):
-            try:
-                answer = server.exchange("POST", server.url, body, seconds=min(self._timeout, limits.left()))
-            except _HOPELESS as error:
-                raise RetrievalFailed(f"{server.url} {_describe(error)}. Asking again would not help.") from error
-            except requests.RequestException as error:
-                failure = _Failure(_describe(error), 0.0, error)
-            else:
-                if answer.status == 200:
-                    return _read(answer, request)
-                if answer.status in _REFUSALS:
-                    raise _Refused(_refusal(answer, request))
-                if answer.status not in _RETRIED:
-                    raise RetrievalFailed(f"{server.url} {_shown(answer)}. {_advice(answer.status)}")
-                failure = _Failure(_shown(answer), _retry_after(answer), None)
-            pause = max(_pause(attempt, self._random.random()), failure.wanted_pause)
-            left = limits.left()
-            if attempt > self._retries:
-                end = f"retries={self._retries} is used up"
-            elif pause >= left:
-                end = f"deadline={self._deadline:g}, and a pause of {pause:.1f} s would be due"
-            elif limits.stop.wait(pause):
-                end = "another request of the same search has failed"
-            else:
-                continue
+
+        def send() -> Response:
+            server = next(servers)
+            # A deadline that has passed leaves no time at all, not a negative one.
+            seconds = max(min(self._timeout, search.deadline.left()), 0.0)
+            return server.exchange("POST", server.url, body, seconds=seconds)
+
+        try:
+            response = exchange_with_retries(
+                send, self._policy.start(search.deadline, self._random.random), search.wait
+            )
+        except NoResponse as error:
+            if error.is_lasting:
+                raise RetrievalFailed(f"{error}. Asking again would not help.") from error
             raise RetrievalFailed(
-                f"{server.url} {failure.what} (attempt {attempt}; {end}). Is the server running, and fast enough? "
-                f"{_START_HINT}; timeout=, deadline= and retries= say how long to wait."
-            ) from failure.cause
-        raise AssertionError("there is always a next server")
+                f"{error}. Is the server running, and fast enough? {_START_HINT}; timeout=, deadline= and retries= say "
+                "how long to wait."
+            ) from error
+        if response.status == 200:
+            return _read(response, request)
+        if response.status in _REFUSALS:
+            raise _Refused(_refusal(response, request))
+        raise RetrievalFailed(f"{response.url} {response.describe()}. {_advice(response.status)}")
 
     # -- finding out --------------------------------------------------------------------------
 
@@ -249,15 +234,13 @@ class HttpRetriever:
         """Return what a server says about engine and corpus at /health; nothing if it says nothing.
 
         Raises:
-            RetrievalFailed: nobody is there. It is not tried again: a mistyped address should be told at once.
+            RetrievalFailed: the server cannot be reached. Not retried: a mistyped address should fail at once.
         """
         try:
-            answer = server.exchange("GET", urljoin(server.url, "health"), seconds=min(self._timeout, self._deadline))
-            return str(json.loads(answer.body)["engine"]) if answer.status == 200 else ""
-        except requests.RequestException as error:
-            raise RetrievalFailed(
-                f"{server.url} {_describe(error)}. Is a retrieval server running there? {_START_HINT}."
-            ) from error
+            health = server.exchange("GET", urljoin(server.url, "health"), seconds=min(self._timeout, self._deadline))
+            return str(json.loads(health.body)["engine"]) if health.status == 200 else ""
+        except NoResponse as error:
+            raise RetrievalFailed(f"{error}. Is a retrieval server running there? {_START_HINT}.") from error
         except (ValueError, LookupError, TypeError, RecursionError):
             return ""  # a server of another make
 
@@ -266,7 +249,7 @@ class HttpRetriever:
         refusals = []
         for name in _DIALECTS if dialect == "auto" else (dialect,):
             try:
-                self._ask(_Request([_PROBE], 1, name), itertools.repeat(server), _Limits(self._deadline))
+                self._ask(_Request([_PROBE], 1, name), itertools.repeat(server), _Search(self._deadline))
             except _Refused as refused:
                 refusals.append(refused)
             else:
@@ -274,43 +257,20 @@ class HttpRetriever:
         raise RetrievalFailed(" ".join(str(refused) for refused in refusals)) from refusals[-1]
 
 
-class _Limits:
-    """What the requests of one search share: when they must end, and whether they still matter."""
+class _Search:
+    """What the requests of one search share: a deadline, and whether one of them has failed."""
 
     def __init__(self, seconds: float) -> None:
-        self._ends_at = monotonic() + seconds
-        self.stop = Event()
+        self.deadline = Deadline(seconds)
+        self.has_failed = Event()
 
-    def left(self) -> float:
-        return self._ends_at - monotonic()
-
-
-class _Failure(NamedTuple):
-    """Why an attempt failed that may be repeated."""
-
-    what: str
-    wanted_pause: float
-    cause: Exception | None
+    def wait(self, pause: float) -> None:
+        if self.has_failed.wait(pause):
+            raise RetriesExhausted("another request of the same search has failed")
 
 
 class _Refused(RetrievalFailed):
     """The server understands the request's form, and not what is in it."""
-
-
-def _pause(failures: int, share: float) -> float:
-    """Return the seconds to wait after so many failures: twice as long each time, a random share of half of it less."""
-    return min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 30), _LONGEST_PAUSE) * (0.5 + 0.5 * share)
-
-
-def _retry_after(answer: Answer) -> float:
-    """Return the seconds that the server asks to wait: `Retry-After` as a number, or as a date; else 0."""
-    text = answer.headers.get("Retry-After", "").strip()
-    try:
-        if text.isascii() and text.isdigit():
-            return float(text[:9])
-        return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return 0.0
 
 
 # -- what is sent and what comes back ---------------------------------------------------------------
@@ -336,15 +296,15 @@ def _sendable(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _read(answer: Answer, request: _Request) -> list[tuple[Hit, ...]]:
+def _read(response: Response, request: _Request) -> list[tuple[Hit, ...]]:
     """Return the hits for each query of the request."""
     try:
-        return _hits(json.loads(answer.body), len(request.queries), request.k)
+        return _hits(json.loads(response.body), len(request.queries), request.k)
     except (ValueError, RecursionError) as error:
-        problem = "it is no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+        problem = "it is not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
         raise RetrievalFailed(
-            f"{answer.url} {_shown(answer)}. That is no result of a search: {problem}. Is it a retrieval server, and "
-            "is the address right?"
+            f"{response.url} {response.describe()}. That is not a search result: {problem}. Is it a retrieval "
+            "server, and is the address right?"
         ) from error
 
 
@@ -384,21 +344,9 @@ def _hit(item: Any) -> Hit:
 # -- what errors say ------------------------------------------------------------------------------
 
 
-def _describe(error: requests.RequestException) -> str:
-    root: BaseException = error
-    while (cause := root.__cause__ or root.__context__) is not None:
-        root = cause
-    return f"gives no answer ({type(root).__name__}: {str(root)[:_SHOWN]})"
-
-
-def _shown(answer: Answer) -> str:
-    beginning = " ".join(answer.body[: 8 * _SHOWN].decode("utf-8", "replace").split())[:_SHOWN]
-    return f"answers {answer.status} {answer.reason}: {beginning!r}"
-
-
-def _refusal(answer: Answer, request: _Request) -> str:
+def _refusal(response: Response, request: _Request) -> str:
     return (
-        f"{answer.url} refuses a request in the dialect {request.dialect!r}: it {_shown(answer)}. "
+        f"{response.url} refuses a request in the dialect {request.dialect!r}: it {response.describe()}. "
         "dialect='auto' finds out which one the server speaks."
     )
 

@@ -1,10 +1,10 @@
-"""Indexes on disk: built from a corpus file once, opened by any process.
+"""Search indexes on disk: built once from a corpus file, opened by any process.
 
     build_index("wiki-18.jsonl.gz", "wiki-18-index", engine="tantivy")
     retriever = open_index("wiki-18-index")
 
 A folder holds the corpus (`corpus`), what the engine makes of it (`engine`), and `index.json`, which is written last
-and names the engine and all files with their checksums. It is built under another name beside its place, so an index
+and names the engine and all files with their checksums. It is built under another name in the same folder, so an index
 that can be opened is whole; the remains of a build that was killed are swept away by the next one. Opening compares
 checksums as `sdar_envs.arrays` does.
 """
@@ -31,7 +31,7 @@ from sdar_envs.search_qa.retrieval.engines.bm25s import Bm25sRetriever
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder, sentence_encoder
 from sdar_envs.search_qa.retrieval.engines.faiss import FaissRetriever
 from sdar_envs.search_qa.retrieval.engines.tantivy import TantivyRetriever
-from sdar_envs.search_qa.retrieval.retrieval import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 
 __all__ = ["ENGINES", "BuildReport", "bm25_over", "build_index", "open_index"]
 
@@ -57,7 +57,7 @@ _WORD_ENGINES: Mapping[str, _WordEngine] = {
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What building an index took.
+    """Size and time of building an index.
 
     Attributes:
         path: the folder.
@@ -92,7 +92,7 @@ def build_index(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Index a corpus file into a new folder.
+    """Build an index of a corpus file in a new folder.
 
     Args:
         source: JSON Lines, see `sdar_envs.search_qa.corpus`.
@@ -107,17 +107,12 @@ def build_index(
         UnknownName: there is no such engine.
         InvalidOption: the folder exists, another process builds it, or an option does not fit the engine.
         MissingData: there is no such corpus.
-        CorruptData: a line of it is no passage, or two have the same id.
-        ModuleNotFoundError: the engine's package is not installed.
+        CorruptData: a line of it is not a passage, or two have the same id.
+        MissingExtra: the engine's package is not installed.
         OSError: the folder cannot be written.
     """
     source, out = Path(source), Path(os.path.abspath(out))
-    if engine not in ENGINES:
-        raise UnknownName(f"no engine {engine!r}; the engines are {', '.join(ENGINES)}.{did_you_mean(engine, ENGINES)}")
-    if engine == "faiss" and encoder is None:
-        raise InvalidOption("the engine faiss needs an encoder, such as sentence_encoder('intfloat/e5-base-v2').")
-    if engine != "faiss" and not (encoder is None and factory is None):
-        raise InvalidOption(f"an encoder and a factory are for the engine faiss; the engine {engine} takes none.")
+    _check_engine(engine, encoder, factory)
     if not source.is_file():
         raise MissingData(f"there is no corpus {source}.")
     _refuse_existing(out, overwrite)
@@ -133,17 +128,7 @@ def build_index(
                 )
             else:
                 facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
-        files = [file for file in sorted((folder / "engine").rglob("*")) if file.is_file()]
-        content = {
-            "format": _FORMAT,
-            "engine": engine,
-            "corpus": corpus.sha256,
-            "facts": facts,
-            "files": {file.relative_to(folder).as_posix(): _description(file) for file in files},
-        }
-        (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        for file in (*files, folder / "index.json"):
-            _sync(file)
+        _write_manifest(folder, engine, corpus, facts)
         done = BuildReport(
             path=out,
             engine=engine,
@@ -169,9 +154,9 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
 
     Raises:
         MissingData: there is no such folder.
-        CorruptData: it is no index, damaged, or of another version of this package.
+        CorruptData: it is not an index, damaged, or of another version of this package.
         InvalidOption: the encoder is not the one that the index was built with.
-        ModuleNotFoundError: the engine's package is not installed.
+        MissingExtra: the engine's package is not installed.
     """
     path = Path(path)
     if not path.is_dir():
@@ -221,14 +206,14 @@ def _damage_of(path: Path) -> Iterator[None]:
 
 
 def bm25_over(passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
-    """Return the engine `bm25` over passages in memory; its index is kept in the cache.
+    """Return the BM25 engine over passages in memory; its index is cached on disk.
 
     Args:
         passages: the corpus.
-        fingerprint: tells it from any other: letters, digits, `.`, `_` and `-`, at most 90.
+        fingerprint: identifies the corpus: letters, digits, `.`, `_` and `-`, at most 90.
 
     Raises:
-        InvalidOption: the fingerprint is no file name.
+        InvalidOption: the fingerprint is not a file name.
     """
     documents = ((place, passage.contents) for place, passage in enumerate(passages))
     index = open_or_build("search_qa", f"bm25-{fingerprint}", documents, total=len(passages))
@@ -238,19 +223,43 @@ def bm25_over(passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
 # -- building -----------------------------------------------------------------------------------
 
 
+def _check_engine(engine: str, encoder: Encoder | None, factory: str | None) -> None:
+    if engine not in ENGINES:
+        raise UnknownName(f"no engine {engine!r}; the engines are {', '.join(ENGINES)}.{did_you_mean(engine, ENGINES)}")
+    if engine == "faiss" and encoder is None:
+        raise InvalidOption("the engine faiss needs an encoder, such as sentence_encoder('intfloat/e5-base-v2').")
+    if engine != "faiss" and not (encoder is None and factory is None):
+        raise InvalidOption(f"an encoder and a factory are for the engine faiss; the engine {engine} takes none.")
+
+
+def _write_manifest(folder: Path, engine: str, corpus: Corpus, facts: Mapping[str, Any]) -> None:
+    """Write `index.json`, and flush it and the engine's files to disk."""
+    files = [file for file in sorted((folder / "engine").rglob("*")) if file.is_file()]
+    content = {
+        "format": _FORMAT,
+        "engine": engine,
+        "corpus": corpus.sha256,
+        "facts": facts,
+        "files": {file.relative_to(folder).as_posix(): _description(file) for file in files},
+    }
+    (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for file in (*files, folder / "index.json"):
+        _sync(file)
+
+
 def _refuse_existing(out: Path, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not overwrite:
         raise InvalidOption(f"{out} exists: name another folder, or overwrite it.")
     if not (out / "index.json").is_file():
-        # Whatever it is, it is not ours to delete.
-        raise InvalidOption(f"{out} is no index and will not be overwritten: name another folder.")
+        # Not made by `build_index`, so not deleted.
+        raise InvalidOption(f"{out} is not an index and will not be overwritten: name another folder.")
 
 
 @contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
-    """Make an empty folder beside `out`, for this process alone; whatever is left in it at the end is deleted."""
+    """Temporary folder next to `out`, for this process alone; deleted at the end."""
     folder = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
     with _lock(out.with_name(f".{out.name}.lock"), out):
@@ -287,7 +296,7 @@ def _lock(path: Path, out: Path) -> Iterator[None]:
 
 
 def _publish(folder: Path, out: Path, overwrite: bool) -> None:
-    """Give the finished folder its name."""
+    """Rename the finished folder to its final name."""
     old = folder.with_name(f".{out.name}.old")
     if overwrite and out.exists():
         os.rename(out, old)
@@ -300,14 +309,14 @@ def _description(file: Path) -> dict[str, int]:
 
 
 def _sync(file: Path) -> None:
-    """Wait until a file is on the disk: engines do not all see to that."""
+    """Flush a file to disk: not all engines do."""
     with open(file, "rb+") as stream:
         os.fsync(stream.fileno())
 
 
 @contextmanager
 def _bar(description: str, total: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; yield what moves it."""
+    """Progress bar on a terminal; yields the function that updates it."""
     if not (progress and sys.stderr.isatty()):
         yield lambda _: None
         return

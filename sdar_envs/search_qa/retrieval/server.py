@@ -1,4 +1,4 @@
-"""A retrieval server that the clients of Search-R1, verl, SDAR and verl-agent can use unchanged.
+"""Retrieval server over HTTP, compatible with the clients of Search-R1, verl, SDAR and verl-agent.
 
     serve_retriever(retriever, port=8000)
 
@@ -15,8 +15,8 @@ and type and place of each error in a 422 body are those of the two original ser
   (422). The originals have none, and fail on a negative `topk`.
 - A body is read as JSON also if its type is not given. 422 bodies do not repeat the input. A failure is JSON too.
 
-Searches run in one thread beside the event loop. What arrives while a search runs is gathered into the next one, so
-that a thousand clients with one query each cost a few calls of the engine; at rest a request is searched at once.
+Searches run in one thread outside the event loop. Requests that arrive while a search runs are batched into the next
+one, so that a thousand clients with one query each cost a few calls of the engine; at rest a request waits for nothing.
 """
 
 from __future__ import annotations
@@ -33,19 +33,16 @@ from typing import Any, NamedTuple
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.search_qa.retrieval.retrieval import Hit, RetrievalFailed, Retriever
+from sdar_envs.importing import extra_imports
+from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
 from sdar_envs.serving import serve
 
-try:
+with extra_imports("server", purpose="the retrieval server"):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "the server needs starlette and uvicorn: pip install 'sdar-envs[server]'", name=error.name
-    ) from error
 
 __all__ = ["create_app", "serve_retriever"]
 
@@ -64,10 +61,10 @@ def create_app(
     max_bytes: int = 1 << 26,
     passages: int | None = None,
 ) -> Starlette:
-    """Make the server's application.
+    """Return the server as a Starlette application.
 
     Args:
-        retriever: what answers.
+        retriever: the search engine.
         default_topk: passages for a query where the request does not say.
         max_topk: passages for a query, at most.
         max_queries: queries in one request, at most.
@@ -75,7 +72,7 @@ def create_app(
         passages: in the corpus; only told at /health.
 
     Raises:
-        InvalidOption: a limit is no positive integer, or the default exceeds it.
+        InvalidOption: a limit is not a positive integer, or the default exceeds it.
     """
     limits = {"default_topk": default_topk, "max_topk": max_topk, "max_queries": max_queries, "max_bytes": max_bytes}
     for name, value in limits.items():
@@ -134,8 +131,8 @@ def serve_retriever(
     """Serve a retriever until the process is interrupted.
 
     Args:
-        retriever: what answers.
-        host: the address to listen on. Whoever can reach it can search.
+        retriever: the search engine.
+        host: the address to listen on. There is no access control.
         port: 0 for any free one.
         ready: called with the address to post to as soon as it answers.
         topk: passages for a query where the request does not say.
@@ -149,7 +146,7 @@ def serve_retriever(
     serve(app, host=host, port=port, ready=lambda address: ready(f"{address}retrieve"))
 
 
-# -- searching beside the event loop ----------------------------------------------------------------
+# -- searching outside the event loop ----------------------------------------------------------------
 
 
 class _Waiting:
@@ -251,7 +248,7 @@ async def _body(request: Request, max_bytes: int) -> bytes:
         size += len(piece)
         if size <= max_bytes:
             body += piece
-    # What is too long is read all the same: a client that cannot finish sending would not see the answer.
+    # A body that is too long is read to its end: a client that cannot finish sending would not see the answer.
     if size > max_bytes:
         raise HTTPException(413, f"The body has {size:,} bytes; this server takes {max_bytes:,}: send fewer queries.")
     return bytes(body)
@@ -269,7 +266,7 @@ def _parse(body: bytes, content_type: str | None) -> Any:
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
-        raise _Unprocessable(_Problem("json_invalid", ("body", error.pos), f"This is no JSON: {error}.")) from error
+        raise _Unprocessable(_Problem("json_invalid", ("body", error.pos), f"This is not JSON: {error}.")) from error
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, "The body cannot be read as JSON in UTF-8.") from error
 

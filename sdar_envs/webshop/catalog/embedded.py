@@ -1,50 +1,25 @@
-"""The catalogue that comes with the package: generated once, then read from the cache folder.
-
-Refused: nothing. A cache that is missing or not exactly the content that it should be is made anew, and one that
-cannot be written costs the next process half a second. Shops keep a packed form of it besides and rarely come here.
-"""
+"""The catalogue of this package: generated once from a pinned seed, then read from the cache folder in packed form."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from sdar_envs.storage import cache_dir, write_atomic
-from sdar_envs.webshop.catalog.generator import GeneratedCatalog, generate_catalog, nouns_of
+from sdar_envs.arrays import open_or_make
+from sdar_envs.webshop.catalog.generator import generate_catalog, nouns_of
+from sdar_envs.webshop.catalog.loading import build_catalog
+from sdar_envs.webshop.catalog.products import Catalog
 
-__all__ = ["FINGERPRINT", "EmbeddedCatalog", "EmbeddedNouns", "digest", "embedded_catalog", "to_json"]
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedCatalog:
-    """The embedded catalogue, in the official file format.
-
-    Attributes:
-        products: the records of `items_shuffle.json`.
-        attributes: `items_ins_v2.json`, by ASIN.
-        human_instructions: `items_human_ins.json`, by ASIN.
-        title_nouns: by title, its nouns in lower case, in order, with repetitions.
-        fingerprint: tells the content from any other.
-    """
-
-    products: tuple[Mapping[str, Any], ...]
-    attributes: Mapping[str, Mapping[str, Any]]
-    human_instructions: Mapping[str, list[Mapping[str, Any]]]
-    title_nouns: Mapping[str, list[str]]
-    fingerprint: str
-
+__all__ = ["FINGERPRINT", "EmbeddedNouns", "embedded_catalog"]
 
 FINGERPRINT = "590bed9a4c0073495dec179e07b52a5e613fe3e0b2089920f1c4ad1eb9665a26"
-"""SHA-256 of the content. Published numbers refer to it: a change is a new release of the catalogue, not a repair."""
+"""SHA-256 of `generate_catalog()` as JSON: products, attributes, human instructions, nouns of titles, without spaces.
+
+Published numbers refer to it: a change is a new release of the catalogue, not a repair. A test compares it.
+"""
 
 
 class EmbeddedNouns:
-    """The nouns of the embedded catalogue's titles: a rule gives them, so nothing has to be kept."""
+    """Nouns of the embedded catalogue's titles, by the generator's own rule. Exact."""
 
     is_exact = True
 
@@ -55,28 +30,22 @@ class EmbeddedNouns:
         return tuple(nouns_of(title))
 
 
-def embedded_catalog() -> EmbeddedCatalog:
-    """Return the embedded catalogue, read anew at each call: several megabytes."""
-    path = cache_dir() / "webshop" / f"embedded-{FINGERPRINT[:16]}.json"
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        content = ""
-    if digest(content) != FINGERPRINT:
-        content = to_json(generate_catalog())
-        # A cache is a convenience: a full or read-only disk must not keep anyone from playing.
-        with contextlib.suppress(OSError):
-            write_atomic(path, content)
-    products, attributes, human, nouns = json.loads(content)
-    return EmbeddedCatalog(tuple(products), attributes, human, nouns, digest(content))
+def embedded_catalog(num_products: int | None = None) -> Catalog:
+    """Return the embedded catalogue.
 
+    Args:
+        num_products: only the products among the first so many records; None for all.
+    """
 
-def to_json(catalog: GeneratedCatalog) -> str:
-    """Return the content of the cache: products, attributes, human instructions, nouns."""
-    parts = [catalog.products, catalog.attributes, catalog.human_instructions, catalog.title_nouns]
-    return json.dumps(parts, separators=(",", ":"))
+    def make() -> Catalog:
+        made = generate_catalog()
+        return build_catalog(
+            made.products,
+            made.attributes,
+            made.human_instructions,
+            num_products=num_products,
+            origin="the embedded catalogue",
+        )
 
-
-def digest(content: str) -> str:
-    """Return what `FINGERPRINT` is of the embedded catalogue."""
-    return hashlib.sha256(content.encode()).hexdigest()
+    key = f"catalog-{FINGERPRINT[:32]}-{'all' if num_products is None else num_products}"
+    return open_or_make("webshop", key, Catalog.open, make, Catalog.save, what="catalogue")

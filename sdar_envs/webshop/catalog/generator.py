@@ -1,4 +1,4 @@
-"""A shop's stock made up from a seed: the same one on every machine, for ever.
+"""Generator of the embedded catalogue: products from a seed, the same on every machine.
 
 `generate_catalog()` returns products, attributes and instructions in the official file format
 (`items_shuffle`, `items_ins_v2`, `items_human_ins`), and the nouns of every title, which the reward
@@ -8,7 +8,7 @@ attributes and lengths of texts are close to the official 1,000-product files; w
 Products come in families: one maker's near-duplicates that differ in one attribute, in the values of one
 option, in the price or in the line's name, so that reading and choosing matter.
 
-Refused: catalogues that could not have goals of all departments (fewer than 50 products), and pictures.
+Catalogues of fewer than 50 products are refused, because they could not have goals of all departments.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class GeneratedCatalog:
 
 
 def generate_catalog(seed: int = 1, size: int = 2200) -> GeneratedCatalog:
-    """Make up a catalogue.
+    """Generate a catalogue.
 
     Args:
         seed: any whole number.
@@ -506,7 +506,7 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _human_record(rng: Rng, item: _Item, asin: str) -> dict[str, Any]:
-    """Return one entry of `items_human_ins`: a wish as somebody types it, all in small letters."""
+    """Return one entry of `items_human_ins`: a request as people type it, in lower case."""
     wanted = item.attributes[: rng.choice((1, 1, 2, 2, 3))]
     qualities, parts, uses = _sorted(item.shelf, wanted)
     options = {name: rng.choice(values) for name, values in item.options.items() if rng.per_cent(92)}

@@ -1,10 +1,10 @@
-"""The products of a catalogue, packed: a page of text per product, read when somebody looks at it.
+"""Packed catalogue: memory-mapped arrays of product texts, decoded one product at a time.
 
-A catalogue of a million products as Python objects would take gigabytes and, from files, minutes. Here the texts
-lie end to end, and beside them, in arrays, what is asked of all products at once: prices, combinations of options,
-category and query. `Catalog.save` writes that to a folder, `Catalog.open` maps it.
+A million products as Python objects would take gigabytes of memory and minutes to load. Here the texts lie end to end,
+and what is needed of all products at once (prices, combinations of options, category, query) is in arrays.
+`Catalog.save` writes them to a folder, `Catalog.open` maps it.
 
-It refuses folders that are damaged (`CorruptData`); what `open` cannot notice, the reading of a product does.
+Damaged folders raise `CorruptData`, some when they are opened and the others when a product is read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class HumanInstruction:
-    """What a person wrote for a product: the text, the attributes and the option values to look for."""
+    """Instruction that a person wrote for a product: its text, the attributes and the option values to look for."""
 
     text: str
     attributes: tuple[str, ...]
@@ -84,7 +84,7 @@ class HumanInstruction:
 
 
 def document_text(title: str, description: str, first_bullet: str, options: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return the text of a product that is searched: no other field counts.
+    """Return the text of a product that the search indexes.
 
     Args:
         title: the product's name.
@@ -149,7 +149,7 @@ class _Rows(Sequence[ItemT]):
 
 
 class Catalog:
-    """Products in a fixed order. Immutable; `CatalogPacker` makes it, or `open`.
+    """Immutable sequence of products in a fixed order, made by `CatalogPacker` or `open`.
 
     Attributes:
         products: what can be bought.
@@ -267,7 +267,7 @@ class Catalog:
 
 
 class CatalogPacker:
-    """Packs products one after the other into a `Catalog`."""
+    """Builder of a `Catalog`: takes products one after the other."""
 
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)

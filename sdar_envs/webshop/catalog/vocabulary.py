@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a shelf is labelled with, such as `desk lamps`.
+    """Kind of product, such as `desk lamps`.
 
     Attributes:
         query: the label, in the plural; what shoppers type.
@@ -45,7 +45,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Kinds that are made, described and chosen alike.
+    """Group of kinds with the same options, attributes and sentences.
 
     Attributes:
         path: the two middle pieces of the category path.

@@ -1,4 +1,4 @@
-"""`WebShopClientEnv`: the environment played on a web site, by HTTP, as a program that only reads pages.
+"""WebShop environment over HTTP: plays on a web site by reading its pages and submitting its forms.
 
     env = WebShopClientEnv("http://127.0.0.1:3000")
 
@@ -8,8 +8,7 @@ the original's Flask site they are what its pages say, with the differences of t
 and what was bought (blanked here, as in the original's text environment), it has no address for searches with a
 slash, and newer versions of it name some buttons differently.
 
-It refuses to guess: a site that does not answer in time, or answers with an error that is not a page of the shop,
-raises `SiteError`.
+A site that does not answer in time, or answers with an error that is not a page of the shop, raises `SiteError`.
 """
 
 from __future__ import annotations
@@ -22,44 +21,38 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import Outcome, Task, TextEnv
 from sdar_envs.errors import InvalidOption, SdarError, UnknownName
-from sdar_envs.webshop.pages import SEARCH_TEMPLATE, parse_action
+from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
+from sdar_envs.importing import extra_imports
+from sdar_envs.retries import RetryPolicy
+from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.reward import Quirks
+from sdar_envs.webshop.site import MARK
 
-try:
-    import requests
+with extra_imports("client", purpose="the client of a WebShop site"):
     from bs4 import BeautifulSoup, Tag
     from bs4.element import NavigableString
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "the client needs requests and beautifulsoup4: pip install 'sdar-envs[client]'", name=error.name
-    ) from error
 
 __all__ = ["SiteError", "WebShopClientEnv"]
 
 _ID = "sdar/WebShopClient-v0"
-# Of `sdar_envs.webshop.site.site`, which is not imported: a client needs no server.
-_MARK = "sdar-envs/webshop"
 _SEP = " [SEP] "
 _UNSEEN = frozenset({"style", "script", "head", "title", "meta", "[document]"})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _ORIGINAL_TASK = re.compile(r"webshop/fixed/([0-9]{4,})")
 
 
 class SiteError(SdarError, ConnectionError):
-    """The site is gone, too slow, or answers with something that is no page of the shop."""
+    """The site cannot be reached, is too slow, or answers with something that is not a page of the shop."""
 
 
 class Page(NamedTuple):
-    """A page as it was fetched: immutable, so that a snapshot needs no second request."""
+    """Fetched page. Immutable, so that a snapshot needs no second request."""
 
     url: str
     html: str
 
 
 class WebShopClientEnv(TextEnv[Page]):
-    """Shop on a web site by HTTP, with the observations, actions and rewards of `sdar/WebShop-v0`.
+    """WebShop on a web site, with the observations, actions and rewards of `sdar/WebShop-v0`.
 
     **Observation, action, reward, info**: as in `sdar_envs.webshop.env.WebShopEnv` with `observation="text"`. On the
     original's site `reward_info` is empty, there is one endless split, `fixed`, whose task `webshop/fixed/0007` is
@@ -70,8 +63,8 @@ class WebShopClientEnv(TextEnv[Page]):
         split: as the site has them.
         max_steps: step limit.
         reward_scale: factor on the reward.
-        timeout: seconds to wait for an answer.
-        retries: how often to ask again when the connection fails or the server is overloaded.
+        timeout: seconds for one page, from connecting to its last byte.
+        retries: how often a request is repeated when the connection fails or the server is overloaded.
         render_mode: None, `ansi` or `human`.
 
     Raises:
@@ -192,7 +185,7 @@ class WebShopClientEnv(TextEnv[Page]):
 
 
 class _Reader:
-    """What a program sees of a page."""
+    """Parsed page: text, score, clickable elements and search form."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -260,33 +253,29 @@ class _Browser:
             raise InvalidOption(f"url is {url!r}; wanted the address of a site, such as 'http://127.0.0.1:3000'.")
         if not timeout > 0:
             raise InvalidOption(f"timeout is {timeout!r}; wanted seconds, more than 0.")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise InvalidOption(f"retries is {retries!r}; wanted an integer of at least 0.")
         self.root = url.rstrip("/") + "/"
         self._timeout = timeout
-        self._session = requests.Session()
-        if parts.hostname in _LOOPBACK:
-            # A proxy cannot reach this machine's own addresses.
-            self._session.trust_env = False
-        # Asking twice is harmless, forms of the original's site included: its addresses hold the whole state.
-        policy = Retry(
-            retries, backoff_factor=0.2, status_forcelist=(502, 503, 504), allowed_methods=None, raise_on_status=False
-        )
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=policy))
+        self._policy = RetryPolicy(retries, backoff_seconds=0.2, longest_backoff_seconds=5.0)
+        self._transport = Transport(self.root)
 
     def close(self) -> None:
-        self._session.close()
+        self._transport.close()
 
-    def ask(self, method: str, url: str, data: str | None = None) -> requests.Response:
-        headers = {} if data is None else {"Content-Type": "application/x-www-form-urlencoded"}
+    def ask(self, method: str, url: str, form: str | None = None) -> Response:
+        # Asking twice is harmless, forms of the original's site included: its addresses hold the whole state.
+        def send() -> Response:
+            return self._transport.exchange(
+                method,
+                url,
+                None if form is None else form.encode("ascii"),
+                seconds=self._timeout,
+                content_type="application/x-www-form-urlencoded",
+            )
+
         try:
-            return self._session.request(method, url, data=data, headers=headers, timeout=self._timeout)
-        except requests.RequestException as error:
-            raise SiteError(
-                f"{self.root} does not answer ({type(error).__name__}: {str(error)[:200]}): is it running? "
-                "`sdar serve webshop` starts one."
-            ) from error
+            return exchange_with_retries(send, self._policy.start())
+        except NoResponse as error:
+            raise SiteError(f"{error}. Is the site running? `sdar serve webshop` starts one.") from error
 
     def get(self, url: str) -> Page:
         return self._page(self.ask("GET", urljoin(self.root, url)))
@@ -320,13 +309,13 @@ class _Browser:
             answer = self.ask("POST", url, encoded)
         else:
             answer = self.ask("GET", urlunsplit(urlsplit(url)._replace(query=encoded, fragment="")))
-        return None if refusable and answer.status_code == 400 else self._page(answer)
+        return None if refusable and answer.status == 400 else self._page(answer)
 
-    def _page(self, answer: requests.Response) -> Page:
-        if answer.status_code != 200:
-            heading = BeautifulSoup(answer.content[:20_000], "html.parser").get_text(" ", strip=True)
-            raise SiteError(f"{answer.url[:200]} answers {answer.status_code} {answer.reason}: {heading[:300]}")
-        return Page(answer.url, answer.content.decode("utf-8", "replace"))
+    def _page(self, answer: Response) -> Page:
+        if answer.status != 200:
+            heading = BeautifulSoup(answer.body[:20_000], "html.parser").get_text(" ", strip=True)
+            raise SiteError(f"{answer.url[:200]} answers {answer.status} {answer.reason}: {heading[:300]}")
+        return Page(answer.url, answer.body.decode("utf-8", "replace"))
 
 
 class _SiteTasks:
@@ -350,12 +339,12 @@ class _SiteTasks:
     def _ask(self, query: Mapping[str, str]) -> Task:
         answer = self._browser.ask("GET", f"{self._browser.root}api/task?{urlencode(query, errors='replace')}")
         try:
-            fields = answer.json()
-            if answer.status_code == 200:
-                return Task(env=_ID, **fields)
+            fields = json.loads(answer.body)
+            if answer.status == 200:
+                return Task(env=_ID, suite="webshop", **fields)
             message = fields["error"]
         except (ValueError, KeyError, TypeError) as error:
-            raise SiteError(f"{answer.url[:200]} answers {answer.status_code}, but not with a task.") from error
+            raise SiteError(f"{answer.url[:200]} answers {answer.status}, but not with a task.") from error
         raise UnknownName(message)
 
 
@@ -379,7 +368,8 @@ class _OriginalTasks:
         number = int(match[1])
         text = _Reader(self._browser.get(f"fixed_{number}")).text()
         _, _, rest = text.partition(f"Instruction:{_SEP}")
-        return Task(task_id, _ID, "fixed", "shopping", rest.partition(f"{_SEP}Search")[0], {"goal": number})
+        instruction = rest.partition(f"{_SEP}Search")[0]
+        return Task(task_id, _ID, "fixed", "shopping", instruction, {"goal": number}, suite="webshop")
 
     def address(self, task: Task) -> str:
         return f"fixed_{task.data['goal']}"
@@ -387,11 +377,11 @@ class _OriginalTasks:
 
 def _find_tasks(browser: _Browser) -> _SiteTasks | _OriginalTasks:
     answer = browser.ask("GET", f"{browser.root}api/tasks")
-    if answer.status_code == 404:
+    if answer.status == 404:
         return _OriginalTasks(browser)
     try:
-        described = answer.json()
-        if described["site"] == _MARK:
+        described = json.loads(answer.body)
+        if described["site"] == MARK:
             return _SiteTasks(browser, described)
     except (ValueError, KeyError, TypeError):
         pass

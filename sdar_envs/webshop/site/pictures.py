@@ -1,4 +1,4 @@
-"""Pictures of products: drawings that depend on nothing but the product, for a shop that has no photographs.
+"""SVG pictures of products, drawn from the product alone.
 
 The query that a product was collected with says what is drawn, or else its department; colours, pattern and proportions
 are a function of the ASIN. A picture never depends on the wanted product or on its attributes. No text, links, scripts.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sdar_envs.webshop.catalog.catalog import Product
+from sdar_envs.webshop.catalog.loading import Product
 
 __all__ = ["favicon", "picture"]
 

@@ -1,18 +1,17 @@
-"""The shop as a web site: the core of `sdar/WebShop-v0` in a browser.
+"""WebShop as a web site (Starlette), with the behaviour of `sdar/WebShop-v0`.
 
     app = create_app(open_shop("embedded"), WebShopEnv().source)
 
-A page's visible text nodes, joined by ` [SEP] `, are the text observation; whatever else a person reads (the search bar
+A page's visible text nodes, joined by ` [SEP] `, are the text observation; all other text for people (the search bar
 on every page, the parts of the score, "Next task") stands in attributes and is shown by the style sheet. Where a
 button leads is what the core does on that click, so the site and the environment cannot drift apart.
 
-The server keeps nothing: an address says which task, which search, which product, which options. Addresses are data
-only: looked up, never evaluated, never a path. There are no scripts, no cookies, no requests to elsewhere.
+The server is stateless: an address holds the task, the search, the product and the options. Addresses are data that
+is looked up, never evaluated and never a path. There are no scripts, no cookies and no requests to other servers.
 
-It refuses, with a page that says why: tasks, products, options and page numbers that do not exist (400, 404), searches
-that the environment ignores (400), addresses beyond four million characters (414). The goal is shown only with
-the score. Who guesses the address of the score page sees it earlier: this is a shop to look at, not an exam
-for people.
+Errors are pages that say what is wrong: tasks, products, options and page numbers that do not exist (400, 404),
+searches that the environment ignores (400), addresses of more than four million characters (414). The goal is shown
+only with the score, but the address of the score page can be guessed: the site does not hide goals from people.
 """
 
 from __future__ import annotations
@@ -26,15 +25,16 @@ from typing import Any
 
 from sdar_envs.core import Task
 from sdar_envs.errors import UnknownName
-from sdar_envs.webshop.catalog.catalog import Product
+from sdar_envs.importing import extra_imports
+from sdar_envs.webshop.catalog.loading import Product
 from sdar_envs.webshop.goals import GoalTasks
-from sdar_envs.webshop.pages import Pages, Session, State
 from sdar_envs.webshop.reward import Quirks
+from sdar_envs.webshop.session import SUB_PAGES, Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop, UnansweredSearch
+from sdar_envs.webshop.site import MARK
 from sdar_envs.webshop.site.pictures import favicon, picture
 from sdar_envs.webshop.site.storefront import (
     OPTION,
-    SUB_PAGES,
     TASKS_PER_PAGE,
     Visit,
     chooser_page,
@@ -48,25 +48,18 @@ from sdar_envs.webshop.site.storefront import (
     sub_page,
 )
 
-try:
+with extra_imports("server", purpose="the web site of the shop"):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import RedirectResponse, Response
     from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "the site needs starlette and uvicorn: pip install 'sdar-envs[server]'", name=error.name
-    ) from error
 
-__all__ = ["LONGEST_HEAD", "MARK", "create_app"]
-
-MARK = "sdar-envs/webshop"
-"""What `/api/tasks` answers as `site`, so that a client knows whom it talks to."""
+__all__ = ["LONGEST_HEAD", "create_app"]
 
 _LONGEST_ADDRESS = 4_000_000
 LONGEST_HEAD = 2 * _LONGEST_ADDRESS
-"""For `sdar_envs.serving.serve`: longer addresses still get a page that says so."""
+"""`longest_head` for `sdar_envs.serving.serve`: longer addresses still get an error page."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,6}")
 _HEADERS = {
@@ -87,7 +80,7 @@ _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 
 
 def create_app(shop: Shop, tasks: GoalTasks, *, quirks: Quirks = "original") -> Starlette:
-    """Make the site.
+    """Return the site as a Starlette application.
 
     Args:
         shop: the shop.
@@ -117,28 +110,28 @@ class _Site:
     def __init__(self, shop: Shop, tasks: GoalTasks, quirks: Quirks) -> None:
         self._shop = shop
         self._tasks = tasks
-        self._pages = Pages(shop, quirks)
+        self._controls = Controls(shop, quirks)
         self._numbers = {product.asin: product.number for product in shop.products}
 
     # -- the pages of the shop --------------------------------------------------------------
 
     def index(self, request: Request) -> Response:
         visit = self._visit(request)
-        visit.session.state = State(draws=_integer(request, "draws", 0))
+        visit.session.state = SessionState(draws=_integer(request, "draws", 0))
         return self._answer(visit)
 
     def results(self, request: Request) -> Response:
         visit = self._visit(request)
         query = request.query_params.get("query", "")
         if not query:
-            return RedirectResponse(visit.address(State(draws=_integer(request, "draws", 0))), status_code=303)
+            return RedirectResponse(visit.address(SessionState(draws=_integer(request, "draws", 0))), status_code=303)
         keywords, draws = _keywords(query), _integer(request, "draws", 0)
         try:
             found = self._shop.search(keywords, lambda _: _random_products(visit.session, draws))
         except UnansweredSearch as error:
             raise HTTPException(400, f"This shop has no answer to the search {short(query)}: {error}.") from error
         draws += keywords[0] == "<r>"
-        visit.session.state = State("search_results", keywords, _integer(request, "page", 1), found, draws=draws)
+        visit.session.state = SessionState("search_results", keywords, _integer(request, "page", 1), found, draws=draws)
         return self._answer(visit)
 
     def item(self, request: Request) -> Response:
@@ -163,12 +156,12 @@ class _Site:
     def _visit(self, request: Request) -> Visit:
         task = self._task(request)
         goal = self._tasks.goal(task)
-        return Visit(task, Session(self._pages, self._tasks.goals, goal, str(goal.index)))
+        return Visit(task, Session(self._controls, self._tasks.goals, goal, str(goal.index)))
 
     def _visit_item(self, request: Request) -> Visit:
         visit = self._visit(request)
         number = self._number(request)
-        visit.session.state = State(
+        visit.session.state = SessionState(
             "item_page",
             _keywords(request.query_params.get("query", "")),
             _integer(request, "page", 1),
@@ -238,7 +231,7 @@ class _Site:
             {
                 "site": MARK,
                 "splits": dict(self._tasks.splits),
-                "quirks": self._pages.quirks,
+                "quirks": self._controls.quirks,
                 "title_score_exact": self._shop.nouns.is_exact,
             }
         )
@@ -292,7 +285,7 @@ def _options(product: Product, parameters: Iterable[tuple[str, str]]) -> dict[st
 
 def _random_products(session: Session, draws: int) -> Sequence[int]:
     probe = session.copy()
-    probe.state = State(draws=draws)
+    probe.state = SessionState(draws=draws)
     probe.act("search[<r>]")
     return probe.state.results
 

@@ -93,7 +93,7 @@ def test_other_suites_have_no_use_for_it():
 @pytest.mark.parametrize("compat", ["fixed", "sdar", "search-r1"])
 def test_what_looks_like_an_answer(question, passage, answer, compat):
     from sdar_envs.search_qa.blocks import BLOCKS
-    from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+    from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
     player = QuestionAsQuery()
     player.reset(question, {"instruction": question})

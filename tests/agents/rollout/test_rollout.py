@@ -29,7 +29,7 @@ from sdar_envs import Task
 from sdar_envs.core import Outcome
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.rng import derive_seed
-from sdar_envs.search_qa.retrieval.retrieval import RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import RetrievalFailed
 from sdar_skills import Library, Skill, make_retriever
 from sdar_skills.context import ContextTooLong
 

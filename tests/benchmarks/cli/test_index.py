@@ -9,7 +9,7 @@ from helpers.passages import places, write_corpus
 
 from sdar_benchmarks.cli.main import main
 from sdar_envs.search_qa.retrieval.index import open_index
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_engines_by_name(run, source, tmp_path):
         (["--engine", "tantivi"], "no engine 'tantivi'; the engines are bm25, bm25s, tantivy, faiss. Did you mean"),
         (["--engine", "faiss"], "the engine faiss needs an encoder"),
         (["--factory", "Flat"], "the engine bm25 takes none"),
-        (["--engine", "faiss", "--encoder", "none/such"], "pip install sentence-transformers"),
+        (["--engine", "faiss", "--encoder", "none/such"], "sdar-envs[embedding]"),
     ],
 )
 def test_what_cannot_be_built(run, tmp_path, monkeypatch, arguments, complaint):

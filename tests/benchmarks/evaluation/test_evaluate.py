@@ -529,6 +529,98 @@ def test_an_act_that_is_no_coroutine_is_an_error_of_the_agent() -> None:
     assert {row.error["type"] for row in evaluation.episodes} == {"TypeError", "ValueError"}
 
 
+# -- environments of one's own ------------------------------------------------------------------
+
+
+class OneSplit(CountingEnv):
+    """An environment with one split, whose class does not say on which one it is evaluated."""
+
+    def __init__(self, *, split: str = "valid", max_steps: int = 8) -> None:
+        super().__init__(split=split, max_steps=max_steps)
+        self.source.splits = {"valid": 30}
+
+
+class NoSplitArgument(OneSplit):
+    """An environment with one split and no argument of that name."""
+
+    def __init__(self, *, max_steps: int = 8) -> None:
+        super().__init__(max_steps=max_steps)
+
+
+class ManySplits(CountingEnv):
+    """An environment with several splits, none of which is `test` or declared."""
+
+
+class Declared(CountingEnv):
+    """An environment that declares its split."""
+
+    evaluation_split = "valid"
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    kinds = {
+        "acme/One-v0": OneSplit,
+        "acme/NoArgument-v0": NoSplitArgument,
+        "acme/Many-v0": ManySplits,
+        "acme/Declared-v0": Declared,
+    }
+    for env_id, kind in kinds.items():
+        gym.register(id=env_id, entry_point=kind)
+    yield
+    for env_id in kinds:
+        del gym.registry[env_id]
+
+
+@pytest.mark.parametrize("env_id", ["acme/One-v0", "acme/NoArgument-v0", "acme/Declared-v0"])
+def test_an_environment_of_ones_own_is_evaluated_on_its_split(own, env_id: str) -> None:
+    entrant = open_agent("random", {}, [env_id])
+    evaluation = evaluate(Plan([PanelSpec(env_id, limit=3)]), entrant)
+    [panel] = evaluation.summary.panels
+    assert (panel.split, panel.total.episodes) == ("valid", 3)
+    assert evaluation.config["panels"][0]["split"] == "valid"
+
+
+class Guess(gym.Env[str, str]):
+    """A plain Gymnasium text environment, without tasks and splits, that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.observation_space = self.action_space = sdar_envs.Unicode()
+        self._lock = threading.Lock()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._secret = str(self.np_random.integers(3))
+        return "Guess a digit below 3.", {"admissible_commands": ["0", "1", "2"]}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        won = action == self._secret
+        return "Yes." if won else "No.", float(won), won, False, {"admissible_commands": ["0", "1", "2"]}
+
+
+def test_a_plain_gymnasium_environment_is_evaluated(tmp_path: Path) -> None:
+    gym.register(id="acme/Guess-v0", entry_point=Guess, max_episode_steps=4)
+    try:
+        plan = Plan([PanelSpec("acme/Guess-v0", limit=8)])
+        evaluation = evaluate(plan, open_agent("random", {}, ["acme/Guess-v0"]), out=tmp_path / "run")
+        with pytest.raises(InvalidOption, match="without end: say how many with a limit"):
+            evaluate(Plan([PanelSpec("acme/Guess-v0")]), open_agent("random", {}, ["acme/Guess-v0"]))
+    finally:
+        del gym.registry["acme/Guess-v0"]
+    assert [row.task_id for row in evaluation.episodes][:2] == ["acme/default/0000", "acme/default/0001"]
+    assert {row.status for row in evaluation.episodes} == {"ok"}
+    assert 0 < sum(row.is_success for row in evaluation.episodes) < 8
+    [first, *_] = read_trajectories(tmp_path / "run")
+    assert first["instruction"] == "Guess a digit below 3."
+
+
+def test_an_environment_with_several_splits_and_none_to_evaluate_on_is_refused(own) -> None:
+    entrant = open_agent("random", {}, ["acme/Many-v0"])
+    with pytest.raises(InvalidOption, match=r"no split 'test' to evaluate on; choose one of train, valid \(--split"):
+        evaluate(Plan([PanelSpec("acme/Many-v0")]), entrant)
+    assert evaluate(Plan([PanelSpec("acme/Many-v0", "valid", 2)]), open_agent("random", {}, [])).summary.missing == 0
+
+
 def test_an_agent_that_cannot_begin_is_told_before_anything_is_written(tmp_path: Path) -> None:
     class Shy:
         async def reset(self, *_: Any) -> None:

@@ -60,3 +60,17 @@ def test_thinning_keeps_the_mean_and_the_end() -> None:
     assert few[-1] == points[-1]
     assert sum(y for _, y in few[:-1]) / 99 == pytest.approx(4999.5, rel=0.02)
     assert thinned(points[:100], 100) == points[:100]
+
+
+def test_the_old_name_of_the_share_of_malformed_completions_is_read(tmp_path) -> None:
+    rows = [
+        {"step": 1, "rollout/invalid": 0.5, "eval/student/invalid": 0.25, "a/b": 1.0},
+        {"step": 2, "rollout/malformed": 0.1, "rollout/invalid": 0.2},
+    ]
+    write_lines(tmp_path / "metrics.jsonl", rows)
+    assert read_metrics(tmp_path) == {
+        "a/b": [(1, 1.0)],
+        "eval/student/malformed": [(1, 0.25)],
+        "rollout/invalid": [(2, 0.2)],
+        "rollout/malformed": [(1, 0.5), (2, 0.1)],
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -134,6 +136,16 @@ def test_links_lead_to_the_viewer(run) -> None:
     assert len(links) == 24
     with visiting(run) as client:
         assert {client.get(link).status_code for link in links} == {200}
+
+
+def test_reports_comparisons_and_the_viewer_need_no_extra() -> None:
+    names = "analysis.compare", "leaderboard.leaderboard", "reports.report", "reports.viewer"
+    code = "import sys, " + ", ".join(f"sdar_benchmarks.{name}" for name in names) + "; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    loaded = {name.partition(".")[0] for name in out.split()}
+    assert "jinja2" in loaded
+    extras = {"bs4", "httpx2", "matplotlib", "pyarrow", "requests", "scipy", "starlette", "torch", "uvicorn"}
+    assert loaded & extras == set()
 
 
 def test_hostile_text(tmp_path) -> None:

@@ -139,14 +139,14 @@ def test_a_turn_shows_all_that_was_recorded(visit, tmp_path) -> None:
     assert '<span class="">!</span>' in text
     assert "4 tokens, mean gap -0.75, mean gate 0.462" in text
     assert "never shown" not in text
-    assert "Ground of a token" in text  # the legend
+    assert "Colour of a token" in text  # the legend
     assert "You won." in text  # the last observation
     assert 'class="says action refused"' in text
 
 
 def test_without_tokens_there_is_no_legend(visit, folder) -> None:
     text = visit(folder).get(episode_of()).text
-    assert "Ground of a token" not in text
+    assert "Colour of a token" not in text
     assert "Prompt" not in text.split("Keys:")[0]
 
 

@@ -16,6 +16,7 @@ from helpers.run_folders import (
     episode,
     played_run,
     training_metrics,
+    training_run,
     trajectory,
     turn,
     write_lines,
@@ -27,7 +28,7 @@ from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records.runs import read_config
 from sdar_benchmarks.reports.report import write_comparison, write_report
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
 pytest.importorskip("selenium", reason="selenium is not installed (extra: browser)")
 from selenium.webdriver.support.ui import Select
@@ -180,6 +181,30 @@ def test_every_page_looks_right(address, reports, browser, scheme, size):
         for part in browser.find_elements("css selector", "h2"):
             browser.execute_script("arguments[0].scrollIntoView()", part)
             shoot(browser, f"{name}-{scheme}-{size}-{part.text.split('/')[-1].split(',')[0].lower().replace(' ', '-')}")
+
+
+@pytest.mark.parametrize(("scheme", "size"), [(scheme, size) for scheme in ("light", "dark") for size in SIZES])
+def test_a_training_run_looks_right(browser, tmp_path, scheme, size):
+    folder = training_run(tmp_path / "run")
+    look(browser, scheme, size)
+    with viewed(folder) as address:
+        browser.get(f"{address}/")
+        shoot(browser, f"training-list-{scheme}-{size}")
+        check(browser)
+        follow(browser, "table.list tbody a")
+        press(browser, "p")
+        columns = browser.find_elements("css selector", ".beside > div")[:2]
+        left, right = (column.rect for column in columns)
+        # Side by side where there is room for it, one above the other where not.
+        assert (left["y"] == right["y"]) == (size == "wide")
+        assert "Look before you take" in columns[1].text
+        shoot(browser, f"training-episode-{scheme}-{size}")
+        check(browser)
+    browser.get(write_report(folder).as_uri())
+    for fold in browser.find_elements("css selector", "details.episode summary"):
+        fold.click()
+    shoot(browser, f"training-report-{scheme}-{size}")
+    check(browser)
 
 
 def test_the_keyboard_is_enough(address, browser):

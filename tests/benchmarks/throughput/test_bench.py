@@ -1,6 +1,7 @@
 """The measuring itself, on few steps and a tiny catalogue: what it measures, not how fast it is."""
 
 import json
+import sys
 
 import gymnasium as gym
 import pytest
@@ -11,7 +12,7 @@ from sdar_benchmarks.throughput import bench, environment, generation, webshop
 from sdar_benchmarks.throughput.figures import ONE_ENVIRONMENT, Figure, Figures, peak_megabytes
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.registry import ENV_IDS
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, load_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 
 SMALL = {"_STEPS": 300, "_RESETS": 20, "_EPISODES": 2, "_VECTORS": (2, 4), "_TASKS": 3}
 
@@ -103,8 +104,8 @@ def measured(monkeypatch):
         return figures
 
     monkeypatch.setattr(environment, "measure", measure)
-    add = {"sdar/WebShop-v0": lambda figures, progress: figures.add("search", 0.1234, "CPU ms") and None}
-    monkeypatch.setattr(bench, "SPECIFIC", add)
+    monkeypatch.setattr(bench, "SPECIFIC", {"sdar/WebShop-v0": ("webshop",)})
+    monkeypatch.setattr(webshop, "measure", lambda figures, progress: figures.add("search", 0.1234, "CPU ms"))
 
 
 def test_the_whole_command(measured, tmp_path, capsys):
@@ -135,6 +136,30 @@ def test_all_environments_are_measured_by_default(measured, capsys):
     captured = capsys.readouterr()
     assert all(env_id in captured.out for env_id in ENV_IDS)
     assert "pip install 'sdar-envs[peer]'" in captured.err
+
+
+@pytest.mark.parametrize(("part", "package"), [("generation", "torch"), ("trainer", "transformers")])
+def test_a_part_whose_extra_is_missing_is_refused_in_one_line(part, package, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["bench", part]) == 2
+    err = capsys.readouterr().err
+    assert err.count(f"measuring {part} needs {package}, which is not installed: pip install 'sdar-envs[train]'") == 2
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_what_needs_an_extra_is_left_out_of_the_rest(measured, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "SPECIFIC", {"sdar/WebShop-v0": ("webshop", "http")})
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    assert main(["bench", "sdar/WebShop-v0"]) == 0
+    captured = capsys.readouterr()
+    assert "0.123" in captured.out
+    assert "left out: measuring http needs starlette" in captured.err
+
+
+def test_every_part_has_a_measure():
+    for names in bench.SPECIFIC.values():
+        for name in names:
+            assert callable(bench._load(name))
 
 
 def test_what_the_command_refuses(measured, tmp_path, capsys):

@@ -83,7 +83,6 @@ def test_every_figure_of_the_embedded_size(monkeypatch):
         return {"open": float(len(asked)), "oracle": 900.0, "single": 3e-4, "batched": 4e-5}
 
     monkeypatch.setattr(module, "_in_new_process", measure)
-    monkeypatch.setattr(module.http, "measure", lambda figures, _: figures.add("HTTP", 5.0, "us/query"))
     module.measure(figures := Figures("sdar/SearchQA-v0"))
-    assert [figure.value for figure in figures] == pytest.approx([1.0, 2000.0, 900.0, 0.3, 0.04, 5.0])
+    assert [figure.value for figure in figures] == pytest.approx([1.0, 2000.0, 900.0, 0.3, 0.04])
     assert len({cache for _, cache in asked}) == 1

@@ -23,7 +23,7 @@ from sdar_envs.bm25 import index as search
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.bm25.index import SearchIndex, open_or_build
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, load_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 from sdar_envs.webshop.catalog.products import document_text
 
 DATA = Path(__file__).parents[1] / "webshop" / "data"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.search_qa import corpus as module
 from sdar_envs.search_qa.corpus import Corpus, import_corpus, read_passages
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 GOOD = b'{"id": "0", "contents": "\\"A\\"\\na"}\n'
 
@@ -70,7 +70,7 @@ def test_bad_lines(tmp_path, line, complaint):
     with pytest.raises(CorruptData) as caught:
         import_corpus(path, tmp_path / "out")
     message = str(caught.value)
-    assert message.startswith(f"{path}, line 3 is no passage: ")
+    assert message.startswith(f"{path}, line 3 is not a passage: ")
     assert complaint in message
     assert len(message) < 600
 

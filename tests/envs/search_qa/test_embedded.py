@@ -10,9 +10,10 @@ import pytest
 from data_makers.search_qa_facts import table
 from data_makers.search_qa_facts.checks import HIGHEST_SHORTCUT, measure
 from data_makers.search_qa_facts.contested import NOT_COUNTRIES
-from data_makers.search_qa_facts.table import normalise, rows_as_gzip
+from data_makers.search_qa_facts.table import rows_as_gzip
 from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa import embedded
+from sdar_envs.search_qa.scoring import normalize
 
 TYPES = {"compare", "direct_retrieval", "entity_attribute_lookup", "multi_hop_reasoning"}
 
@@ -90,10 +91,10 @@ def test_comparisons_favour_neither_place_nor_direction(rows):
 
 
 def test_comparisons_stay_within_their_split(corpus, rows):
-    splits = {normalise(answer): row["split"] for row in rows for answer in row["golden_answers"]}
+    splits = {normalize(answer): row["split"] for row in rows for answer in row["golden_answers"]}
     for row in rows:
         if row["metadata"]["type"] == "compare":
-            first = normalise(row["metadata"]["bridges"][0])
+            first = normalize(row["metadata"]["bridges"][0])
             assert splits.get(first, row["split"]) == row["split"]
 
 

@@ -6,12 +6,14 @@ import copy
 import gc
 import json
 import pickle
+import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium
 import pytest
+from helpers.bare import without_extras
 from helpers.invented import TableRetriever, fault_server, rows
 from helpers.passages import write_corpus
 
@@ -22,7 +24,7 @@ from sdar_envs.prompt import STYLES, parse_completion
 from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.reference import STYLE, project
 from sdar_envs.search_qa.retrieval.index import build_index
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage, RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 
 QUERY = "river lie Tamyorstead does"
 
@@ -423,3 +425,89 @@ def test_arguments_that_cannot_be_used(arguments, error, message, monkeypatch):
 def test_official_questions_want_a_corpus(folder):
     with pytest.raises(InvalidOption, match="need a corpus to search"):
         gymnasium.make("sdar/SearchQA-v0", data="official", data_dir=folder, split="test")
+
+
+# -- a retriever by its name --------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module in the working directory, which is not on `sys.path`."""
+    (tmp_path / "own_engine.py").write_text(
+        "from sdar_envs.search_qa.retrieval.retriever import Hit, Passage\n"
+        "class Engine:\n"
+        "    fingerprint = 'mine'\n"
+        "    def search(self, queries, k):\n"
+        "        return [(Hit(Passage('1', f'\"T\"\\nabout {query}'), 1.0),) for query in queries]\n"
+        "def make():\n"
+        "    return Engine()\n"
+        "made = Engine()\n"
+        "nothing = 3\n"
+        "class Other:\n"
+        "    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    yield "own_engine"
+    sys.modules.pop("own_engine", None)
+
+
+@pytest.mark.parametrize("name", ["Engine", "make", "made"])
+def test_a_retriever_is_named_by_module_and_class_function_or_object(own_module, make, name):
+    env = make(f"{own_module}:{name}")
+    ((observation, *_, info),) = play(env, "search[x]")
+    assert "about x" in observation
+    assert info["passage_ids"] == ["1"]
+    # The same name is the same engine, and a copy finds it again.
+    assert make(f"{own_module}:{name}", topk=1)._tool.retriever is env._tool.retriever
+    assert pickle.loads(pickle.dumps(env))._tool is env._tool
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("own_engine:Engin", UnknownName, "Did you mean 'Engine'"),
+        ("own_engin:Engine", UnknownName, "cannot be imported"),
+        ("own_engine:nothing", InvalidOption, "which gives 3; wanted an object with `fingerprint` and `search`"),
+        ("own_engine:Other", InvalidOption, "or a class or function that returns one"),
+    ],
+)
+def test_a_name_that_gives_no_retriever_is_refused(own_module, make, name, error, message):
+    with pytest.raises(error, match=message):
+        make(name)
+
+
+# -- without extras -----------------------------------------------------------------------------
+
+
+def test_the_embedded_tasks_need_no_extra():
+    code = (
+        "env = SearchQAEnv(split='test')\n"
+        "env.reset(options={'task_id': 'search_qa/test/0000'})\n"
+        "for action in env.oracle_plan(): info = env.step(action)[4]\n"
+        "print(info['won'])\n"
+    )
+    assert without_extras("from sdar_envs.search_qa.env import SearchQAEnv\n" + code) == "True"
+
+
+@pytest.mark.parametrize("compat", ["fixed", "sdar"])
+def test_a_server_needs_the_extra_client(compat):
+    code = (
+        "from sdar_envs.errors import MissingExtra\n"
+        "from sdar_envs.search_qa.env import SearchQAEnv\n"
+        f"try: SearchQAEnv(retriever='http://127.0.0.1:9', compat={compat!r})\n"
+        "except MissingExtra as error: print(error)\n"
+    )
+    said = without_extras(code)
+    assert said.endswith("needs requests, which is not installed: pip install 'sdar-envs[client]'")
+    assert "\n" not in said
+
+
+def test_the_retrieval_server_needs_the_extra_server():
+    code = (
+        "from sdar_envs.errors import MissingExtra\n"
+        "try: import sdar_envs.search_qa.retrieval.server\n"
+        "except MissingExtra as error: print(error)\n"
+    )
+    wanted = "the retrieval server needs starlette, which is not installed: pip install 'sdar-envs[server]'"
+    assert without_extras(code) == wanted

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar_envs.prompt import parse_completion
-from sdar_envs.search_qa.episode import Episode, Finding
 from sdar_envs.search_qa.questions import Question, from_row
-from sdar_envs.search_qa.reference import ReferenceTool, project, tagged
+from sdar_envs.search_qa.reference import project, tagged
+from sdar_envs.search_qa.retrieval.reference_tool import ReferenceTool
 from sdar_envs.search_qa.scoring import exact_match, last_answer, normalize, sub_exact_match
+from sdar_envs.search_qa.session import Finding, QuestionSession
 
 HEADER, *RECORDS = rows("golden_sdar_env.jsonl.gz")
 EPISODES = [record for record in RECORDS if record["type"] == "episode"]
@@ -40,7 +41,7 @@ def differences(record, find, requests):
         find: gives the finding for a query.
         requests: the bodies that the search engine has got so far; emptied for each step.
     """
-    episode = Episode(question_of(record["env_kwargs"]), "sdar", record["max_steps"])
+    episode = QuestionSession(question_of(record["env_kwargs"]), "sdar", record["max_steps"])
     for number, step in enumerate(record["steps"]):
         requests.clear()
         parsed = project(step["model_output"])
@@ -146,7 +147,7 @@ def test_a_batch(record):
     # What the reference's manager pads a short batch with.
     padding = {"ground_truth": {"target": ""}, "question": "", "data_source": "unknown"}
     kwargs = record["env_kwargs"] + [padding] * (record["num_envs"] - len(record["env_kwargs"]))
-    episodes = [Episode(question_of(each), "sdar", 4) for each in kwargs]
+    episodes = [QuestionSession(question_of(each), "sdar", 4) for each in kwargs]
     for step in record["steps"]:
         for i, text in enumerate(step["model_outputs"]):
             parsed = project(text)

@@ -302,7 +302,7 @@ def test_folders_that_hold_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("SEARCH_QA_DATA", str(tmp_path))
     assert open_tasks(None).splits == {"test": 1}
     write(tmp_path / "test.jsonl.gz", [FLASHRAG])
-    with pytest.raises(InvalidOption, match="which of them counts"):
+    with pytest.raises(InvalidOption, match="wanted one file per split"):
         open_tasks(None)
 
 

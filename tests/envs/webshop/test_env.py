@@ -15,6 +15,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from helpers.bare import without_extras
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,11 +24,14 @@ from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.checker import check_env
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, UnsolvableGame
 from sdar_envs.webshop import nouns as nouns_module
-from sdar_envs.webshop.catalog.catalog import build_catalog
+from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
+from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.env import WebShopEnv
 from sdar_envs.webshop.goals import Goals, GoalTasks, verl_agent_indices
 from sdar_envs.webshop.nouns import KnownNouns, WordNouns, best_nouns
-from sdar_envs.webshop.pages import SEARCH_TEMPLATE, OriginalSessions, Pages, Session, parse_action
+from sdar_envs.webshop.original import OriginalSessions
+from sdar_envs.webshop.pages import Pages
+from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import Shop
 
 ID = "sdar/WebShop-v0"
@@ -69,7 +73,7 @@ def small_shop(options=None, instruction="Find a hat", titles=("Red Hat", "Blue 
 
 def start(shop, index=0, quirks="original", **options):
     goals = Goals(shop.catalog)
-    return Session(Pages(shop, quirks, **options), goals, goals[index], str(index))
+    return Session(Controls(shop, quirks, **options), goals, goals[index], str(index))
 
 
 # -- contract ---------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ def test_goals_are_the_same_in_every_process():
 
 def test_environments_share_the_shop():
     one, two = (WebShopEnv(split=split, quirks=quirks) for split, quirks in [("train", "original"), ("test", "fixed")])
-    assert one._pages.shop is two._pages.shop
+    assert one.shop is two.shop
     assert one.source.goals is two.source.goals
 
 
@@ -219,7 +223,7 @@ def test_verl_agent_workers_disagree_and_leak():
 def test_verl_agent_goals_are_drawn_in_the_originals_order():
     # Prices of ranges, then limits, then a shuffle that is seeded again: all with the worker's seed.
     goals = WebShopEnv(protocol="verl-agent", split="valid", worker_seed=5).source.goals
-    products = WebShopEnv()._pages.shop.products
+    products = WebShopEnv().shop.products
     draws = random.Random(5)
     prices = [p.prices[0] if len(p.prices) == 1 else draws.uniform(*p.prices) for p in products]
     assert list(goals.prices) == prices
@@ -471,7 +475,7 @@ def test_a_product_without_features():
     session.act("search[hat]")
     session.act("click[b000000000]")
     session.act("click[features]")
-    assert session.text().endswith(" [SEP] Back to Search [SEP] < Prev")
+    assert Pages(session.controls.shop).text(session).endswith(" [SEP] Back to Search [SEP] < Prev")
 
 
 @pytest.mark.parametrize(
@@ -481,7 +485,7 @@ def test_a_product_without_features():
 def test_text_nodes(title, segments):
     session = start(small_shop(titles=[title]))
     session.act("search[<q> hats]")
-    assert session.text().split(" [SEP] ")[5:] == ["B000000000", *segments, "$20.0"]
+    assert Pages(session.controls.shop).text(session).split(" [SEP] ")[5:] == ["B000000000", *segments, "$20.0"]
 
 
 def test_goal_zero_is_drawn_only_when_fixed():
@@ -489,7 +493,7 @@ def test_goal_zero_is_drawn_only_when_fixed():
     goals = Goals(shop.catalog)
     counts = {}
     for quirks in ("original", "fixed"):
-        sessions = OriginalSessions(Pages(shop, quirks), goals, random.Random(0))
+        sessions = OriginalSessions(Controls(shop, quirks), goals, random.Random(0))
         drawn = []
         for _ in range(4000):
             sessions.reset()
@@ -503,7 +507,7 @@ def test_goal_zero_is_drawn_only_when_fixed():
 
 def test_original_sessions_raise_as_the_original_does():
     shop = small_shop()
-    sessions = OriginalSessions(Pages(shop), Goals(shop.catalog), random.Random(0))
+    sessions = OriginalSessions(Controls(shop), Goals(shop.catalog), random.Random(0))
     sessions.reset(0)
     for action, error in (("search[<a> x]", TypeError), ("search[<c>]", IndexError), ("search[<r>]", ValueError)):
         with pytest.raises(error):
@@ -598,3 +602,31 @@ def test_random_searches_differ_also_after_going_back():
 def test_folders_that_are_none(data_dir, error):
     with pytest.raises(error):
         WebShopEnv(data="official", data_dir=data_dir)
+
+
+# -- without extras -----------------------------------------------------------------------------
+
+
+def test_the_embedded_tasks_need_no_extra():
+    code = (
+        "from sdar_envs.webshop.env import WebShopEnv\n"
+        "env = WebShopEnv(split='test')\n"
+        "env.reset(options={'task_id': 'webshop/test/0000'})\n"
+        "for action in env.oracle_plan(): info = env.step(action)[4]\n"
+        "print(info['won'], 'jinja2' in sys.modules)\n"
+    )
+    assert without_extras(code) == "True False"
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"), [("client", "requests", "client"), ("site", "starlette", "server")]
+)
+def test_the_site_and_its_client_name_the_extra_that_they_need(module, package, extra):
+    code = (
+        "from sdar_envs.errors import MissingExtra\n"
+        f"try: import sdar_envs.webshop.site.{module}\n"
+        "except MissingExtra as error: print(error)\n"
+    )
+    said = without_extras(code)
+    assert said.endswith(f"needs {package}, which is not installed: pip install 'sdar-envs[{extra}]'")
+    assert "\n" not in said

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from sdar_envs.bm25.index import SearchIndex
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, load_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 from sdar_envs.webshop.goals import PRICE_RANGE, Goals
 from sdar_envs.webshop.nouns import KnownNouns
-from sdar_envs.webshop.pages import OriginalSessions, Pages
+from sdar_envs.webshop.original import OriginalSessions
 from sdar_envs.webshop.reward import COLORS
+from sdar_envs.webshop.session import Controls
 from sdar_envs.webshop.shop import Shop
 
 DATA = Path(__file__).parent / "data"
@@ -55,7 +56,7 @@ def replay(sessions: OriginalSessions, episode: dict) -> list[str]:
             else:
                 came = {"observation_text": text, "reward": reward, "done": done, "reward_info": info}
         if "error" not in came:
-            came["observation_text_rich"] = sessions.session.text_rich()
+            came["observation_text_rich"] = sessions.pages.rich_text(sessions.session)
             came["url"] = sessions.session.url()
             came["available_actions"] = sessions.session.available_actions()
         for key, wanted in step.items():
@@ -87,8 +88,8 @@ def test_replay_of_the_original(path):
             "goal_options": list(goal.options) if human else dict(goal.options),
             "weight": weight,
         } == wanted
-    pages = Pages(place, show_attributes=header["show_attrs"])
-    sessions = OriginalSessions(pages, goals, random.Random())
+    controls = Controls(place, show_attributes=header["show_attrs"])
+    sessions = OriginalSessions(controls, goals, random.Random())
     wrong = [line for episode in episodes for line in replay(sessions, episode)]
     assert len(wrong) == 0, f"{len(wrong)} differences, first of them:\n" + "\n".join(wrong[:5])
     assert sum(len(episode["steps"]) for episode in episodes) == STEPS[path.name[len("golden_") : -len(".jsonl.gz")]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar_envs.webshop.catalog.catalog import build_catalog
+from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.goals import NO_LIMIT, Goal
 from sdar_envs.webshop.nouns import KnownNouns, WordNouns
 from sdar_envs.webshop.reward import COLORS, matched_options, normalize_color, score_purchase, similarity

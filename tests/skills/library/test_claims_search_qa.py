@@ -15,7 +15,7 @@ from sdar_envs.search_qa.embedded import passages, questions
 from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.questions import QUESTION_TYPES
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 from sdar_envs.search_qa.scoring import exact_match, normalize
 
 FACTS = [

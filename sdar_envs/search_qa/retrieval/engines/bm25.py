@@ -1,4 +1,4 @@
-"""BM25 over memory-mapped arrays, with numpy alone: the default, good for some million passages.
+"""BM25 engine over memory-mapped NumPy arrays: the default, for up to some million passages.
 
 Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in memory, 2 GB per million passages of a hundred
 words; a built index lies on disk, and processes share it.
@@ -14,7 +14,7 @@ from typing import Any
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.search_qa.corpus import reporting
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Bm25Retriever"]
 

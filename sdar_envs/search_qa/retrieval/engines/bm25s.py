@@ -1,4 +1,4 @@
-"""BM25 by the bm25s package: scores worked out when the index is built, so a search only adds them up.
+"""BM25 engine of the bm25s package: scores are precomputed, so that a search only adds them up.
 
 Terms are Lucene's (`sdar_envs.bm25.analyzer`), parameters as those of `engines.bm25`, but lengths from 40 words on are
 not rounded, so there scores differ a little. Building takes 4 GB of memory per million passages. Where numba is
@@ -19,7 +19,7 @@ from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.bm25.index import above_bound
 from sdar_envs.search_qa.corpus import reporting
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found, load_package
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Bm25sRetriever"]
 

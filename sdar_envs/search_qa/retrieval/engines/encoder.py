@@ -1,4 +1,4 @@
-"""Encoders: what turns texts into vectors for a dense engine."""
+"""Text encoders for dense retrieval."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdar_envs.errors import InvalidOption
+from sdar_envs.importing import import_extra
 
 __all__ = ["Encoder", "sentence_encoder"]
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A function from texts to vectors, and what is put before each text.
+    """Text encoder: a function from texts to vectors, with prefixes for queries and passages.
 
     Attributes:
-        name: tells it from any other; an index remembers who made its vectors.
+        name: identifies the encoder; an index stores the name of the encoder that made its vectors.
         encode: takes n texts, returns (n, d) numbers; d is always the same.
         query_prefix: goes before a query, such as the `query: ` of E5.
         passage_prefix: goes before a passage, such as the `passage: ` of E5.
@@ -66,7 +67,7 @@ def sentence_encoder(
     device: str | None = None,
     batch_size: int = 64,
 ) -> Encoder:
-    """Return a model of sentence-transformers as an encoder of vectors of length 1.
+    """Return a sentence-transformers model as an encoder with vectors of length 1.
 
     Args:
         name: a model's name or folder, such as `intfloat/e5-base-v2`.
@@ -76,18 +77,11 @@ def sentence_encoder(
         batch_size: texts at once.
 
     Raises:
-        ModuleNotFoundError: sentence-transformers is not installed.
+        MissingExtra: sentence-transformers is not installed.
         OSError: there is no such model.
     """
-    try:
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "an encoder by name needs sentence-transformers: pip install sentence-transformers, "
-            "or give a function of your own as Encoder(name, encode)",
-            name=error.name,
-        ) from error
-    model = SentenceTransformer(name, device=device)
+    package = import_extra("sentence_transformers", extra="embedding", purpose="an encoder by name")
+    model = package.SentenceTransformer(name, device=device)
 
     def encode(texts: Sequence[str]) -> Any:
         return model.encode(

@@ -1,28 +1,28 @@
-"""What all engines share: what they may be asked, and how places in a corpus become hits."""
+"""Base class of search engines: validation of requests, and hits from places in a corpus."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any, Self, SupportsIndex
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage
+from sdar_envs.importing import import_extra
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage
 
 __all__ = ["Engine", "Found", "check_request", "load_package"]
 
 Found = tuple[Sequence[int], Sequence[float]]
-"""Places in the corpus and their scores, best first, equal ones in the order of the corpus."""
+"""Places in the corpus and their scores, best first; equal scores in the order of the corpus."""
 
 
 def check_request(queries: Sequence[str], k: int) -> None:
-    """Refuse queries that are no list of texts, and a `k` below 1.
+    """Validate a search request.
 
     Raises:
-        InvalidOption: it is one of these.
+        InvalidOption: the queries are not a list of texts, or `k` is below 1.
     """
     if isinstance(queries, str) or not all(isinstance(query, str) for query in queries):
         raise InvalidOption(f"the queries are {str(queries)[:200]!r}; wanted a list of texts, such as [query].")
@@ -34,18 +34,13 @@ def load_package(name: str) -> Any:
     """Import the package that an engine is named after, when it is needed.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        MissingExtra: it is not installed.
     """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"the engine {name} needs its package: pip install 'sdar-envs[{name}]'", name=error.name
-        ) from error
+    return import_extra(name, extra=name, purpose=f"the engine {name}")
 
 
 class Engine(ABC):
-    """A `Retriever` over passages that lie in memory or on disk; the engines implement `_find`.
+    """Base class of retrievers over passages in memory or on disk; an engine implements `_find`.
 
     Args:
         passages: the corpus.
@@ -70,20 +65,20 @@ class Engine(ABC):
         return super().__reduce_ex__(protocol)
 
     def opened_by(self, opening: partial[Self]) -> Self:
-        """Remember how to open the same again, and return this."""
+        """Set how to open the same index again, which is how the engine pickles; return the engine."""
         self._opening = opening
         return self
 
     @property
     def fingerprint(self) -> str:
-        """Engine and corpus."""
+        """Identifies engine and corpus."""
         return self._fingerprint
 
     def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
         """Return the best passages for each query; see `Retriever.search`.
 
         Raises:
-            InvalidOption: the queries are no list of texts, or `k` is below 1.
+            InvalidOption: the queries are not a list of texts, or `k` is below 1.
         """
         check_request(queries, k)
         passages = self._passages

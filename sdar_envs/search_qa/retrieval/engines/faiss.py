@@ -1,4 +1,4 @@
-"""Dense search by faiss: passages whose vectors have the largest inner product with the query's.
+"""Dense retrieval with faiss: passages by the inner product of their vectors with the query's.
 
 Any encoder will do (`engines.encoder`). Every query with a visible character has neighbours, however far away, so this
 engine alone always returns `k` passages; a blank query finds nothing. `Flat` is exact and needs 4 bytes per number;
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found, load_package
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["FaissRetriever"]
 
@@ -33,7 +33,7 @@ _LEAST_TRAINING = 10_000
 
 
 class FaissRetriever(Engine):
-    """Nearest neighbours by inner product.
+    """Dense retriever: nearest neighbours by inner product.
 
     Args:
         index: a faiss index of the passages' vectors, in their order.
@@ -82,7 +82,7 @@ class FaissRetriever(Engine):
         return found
 
     def _exact(self, vectors: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the inner products anew: faiss's last digits depend on how many queries are asked at once."""
+        """Recompute the inner products: faiss's last digits depend on how many queries are asked at once."""
         stored = self._index.reconstruct_batch(places.ravel()).reshape(*places.shape, -1)
         products = stored.astype(np.float64) * vectors[:, None, :]
         return np.asarray(products.sum(axis=2), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""BM25 by tantivy, a search library in Rust: built and searched on disk, the way to a corpus of 21 million passages.
+"""BM25 engine of tantivy, a search library in Rust: built and searched on disk, for tens of millions of passages.
 
 Terms are Lucene's (`sdar_envs.bm25.analyzer`), so stop words are neither indexed nor asked for; k1 = 1.2 and b = 0.75
 are tantivy's own. The index holds words and places, the texts stay in the corpus. Building gathers 300 MB of postings
@@ -17,7 +17,7 @@ from typing import Any
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.search_qa.corpus import reporting
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found, load_package
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["TantivyRetriever"]
 

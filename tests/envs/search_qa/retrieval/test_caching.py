@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.caching import CacheStatistics, CachingRetriever
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage, RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 
 
 class Counting:

@@ -12,19 +12,19 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
-import requests
 from helpers.invented import TableRetriever
 from helpers.live import running
-from helpers.retrieval_servers import OK, SLOW, Server, hits, item, speaking
+from helpers.retrieval_servers import SLOW, Server, hits, item, speaking
 
+from sdar_envs import retries
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval import client as module
 from sdar_envs.search_qa.retrieval.client import HttpRetriever
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage, RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 from sdar_envs.search_qa.retrieval.server import create_app
-from sdar_envs.search_qa.retrieval.transport import AnswerTooLong, Transport
 
 DOCUMENT = {"id": "7", "contents": '"Lima"\nLima is a city.'}
 PASSAGE = Passage("7", '"Lima"\nLima is a city.')
@@ -59,7 +59,7 @@ def no_pauses(monkeypatch):
             clock[0] += timeout
             return self.is_set()
 
-    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(module, "Event", Event)
     return paused
 
@@ -134,9 +134,9 @@ def test_more_than_was_asked_for_is_cut():
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"<!DOCTYPE html>\n<html><h1>It works!</h1>", "no JSON.*"),
-        (b"", "no JSON"),
-        (b"\xff\xfe\xfa", "no JSON"),
+        (b"<!DOCTYPE html>\n<html><h1>It works!</h1>", "not JSON.*"),
+        (b"", "not JSON"),
+        (b"\xff\xfe\xfa", "not JSON"),
         (b"[" * 100_000, "recursion"),
         ([], "wanted .*result"),
         ({"result": {}}, "wanted .*result"),
@@ -270,15 +270,15 @@ def test_a_server_that_says_when(no_pauses):
     with connected(lambda _: (429, b"busy", {"Retry-After": next(waits)}), retries=4) as (retriever, _):
         with pytest.raises(RetrievalFailed, match="429"):
             retriever.search(["x"], 1)
-        assert no_pauses[0] == 12
-        assert 25 < no_pauses[1] <= 30
+        assert 12 <= no_pauses[0] <= 12.25
+        assert 25 < no_pauses[1] <= 30.5
         assert no_pauses[2] <= 1
         assert len(no_pauses) == 4
 
 
 def test_a_server_that_wants_a_pause_beyond_the_deadline(no_pauses):
     with connected(lambda _: (429, b"busy", {"Retry-After": "100000"})) as (retriever, server):
-        with pytest.raises(RetrievalFailed, match=r"a pause of 100000\.0 s would be due"):
+        with pytest.raises(RetrievalFailed, match=r"attempt 1; the server asks to wait 100000 s"):
             retriever.search(["x"], 1)
         assert (no_pauses, len(server.bodies)) == ([], 1)
 
@@ -300,7 +300,7 @@ def test_nobody_there_is_told_at_once():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     started = time.monotonic()
-    with pytest.raises(RetrievalFailed, match=rf":{port}/retrieve gives no answer .*refused.*sdar serve retriever"):
+    with pytest.raises(RetrievalFailed, match=rf":{port}/health gives no answer .*refused.*sdar serve retriever"):
         HttpRetriever(f"http://127.0.0.1:{port}", deadline=100.0)
     assert time.monotonic() - started < 10
 
@@ -339,17 +339,6 @@ def test_a_server_that_dies_for_good():
     retriever.close()
 
 
-@pytest.mark.parametrize("speak", SLOW.values(), ids=SLOW)
-def test_an_answer_has_a_time_limit(speak):
-    with speaking(speak) as address:
-        transport = Transport(address, headers={}, max_bytes=1 << 20)
-        started = time.monotonic()
-        with pytest.raises(requests.RequestException):
-            transport.exchange("POST", address, b"{}", seconds=0.4)
-        assert 0.35 < time.monotonic() - started < 4
-        transport.close()
-
-
 @pytest.mark.parametrize("name", ["never answers", "trickles its body"])
 def test_a_search_has_a_deadline(name):
     with Server() as server, opened(server.url, timeout=0.15, deadline=0.5, retries=50) as retriever:
@@ -364,22 +353,6 @@ def test_a_search_has_a_deadline(name):
         with pytest.raises(RetrievalFailed, match=r"gives no answer .*timed out"):
             HttpRetriever(address, timeout=0.15)
     retriever.close()
-
-
-def test_a_server_that_hangs_up():
-    with (
-        speaking(lambda connection, _: connection.sendall(OK + b"Content-Length: 100\r\n\r\n{")) as address,
-        pytest.raises(requests.RequestException),
-    ):
-        Transport(address, headers={}, max_bytes=1000).exchange("GET", address, seconds=10)
-
-
-def test_an_answer_that_is_too_long():
-    with Server(respond=lambda _: (200, b" " * 5000)) as server:
-        transport = Transport(server.url, headers={}, max_bytes=4999)
-        with pytest.raises(AnswerTooLong, match="more than 4,999 bytes"):
-            transport.exchange("POST", server.url, b"{}", seconds=10)
-        transport.close()
 
 
 def test_an_answer_that_is_too_long_is_not_asked_for_again(monkeypatch):

@@ -22,7 +22,7 @@ from sdar_envs.search_qa.retrieval.engines.encoder import Encoder, sentence_enco
 from sdar_envs.search_qa.retrieval.engines.faiss import FaissRetriever
 from sdar_envs.search_qa.retrieval.engines.tantivy import TantivyRetriever
 from sdar_envs.search_qa.retrieval.index import ENGINES, build_index, open_index
-from sdar_envs.search_qa.retrieval.retrieval import Passage
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
 PACKAGES = {"bm25s": "bm25s", "tantivy": "tantivy", "faiss": "faiss"}
 WORD_ENGINES = tuple(name for name in ENGINES if name != "faiss")
@@ -338,7 +338,7 @@ def test_an_encoder_by_name(monkeypatch):
 
 def test_an_encoder_by_name_asks_for_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install sentence-transformers, or give a function"):
+    with pytest.raises(ModuleNotFoundError, match=r"sdar-envs\[embedding\]"):
         sentence_encoder("intfloat/e5-base-v2")
 
 

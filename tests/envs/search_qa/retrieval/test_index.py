@@ -78,7 +78,7 @@ def test_only_an_index_is_overwritten(source, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("thesis", "file", "link", "corpus.jsonl"):
-        with pytest.raises(InvalidOption, match="is no index and will not be overwritten"):
+        with pytest.raises(InvalidOption, match="is not an index and will not be overwritten"):
             build_index(source, tmp_path / name, overwrite=True)
     assert (tmp_path / "thesis" / "chapter-1.txt").read_text() == "years of work"
     # What cannot be built replaces nothing.

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from sdar_envs.errors import InvalidOption
 from sdar_envs.search_qa.retrieval.client import HttpRetriever
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
-from sdar_envs.search_qa.retrieval.retrieval import Hit, Passage, RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 from sdar_envs.search_qa.retrieval.server import _Batcher, create_app, serve_retriever
 
 CASES = json.loads((DATA / "golden_retrieve_api.json").read_text(encoding="utf-8"))["cases"]

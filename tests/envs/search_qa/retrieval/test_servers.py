@@ -15,13 +15,12 @@ from helpers.passages import places, write_corpus
 from helpers.retrieval_servers import SLOW, Server, hits, speaking
 
 import sdar_envs
-from sdar_envs.search_qa import reference
 from sdar_envs.search_qa.env import SearchQAEnv
-from sdar_envs.search_qa.retrieval import client
+from sdar_envs.search_qa.retrieval import client, reference_tool
 from sdar_envs.search_qa.retrieval.index import build_index
-from sdar_envs.search_qa.retrieval.retrieval import RetrievalFailed
+from sdar_envs.search_qa.retrieval.retriever import RetrievalFailed
+from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR
 from sdar_envs.search_qa.retrieval.server import create_app
-from sdar_envs.search_qa.retrieval.tool import ON_ERROR
 
 QUESTION = "search_qa/dev/0000"
 
@@ -30,7 +29,7 @@ QUESTION = "search_qa/dev/0000"
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(client, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(client, "_LONGEST_PAUSE", 0.02)
-    monkeypatch.setattr(reference.time, "sleep", lambda _: None)
+    monkeypatch.setattr(reference_tool.time, "sleep", lambda _: None)
 
 
 def started(address, **arguments):
@@ -136,7 +135,7 @@ def test_a_slow_server_takes_no_more_than_the_deadline(name):
         ((422, {"detail": "no"}), "refuses a request in the dialect 'queries': it answers 422"),
         ((500, {"detail": "broken"}), "answers 500"),
         ((404, b"<html>nothing here</html>"), "answers 404"),
-        ((200, b"<html>hello</html>"), "That is no result of a search: it is no JSON"),
+        ((200, b"<html>hello</html>"), "That is not a search result: it is not JSON"),
         ((200, {"result": []}), "0 lists for 1 queries"),
     ],
 )

@@ -12,16 +12,16 @@ from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.webshop import goals as goals_module
 from sdar_envs.webshop import shop as shop_module
-from sdar_envs.webshop.catalog import catalog as catalog_module
-from sdar_envs.webshop.catalog import embedded
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, build_catalog, load_catalog, open_catalog
-from sdar_envs.webshop.catalog.embedded import EmbeddedNouns, embedded_catalog
+from sdar_envs.webshop.catalog import embedded, loading
+from sdar_envs.webshop.catalog.embedded import EmbeddedNouns
+from sdar_envs.webshop.catalog.generator import generate_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, build_catalog, load_catalog, open_catalog
 from sdar_envs.webshop.catalog.products import Catalog, CatalogPacker
 from sdar_envs.webshop.goals import Goals
 from sdar_envs.webshop.nouns import KnownNouns
 from sdar_envs.webshop.oracle import plan
-from sdar_envs.webshop.pages import Pages, Session
 from sdar_envs.webshop.reachability import count_reachable
+from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import Shop, open_shop
 
 DATA = Path(__file__).parents[1] / "data"
@@ -68,7 +68,7 @@ def test_what_is_read_equals_what_was_given(source, cache, tmp_path, monkeypatch
     add = CatalogPacker.add
     monkeypatch.setattr(CatalogPacker, "add", lambda packer, product: (given.append(product), add(packer, product))[1])
     if source == "embedded":
-        made = embedded_catalog()
+        made = generate_catalog()
         built = build_catalog(made.products, made.attributes, made.human_instructions)
     else:
         folder = DATA / f"catalogue_{'edge200' if source == 'cut' else source}"
@@ -109,7 +109,7 @@ def test_surrogates_and_control_characters_survive(tmp_path):
 
 def test_the_second_time_no_file_is_read(cache, files, monkeypatch):
     first = open_catalog(files, human=True)
-    monkeypatch.setattr(catalog_module, "load_catalog", None)
+    monkeypatch.setattr(loading, "load_catalog", None)
     assert (
         everything(open_catalog(files, human=True)) == everything(first) == everything(load_catalog(files, human=True))
     )
@@ -122,7 +122,7 @@ def test_files_that_changed_are_read_again(cache, files, monkeypatch, which):
     open_catalog(files, human=True)
     path = getattr(files, which)
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    monkeypatch.setattr(catalog_module, "load_catalog", None)
+    monkeypatch.setattr(loading, "load_catalog", None)
     with pytest.raises(TypeError):
         open_catalog(files, human=True)
     path.unlink()
@@ -135,7 +135,7 @@ def test_files_that_change_while_they_are_read(cache, files, monkeypatch):
         os.utime(files.attributes, ns=(0, 0))
         return load_catalog(*args, **kwargs)
 
-    monkeypatch.setattr(catalog_module, "load_catalog", load)
+    monkeypatch.setattr(loading, "load_catalog", load)
     with pytest.warns(UserWarning, match="changed while they were read"):
         assert len(open_catalog(files)) == 185
     assert not list(cache.glob("catalog-*"))
@@ -274,17 +274,17 @@ def fresh_shops():
     shop_module._embedded_shop.cache_clear()
 
 
-def test_the_embedded_shop_reads_no_records_twice(cache, fresh_shops, monkeypatch):
+def test_the_embedded_catalogue_is_generated_once(cache, fresh_shops, monkeypatch):
     first = open_shop("embedded")
     shop_module._embedded_shop.cache_clear()
-    monkeypatch.setattr(embedded, "embedded_catalog", None)
+    monkeypatch.setattr(embedded, "generate_catalog", None)
     again = open_shop("embedded")
     assert again is not first
     assert everything(again.catalog) == everything(first.catalog)
 
 
 def test_embedded_nouns_are_those_of_the_catalogue():
-    made, nouns = embedded_catalog(), EmbeddedNouns()
+    made, nouns = generate_catalog(), EmbeddedNouns()
     assert all(list(nouns.of(title)) == found for title, found in made.title_nouns.items())
 
 
@@ -293,8 +293,8 @@ def test_embedded_nouns_are_those_of_the_catalogue():
 def test_what_cannot_be_reached_the_oracle_cannot_reach(kind, quirks):
     catalog = load_catalog(CatalogFiles.find(str(DATA / "catalogue_edge200")), human=True)
     shop = Shop(catalog, SearchIndex.build(catalog.documents()), KnownNouns({}))
-    goals, pages = Goals(catalog, kind), Pages(shop, quirks)
-    lost = tuple(goal.index for goal in goals if plan(Session(pages, goals, goal, str(goal.index))) is None)
+    goals, controls = Goals(catalog, kind), Controls(shop, quirks)
+    lost = tuple(goal.index for goal in goals if plan(Session(controls, goals, goal, str(goal.index))) is None)
     assert count_reachable(shop, goals, quirks).unreachable == lost
     buttons = {"description", "features", "reviews", "attributes", "buy now", "< prev", "back to search", "search"}
     if (kind, quirks) == ("synthetic", "fixed"):

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 from helpers.live import running
+from helpers.retrieval_servers import SLOW, speaking
 from helpers.sites import EDGE
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, RedirectResponse
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from sdar_envs.checker import check_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, UnsolvableGame
 from sdar_envs.webshop.env import WebShopEnv
-from sdar_envs.webshop.pages import Pages, Session
+from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import open_shop
 from sdar_envs.webshop.site.client import SiteError, WebShopClientEnv
 from sdar_envs.webshop.site.site import create_app
@@ -217,7 +218,7 @@ def test_a_site_that_goes_while_playing():
     with running(create_app(open_shop("embedded"), env.source)) as address:
         client = WebShopClientEnv(address, split="test", retries=0, timeout=5)
         client.reset(seed=0)
-    with pytest.raises(SiteError, match="does not answer"):
+    with pytest.raises(SiteError, match="gives no answer"):
         client.step("search[x]")
     client.close()
 
@@ -226,7 +227,7 @@ def test_a_site_that_hangs_or_is_another():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         started = time.monotonic()
-        with pytest.raises(SiteError, match="does not answer"):
+        with pytest.raises(SiteError, match="gives no answer"):
             WebShopClientEnv(address, timeout=0.3, retries=0)
         assert time.monotonic() - started < 5
 
@@ -239,6 +240,15 @@ def test_a_site_that_hangs_or_is_another():
         WebShopClientEnv(address)
 
 
+@pytest.mark.parametrize("name", ["trickles its head", "trickles its body"])
+def test_a_site_that_trickles_is_given_up_in_time(name):
+    with speaking(SLOW[name]) as address:
+        started = time.monotonic()
+        with pytest.raises(SiteError, match="timed out"):
+            WebShopClientEnv(address, timeout=0.3, retries=0)
+        assert time.monotonic() - started < 5
+
+
 def originals_site(env):
     """A site with the addresses and the markup of the original's: state in paths, posted forms, a telling last page."""
 
@@ -249,7 +259,7 @@ def originals_site(env):
     def visit(request):
         number = int(request.path_params["sid"].removeprefix("fixed_"))
         goals = env.source.goals
-        shopper = Session(Pages(open_shop("embedded")), goals, goals[number], str(number))
+        shopper = Session(Controls(open_shop("embedded")), goals, goals[number], str(number))
         words = request.path_params.get("words")
         if words:
             shopper.act(f"search[{words}]")

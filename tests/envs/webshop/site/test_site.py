@@ -20,10 +20,11 @@ from starlette.testclient import TestClient
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.errors import InvalidOption
 from sdar_envs.serving import serve
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, load_catalog
+from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 from sdar_envs.webshop.goals import Goals, GoalTasks
 from sdar_envs.webshop.nouns import KnownNouns
-from sdar_envs.webshop.pages import Pages, Session, State
+from sdar_envs.webshop.pages import Pages
+from sdar_envs.webshop.session import Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop
 from sdar_envs.webshop.site.pictures import picture
 from sdar_envs.webshop.site.site import create_app
@@ -63,7 +64,11 @@ TASK = "webshop/test/edge-0007"
 
 def session() -> Session:
     goal = tasks().goal(tasks().find(TASK))
-    return Session(Pages(shop()), tasks().goals, goal, str(goal.index))
+    return Session(Controls(shop()), tasks().goals, goal, str(goal.index))
+
+
+def page_text(session: Session) -> str:
+    return Pages(shop()).text(session)
 
 
 def texts(html: str) -> str:
@@ -110,32 +115,32 @@ def product_with_options(count=2):
 
 def test_every_page_has_the_text_of_the_core(site):
     shopper = session()
-    assert texts(get(site, "/shop")) == shopper.text()
+    assert texts(get(site, "/shop")) == page_text(shopper)
     for query in ["shirt", " ", "<q> x", "<r>", *HOSTILE]:
         keywords = tuple(query.lower().split(" "))
         for page in (1, 2, 7):
             shopper = session()
             shopper.act("search[<r>]" if query == "<r>" else "search[x]")
             if query != "<r>":
-                shopper.state = State("search_results", keywords, 1, shop().search(keywords, range))
+                shopper.state = SessionState("search_results", keywords, 1, shop().search(keywords, range))
             shopper.state = shopper.state._replace(page=page)
-            assert texts(get(site, "/results", query=query, page=page)) == shopper.text()
+            assert texts(get(site, "/results", query=query, page=page)) == page_text(shopper)
 
 
 def test_every_product_has_the_text_of_the_core(site):
     for product in shop().products[::3]:
         shopper = session()
-        shopper.state = State("item_page", ("x",), 1, (), product.number)
+        shopper.state = SessionState("item_page", ("x",), 1, (), product.number)
         html = get(site, "/item", query="x", asin=product.asin)
-        assert texts(html) == shopper.text()
+        assert texts(html) == page_text(shopper)
         radios = [(r["name"], r["value"]) for r in BeautifulSoup(html, "html.parser").select("input[type=radio]")]
         assert radios == [(f"option.{name}", value) for name, values in product.options for value in values]
         for name in ("description", "features", "reviews"):
             page = shopper.copy()
             page.act(f"click[{name}]")
-            assert texts(get(site, f"/{name}", query="x", asin=product.asin)) == page.text()
+            assert texts(get(site, f"/{name}", query="x", asin=product.asin)) == page_text(page)
         shopper.act("click[buy now]")
-        assert texts(get(site, "/done", query="x", asin=product.asin)) == shopper.text()
+        assert texts(get(site, "/done", query="x", asin=product.asin)) == page_text(shopper)
 
 
 def test_options_stay_chosen_until_the_purchase(site):
@@ -151,7 +156,7 @@ def test_options_stay_chosen_until_the_purchase(site):
     soup = BeautifulSoup(get(site, "/done", **fields), "html.parser")
     assert json.loads(soup.find(id="options").get_text()) == chosen
     shopper = session()
-    shopper.state = State("item_page", ("x",), 1, (), product.number, chosen)
+    shopper.state = SessionState("item_page", ("x",), 1, (), product.number, chosen)
     shopper.act("click[buy now]")
     assert float(soup.select_one("#reward pre").get_text()) == shopper.state.purchase.score
     assert json.loads(soup.find(id="reward")["data-breakdown"]) == shopper.state.purchase.breakdown
@@ -288,15 +293,15 @@ def test_many_shoppers_at_once(site):
     def shop_around(number):
         task = tasks().task("test", number)
         goal = tasks().goal(task)
-        alone = Session(Pages(shop()), tasks().goals, goal, str(goal.index))
+        alone = Session(Controls(shop()), tasks().goals, goal, str(goal.index))
         query = goal.product.title.lower()
         alone.act(f"search[{query}]" if "[" not in query and "]" not in query else "search[x]")
         query = " ".join(alone.state.keywords)
-        wrong = texts(get(site, "/results", task=task.id, query=query)) != alone.text()
-        alone.state = State("item_page", alone.state.keywords, 1, (), goal.product.number)
+        wrong = texts(get(site, "/results", task=task.id, query=query)) != page_text(alone)
+        alone.state = SessionState("item_page", alone.state.keywords, 1, (), goal.product.number)
         alone.act("click[buy now]")
         html = get(site, "/done", task=task.id, query=query, asin=goal.product.asin)
-        return wrong or texts(html) != alone.text()
+        return wrong or texts(html) != page_text(alone)
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(shop_around, range(64))) == 0

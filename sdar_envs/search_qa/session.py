@@ -1,8 +1,8 @@
-"""One episode: what a command does, under each of the three behaviours. No files, no network, no Gymnasium.
+"""State machine of a Search-QA episode under each of the three behaviours, without files, network or Gymnasium.
 
-An episode says which search a command asks for (`query`), and is told what the search gave (`act`). So whoever
-plays many episodes can search for all of them at once. It never stops by itself: the reference plays on after the end,
-and that can be compared only if we can too.
+A session says which search a command asks for (`query`) and takes the result (`act`), so a caller with many sessions
+can search for all of them in one batch. It does not stop at the end of an episode: the reference plays on, and that can
+be compared only if this can too.
 """
 
 from __future__ import annotations
@@ -15,10 +15,20 @@ from typing import Literal, NamedTuple, get_args
 from sdar_envs.search_qa.blocks import BLOCKS, neutral, sdar_block
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.reference import tagged
-from sdar_envs.search_qa.retrieval.retrieval import Hit
+from sdar_envs.search_qa.retrieval.retriever import Hit
 from sdar_envs.search_qa.scoring import em_with_format, exact_match, f1, last_answer, normalize, sub_exact_match
 
-__all__ = ["BEHAVIOURS", "METRICS", "Behaviour", "Episode", "Finding", "Metric", "Reply", "State", "parse"]
+__all__ = [
+    "BEHAVIOURS",
+    "METRICS",
+    "Behaviour",
+    "Finding",
+    "Metric",
+    "QuestionSession",
+    "QuestionState",
+    "Reply",
+    "parse",
+]
 
 Behaviour = Literal["fixed", "sdar", "search-r1"]
 Metric = Literal["em", "f1", "sub_em", "em_format"]
@@ -34,13 +44,13 @@ _NO_COMMAND = (
 
 
 def parse(command: str) -> tuple[str, str] | None:
-    """Return a command's name, `search` or `answer`, and what stands in its brackets, stripped; None if it is none."""
+    """Parse a command; return `search` or `answer` and the stripped text in its brackets, None for anything else."""
     match = _COMMAND.fullmatch(command)
     return (match.group(1).lower(), match.group(2).strip()) if match else None
 
 
 class Finding(NamedTuple):
-    """What a search gave: hits, or a text from the reference's tool; and why it failed, if that may be shown."""
+    """Result of a search: hits, or the text of the reference's tool, or why it failed if that may be shown."""
 
     hits: tuple[Hit, ...] = ()
     said: str | None = None
@@ -48,15 +58,15 @@ class Finding(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a command did."""
+    """Result of a command."""
 
     observation: str
     is_valid: bool
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """An episode at one moment.
+class QuestionState:
+    """Immutable state of a session.
 
     Attributes:
         turns: commands given.
@@ -83,8 +93,8 @@ class State:
     failure: str = ""
 
 
-class Episode:
-    """A question being answered.
+class QuestionSession:
+    """Session of one question: commands in, observations and scores out.
 
     Args:
         question: the question.
@@ -93,11 +103,13 @@ class Episode:
         state: where to go on.
     """
 
-    def __init__(self, question: Question, behaviour: Behaviour, max_steps: int, state: State = State()) -> None:
+    def __init__(
+        self, question: Question, behaviour: Behaviour, max_steps: int, state: QuestionState = QuestionState()
+    ) -> None:
         self.question = question
         self.behaviour = behaviour
         self.max_steps = max_steps
-        self.state = state
+        self.state = QuestionState() if state is None else state
 
     def query(self, command: str) -> str | None:
         """Return what this command would search for now; None if it would not search."""

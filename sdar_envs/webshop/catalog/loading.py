@@ -1,4 +1,4 @@
-"""Reading catalogues: the original's files, or records in their format, become a packed `Catalog`.
+"""Loading of WebShop's official catalogue files, or of records in their format, into a packed `Catalog`.
 
 Three JSON files, plain or gzipped: `items_shuffle.json` (products), `items_ins_v2.json` (attributes and
 synthetic instructions), `items_human_ins.json` (human instructions, for human goals only). Products are read as a
@@ -8,7 +8,7 @@ As in the original: records whose ASIN is `nan`, longer than ten characters or a
 whose entry has no `attributes` gets `DUMMY_ATTR`; a missing price is 100 dollars. Unlike the original, which stops
 with a `KeyError`, a product without an entry in `items_ins_v2` is kept: it has `DUMMY_ATTR` and no synthetic goal.
 
-It refuses, with `CorruptData`: files that end early or are not JSON, fields of another type than the original
+`CorruptData` is raised for files that end early or are not JSON, fields of another type than the original
 works with, prices without a dollar amount, attribute files that know none of the products.
 """
 
@@ -44,7 +44,7 @@ _NOT_PRICE = re.compile(r"[^\d.]")
 
 @dataclass(frozen=True, slots=True)
 class CatalogFiles:
-    """Where the original's files lie.
+    """Paths of the official catalogue files.
 
     Attributes:
         products: `items_shuffle*.json`.
@@ -58,7 +58,7 @@ class CatalogFiles:
 
     @classmethod
     def find(cls, data_dir: str | None = None) -> CatalogFiles:
-        """Find the files.
+        """Find the files in a folder.
 
         Args:
             data_dir: their folder, or the products' file itself; None for `$WEBSHOP_DATA`. In a folder that holds
@@ -92,7 +92,7 @@ class CatalogFiles:
         return cls(products, attributes, _first(folder, "items_human_ins.json"))
 
     def state(self) -> tuple[tuple[str, int, int], ...]:
-        """Return path, size and time of the last change of each file: another content, another state.
+        """Return path, size and modification time of each file: the key of what is cached of them.
 
         Raises:
             MissingData: a file is not there any more.
@@ -105,7 +105,7 @@ class CatalogFiles:
 
 
 def open_catalog(files: CatalogFiles, *, human: bool = False, num_products: int | None = None) -> Catalog:
-    """Return what `load_catalog` does, read from the cache folder if these files were loaded before.
+    """Return the catalogue of these files, from the cache folder if they were loaded before.
 
     Files that were replaced without a change of path, size and time are not noticed: delete the cache folder then.
     """
@@ -128,7 +128,7 @@ def open_catalog(files: CatalogFiles, *, human: bool = False, num_products: int 
 
 
 def load_catalog(files: CatalogFiles, *, human: bool = False, num_products: int | None = None) -> Catalog:
-    """Read a catalogue from the original's files.
+    """Load a catalogue from the official files.
 
     Args:
         files: where they are.
@@ -141,8 +141,8 @@ def load_catalog(files: CatalogFiles, *, human: bool = False, num_products: int 
     """
     if human and files.human is None:
         raise MissingData(
-            f"human goals need items_human_ins.json beside {files.products}: download it as princeton-nlp/WebShop's "
-            "setup.sh does, or use goals='synthetic'."
+            f"human goals need items_human_ins.json in the folder of {files.products}: download it as "
+            "princeton-nlp/WebShop's setup.sh does, or use goals='synthetic'."
         )
     attributes = _read_object(files.attributes)
     instructions = _read_object(files.human) if human and files.human is not None else {}
@@ -165,7 +165,7 @@ def build_catalog(
     origin: str = "the catalogue",
     attributes_origin: str = "the attributes",
 ) -> Catalog:
-    """Make a catalogue of records in the original's format.
+    """Build a catalogue from records in the official format.
 
     Args:
         records: what `items_shuffle.json` lists.

@@ -1,20 +1,24 @@
-"""The search tool of an environment: a retriever, and what to do when it fails."""
+"""Search tool of Search-QA environments: opens the engine that `retriever=` names, searches, handles failures."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast, get_args
 from weakref import WeakValueDictionary
 
 from sdar_envs.errors import InvalidOption
-from sdar_envs.search_qa.episode import Finding
-from sdar_envs.search_qa.reference import ReferenceTool
+from sdar_envs.importing import import_named, is_import_path
+from sdar_envs.search_qa.embedded import embedded_retriever
 from sdar_envs.search_qa.retrieval.caching import CachingRetriever
-from sdar_envs.search_qa.retrieval.retrieval import RetrievalFailed, Retriever
+from sdar_envs.search_qa.retrieval.index import open_index
+from sdar_envs.search_qa.retrieval.retriever import RetrievalFailed, Retriever
+from sdar_envs.search_qa.session import Finding
 from sdar_envs.storage import given_path
+
+if TYPE_CHECKING:
+    from sdar_envs.search_qa.retrieval.reference_tool import ReferenceTool
 
 __all__ = ["ON_ERROR", "OnError", "RetrieverTool", "SearchTool", "ServerTool", "open_tool"]
 
@@ -23,11 +27,11 @@ ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 
 class SearchTool(Protocol):
-    """Searches for an environment."""
+    """Protocol of the search tool of an environment."""
 
     @property
     def fingerprint(self) -> str:
-        """Tells corpus and engine from any other, as far as they can be known."""
+        """Identifies corpus and engine, as far as they are known."""
         ...
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
@@ -40,12 +44,12 @@ class SearchTool(Protocol):
 
 
 class RetrieverTool:
-    """Asks a retriever, for all queries at once.
+    """Search tool over a retriever: one call for all queries.
 
     Args:
         retriever: the search engine.
         topk: passages for a search.
-        shows_failures: a failure is a finding and not an exception.
+        shows_failures: return failures as findings instead of raising them.
     """
 
     def __init__(self, retriever: Retriever, topk: int, *, shows_failures: bool) -> None:
@@ -55,7 +59,7 @@ class RetrieverTool:
 
     @property
     def fingerprint(self) -> str:
-        """The retriever's."""
+        """The retriever's fingerprint."""
         return self.retriever.fingerprint
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
@@ -69,11 +73,11 @@ class RetrieverTool:
 
 
 class ServerTool:
-    """Asks a server as the reference does, one query after the other.
+    """Search tool of the reference over a server: one request per query.
 
     Args:
         tool: the reference's tool.
-        shows_failures: a failure is what the model reads, as in the reference, and not an exception.
+        shows_failures: return failures as findings, which the model reads as in the reference, instead of raising.
     """
 
     def __init__(self, tool: ReferenceTool, *, shows_failures: bool) -> None:
@@ -99,7 +103,7 @@ class ServerTool:
 
 
 class _Place(NamedTuple):
-    """Where to search.
+    """Where an environment searches.
 
     Attributes:
         key: equal for the same index, the same addresses, the same object.
@@ -112,7 +116,7 @@ class _Place(NamedTuple):
     open: Callable[[float], Retriever]
 
 
-# Kept as long as an environment searches with them.
+# Weak: an engine lives as long as an environment searches with it.
 _tools: WeakValueDictionary[Hashable, SearchTool] = WeakValueDictionary()
 _retrievers: WeakValueDictionary[Hashable, CachingRetriever] = WeakValueDictionary()
 
@@ -121,21 +125,23 @@ def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, s
     """Return the search tool over an engine.
 
     Environments of a process that search in the same place share the tool and, whatever their `topk`, the engine and
-    what it has found. The same place is the same index (unless it was built anew), address, or object.
+    what it has found. The same place is the same index (unless it was rebuilt), address, or object.
 
     Args:
-        where: `embedded`, the folder of an index, one address or several of a retrieval server, or a retriever.
+        where: `embedded`, the folder of an index, one address or several of a retrieval server, `module:name` of a
+            retriever or of what makes one, or a retriever.
         topk: passages for a search.
         seconds: for one search by a server, retries included; as the reference does it, for one attempt.
         as_reference: ask a server as the reference does.
-        shows_failures: a failed search is a finding and not an exception.
+        shows_failures: return failed searches as findings instead of raising.
 
     Raises:
         RetrievalFailed: the server cannot be reached.
         MissingData: there is no such index.
         CorruptData: the index is damaged.
         InvalidOption: `where` is none of these, or the reference is to ask several servers.
-        ModuleNotFoundError: what the engine needs is not installed.
+        UnknownName: `module:name` names nothing.
+        MissingExtra: what the engine needs is not installed.
     """
     place = _place(where)
     if as_reference and len(place.addresses) > 1:
@@ -148,6 +154,9 @@ def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, s
     tool = _tools.get(key)
     if tool is None:
         if as_reference and place.addresses:
+            # Needs the extra `client`, which no other search does.
+            from sdar_envs.search_qa.retrieval.reference_tool import ReferenceTool  # noqa: PLC0415
+
             reference = ReferenceTool(place.addresses[0], topk, timeout=seconds)
             tool = _tools.setdefault(key, ServerTool(reference, shows_failures=shows_failures))
         else:
@@ -157,7 +166,7 @@ def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, s
 
 
 def _retriever(place: _Place, seconds: float) -> CachingRetriever:
-    """Return an engine with a cache before it."""
+    """Return the engine of a place behind a cache."""
     retriever = _retrievers.get((place.key, seconds))
     if retriever is None:
         opened = place.open(seconds)
@@ -168,28 +177,24 @@ def _retriever(place: _Place, seconds: float) -> CachingRetriever:
 
 def _place(where: object) -> _Place:
     if isinstance(where, str) and not _is_address(where):
-        return _embedded_or_index(where)
+        return _named_place(where)
     if isinstance(where, str | list | tuple):
         addresses = (where,) if isinstance(where, str) else tuple(where)
         if not addresses or not all(map(_is_address, addresses)):
             raise InvalidOption(f"retriever is {where!r}; wanted addresses that begin with http:// or https://.")
         return _Place(addresses, addresses, partial(_open_servers, addresses))
-    if isinstance(getattr(where, "fingerprint", None), str) and callable(getattr(where, "search", None)):
-        # Whoever is found under this key holds the object, so no other can have its id.
+    if _is_retriever(where):
+        # The tool under this key holds the object, so no other object can have its id.
         return _Place(id(where), (), lambda _: cast("Retriever", where))
     raise InvalidOption(
-        f"retriever is {where!r:.200}; wanted 'embedded', the folder of an index or the address of a server as str, a "
-        "list of addresses, or an object with `fingerprint` and `search`."
+        f"retriever is {where!r:.200}; wanted 'embedded', the folder of an index, the address of a server or "
+        "module:name as str, a list of addresses, or an object with `fingerprint` and `search`."
     )
 
 
-def _is_address(text: object) -> bool:
-    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
-
-
-def _embedded_or_index(name: str) -> _Place:
+def _named_place(name: str) -> _Place:
     if name == "embedded":
-        return _Place(name, (), _open_embedded)
+        return _Place(name, (), lambda _: embedded_retriever())
     path = given_path(name)
     try:
         # Another index may stand where an older one stood.
@@ -199,26 +204,39 @@ def _embedded_or_index(name: str) -> _Place:
             raise InvalidOption(
                 f"retriever is {name!r}; if it is a server's address, wanted 'http://{name}'."
             ) from None
-        return _Place(path, (), partial(_open_index, path))  # opening it says what is wrong
-    return _Place((path, state.st_ino, state.st_mtime_ns, state.st_size), (), partial(_open_index, path))
+        if is_import_path(name) and not re.search(r"[/\\]", name):
+            return _Place(("module", name), (), partial(_import_retriever, name))
+        return _Place(path, (), lambda _: open_index(path))  # opening it says what is wrong
+    return _Place((path, state.st_ino, state.st_mtime_ns, state.st_size), (), lambda _: open_index(path))
 
 
-# Imported where they are used: an index needs no HTTP, and the other way round.
+def _is_address(text: object) -> bool:
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
-def _open_embedded(_: float) -> Retriever:
-    from sdar_envs.search_qa.embedded import embedded_retriever  # noqa: PLC0415
+def _is_retriever(found: object) -> bool:
+    return (
+        not isinstance(found, type)
+        and isinstance(getattr(found, "fingerprint", None), str)
+        and callable(getattr(found, "search", None))
+    )
 
-    return embedded_retriever()
+
+def _import_retriever(name: str, _: float) -> Retriever:
+    """Return the retriever that `module:name` is, or that it returns when it is called."""
+    found = import_named(name, what="a retriever")
+    if not _is_retriever(found) and callable(found):
+        found = found()
+    if not _is_retriever(found):
+        raise InvalidOption(
+            f"retriever is {name!r}, which gives {found!r:.200}; wanted an object with `fingerprint` and `search`, or "
+            "a class or function that returns one when it is called without arguments."
+        )
+    return cast("Retriever", found)
 
 
 def _open_servers(addresses: tuple[str, ...], seconds: float) -> Retriever:
+    # Needs the extra `client`, which no other search does.
     from sdar_envs.search_qa.retrieval.client import HttpRetriever  # noqa: PLC0415
 
     return HttpRetriever(addresses, deadline=seconds)
-
-
-def _open_index(path: Path, _: float) -> Retriever:
-    from sdar_envs.search_qa.retrieval.index import open_index  # noqa: PLC0415
-
-    return open_index(path)

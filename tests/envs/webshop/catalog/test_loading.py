@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdar_envs.errors import CorruptData, MissingData
-from sdar_envs.webshop.catalog import catalog as catalog_module
-from sdar_envs.webshop.catalog.catalog import CatalogFiles, build_catalog, load_catalog
+from sdar_envs.webshop.catalog import loading
+from sdar_envs.webshop.catalog.loading import CatalogFiles, build_catalog, load_catalog
 from sdar_envs.webshop.goals import Goals
 
 DATA = Path(__file__).parents[1] / "data"
@@ -226,10 +226,10 @@ def test_damaged_files(folder, name, damage):
 @pytest.mark.parametrize("chunk", [1, 7, 1000, 1 << 22])
 @pytest.mark.parametrize("text", ["[]", " [ 1 , {} ]\n", '[{"a": [1, "]"]},\n{"b": "\\u00e9\\""}]', "[[], [1]]"])
 def test_lists_are_read_in_chunks(tmp_path, monkeypatch, chunk, text):
-    monkeypatch.setattr(catalog_module, "_CHUNK", chunk)
+    monkeypatch.setattr(loading, "_CHUNK", chunk)
     path = tmp_path / "list.json"
     path.write_text(text)
-    assert list(catalog_module._read_array(path)) == json.loads(text)
+    assert list(loading._read_array(path)) == json.loads(text)
 
 
 @pytest.mark.parametrize("chunk", [1, 1 << 22])
@@ -237,19 +237,19 @@ def test_lists_are_read_in_chunks(tmp_path, monkeypatch, chunk, text):
     "text", ["", "[", "[1", "[{}", "[{},", "[{} {}]", "[{}}", "[{}]x", "{}", "[,]", "[{},]", '[{"a": }]']
 )
 def test_text_that_is_no_list_is_refused(tmp_path, monkeypatch, chunk, text):
-    monkeypatch.setattr(catalog_module, "_CHUNK", chunk)
+    monkeypatch.setattr(loading, "_CHUNK", chunk)
     path = tmp_path / "list.json"
     path.write_text(text)
     with pytest.raises(CorruptData, match=r"list\.json"):
-        list(catalog_module._read_array(path))
+        list(loading._read_array(path))
 
 
 def test_a_broken_record_does_not_read_gigabytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog_module, "_CHUNK", 10)
-    monkeypatch.setattr(catalog_module, "_LARGEST_RECORD", 100)
+    monkeypatch.setattr(loading, "_CHUNK", 10)
+    monkeypatch.setattr(loading, "_LARGEST_RECORD", 100)
     path = tmp_path / "list.json"
     path.write_text('[{"a" 1}' + ", {}" * 10_000 + "]")
     with path.open() as file:
         with pytest.raises(ValueError, match="delimiter"):
-            list(catalog_module._elements(file))
+            list(loading._elements(file))
         assert file.tell() < 1000 or file.read(1)

@@ -1,4 +1,4 @@
-"""Retrieval: what the environment asks of a search engine, and nothing about any engine in particular.
+"""Retriever protocol: what an environment needs of a search engine.
 
 A retriever answers many queries at once. It is deterministic: equal queries give equal hits, in an order in which ties
 are broken by the passages' place in the corpus. Any text is a query; one without a word that counts finds nothing.
@@ -16,7 +16,7 @@ __all__ = ["Hit", "Passage", "RetrievalFailed", "Retriever"]
 
 
 class RetrievalFailed(SdarError, RuntimeError):
-    """A search engine could not be asked, or gave no usable answer. No model sees it unless somebody asks for that."""
+    """A search engine cannot be reached or gives no usable answer. Raised, and not shown to a model by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,18 @@ class Passage:
 
 
 class Hit(NamedTuple):
-    """A passage that a search found, with the engine's score; None if the engine tells none (online search)."""
+    """A found passage with the engine's score; the score is None if the engine has none (online search)."""
 
     passage: Passage
     score: float | None
 
 
 class Retriever(Protocol):
-    """A search engine over one corpus. Threads may share it."""
+    """Protocol of a search engine over one corpus. Threads may share it."""
 
     @property
     def fingerprint(self) -> str:
-        """Tells corpus and engine from any other: part of the key under which results are kept."""
+        """Identifies corpus and engine: part of the key under which results are cached."""
         ...
 
     def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:

@@ -1,0 +1,1 @@
+"""HTTP client shared by the clients of retrieval servers and WebShop sites (extra `client`)."""
