@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.tiny_models import tiny_policy
+from helpers.viewers import visiting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_benchmarks.records.trajectories import RunIndex
-from sdar_benchmarks.reports.episode_html import turns_html
+from sdar_benchmarks.reports.episode_html import episode_address
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_skills import Library, make_retriever
@@ -94,14 +95,15 @@ def test_what_is_written_is_read_back_equal(result: RolloutResult, tmp_path: Pat
     assert [t.turns[0].teacher_prompt_ids is None for t in result.trajectories] == [False, True] * 2
 
 
-def test_the_viewer_shows_it_with_gaps_and_gates(result: RolloutResult, tmp_path: Path) -> None:
+def test_the_viewer_shows_it_with_the_teachers_prompt_gaps_and_gates(result: RolloutResult, tmp_path: Path) -> None:
     with TrajectoryWriter(tmp_path) as writer:
         for trajectory in result.trajectories:
             tokens = [
                 [{"text": POLICY.decode(token), "gap": 0.5, "gate": 0.9} for token in turn.completion.token_ids]
                 for turn in trajectory.turns
             ]
-            writer.append([trajectory_row(trajectory, tokens=tokens, details={"step": 3})])
+            row = trajectory_row(trajectory, tokens=tokens, decode=POLICY.tokenizer.decode, details={"step": 3})
+            writer.append([row])
     index = RunIndex(tmp_path)
     entries = index.refresh()
     assert index.notes == []
@@ -109,9 +111,11 @@ def test_the_viewer_shows_it_with_gaps_and_gates(result: RolloutResult, tmp_path
     assert {entry.stop_reason for entry in entries} == {"step_limit"}
     shown = index.trajectory(entries[0])
     assert shown["step"] == 3
-    page = str(turns_html(shown, prompt_address=lambda *_: "#"))
-    skill = result.trajectories[0].turns[0].skill_ids[0]
-    for text in ("gap +0.500 nats", "gate 0.900", "mean gap", skill):
+    with visiting(tmp_path) as visitor:
+        page = visitor.get(episode_address(entries[0].id)).text
+    name = result.trajectories[0].turns[0].skill_ids[0]
+    title = Library.load()[name.split("@")[0]].name
+    for text in ("gap +0.500 nats", "gate 0.900", "mean gap", name, f"### {title}"):
         assert text in page
     assert tuple(read_trajectories(tmp_path)) == result.trajectories
 
