@@ -114,7 +114,7 @@ def test_text_on_the_command_line_stays_text() -> None:
         ({"learner": []}, InvalidOption, r"learner is \[\]; wanted a section"),
         ({"rollout": {}}, InvalidOption, r"rollout.env_id is not given"),
         ({"rollout": {"env_id": 7}}, InvalidOption, r"rollout.env_id is 7; wanted text"),
-        ({"rollout": {"env_id": "x", "greedy": True}}, InvalidOption, r"members of a group would all do the same"),
+        ({"rollout": {"env_id": "x", "greedy": True}}, InvalidOption, r"all members of a group would do the same"),
         ({"method": "sdra"}, UnknownName, r"Did you mean 'sdar'"),
         ({"methods": {"sdra": {}}}, UnknownName, r"Did you mean 'sdar'"),
         ({"methods": {"rlsd": {"beta": 1}}}, UnknownName, r"RLSD has no setting 'beta'"),
