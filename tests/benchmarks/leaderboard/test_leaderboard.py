@@ -255,14 +255,14 @@ def test_elsewhere(tmp_path) -> None:
 
 
 def test_the_commands_of_the_header_can_be_read_by_the_command_line(root) -> None:
-    from sdar_benchmarks.cli.main import _parser
+    from sdar_benchmarks.cli.main import make_parser
 
     render(root)
     block = re.search(r"```bash\n(.*?)```", (root / "LEADERBOARD.md").read_text(), flags=re.DOTALL)[1]
     lines = block.splitlines()
     assert len(lines) >= 5
     for line in lines:
-        assert _parser().parse_args(line.split()[1:]).command in ("eval", "leaderboard")
+        assert make_parser().parse_args(line.split()[1:]).command in ("eval", "leaderboard")
 
 
 def test_the_tables_of_this_repository_are_current() -> None:
