@@ -18,7 +18,7 @@ from sdar_benchmarks.cli.data import bench, index
 from sdar_benchmarks.cli.play import eval as evaluation
 from sdar_benchmarks.cli.play import info, play
 from sdar_benchmarks.cli.play import list as listing
-from sdar_benchmarks.cli.runs import compare, leaderboard, report, view
+from sdar_benchmarks.cli.results import compare, leaderboard, report, view
 from sdar_benchmarks.cli.servers import serve
 from sdar_benchmarks.cli.skills import skills
 from sdar_benchmarks.cli.training import demos, sft, study, train
