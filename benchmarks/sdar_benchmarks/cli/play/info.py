@@ -23,9 +23,8 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.analysis.terminal import WIDTH
     from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env, splits_text
-    from sdar_envs.core import text_env
 
-    env = text_env(make_env(args.env_id, environment_arguments(args)))
+    env = make_env(args.env_id, environment_arguments(args))
     if args.task is not None:
         print(json.dumps(env.source.find(args.task).to_json(), indent=2, ensure_ascii=False))
         return

@@ -22,11 +22,10 @@ def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.analysis.terminal import plain_table, stdout
     from sdar_benchmarks.evaluation.arguments import make_env, splits_text
     from sdar_envs import ENV_IDS
-    from sdar_envs.core import text_env
 
     environments = plain_table("environment", "splits")
     for env_id in ENV_IDS:
-        environments.add_row(env_id, splits_text(text_env(make_env(env_id, {})).source))
+        environments.add_row(env_id, splits_text(make_env(env_id, {}).source))
     agents = plain_table("agent", "what it does")
     for name, agent in (*AGENTS.items(), *MODELS.items()):
         agents.add_row(name, (inspect.getdoc(agent) or "").partition("\n")[0])

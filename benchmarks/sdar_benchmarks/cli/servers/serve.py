@@ -43,7 +43,7 @@ def _webshop(args: argparse.Namespace) -> None:
     from sdar_envs.webshop.env import WebShopEnv
     from sdar_envs.webshop.site.site import LONGEST_HEAD, create_app
 
-    env = make_env("sdar/WebShop-v0", environment_arguments(args)).unwrapped
+    env = make_env("sdar/WebShop-v0", environment_arguments(args))
     assert isinstance(env, WebShopEnv)
     app = create_app(env.shop, env.source, quirks=env.quirks)
     _until_interrupted(

@@ -45,8 +45,8 @@ def add(actions: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     if (args.suite is None) == (args.env_id is None):
         args.parser.error("wanted either --suite NAME, such as alfworld, or --env ENV_ID")
-    from sdar_benchmarks.evaluation.arguments import env_class, make_env
-    from sdar_envs.core import text_env
+    from sdar_benchmarks.evaluation.arguments import make_env
+    from sdar_benchmarks.evaluation.panels import evaluation_split
     from sdar_envs.registry import count_tasks
     from sdar_skills.retrieval.coverage import measure_coverage
 
@@ -54,8 +54,8 @@ def _run(args: argparse.Namespace) -> int:
     library = read_library(args)
     retrievers = _retrievers(args, library)
     env_kwargs = environment_arguments(args)
-    split = env_kwargs.get("split", env_class(env_id).evaluation_split)
-    source = text_env(make_env(env_id, {**env_kwargs, "split": split})).source
+    split = env_kwargs.get("split") or evaluation_split(env_id, env_kwargs)
+    source = make_env(env_id, {**env_kwargs, "split": split}).source
     tasks = [source.task(split, index) for index in range(count_tasks(source, split, args.limit))]
     coverage = measure_coverage(library, tasks, retrievers, k=args.k)
     if not args.summary:
