@@ -110,6 +110,17 @@ def test_ids_of_others_that_are_registered_are_listed(capsys) -> None:
     assert "CartPole" not in err
 
 
+def test_a_retriever_of_ones_own_is_checked_too(capsys, tmp_path) -> None:
+    (tmp_path / "own_retriever.py").write_text(
+        "class Nothing:\n"
+        "    def __init__(self, library): pass\n"
+        "    def retrieve(self, task, k, budget, rng): return ()\n"
+    )
+    line = ("skills", "check", "--suite", "alfworld", "--limit", "2", "--strategy", "own_retriever:Nothing")
+    assert main(line) == 1
+    assert "own_retriever:Nothing nothing" in capsys.readouterr().out
+
+
 def test_check_wants_either_a_suite_or_an_environment(capsys) -> None:
     for line in ((), ("--suite", "alfworld", "--env", ENV)):
         with pytest.raises(SystemExit):

@@ -53,7 +53,7 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
         (("sdar/ALFWorld-v0", "--episodes", "0"), "episodes is 0"),
         (("sdar/ALFWorld-v0", "-k", "0"), "k is 0"),
         (("sdar/ALFWorld-v0", "--with-skills", "1", "--retriever", "home"), "make the environment with rooms='small'"),
-        (("sdar/WebShop-v0", "--with-skills", "1", "--retriever", "home"), "is in no home with habits"),
+        (("sdar/WebShop-v0", "--with-skills", "1", "--retriever", "home"), "is not in a small room"),
         (("sdar/WebShop-v0", "--guesses"), "guesses is for ALFWorld's explorer, and the expert is 'rule'"),
         (("sdar/ALFWorld-v0", "--split", "valid_seen", "--first", "139"), "no generated game 140"),
     ],
