@@ -266,7 +266,7 @@ parquet.write_table(pyarrow.table(rows), "questions/nq/test.parquet")
 """
     environment.run(code)
     ok(environment, "index", "build", "corpus.jsonl", "--out", "index")
-    line = ("--set", "data=official", "--data-dir", "questions", "--set", "retriever=index")
+    line = ("--split", "test", "--set", "data=official", "--data-dir", "questions", "--set", "retriever=index")
     assert ok(environment, "eval", SEARCH_QA, *line).splitlines()[-1].split()[:2] == ["all", "1"]
 
 
