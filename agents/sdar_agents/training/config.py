@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from sdar_agents.algorithms import SUITES, Algorithm, Preset, make_algorithm
+from sdar_agents.configs import config_names, config_text
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import check_settings, setting
@@ -34,7 +34,6 @@ __all__ = [
     "SkillSettings",
     "TrainConfig",
     "changed_settings",
-    "config_names",
     "load_config",
     "make_config",
 ]
@@ -295,12 +294,6 @@ class TrainConfig:
         return text
 
 
-def config_names() -> tuple[str, ...]:
-    """Return the names of the configurations in this package."""
-    folder = files("sdar_agents") / "configs"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
-
-
 def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """Load a configuration file.
 
@@ -315,7 +308,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
         InvalidOption: a value cannot be used.
     """
     if name in config_names():
-        text = (files("sdar_agents") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = config_text(name)
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
