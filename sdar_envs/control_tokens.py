@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["break_control_tokens"]
+__all__ = ["break_control_tokens", "is_control_token"]
 
 _FORMS = (
     r"<\|[^|<>\n]{1,64}\|?>",  # ChatML, Qwen, Llama 3, Phi, GLM, Command, gpt-oss; <|turn> of Gemma
-    r"<[^|<>\n]{1,64}\|>",  # <turn|> of Gemma
+    r"<[^|<>\s][^|<>\n]{0,63}\|>",  # <turn|> of Gemma
     "<\uff5c[^\uff5c<>\n]{1,64}\uff5c>",  # DeepSeek
     r"</?s>|<(?:bos|eos|pad|unk|mask|sop|eop)>",  # SentencePiece
     r"<(?:start|end)_of_\w{1,32}>|<unused\d+>|<extra_id_\d+>",  # Gemma, T5
-    r"</?(?:tool_call|tool_calls|tool_response|tools)>",  # Qwen, Hermes
+    r"</?(?:[a-z]+:)?(?:tool_call|tool_calls|tool_response|tools)>|</?arg_(?:key|value)>",  # Qwen, Hermes, MiniMax, GLM
+    r"<[a-z]+:(?:bos|eos|pad)>",  # Seed
     r"<fim_\w{1,16}>|<(?:repo_name|file_sep)>",  # StarCoder
     r"<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\]|\[gMASK\]",  # Llama, Mistral
 )
 _CONTROL_TOKEN = re.compile("|".join(_FORMS), re.IGNORECASE)
+
+
+def is_control_token(text: str) -> bool:
+    """Return whether the whole text has the form of a control token."""
+    return _CONTROL_TOKEN.fullmatch(text) is not None
 
 
 def break_control_tokens(text: str) -> str:

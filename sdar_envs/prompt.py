@@ -246,7 +246,8 @@ PARITY_STYLES: Mapping[str, PromptStyle] = MappingProxyType(
 )
 """Styles that read completions as verl-agent and SDAR do: the first `<action>` up to the first `</action>` of the
 lower-cased text, thoughts included; without them the last 30 characters (ALFWorld) or 20 (WebShop) are the action, and
-stand in the history. The projection of Search-QA is that of `compat="sdar"`."""
+stand in the history. The projection of Search-QA is the style of `compat="sdar"`, by name
+`sdar_envs.search_qa.reference:STYLE`."""
 
 
 def resolve_style(name: str) -> PromptStyle:

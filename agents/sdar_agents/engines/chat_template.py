@@ -5,11 +5,11 @@ What stands in messages is text: a passage or a product title that holds `<|im_e
 `ChatTemplate.encode` encodes what is marked as plain text. Text without control tokens is encoded as the tokenizer does
 it, to the id. The mark stands inside of the control token, so templates may trim, split or repeat contents.
 
-Control tokens are the special tokens of the tokenizer, and other added tokens in angle or square brackets such as
-`<tool_call>`; the tags of answers (`<think>`, `<action>`, ...) are not. Plain text is encoded by a copy of the fast
-tokenizer in which the control tokens have other, secret names. A tokenizer that cannot be copied so gets a space behind
-the first character of each (`< |im_end|>`); one that does not tell its added tokens gets it by the known forms
-(`sdar_envs.control_tokens`).
+Control tokens are the special tokens of the tokenizer, and other added tokens of a known form, such as `<tool_call>`
+(`sdar_envs.control_tokens`); the tags of answers (`<think>`, `<action>`, ...) are not. Plain text is encoded by a copy
+of the fast tokenizer in which the control tokens have other, secret names. For a tokenizer that cannot be copied, there
+is a space behind the first character of each (`< |im_end|>`); for one that does not tell its added tokens, in those of
+a known form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from sdar_envs.control_tokens import break_control_tokens
+from sdar_envs.control_tokens import break_control_tokens, is_control_token
 from sdar_envs.prompt import STYLES
 
 __all__ = ["ChatTemplate", "Messages", "Tokenizer", "opened_thought"]
@@ -40,7 +40,6 @@ _ANSWER_TAGS = frozenset(
     for slash in ("", "/")
     for tag in ("think", "information", *(tag for style in STYLES.values() for tag in style.action_tags))
 )
-_BRACKETED = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 _OPENED_THOUGHT = re.compile(r"<think>\s*\Z")
 
 
@@ -149,7 +148,7 @@ class ChatTemplate:
         names = {
             token.content
             for token in added
-            if token.content not in _ANSWER_TAGS and (token.special or _BRACKETED.fullmatch(token.content))
+            if token.content not in _ANSWER_TAGS and (token.special or is_control_token(token.content))
         }
         return sorted((name for name in names if len(name) > 1), key=lambda name: (-len(name), name))
 

@@ -324,6 +324,8 @@ def _read(text: str, max_tokens: int | None) -> Completion:
         stop_reason = "length"
     elif isinstance(choice.get("stop_reason"), str):  # vLLM's field: the stop string that was met
         stop_reason = "stop"
+        # Servers leave it out, and an answer without its closing tag is none.
+        content = content.removesuffix(choice["stop_reason"]) + choice["stop_reason"]
     return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens)
 
 

@@ -7,13 +7,23 @@ from typing import Any
 
 import pytest
 from helpers.tiny_chat import tiny_tokenizer as chat_tokenizer
-from helpers.tiny_models import tiny_tokenizer
+from helpers.tiny_models import tiny_policy, tiny_tokenizer
 from helpers.tokenizers_of_kinds import ADDED, CONTROL, KINDS, SPECIAL, TEXTS, control_ids, tokenizer_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sdar_envs
+from sdar_agents.baselines.scripted import OracleAgent
+from sdar_agents.engines.batching import BatchingPolicy
 from sdar_agents.engines.chat_template import ChatTemplate
+from sdar_agents.engines.constrained import ConstrainedPolicy
+from sdar_agents.engines.endpoint import EndpointPolicy
+from sdar_agents.engines.policy import Sampling
+from sdar_agents.engines.reading import CompletionReader
+from sdar_agents.engines.scripted import ScriptedPolicy
+from sdar_agents.engines.transformers import TransformersPolicy
+from sdar_agents.rollout.rollout import Rollout
+from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.sft.examples import encode_rows
 from sdar_envs.prompt import PARITY_STYLES, STYLES, Turn, prompt_parts
 from sdar_skills import Skill, teacher_context
@@ -180,6 +190,11 @@ def test_control_tokens_are_those_that_are_special_or_look_so() -> None:
     for name in itertools.chain(SPECIAL, ADDED):
         assert (template.mark(name) == name) is (name == "<think>")
     assert template.mark("<action>look</action> </think> <information> [SEP]").isascii()
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<do>", "</arg_key>"])  # the tags of a style of one's own, and GLM's
+    assert encoded(tokenizer, "<do>it</do>") == before(tokenizer, "<do>it</do>")
+    assert tokenizer.convert_tokens_to_ids("<do>") in encoded(tokenizer, "<do>it</do>")
+    assert tokenizer.convert_tokens_to_ids("</arg_key>") not in encoded(tokenizer, "</arg_key>")
 
 
 @pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)
@@ -190,3 +205,24 @@ def test_environments_answer_an_empty_action_in_words(env_id: str) -> None:
     assert observation.strip()
     assert not terminated
     assert not info["is_action_valid"]
+
+
+def test_every_local_policy_knows_the_thought_that_its_template_opens() -> None:
+    inner = tiny_policy()
+    for opening in ("", "<think>"):
+        policy = TransformersPolicy(inner.model, inner.tokenizer, template_options={"opening": opening})
+        scripted = ScriptedPolicy(
+            OracleAgent, tokenizer=tokenizer_of("byte-level"), template_options={"opening": opening}
+        )
+        batching = BatchingPolicy(policy, Sampling())
+        assert {p.prefilled for p in (policy, ConstrainedPolicy(policy), batching, scripted)} == {opening}
+        assert CompletionReader(batching).prefilled == opening
+        assert CompletionReader(batching, "<think>\n").prefilled == "<think>\n"
+        settings = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": 2})
+        tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=1)
+        (trajectory,) = Rollout(settings, scripted).collect(tasks, group_size=1, seed=0, step=0).trajectories
+        for turn in trajectory.turns:
+            assert turn.is_well_formed
+            text = tokenizer_of("byte-level").decode(turn.prompt_ids + turn.completion.token_ids)
+            assert text.rpartition("<|im_start|>")[2].count("<think>") == 1
+    assert CompletionReader(EndpointPolicy("m")).prefilled is None

@@ -348,6 +348,16 @@ def test_control_tokens_are_sent_as_text() -> None:
     assert "action: jump< |im_end|>" in server.requests[1][1]["messages"][1]["content"]
 
 
+def test_a_stop_string_that_the_server_leaves_out_is_put_back() -> None:
+    for text in ("<think>a</think><action>up", "<think>a</think><action>up</action>"):
+        reply = chat(text)
+        assert isinstance(reply.body, dict)
+        reply.body["choices"][0]["stop_reason"] = "</action>"
+        with serving(lambda body, reply=reply: reply) as server:
+            [decision] = play(server, 1)
+        assert (decision.action, decision.is_well_formed) == ("up", True)
+
+
 def test_the_prompt_style_can_be_chosen() -> None:
     with serving(lambda body: chat("<search>the sea</search>")) as server:
         [own], [chosen] = play(server, 1), play(server, 1, style="search_qa")
