@@ -380,6 +380,15 @@ def test_any_text_is_answered(text, style):
         assert parsed.action == ""
 
 
+@given(st.lists(PIECES | st.sampled_from("abc")).map("".join), st.sampled_from(["", "<think>"]))
+def test_no_action_is_taken_from_a_thought(text, prefilled):
+    answer = (prefilled + text).rpartition("</think>")[2]
+    parsed = parse_completion(text, prefilled=prefilled)
+    assert parsed.action in answer
+    if "<think>" in answer:
+        assert (parsed.is_readable, parsed.is_well_formed) == (False, False)
+
+
 @pytest.mark.parametrize(
     "piece", ["<think>", "<action>", "</action>", "<act", "<", "\n", " ", "<action></action>", "a"]
 )
