@@ -62,13 +62,6 @@ class Completion:
         _freeze_logprobs(self, "logprobs", len(self.token_ids))
         _check_choice("stop_reason", self.stop_reason, get_args(StopReason))
 
-    @property
-    def full_text(self) -> str:
-        """The text with its reasoning in `<think>` tags in front, as if the server had not taken it out."""
-        if self.reasoning is None or "<think>" in self.text:
-            return self.text
-        return f"<think>{self.reasoning}</think>\n{self.text}"
-
     def to_json(self) -> dict[str, Any]:
         """Return the completion as a dictionary of JSON values, without optional fields that are None."""
         fields: dict[str, Any] = {

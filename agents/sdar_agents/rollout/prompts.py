@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdar_agents.engines.policy import Policy
+from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import Episode
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts, name_skill
+from sdar_agents.types import Completion
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import (
     ParsedCompletion,
     PromptParts,
     PromptStyle,
-    parse_completion,
     prompt_parts,
     resolve_style,
     style_of,
@@ -69,6 +70,7 @@ class PromptBuilder:
         self.settings = settings
         self.policy = policy
         self.skills = skills
+        self._reader = CompletionReader(policy, settings.prefilled)
         self._own_style = None if settings.style is None else resolve_style(settings.style)
         self.max_tokens = self._limit("max_prompt_tokens", settings.max_prompt_tokens)
         self.max_teacher_tokens = None
@@ -115,9 +117,9 @@ class PromptBuilder:
             _count_skills(episode, context, ids if teacher_ids is None else teacher_ids, counts)
         return TurnPrompt(messages, ids, teacher_ids or None, tuple(map(name_skill, context.skills)))
 
-    def parse(self, episode: Episode, text: str) -> ParsedCompletion:
+    def parse(self, episode: Episode, completion: Completion) -> ParsedCompletion:
         """Read a completion as the prompt asked for it."""
-        return parse_completion(text, self._style(episode), prefilled=self.settings.prefilled)
+        return self._reader.read(completion, self._style(episode))
 
     def _style(self, episode: Episode) -> PromptStyle:
         return style_of(episode.env, episode.task) if self._own_style is None else self._own_style

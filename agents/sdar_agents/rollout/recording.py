@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdar_agents.engines.reading import infer_prefilled
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
@@ -94,11 +95,14 @@ def _turn_row(
 ) -> dict[str, Any]:
     completion = turn.completion.to_json()
     text = completion.pop("text")
+    parsed = parse_completion(
+        text, style_for(task.suite), prefilled=infer_prefilled(text), reasoning=turn.completion.reasoning
+    )
     row = {
         "observation": turn.observation,
         "messages": [dict(message) for message in turn.messages],
         "response": text,
-        "reasoning": parse_completion(turn.completion.full_text, style_for(task.suite)).reasoning or None,
+        "reasoning": parsed.reasoning or None,
         "action": turn.action,
         "reward": turn.reward,
         "env_reward": turn.env_reward,

@@ -32,7 +32,6 @@ from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, UnknownName
-from sdar_envs.prompt import Turn as PastTurn
 from sdar_envs.registry import make_text_env
 from sdar_envs.rng import derive_seed
 from sdar_skills import Skill
@@ -213,9 +212,7 @@ class Rollout:
     def _step(self, asked: Sequence[tuple[Episode, TurnPrompt]], answers: Sequence[Completion]) -> None:
         if not asked:
             return
-        parsed = [
-            self.prompts.parse(episode, answer.full_text) for (episode, _), answer in zip(asked, answers, strict=True)
-        ]
+        parsed = [self.prompts.parse(episode, answer) for (episode, _), answer in zip(asked, answers, strict=True)]
         envs = [episode.env for episode, _ in asked]
         try:
             type(envs[0]).prepare(envs, [reading.action for reading in parsed])
@@ -227,7 +224,7 @@ class Rollout:
             with self._failing(episode):
                 seen = episode.observation
                 episode.observation, reward, terminated, truncated, episode.info = episode.env.step(reading.action)
-                episode.past.append(PastTurn(seen, reading.action))
+                episode.past.append(reading.turn(seen))
                 episode.turns.append(
                     Turn(
                         observation=seen,

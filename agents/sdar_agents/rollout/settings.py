@@ -45,7 +45,8 @@ class RolloutSettings:
         on_failure: see `OnFailure`.
         terse: leave out the role and the answer format, as in the demonstrations of tiny models.
         system: text of a system message; null for no such message.
-        prefilled: what the chat template puts at the start of the model's turn, such as `<think>`.
+        prefilled: what the chat template puts at the start of the model's turn, such as `<think>`; null is what the
+            policy's template says, and for an endpoint what its completions show.
 
     Raises:
         InvalidOption: a value has a wrong type or is out of range.
@@ -65,7 +66,7 @@ class RolloutSettings:
     on_failure: OnFailure = "raise"
     terse: bool = False
     system: str | None = None
-    prefilled: str = ""
+    prefilled: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", self.sampling.stop)

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdar_agents.engines.policy import render_chat
+from sdar_agents.engines.chat_template import ChatTemplate
 from sdar_agents.scoring.batch import Sequences, pack_by_length
 from sdar_agents.sft.settings import SFTSettings
 from sdar_envs.errors import InvalidOption
@@ -84,6 +84,9 @@ def encode_rows(
 ) -> Examples:
     """Tokenise demonstrations: the rendered messages, the completion, the end token.
 
+    A chat template that opens `<think>` itself has it in the prompt; the completion then begins behind it. Control
+    tokens in messages and completions are text.
+
     Args:
         rows: with `messages` and `completion`.
         tokenizer: with a chat template and an end token.
@@ -96,6 +99,7 @@ def encode_rows(
     """
     if tokenizer.chat_template is None or tokenizer.eos_token is None:
         raise InvalidOption("the tokenizer has no chat template or no end token: use one that was made for chat.")
+    template = ChatTemplate(tokenizer, template_options or {})
     ids: list[NDArray[np.int32]] = []
     prompt_lengths: list[int] = []
     # In parts: what a tokenizer returns takes a hundred times the memory of its ids.
@@ -106,13 +110,11 @@ def encode_rows(
             where = f"row {len(ids) + len(prompts) + 1}"
             check_row(row, where)
             try:
-                prompts.append(render_chat(tokenizer, row["messages"], template_options or {}))
+                prompts.append(template.render(row["messages"]))
             except TemplateError as error:
                 raise InvalidOption(f"{where} does not suit the tokenizer's chat template ({error}).") from error
-            completions.append(row["completion"] + tokenizer.eos_token)
-        for prompt, completion in zip(
-            *(tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, completions)), strict=True
-        ):
+            completions.append(template.mark(template.continuation(row["completion"])) + tokenizer.eos_token)
+        for prompt, completion in zip(template.encode_batch(prompts), template.encode_batch(completions), strict=True):
             if max_length is not None and len(prompt) + len(completion) > max_length:
                 raise InvalidOption(
                     f"row {len(ids) + 1} has {len(prompt) + len(completion)} tokens and the model reads {max_length}: "

@@ -184,7 +184,7 @@ def rows_of_words(result: RolloutResult) -> list[Any]:
 
 def test_format_and_environment_are_judged_apart_and_only_a_malformed_completion_is_penalised() -> None:
     # Well-formed and refused, malformed and accepted, well-formed and refused.
-    says = Says("up", "<think>a</think><action>jump</action>", tokens=(1, 2))
+    says = Says("<action>up</action>", "<think>a</think><action>jump</action>", tokens=(1, 2))
     result = Rollout(toy_settings(), says).collect(toy_tasks(2)[1:], group_size=1, seed=0, step=0)
     [trajectory] = result.trajectories
     assert [turn.action for turn in trajectory.turns] == ["jump", "up", "jump"]
@@ -217,11 +217,45 @@ def test_a_prompt_style_of_ones_own_writes_the_prompt_and_reads_the_completion(
         Rollout(toy_settings(style="style_of_mine:STYLES"), says)
 
 
-def test_a_malformed_completion_acts_by_its_last_line() -> None:
-    says = Says("no tags at all", tokens=(1, 2))
-    result = Rollout(toy_settings(), says).collect(toy_tasks(1), group_size=1, seed=0, step=0)
-    assert result.trajectories[0].turns[0].action == "no tags at all"
+@pytest.mark.parametrize("text", ["no tags at all", "<think>I take <action>up</action>", "up"])
+def test_an_unreadable_completion_does_nothing_and_the_history_says_so(text: str) -> None:
+    result = Rollout(toy_settings(), Says(text, tokens=(1, 2))).collect(toy_tasks(1), group_size=1, seed=0, step=0)
+    turns = result.trajectories[0].turns
+    assert [turn.action for turn in turns] == [""] * 3
+    assert "Turn 1, action: (no readable action)" in turns[1].messages[0]["content"]
     assert (result.metrics["rollout/malformed"], result.metrics["rollout/invalid"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("prefilled", [None, "", "<think>"])
+def test_a_thought_that_the_template_opens_is_known(prefilled: str | None) -> None:
+    class Opens(Says):
+        def render(self, messages: Messages) -> str:
+            return f"{super().render(messages)}<assistant><think>\n"
+
+    says = Opens("I do not <action>jump</action>.</think><action>up</action>")
+    [trajectory] = (
+        Rollout(toy_settings(prefilled=prefilled), says)
+        .collect(toy_tasks(1), group_size=1, seed=0, step=0)
+        .trajectories
+    )
+    # A setting wins over what the template says.
+    assert {turn.is_well_formed for turn in trajectory.turns} == {prefilled != ""}
+    assert {turn.action for turn in trajectory.turns} == {"up"}
+
+
+def test_reasoning_that_came_apart_is_a_thought() -> None:
+    class Apart(Says):
+        def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+            return [
+                replace(answer, reasoning="<action>down</action>") for answer in super().generate(requests, sampling)
+            ]
+
+    [trajectory] = (
+        Rollout(toy_settings(), Apart("<action>up</action>"))
+        .collect(toy_tasks(1), group_size=1, seed=0, step=0)
+        .trajectories
+    )
+    assert {(turn.action, turn.is_well_formed) for turn in trajectory.turns} == {("up", True)}
 
 
 @pytest.mark.parametrize(("compat", "action"), [("sdar", "search[a]"), ("fixed", "")])
@@ -385,7 +419,7 @@ def test_a_teacher_without_skills_is_the_student(policy: TransformersPolicy) -> 
         toy_tasks(4), group_size=2, seed=0, step=0
     )
     rows = rows_of(result)
-    assert len({len(row.prompt_ids) for row in rows}) > 3
+    assert len({len(row.prompt_ids) for row in rows}) > 2
     assert all(row.teacher_prompt_ids == row.prompt_ids for row in rows)
     batch = make_batch(rows, pad_id=PAD)
     assert batch.teacher is not None
