@@ -2,16 +2,17 @@
 # make demo     scripted agents play the first 100 tasks of each suite; the last line is the path of the report
 # make test     the tests
 # make slow     the tests that take minutes
+# make installs the wheel in fresh environments, alone and with each extra, on every Python of this machine; ten minutes
 # make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
-# make bench    throughput, beside TextWorld in the same run where it can be installed (not on Python 3.13)
+# make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow study check leaderboard bench peer
+.PHONY: setup demo test slow installs installs-quick study check leaderboard bench peer
 
 setup: .venv/.stamp
 
@@ -20,7 +21,7 @@ setup: .venv/.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# What the trainer needs besides, torch above all: gigabytes where the default wheel brings CUDA along.
+# What the trainer needs in addition, torch above all: gigabytes where the default wheel brings CUDA along.
 .venv/.train-stamp: .venv/.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train,lora]'
 	touch $@
@@ -29,10 +30,17 @@ demo: setup
 	$(BIN)/sdar eval --preset quick
 
 test: .venv/.train-stamp
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: .venv/.train-stamp
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not installs'
+
+installs: .venv/.train-stamp
+	$(BIN)/python -m pytest -m installs tests/installs
+
+# The bare wheel and one extra, on the Python of .venv.
+installs-quick: .venv/.train-stamp
+	$(BIN)/python -m pytest -m 'installs and not slow' tests/installs
 
 study: .venv/.train-stamp
 	$(BIN)/sdar study

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from sdar_agents.engines import ChatTemplate
 from sdar_envs import Task, TextEnv, Turn, make_text_env, parse_completion, prompt_parts, style_of
 from sdar_envs.prompt import terse
 from sdar_skills import Library, Retriever, make_retriever, teacher_context
@@ -62,12 +63,12 @@ class Player:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, retriever: Retriever, args) -> None:
         self.model, self.tokenizer, self.retriever, self.args = model, tokenizer, retriever, args
+        self.template = ChatTemplate(tokenizer)
         self.draw = random.Random(args.seed)
 
     def encode(self, messages: list[dict[str, str]]) -> list[int]:
         """Return the token ids of chat messages, with the opening of the model's turn."""
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return list(self.template.encode(self.template.render(messages)))
 
     def prompts(self, episode: Episode) -> tuple[list[int], list[int]]:
         """Return the student's prompt and the teacher's, which holds the skills of the task."""
@@ -95,9 +96,11 @@ class Player:
             for episode, (student, teacher), completion in zip(running, prompts, completions, strict=True):
                 episode.rows.append(Row(student, teacher, completion))
                 text = self.tokenizer.decode(completion, skip_special_tokens=True)
-                action = parse_completion(text, style_of(episode.env, episode.env.task)).action
-                episode.history.append(Turn(episode.observation, action))
-                episode.observation, reward, terminated, truncated, episode.info = episode.env.step(action)
+                parsed = parse_completion(
+                    text, style_of(episode.env, episode.env.task), prefilled=self.template.prefilled
+                )
+                episode.history.append(parsed.turn(episode.observation))
+                episode.observation, reward, terminated, truncated, episode.info = episode.env.step(parsed.action)
                 episode.episode_return += reward
                 episode.done = terminated or truncated
         return episodes

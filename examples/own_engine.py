@@ -11,6 +11,7 @@ import torch
 
 import sdar_envs
 from sdar_agents import Completion, Request, Rollout, RolloutSettings, Sampling, StopReason
+from sdar_agents.engines import ChatTemplate
 from sdar_agents.sft.tiny import TinyModel, make_model, train_tokenizer
 
 
@@ -20,14 +21,13 @@ class PlainEngine:
     def __init__(self, model: Any, tokenizer: Any, **settings: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.context_length: int | None = model.config.max_position_embeddings
-        self._template_options = settings.get("template_options", {})
+        self.template = ChatTemplate(tokenizer, settings.get("template_options", {}))
 
     def render(self, messages: Sequence[Any]) -> str:
-        options = {"tokenize": False, "add_generation_prompt": True, **self._template_options}
-        return str(self.tokenizer.apply_chat_template(list(messages), **options))
+        return self.template.render(messages)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        return self.template.encode(text)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:

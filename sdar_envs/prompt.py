@@ -5,7 +5,11 @@ the admissible commands. Past reasoning is not part of it: a `Turn` holds only t
 one `PromptStyle`; `STYLES` has those of this package, and `resolve_style` finds your own by name.
 
 Chat templates, tokenisation and memory belong to whoever runs the model. `parse_completion` accepts any text: it always
-returns an action, and `is_well_formed` says whether the completion kept the format.
+returns an action, and `is_well_formed` says whether the completion kept the format. Only what stands after the thought
+is an answer; a completion without a readable action gives an empty one, and the history then says so (`UNREADABLE`).
+
+The styles of `PARITY_STYLES` have the same prompts and read completions exactly as verl-agent and SDAR do, thoughts
+included.
 """
 
 from __future__ import annotations
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_STYLE",
+    "PARITY_STYLES",
     "STYLES",
+    "UNREADABLE",
     "ParsedCompletion",
     "PromptParts",
     "PromptStyle",
@@ -44,8 +50,13 @@ __all__ = [
     "terse",
 ]
 
-_FALLBACK_LENGTH = 200
+UNREADABLE = "(no readable action)"
+"""What the history shows in place of the action of a completion that has none."""
+
 _CJK = re.compile("[\u4e00-\u9fff]")
+_QUOTES = frozenset({"``", '""', "''", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb"})
+# How the history shows earlier turns, which models repeat.
+_EARLIER_TURN = re.compile(r"Turn \d+, action: ?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +80,9 @@ class PromptStyle:
         tag_is_command: the tag names the command: `<search>query</search>` is the action `search[query]`. A malformed
             completion then gives an empty action, so that nothing of it is carried out.
         allow_repeats: accept several action blocks, of which the first counts. Otherwise a completion with more than
-            one opening action tag, wherever it stands, is malformed.
-        require_reasoning: a completion without `<think>` and `</think>` is malformed.
+            one opening action tag behind its thought is malformed.
+        require_reasoning: a completion without `<think>` and `</think>` is malformed, unless the server has returned
+            its reasoning apart.
         refuse_cjk: a completion with CJK ideographs (U+4E00 to U+9FFF) is malformed.
         max_characters: length from which a user message leaves the history out; None is no limit.
         states_format: end the prompt with the answer format.
@@ -140,12 +152,23 @@ class ParsedCompletion:
         action: the command for the environment; never None, so that a malformed completion costs a step too.
         is_well_formed: whether the completion kept to the format. Whether the command is admissible is
             another question, which the environment answers with `info["is_action_valid"]`.
-        reasoning: the text of the first think block, or an empty string.
+        reasoning: the reasoning that came apart, else the text of the first think block, or an empty string.
+        is_readable: whether the completion has an action at all; without one, the history shows `UNREADABLE`. A parse
+            function that leaves it True has its action shown in any case.
     """
 
     action: str
     is_well_formed: bool
     reasoning: str
+    is_readable: bool = True
+
+    def turn(self, observation: str) -> Turn:
+        """Return the turn as the history of later prompts shows it.
+
+        Args:
+            observation: what the completion answered.
+        """
+        return Turn(observation, self.action if self.is_readable else UNREADABLE)
 
 
 DEFAULT_STYLE = PromptStyle(
@@ -197,11 +220,41 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
 """The styles of the suites, by suite name."""
 
 
+def _verl_agent_parse(text: str, kept: int) -> ParsedCompletion:
+    """Parse as `projection.py` of verl-agent's ALFWorld and WebShop; `kept` characters stand in for a missing block."""
+    lower = text.lower()
+    start, end = lower.find("<action>"), lower.find("</action>")
+    if start == -1 or end == -1:
+        return ParsedCompletion(lower[-kept:], False, _reasoning(text))
+    is_well_formed = "<think>" in text and "</think>" in text and not _CJK.search(text)
+    return ParsedCompletion(lower[start + len("<action>") : end].strip(), is_well_formed, _reasoning(text))
+
+
+def _verl_agent_alfworld(text: str) -> ParsedCompletion:
+    return _verl_agent_parse(text, 30)
+
+
+def _verl_agent_webshop(text: str) -> ParsedCompletion:
+    return _verl_agent_parse(text, 20)
+
+
+PARITY_STYLES: Mapping[str, PromptStyle] = MappingProxyType(
+    {
+        "verl-agent/alfworld": replace(STYLES["alfworld"], parse=_verl_agent_alfworld),
+        "verl-agent/webshop": replace(STYLES["webshop"], parse=_verl_agent_webshop),
+    }
+)
+"""Styles that read completions as verl-agent and SDAR do: the first `<action>` up to the first `</action>` of the
+lower-cased text, thoughts included; without them the last 30 characters (ALFWorld) or 20 (WebShop) are the action, and
+stand in the history. The projection of Search-QA is the style of `compat="sdar"`, by name
+`sdar_envs.search_qa.reference:STYLE`."""
+
+
 def resolve_style(name: str) -> PromptStyle:
     """Return the prompt style of that name: a built-in one, an object of your own or a file.
 
     Args:
-        name: a suite (`alfworld`, `webshop`, `search_qa`) or `default`; `module:STYLE` (see
+        name: a suite (`alfworld`, `webshop`, `search_qa`) or `default`; one of `PARITY_STYLES`; `module:STYLE` (see
             `sdar_envs.importing.import_named`); or a file that ends in `.yaml`, `.yml` or `.json` and holds fields of
             `PromptStyle`, where `parse` is a function's `module:name`.
 
@@ -211,7 +264,7 @@ def resolve_style(name: str) -> PromptStyle:
         MissingData: there is no such file.
         CorruptData: the file is not YAML or JSON of a mapping.
     """
-    known = {"default": DEFAULT_STYLE, **STYLES}
+    known = {"default": DEFAULT_STYLE, **STYLES, **PARITY_STYLES}
     if name in known:
         return known[name]
     if name.endswith((".yaml", ".yml", ".json")):
@@ -332,41 +385,51 @@ def prompt_parts(
     return parts
 
 
-def parse_completion(text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled: str = "") -> ParsedCompletion:
+def parse_completion(
+    text: str, style: PromptStyle = DEFAULT_STYLE, *, prefilled: str = "", reasoning: str | None = None
+) -> ParsedCompletion:
     """Parse a model's completion into an action; accepts any string, in time linear in its length.
 
-    The action is the text between the first opening action tag and the first closing one after it, stripped.
-    Without such a block the completion is malformed, and its last non-empty line (at most 200 characters) is the
-    action, so that the environment can answer it.
+    The answer is what stands after the last `</think>`; all of the text if it has no think tags; nothing if a `<think>`
+    stands after the last `</think>`, because that thought has not ended. Text before a thought is no answer either.
+
+    The action is the content of the first action block of the answer, stripped: a closing tag and the nearest opening
+    one before it. Blocks in quotation marks or backticks, empty ones, and earlier turns that are repeated as the prompt
+    shows them (`Turn 2, action: ...`) count only if there is no other block. Without a block the completion is
+    malformed and unreadable, and the action is empty.
 
     Args:
         text: what the model wrote.
         style: the suite's style. Action tags are matched in any case, think tags as they are.
         prefilled: what the chat template already put at the start of the model's turn, such as `"<think>"`; it is
             read as if the model had written it.
+        reasoning: the reasoning, if the server returned it apart from the text; `text` is then read alone, without
+            `prefilled`, and the reasoning counts as the thought. None if it did not come apart.
     """
-    whole = prefilled + text
+    whole = prefilled + text if reasoning is None else text
     if style.parse is not None:
-        return style.parse(whole)
-    block = None
-    for tag in style.action_tags:
-        opening = _tag(tag).search(whole)
-        closing = _tag(f"/{tag}").search(whole, opening.end()) if opening else None
-        if opening and closing:
-            inner = whole[opening.end() : closing.start()].strip()
-            block = f"{tag}[{inner}]" if style.tag_is_command else inner
-            break
-    is_well_formed = block is not None
+        parsed = style.parse(whole)
+        return parsed if reasoning is None or parsed.reasoning else replace(parsed, reasoning=reasoning.strip())
+    found, openings = _find_blocks(_answer(whole), style.action_tags)
+    chosen = next((block for block in found if not block.is_mention and block.content), None)
+    chosen = chosen or next((block for block in found if not block.is_mention), found[0] if found else None)
+    is_well_formed = chosen is not None
     if not style.allow_repeats:
-        is_well_formed = is_well_formed and sum(len(_tag(tag).findall(whole)) for tag in style.action_tags) == 1
-    if style.require_reasoning:
+        mentions = sum(block.is_mention for block in found)
+        is_well_formed = is_well_formed and openings - (mentions if mentions < len(found) else 0) == 1
+    if style.require_reasoning and reasoning is None:
         is_well_formed = is_well_formed and "<think>" in whole and "</think>" in whole
     if style.refuse_cjk:
-        is_well_formed = is_well_formed and not _CJK.search(whole)
-    if style.tag_is_command and not is_well_formed:
-        block = ""
-    action = _last_line(text) if block is None else block
-    return ParsedCompletion(action.lower() if style.lowercase else action, is_well_formed, _reasoning(whole))
+        is_well_formed = is_well_formed and not _CJK.search(whole) and not _CJK.search(reasoning or "")
+    action = ""
+    if chosen is not None and (is_well_formed or not style.tag_is_command):
+        action = f"{chosen.tag}[{chosen.content}]" if style.tag_is_command else chosen.content
+    return ParsedCompletion(
+        action.lower() if style.lowercase else action,
+        is_well_formed,
+        _reasoning(whole) if reasoning is None else reasoning.strip(),
+        is_readable=chosen is not None and (is_well_formed or not style.tag_is_command),
+    )
 
 
 def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
@@ -488,15 +551,43 @@ def _reasoning(text: str) -> str:
     return inside.strip() if opened and closed else ""
 
 
-def _last_line(text: str) -> str:
-    # rstrip, then one search from the right: splitting a megabyte of newlines into lines would be a waste.
-    text = text.rstrip()
-    return text[max(text.rfind("\n"), text.rfind("\r")) + 1 :][-_FALLBACK_LENGTH:].strip()
+def _answer(text: str) -> str:
+    """Return what stands after the thought; nothing if the thought has not ended."""
+    end = text.rfind("</think>")
+    answer = text if end < 0 else text[end + len("</think>") :]
+    return "" if "<think>" in answer else answer
 
 
-def _tag(name: str) -> re.Pattern[str]:
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """An action block; `is_mention` if it is quoted, or repeats an earlier turn."""
+
+    tag: str
+    content: str
+    is_mention: bool
+
+
+def _find_blocks(text: str, tags: Sequence[str]) -> tuple[list[_Block], int]:
+    """Return the action blocks of an answer in order, and the number of opening tags."""
+    names = {tag.lower(): tag for tag in tags}
     # ASCII: otherwise IGNORECASE also takes U+017F, the long s, for the s of <search>.
-    return re.compile(re.escape(f"<{name}>"), re.IGNORECASE | re.ASCII)
+    pattern = re.compile(f"<(/?)({'|'.join(map(re.escape, tags))})>", re.IGNORECASE | re.ASCII)
+    blocks: list[_Block] = []
+    opening: re.Match[str] | None = None
+    openings = 0
+    for match in pattern.finditer(text):
+        if not match[1]:
+            opening = match
+            openings += 1
+        elif opening is not None and opening[2].lower() == match[2].lower():
+            before = text[max(0, opening.start() - 40) : opening.start()]
+            is_mention = before[-1:] + text[match.end() : match.end() + 1] in _QUOTES or bool(
+                _EARLIER_TURN.search(before)
+            )
+            content = text[opening.end() : match.start()].strip()
+            blocks.append(_Block(names[match[2].lower()], content, is_mention))
+            opening = None
+    return blocks, openings
 
 
 def _squeezed(text: str) -> str:

@@ -74,4 +74,6 @@ def with_progress(items: Iterable[ItemT], title: str, *, total: int | None, show
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import track  # noqa: PLC0415
 
-    return track(items, title, total=total, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    # Without a terminal, a bar that is not disabled writes an empty line.
+    return track(items, title, total=total, console=console, transient=True, disable=not console.is_terminal)

@@ -60,6 +60,14 @@ def test_import_loads_nothing_heavy() -> None:
     assert not set(HEAVY) & set(loaded)
 
 
+def test_the_parsers_of_all_verbs_load_nothing_heavy() -> None:
+    code = (
+        "import sys; from sdar_benchmarks.cli.main import make_parser; make_parser(); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    assert not {*HEAVY, "gymnasium", "numpy", "sdar_envs"} & set(run_python(code).split())
+
+
 def test_evaluation_loads_no_model_and_no_client() -> None:
     code = "import sys, sdar_benchmarks.evaluation.evaluate; print(*{name.partition('.')[0] for name in sys.modules})"
     assert not {"httpx2", "scipy", "torch", "transformers"} & set(run_python(code).split())

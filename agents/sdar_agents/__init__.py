@@ -33,7 +33,7 @@ from sdar_envs.importing import import_extra
 if TYPE_CHECKING:
     from sdar_agents.algorithms import make_algorithm
     from sdar_agents.engines.transformers import TransformersPolicy, load_model
-    from sdar_agents.learner.learner import Learner, LearnerSettings
+    from sdar_agents.learner import Learner, LearnerSettings
     from sdar_agents.rollout.rollout import Rollout, RolloutSettings
     from sdar_agents.rollout.skill_prompts import SkillPrompts
     from sdar_agents.training.config import TrainConfig, load_config
@@ -86,8 +86,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Learner": "sdar_agents.learner.learner",
-    "LearnerSettings": "sdar_agents.learner.learner",
+    "Learner": "sdar_agents.learner",
+    "LearnerSettings": "sdar_agents.learner",
     "Rollout": "sdar_agents.rollout.rollout",
     "RolloutSettings": "sdar_agents.rollout.rollout",
     "SkillPrompts": "sdar_agents.rollout.skill_prompts",

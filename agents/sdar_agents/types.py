@@ -1,11 +1,12 @@
-"""What the whole trainer speaks of: `Completion`, `Turn`, `Trajectory`, and the training `Row` of a turn.
+"""Core data types: `Completion`, `Turn`, `Trajectory`, and the training `Row` of a turn.
 
-A trajectory is the record of one episode. Each of its turns is one training row, which holds exactly the token ids that
-the model was fed and exactly those that it gave: nothing here tokenises, so nothing can be tokenised twice. Tensors
-begin in `sdar_agents.scoring.batch`; this module loads no torch.
+A trajectory is the record of one episode. Each of its turns becomes one training row, which holds exactly the token ids
+that the model was fed and exactly those that it sampled: nothing is tokenised twice. Tensors begin in
+`sdar_agents.scoring.batch`; this module imports no torch. The JSON form of a trajectory is in
+`sdar_agents.rollout.recording`.
 
-It refuses what would silently train something else: log-probabilities that do not pair with tokens, a prompt without
-tokens, numbers that are not finite.
+Construction fails on what would train something else without notice: log-probabilities that do not pair with tokens, an
+empty prompt, numbers that are not finite.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from sdar_envs import Task
-from sdar_envs.errors import CorruptData, InvalidOption, did_you_mean
+from sdar_envs.errors import InvalidOption, did_you_mean
 
 __all__ = ["Completion", "EndReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
 
 StopReason = Literal["eos", "stop", "length"]
 """Why a completion ended: end-of-sequence token, stop string, limit of new tokens."""
 
-EndReason = Literal["terminated", "truncated", "overlong"]
-"""Why an episode ended: the task did, the step limit was reached, the next prompt would not have fitted."""
+EndReason = Literal["terminated", "step_limit", "token_limit"]
+"""Why an episode ended: its task did, the environment truncated it, or the next prompt would not have fitted.
+
+The words are those of `stop_reason` in `trajectories.jsonl` and `episodes.jsonl`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,6 @@ class Completion:
         _freeze_logprobs(self, "logprobs", len(self.token_ids))
         _check_choice("stop_reason", self.stop_reason, get_args(StopReason))
 
-    @property
-    def full_text(self) -> str:
-        """The text with its reasoning in `<think>` tags in front, as if the server had not taken it out."""
-        if self.reasoning is None or "<think>" in self.text:
-            return self.text
-        return f"<think>{self.reasoning}</think>\n{self.text}"
-
     def to_json(self) -> dict[str, Any]:
         """Return the completion as a dictionary of JSON values, without optional fields that are None."""
         fields: dict[str, Any] = {
@@ -80,17 +76,21 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: what was seen, what the model was fed and answered, what was done, what came of it.
+    """One exchange of an episode: observation, prompt, completion, command, reward.
 
     Attributes:
-        observation: what the environment showed.
+        observation: the environment's text before the command.
         messages: the chat messages of the prompt, each with `role` and `content`.
-        prompt_ids: the ids that the model was fed; empty if the policy has no tokens, and nothing can be trained.
-        completion: what it answered.
+        prompt_ids: the token ids that the model was fed; empty if the policy has no tokens, and nothing can be trained.
+        completion: the model's answer.
         action: the command that the environment got.
-        reward: what the environment gave for it.
-        is_action_valid: whether the completion kept the format.
-        teacher_prompt_ids: the prompt of the teacher, who is shown skills; None if there is no teacher.
+        reward: what is trained on: the environment's reward, or that of `rollout.reward`.
+        is_well_formed: whether the completion kept the format of the prompt style.
+        is_action_valid: whether the environment accepted the command (`info["is_action_valid"]`); None if it is not
+            known, as in files of format 1.
+        score: the environment's score after the command (`info["score"]`).
+        env_reward: the environment's own reward where `reward` is that of `rollout.reward`; else None.
+        teacher_prompt_ids: the teacher's prompt, which holds skills; None if there is no teacher.
         skill_ids: the skills in the teacher's prompt (or in the student's, if the method shows them to the student).
     """
 
@@ -100,7 +100,10 @@ class Turn:
     completion: Completion
     action: str
     reward: float
-    is_action_valid: bool
+    is_well_formed: bool
+    is_action_valid: bool | None
+    score: float = 0.0
+    env_reward: float | None = None
     teacher_prompt_ids: tuple[int, ...] | None = None
     skill_ids: tuple[str, ...] = ()
 
@@ -111,25 +114,7 @@ class Turn:
         if self.teacher_prompt_ids is not None:
             _freeze_ids(self, "teacher_prompt_ids")
         _check_finite("reward", self.reward)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the turn as a dictionary of JSON values."""
-        return {
-            "observation": self.observation,
-            "messages": [dict(message) for message in self.messages],
-            "prompt_ids": list(self.prompt_ids),
-            "completion": self.completion.to_json(),
-            "action": self.action,
-            "reward": self.reward,
-            "is_action_valid": self.is_action_valid,
-            "teacher_prompt_ids": None if self.teacher_prompt_ids is None else list(self.teacher_prompt_ids),
-            "skill_ids": list(self.skill_ids),
-        }
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Turn:
-        """Rebuild a turn from `to_json`'s dictionary."""
-        return cls(**{**fields, "completion": Completion(**fields["completion"])})
+        _check_finite("score", self.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +122,15 @@ class Trajectory:
     """The record of one episode.
 
     Attributes:
-        task: what was played.
+        task: the task that was played.
         seed: of everything that was drawn in this episode.
         group_id: shared by the episodes that are compared with each other: same task, same start.
         episode_id: unique in the run.
         turns: oldest first; a finished episode has no turn after its end.
         success: whether the task was solved.
         end_reason: see `EndReason`.
-        score: the environment's own score at the end.
+        score: the environment's score at the end.
+        final_observation: the environment's text after the last command.
     """
 
     task: Task
@@ -155,6 +141,7 @@ class Trajectory:
     success: bool
     end_reason: EndReason
     score: float = 0.0
+    final_observation: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
@@ -166,54 +153,23 @@ class Trajectory:
         """The undiscounted sum of the rewards."""
         return sum(turn.reward for turn in self.turns)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the trajectory as a dictionary of JSON values: a line of a JSONL file."""
-        return {
-            "task": self.task.to_json(),
-            "seed": self.seed,
-            "group_id": self.group_id,
-            "episode_id": self.episode_id,
-            "turns": [turn.to_json() for turn in self.turns],
-            "success": self.success,
-            "end_reason": self.end_reason,
-            "score": self.score,
-        }
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Trajectory:
-        """Rebuild a trajectory from `to_json`'s dictionary; equal to the original.
-
-        Raises:
-            CorruptData: it is no such dictionary.
-        """
-        try:
-            task = Task.from_json(fields["task"])
-            turns = tuple(Turn.from_json(turn) for turn in fields["turns"])
-            return cls(**{**fields, "task": task, "turns": turns})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CorruptData(
-                f"this is not a trajectory ({type(error).__name__}: {error}): wanted what Trajectory.to_json gives."
-            ) from error
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One turn as the trainer sees it.
+    """One training example: a turn's prompt, its sampled response and what its episode earned.
 
     Attributes:
         prompt_ids: what the model was fed; at least one token, which predicts the first of the response.
-        response_ids: what it gave, the end token included. May be empty: such a row trains nothing.
-        sampler_logprobs: of each response id when it was sampled, in nats; None if the engine does not say.
+        response_ids: what was sampled, the end token included. An empty response trains nothing.
+        sampler_logprobs: log-probability of each response id when it was sampled, in nats; None if the engine does not
+            return them.
         group_id: rows with the same one are compared with each other.
         episode_id: rows with the same one are turns of one episode.
         turn_index: 0 for the first turn.
         episode_return: of the whole episode; the same in all its rows.
-        invalid_penalty: what an invalid format costs this row alone; 0 or more, subtracted from its score.
-        is_action_valid: whether the response kept the format.
+        invalid_penalty: what a malformed completion costs this row alone; 0 or more, subtracted from its score.
         is_truncated: the response ran into the token limit.
-        is_episode_truncated: the episode ran into the step limit or the context.
         teacher_prompt_ids: the prompt with skills; None if this row has no teacher.
-        skill_ids: the skills in that prompt.
     """
 
     prompt_ids: tuple[int, ...]
@@ -224,11 +180,8 @@ class Row:
     turn_index: int = 0
     episode_return: float = 0.0
     invalid_penalty: float = 0.0
-    is_action_valid: bool = True
     is_truncated: bool = False
-    is_episode_truncated: bool = False
     teacher_prompt_ids: tuple[int, ...] | None = None
-    skill_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("prompt_ids", "response_ids", "teacher_prompt_ids"):
@@ -254,7 +207,8 @@ def make_rows(trajectory: Trajectory, *, invalid_penalty: float = 0.0) -> tuple[
 
     Args:
         trajectory: the episode.
-        invalid_penalty: what each invalid format costs its own row; 0 or more. The episode's return stays as it is.
+        invalid_penalty: what each malformed completion costs its own row; 0 or more. The episode's return stays as it
+            is. A well-formed command that the environment does not accept costs nothing.
 
     Source: the reference writes the return to every row of the episode and the penalty to one row
         (agent_system/reward_manager/episode.py, verl/trainer/ppo/ray_trainer.py).
@@ -269,12 +223,9 @@ def make_rows(trajectory: Trajectory, *, invalid_penalty: float = 0.0) -> tuple[
             episode_id=trajectory.episode_id,
             turn_index=index,
             episode_return=episode_return,
-            invalid_penalty=0.0 if turn.is_action_valid else invalid_penalty,
-            is_action_valid=turn.is_action_valid,
+            invalid_penalty=0.0 if turn.is_well_formed else invalid_penalty,
             is_truncated=turn.completion.stop_reason == "length",
-            is_episode_truncated=trajectory.end_reason != "terminated",
             teacher_prompt_ids=turn.teacher_prompt_ids,
-            skill_ids=turn.skill_ids,
         )
         for index, turn in enumerate(trajectory.turns)
     )

@@ -15,14 +15,14 @@ from sdar_envs.search_qa.retrieval.retriever import Hit
 
 __all__ = ["BLOCKS", "fixed_block", "listed", "neutral", "sdar_block", "search_r1_block"]
 
-# Tags by which prompts and transcripts are taken apart, and the marks of chat templates.
+# Tags by which prompts and transcripts are taken apart. Control tokens of chat templates are left to whoever encodes a
+# prompt, see sdar_envs.control_tokens.
 _CONTROL_TAG = re.compile(r"<(\s*/?\s*(?:think|search|information|answer|action)\s*)>", re.IGNORECASE)
-_SPECIAL_TOKEN = re.compile(r"<(\|[^|<>]*\|)>")
 
 
 def neutral(text: str) -> str:
-    """Return a passage with its control tags and special tokens in square brackets, so that no parser reads them."""
-    return _SPECIAL_TOKEN.sub(r"[\1]", _CONTROL_TAG.sub(r"[\1]", text))
+    """Return a passage with its control tags in square brackets, so that no parser reads them."""
+    return _CONTROL_TAG.sub(r"[\1]", text)
 
 
 def fixed_block(hits: Sequence[Hit]) -> str:

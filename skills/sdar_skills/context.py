@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
+from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, SdarError, did_you_mean
 from sdar_envs.prompt import PromptParts
@@ -112,8 +113,12 @@ def skill_block(skills: Sequence[Skill]) -> str:
 
 
 def legacy_prefix(skills: Sequence[Skill]) -> str:
-    """Return skills as SDAR's code puts them before the rendered chat; empty without skills."""
-    texts = "\n\n".join(skill.text for skill in skills)
+    """Return skills as SDAR's code puts them before the rendered chat; empty without skills.
+
+    Control tokens of chat templates in the skills are broken up (`sdar_envs.control_tokens`), because no template
+    stands between this text and the tokenizer.
+    """
+    texts = "\n\n".join(break_control_tokens(skill.text) for skill in skills)
     return f"[Privileged Skill Information]\n{texts}\n\n" if skills else ""
 
 

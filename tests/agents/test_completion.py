@@ -1,4 +1,4 @@
-"""A completion's full text and its JSON form."""
+"""A completion's JSON form."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ import json
 import pytest
 
 from sdar_agents import Completion
-
-
-@pytest.mark.parametrize(
-    ("text", "reasoning", "wanted"),
-    [
-        ("<action>up</action>", None, "<action>up</action>"),
-        ("<action>up</action>", "Deep.", "<think>Deep.</think>\n<action>up</action>"),
-        # Some servers return the reasoning twice.
-        ("<think>Deep.</think><action>up</action>", "Deep.", "<think>Deep.</think><action>up</action>"),
-    ],
-)
-def test_the_full_text_holds_the_reasoning_that_a_server_took_out(
-    text: str, reasoning: str | None, wanted: str
-) -> None:
-    assert Completion((), None, text, "eos", reasoning).full_text == wanted
 
 
 @pytest.mark.parametrize(

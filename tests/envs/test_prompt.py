@@ -12,7 +12,9 @@ from sdar_envs.core import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
 from sdar_envs.prompt import (
     DEFAULT_STYLE,
+    PARITY_STYLES,
     STYLES,
+    UNREADABLE,
     ParsedCompletion,
     PromptStyle,
     Turn,
@@ -178,6 +180,9 @@ def test_a_negative_window_is_refused():
         content(history_length=-1)
 
 
+ACTIONS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=40)
+
+
 # -- completions ----------------------------------------------------------------------------
 
 GOOD = "<think>It is cold.</think><action> Go To desk 1\n</action>"
@@ -191,22 +196,141 @@ GOOD = "<think>It is cold.</think><action> Go To desk 1\n</action>"
         (GOOD + "<action>look</action>", "go to desk 1", True, "It is cold."),
         ("</action>" + GOOD, "go to desk 1", True, "It is cold."),
         ("<think></think><action></action>", "", True, ""),
-        ("</think> backwards <think><action>look</action>", "look", True, ""),
         ("<action>look</action>", "look", False, ""),
         ("<THINK>a</THINK><action>look</action>", "look", False, ""),
-        ("<think>a<action>look</action>", "look", False, ""),
         ("<think>中</think><action>look</action>", "look", False, "中"),
         ("<think>é ﷽ あ</think><action>look</action>", "look", True, "é ﷽ あ"),
-        ("<think>a</think>\nLook\n\n", "look", False, "a"),
-        ("<think>a</think>\n<action>look", "<action>look", False, "a"),
-        ("a\n" + "B" * 500 + "\r\n", "b" * 200, False, ""),
-        ("", "", False, ""),
-        (" \n\t ", "", False, ""),
+        # The thought is no answer, nor is what stands before it.
+        ("<think>I must put it in <action> tags.</think><action>look</action>", "look", True, None),
+        ("<think>Not <action>inventory</action>.</think><action>look</action>", "look", True, None),
+        ("<action>inventory</action><think>No.</think><action>look</action>", "look", True, "No."),
+        ("<think>a</think>b</think><action>look</action>", "look", True, "a"),
+        # Quotes, earlier turns, mentioned tags and nothing.
+        ("<think>a</think>I use `<action>help</action>`: <action>look</action>", "look", True, "a"),
+        ('<think>a</think>Not "<action>help</action>" but <action>look</action>', "look", True, "a"),
+        ("<think>a</think>Turn 2, action: <action>help</action>\n<action>look</action>", "look", True, "a"),
+        ("<think>a</think>In <action> tags: <action>look</action>", "look", True, "a"),
+        ("<think>a</think>In <action></action> tags: <action>look</action>", "look", True, "a"),
+        # Nothing but a quotation is the answer.
+        ("<think>a</think>`<action>look</action>`", "look", True, "a"),
+        ("<think>a</think>Turn 2, action: <action>look</action>", "look", True, "a"),
         ("<think>a <think>b</think> c</think><action>x</action>", "x", True, "a <think>b"),
     ],
 )
 def test_parsing(text, action, is_well_formed, reasoning):
-    assert parse_completion(text, ALFWORLD) == ParsedCompletion(action, is_well_formed, reasoning)
+    parsed = parse_completion(text, ALFWORLD)
+    if reasoning is None:
+        reasoning = text[len("<think>") : text.index("</think>")]
+    assert parsed == ParsedCompletion(action, is_well_formed, reasoning)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n\t ",
+        "a\n" + "B" * 500 + "\r\n",
+        "<think>a</think>\nLook\n\n",
+        "<think>a</think>\n<action>look",
+        "<think>a</think>\nlook</action>",
+        "<think>a <action>look</action>",
+        "<action>look</action><think>a",
+        "<action>look</action><think>a</think>",
+        "<think>a</think><action>look</action><think>or",
+        "</think> backwards <think><action>look</action>",
+    ],
+)
+def test_a_completion_without_an_answer_gives_no_action(text):
+    parsed = parse_completion(text, ALFWORLD)
+    assert (parsed.action, parsed.is_well_formed, parsed.is_readable) == ("", False, False)
+
+
+def test_the_history_shows_that_an_answer_was_unreadable():
+    turns = [
+        parse_completion(text, ALFWORLD).turn(f"page {i}")
+        for i, text in enumerate(["<think>go to desk 1", "<think>a</think>look", GOOD])
+    ]
+    assert [turn.action for turn in turns] == [UNREADABLE, UNREADABLE, "go to desk 1"]
+    text = content(history=turns[:2])
+    assert f"Turn 2, observation: page 1\nTurn 2, action: {UNREADABLE}" in text
+    assert "go to desk" not in text
+    turn = parse_completion("<search>a</search><search>b</search>", SEARCH).turn("page")
+    assert f"Turn 1, action: {UNREADABLE}" in content(SEARCH, history=[turn])
+
+
+def test_an_empty_action_is_readable():
+    assert parse_completion("<think>a</think><action></action>", ALFWORLD).turn("page") == Turn("page", "")
+
+
+def test_reasoning_that_came_apart_is_the_thought_and_never_joined():
+    parsed = parse_completion("<action>look</action>", ALFWORLD, reasoning=" I think <action>inventory</action> ")
+    assert parsed == ParsedCompletion("look", True, "I think <action>inventory</action>")
+    # The server has taken out what the template opened.
+    assert parse_completion("<action>look</action>", ALFWORLD, prefilled="<think>", reasoning="a").action == "look"
+    assert not parse_completion("look", ALFWORLD, reasoning="<action>look</action>").is_readable
+    assert not parse_completion("<action>look</action>", ALFWORLD, reasoning="中").is_well_formed
+    style = PARITY_STYLES["verl-agent/alfworld"]
+    parsed = parse_completion("<action>look</action>", style, reasoning="<action>inventory</action>")
+    assert parsed == ParsedCompletion("look", False, "<action>inventory</action>")
+
+
+THOUGHT = st.lists(
+    st.sampled_from(["<action>", "</action>", "<think>", "<search>", "</search>", "inventory", "`", "\n", "Turn 1, "])
+).map("".join)
+MENTION = st.sampled_from(
+    [
+        "I go on. ",
+        "In `<action>x</action>` tags. ",
+        '"<action>x</action>" ',
+        "\u00ab<action>x</action>\u00bb ",
+        "<action></action>",
+        "An <action> tag. ",
+        "Turn 3, action: <action>x</action>\n",
+    ]
+)
+
+
+@given(st.text(), THOUGHT, st.lists(MENTION, max_size=4), ACTIONS, st.text())
+def test_what_stands_after_the_thought_is_the_answer(before, thought, mentions, action, after):
+    before, after = before.replace("<", ""), after.replace("<", "")
+    action = action.strip() or "wait"
+    text = f"{before}<think>{thought}</think>{''.join(mentions)}\n<action>{action}</action>\n{after}"
+    parsed = parse_completion(text)
+    assert (parsed.action, parsed.is_well_formed) == (action, True)
+    # The same, if the template or the server has the thought.
+    rest = text.partition("<think>")[2]
+    assert parse_completion(rest, prefilled="<think>") == parse_completion(f"<think>{rest}")
+    answer = rest.rpartition("</think>")[2]
+    apart = parse_completion(answer, reasoning=thought)
+    assert (apart.action, apart.is_well_formed, apart.reasoning) == (action, True, thought.strip())
+
+
+@given(THOUGHT, st.sampled_from(["", "<think>a</think><action>look</action>"]), st.sampled_from([ALFWORLD, SEARCH]))
+def test_a_thought_that_does_not_end_gives_no_action(thought, before, style):
+    assert not parse_completion(f"{before}<think>{thought}", style).is_readable
+    assert not parse_completion(thought, style, prefilled="<think>").is_readable
+
+
+def test_parity_styles_read_as_verl_agent():
+    alfworld, webshop = (resolve_style(f"verl-agent/{suite}") for suite in ("alfworld", "webshop"))
+    assert dataclasses.replace(alfworld, parse=None) == ALFWORLD
+    for text, action, is_well_formed in [
+        ("<think>a</think><action> Look </action>", "look", True),
+        ("<think>I must put it in <action> tags.</think><ACTION>Look</ACTION>", "tags.</think><action>look", True),
+        ("<action>Look</action></think><think>", "look", True),
+        ("<action>look</action>", "look", False),
+        ("<THINK>a</THINK><action>look</action>", "look", False),
+        ("<think>中</think><action>look</action>", "look", False),
+        ("</action><think>a</think><action>look", "", True),
+        ("<think>a</think>" + "B" * 50, "b" * 30, False),
+        ("", "", False),
+    ]:
+        parsed = parse_completion(text, alfworld)
+        assert (parsed.action, parsed.is_well_formed) == (action, is_well_formed)
+        assert parsed.turn("page").action == action
+        if "<action>" in text.lower():
+            assert parse_completion(text, webshop) == parsed
+    assert parse_completion("B" * 50, webshop).turn("page").action == "b" * 20
 
 
 def test_case_is_kept_by_default():
@@ -230,7 +354,9 @@ def test_a_prefilled_tag_counts():
         ("<search>a]b[</search>", "search[a]b[]", True),
         ("<answer>x</answer><search>a</search>", "", False),
         ("<search>a</search><search>b</search>", "", False),
-        ("<think>maybe <answer></think><answer>y</answer>", "", False),
+        ("<think>maybe <answer></think><answer>y</answer>", "answer[y]", True),
+        ("<think>x</think>`<search>a</search>` <answer>y</answer>", "answer[y]", True),
+        ("<think>x</think><search>a <answer>y</answer>", "", False),
         ("<answer>x", "", False),
         ("search[a]", "", False),
         ("<\u017fearch>q</\u017fearch>", "", False),
@@ -249,8 +375,18 @@ def test_any_text_is_answered(text, style):
     parsed = parse_completion(text, style)
     assert isinstance(parsed.action, str)
     assert isinstance(parsed.is_well_formed, bool)
-    if not parsed.is_well_formed and "</" not in text:
-        assert len(parsed.action) <= 3 * 200  # lower() may lengthen a character
+    if not parsed.is_readable:
+        assert not parsed.is_well_formed
+        assert parsed.action == ""
+
+
+@given(st.lists(PIECES | st.sampled_from("abc")).map("".join), st.sampled_from(["", "<think>"]))
+def test_no_action_is_taken_from_a_thought(text, prefilled):
+    answer = (prefilled + text).rpartition("</think>")[2]
+    parsed = parse_completion(text, prefilled=prefilled)
+    assert parsed.action in answer
+    if "<think>" in answer:
+        assert (parsed.is_readable, parsed.is_well_formed) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -263,9 +399,6 @@ def test_a_megabyte_takes_no_time(piece, style):
     parse_completion(text, style)
     # Linear time is milliseconds; quadratic time would be hours.
     assert time.process_time() - start < 10.0
-
-
-ACTIONS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=40)
 
 
 @given(ACTIONS, ACTIONS, st.sampled_from([ALFWORLD, DEFAULT_STYLE]))
@@ -283,7 +416,6 @@ def test_rendering_refuses_what_would_not_read_back():
     assert render_completion(SEARCH, "answer[4]", "2 + 2") == "<think>2 + 2</think>\n<answer>4</answer>"
     for style, action, reasoning in [
         (ALFWORLD, "look</action>", ""),
-        (ALFWORLD, "look", "or <action>wait</action>?"),
         (ALFWORLD, "look", "the tag </think> ends it"),
         (SEARCH, "4", ""),
     ]:

@@ -81,6 +81,7 @@ def test_a_method_without_skills_trains_on_it(env_id, tmp_path):
     config = run_config(
         save_tiny_chat(tmp_path / "model"),
         method="grpo",
+        suite="alfworld",
         steps=1,
         rollout={"env_id": env_id, "env_kwargs": {"max_steps": 2, "split": "train"}},
     )

@@ -27,10 +27,10 @@ ENVIRONMENTS = {
 }
 
 
-def run_config(path: Path, suite: str = "alfworld", **settings: Any) -> TrainConfig:
+def run_config(path: Path, plays: str = "alfworld", /, **settings: Any) -> TrainConfig:
     base = {
         "model": {"path": str(path)},
-        "rollout": {**ENVIRONMENTS[suite], "max_new_tokens": 4, "history_length": 1},
+        "rollout": {**ENVIRONMENTS[plays], "max_new_tokens": 4, "history_length": 1},
         "steps": 3,
         "tasks_per_step": 1,
         "group_size": 2,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdar_agents.engines.policy import Policy, Request, Sampling
+from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.types import Completion
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
@@ -44,6 +45,11 @@ class BatchingPolicy:
         self._batch_size = int(batch_size)
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def prefilled(self) -> str | None:
+        """What the policy's chat template writes at the start of the model's turn, such as `<think>`."""
+        return prefilled_of(self._policy)
 
     async def complete(self, request: Request) -> Completion:
         """Return the completion of a request, with token counts.

@@ -28,6 +28,7 @@ from sdar_agents.scoring.logprobs import score_rows
 from sdar_agents.types import Completion
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle
+from sdar_envs.rng import derive_seed
 
 __all__ = ["ConstrainedPolicy", "score_continuations"]
 
@@ -52,6 +53,11 @@ class ConstrainedPolicy:
         """The wrapped policy's context length."""
         return self._policy.context_length
 
+    @property
+    def prefilled(self) -> str:
+        """The wrapped policy's."""
+        return self._policy.prefilled
+
     def render(self, messages: Messages) -> str:
         """Return messages rendered by the wrapped policy."""
         return self._policy.render(messages)
@@ -68,8 +74,7 @@ class ConstrainedPolicy:
                 its suite's format has no tag around commands.
         """
         styles = [_style(request) for request in requests]
-        openings = dict.fromkeys(map(_opening, styles))
-        thoughts = self._policy.generate(requests, replace(sampling, stop=(*sampling.stop, *openings)))
+        thoughts = self._think(requests, styles, sampling)
         begun = [self._begin_command(thought, style) for thought, style in zip(thoughts, styles, strict=True)]
         commands = [self._encode_commands(request, style) for request, style in zip(requests, styles, strict=True)]
         scores = score_continuations(
@@ -85,18 +90,46 @@ class ConstrainedPolicy:
             completions.append(Completion(token_ids, None, text, "stop"))
         return completions
 
+    def _think(
+        self, requests: Sequence[Request], styles: Sequence[PromptStyle], sampling: Sampling
+    ) -> list[Completion]:
+        """Return the beginnings of completions, up to the opened tag; one inside a thought is not the command's."""
+        sampling = replace(sampling, stop=(*sampling.stop, *dict.fromkeys(map(_opening, styles))))
+        thoughts = self._policy.generate(requests, sampling)
+        for i, (request, style) in enumerate(zip(requests, styles, strict=True)):
+            while (
+                _has_opened(thoughts[i], style)
+                and self._is_thinking(thoughts[i])
+                and len(thoughts[i].token_ids) < sampling.max_new_tokens
+            ):
+                ids = thoughts[i].token_ids
+                longer = replace(
+                    request, prompt_ids=request.prompt_ids + ids, seed=derive_seed(request.seed, f"thought/{len(ids)}")
+                )
+                (more,) = self._policy.generate(
+                    [longer], replace(sampling, max_new_tokens=sampling.max_new_tokens - len(ids))
+                )
+                ids += more.token_ids
+                text = self._policy.tokenizer.decode(list(ids), skip_special_tokens=True)
+                thoughts[i] = Completion(ids, None, text, more.stop_reason)
+        return thoughts
+
+    def _is_thinking(self, thought: Completion) -> bool:
+        text = self.prefilled + thought.text
+        return text.rfind("<think>") > text.rfind("</think>")
+
     def _begin_command(self, thought: Completion, style: PromptStyle) -> tuple[int, ...]:
         """Return a thought's ids up to the opened tag; a thought that ended or was cut before it is closed."""
-        # Some tokenizers have the tag's end and a line's in one token.
-        if thought.text.rstrip().endswith(_opening(style)):
+        is_thinking = self._is_thinking(thought)
+        if _has_opened(thought, style) and not is_thinking:
             return thought.token_ids
         ids = thought.token_ids[:-1] if thought.stop_reason == "eos" else thought.token_ids
-        closing = "" if "</think>" in thought.text else "</think>"
+        closing = "</think>" if is_thinking or "</think>" not in thought.text else ""
         return ids + self._policy.encode(f"{closing}\n{_opening(style)}")
 
     def _encode_commands(self, request: Request, style: PromptStyle) -> list[tuple[int, ...]]:
         closing = f"</{style.action_tags[0]}>"
-        return [self._policy.encode(f"{command}{closing}") for command in _commands(request, style)]
+        return [self._policy.template.encode_text(f"{command}{closing}") for command in _commands(request, style)]
 
 
 def score_continuations(
@@ -154,6 +187,11 @@ def _style(request: Request) -> PromptStyle:
 
 def _opening(style: PromptStyle) -> str:
     return f"<{style.action_tags[0]}>"
+
+
+def _has_opened(thought: Completion, style: PromptStyle) -> bool:
+    # Some tokenizers have the tag's end and a line's in one token.
+    return thought.text.rstrip().endswith(_opening(style))
 
 
 def _commands(request: Request, style: PromptStyle) -> list[str]:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from sdar_agents.engines.policy import Messages, Request, Sampling, join_messages
 from sdar_agents.types import Completion, StopReason
+from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption
 from sdar_envs.importing import import_extra
@@ -45,7 +46,8 @@ class _Failure(NamedTuple):
 class Endpoint:
     """A chat model behind an OpenAI-compatible endpoint, `<base_url>/chat/completions`.
 
-    An `AsyncPolicy`.
+    An `AsyncPolicy`. The server applies the chat template, to messages whose control tokens are broken up
+    (`sdar_envs.control_tokens`): `<|im_end|>` in a passage is sent as `< |im_end|>`.
 
     Args:
         model: its name, as the server knows it.
@@ -118,7 +120,8 @@ class Endpoint:
         Raises:
             EndpointError: no usable answer: the retries are used up, or repeating the request would not help.
         """
-        body = {**self._body, "messages": list(request.messages)}
+        safe = [{**message, "content": break_control_tokens(message["content"])} for message in request.messages]
+        body = {**self._body, "messages": safe}
         if self._send_seed:
             body["seed"] = request.seed
         content = json.dumps(body).encode()
@@ -192,6 +195,8 @@ class EndpointPolicy:
     """
 
     context_length: int | None = None
+    prefilled: str | None = None
+    """Not known: the chat template is the server's."""
 
     def __init__(
         self,
@@ -236,8 +241,7 @@ class EndpointPolicy:
 
         async def ask(request: Request) -> Completion:
             async with free:
-                completion = await endpoint.complete(replace(request, seed=request.seed % 2**31))
-            return replace(completion, text=completion.full_text, reasoning=None)
+                return await endpoint.complete(replace(request, seed=request.seed % 2**31))
 
         try:
             return list(await asyncio.gather(*map(ask, requests)))
@@ -320,6 +324,8 @@ def _read(text: str, max_tokens: int | None) -> Completion:
         stop_reason = "length"
     elif isinstance(choice.get("stop_reason"), str):  # vLLM's field: the stop string that was met
         stop_reason = "stop"
+        # Servers leave it out, and an answer without its closing tag is none.
+        content = content.removesuffix(choice["stop_reason"]) + choice["stop_reason"]
     return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens)
 
 

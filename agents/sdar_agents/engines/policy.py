@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from sdar_agents.engines.chat_template import Messages, Tokenizer
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv
 from sdar_envs.core import is_integer
@@ -27,9 +28,6 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, style_of
 
 __all__ = ["AsyncPolicy", "Messages", "Policy", "Request", "Sampling", "Situation", "Tokenizer"]
-
-Messages = Sequence[Mapping[str, str]]
-"""Chat messages: `role` and `content` of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,11 @@ class Policy(Protocol):
         ...
 
     def render(self, messages: Messages) -> str:
-        """Return the prompt's text: the chat template applied to messages, up to where the completion begins."""
+        """Return the prompt's text: the chat template applied to messages, up to where the completion begins.
+
+        It is for `encode`. An engine that uses `sdar_agents.engines.chat_template.ChatTemplate` for both encodes
+        control tokens that stand in messages as plain text.
+        """
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -135,7 +137,11 @@ class Policy(Protocol):
 
 
 class AsyncPolicy(Protocol):
-    """An inference engine that completes single prompts concurrently, with sampling settings of its own."""
+    """An inference engine that completes single prompts concurrently, with sampling settings of its own.
+
+    It may have an attribute `prefilled`: what its chat template writes at the start of the model's turn, such as
+    `<think>`; None if it does not know.
+    """
 
     async def complete(self, request: Request) -> Completion:
         """Return the completion of a request.
@@ -153,34 +159,6 @@ class AsyncPolicy(Protocol):
         ...
 
 
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that policies use."""
-
-    eos_token_id: int | None
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """Render chat messages."""
-        ...
-
-    def encode(self, text: str, **options: Any) -> list[int]:
-        """Return the token ids of a text."""
-        ...
-
-
 def join_messages(messages: Messages) -> str:
     """Return messages as plain text, for policies without a chat template."""
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
-
-
-def render_chat(tokenizer: Tokenizer, messages: Messages, options: Mapping[str, Any]) -> str:
-    """Return messages rendered by a tokenizer's chat template, with the generation prompt."""
-    text = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **options
-    )
-    assert isinstance(text, str)
-    return text
-
-
-def encode_rendered(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """Return the token ids of a rendered prompt. No special tokens are added: the template has written them."""
-    return tuple(tokenizer.encode(text, add_special_tokens=False))

@@ -8,16 +8,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sdar_agents.baselines.scripted import Agent
-from sdar_agents.engines.policy import (
-    Messages,
-    Request,
-    Sampling,
-    Situation,
-    Tokenizer,
-    encode_rendered,
-    join_messages,
-    render_chat,
-)
+from sdar_agents.engines.chat_template import ChatTemplate, Messages, Tokenizer
+from sdar_agents.engines.policy import Request, Sampling, Situation, join_messages
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv
 from sdar_envs.errors import InvalidOption
@@ -52,19 +44,21 @@ class ScriptedPolicy:
     ) -> None:
         self._make = make
         self._reasoning = reasoning
-        self._tokenizer = tokenizer
-        self._template_options = dict(template_options)
+        self._template = None if tokenizer is None else ChatTemplate(tokenizer, template_options)
         self._agents: WeakKeyDictionary[TextEnv[Any], Agent] = WeakKeyDictionary()
+
+    @property
+    def prefilled(self) -> str:
+        """What the chat template writes at the start of the model's turn, such as `<think>`."""
+        return "" if self._template is None else self._template.prefilled
 
     def render(self, messages: Messages) -> str:
         """Return messages rendered by the tokenizer's chat template, or joined."""
-        if self._tokenizer is None:
-            return join_messages(messages)
-        return render_chat(self._tokenizer, messages, self._template_options)
+        return join_messages(messages) if self._template is None else self._template.render(messages)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the tokenizer's ids of a rendered prompt; empty without a tokenizer."""
-        return () if self._tokenizer is None else encode_rendered(self._tokenizer, text)
+        return () if self._template is None else self._template.encode(text)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Return a completion with the agent's next command for each request.
@@ -86,7 +80,9 @@ class ScriptedPolicy:
         command = self._agents[env].act(observation, info)
         reasoning = self._reasoning if isinstance(self._reasoning, str) else self._reasoning(situation, command)
         text = render_completion(situation.style, command, reasoning)
-        ids = self.encode(text)
-        if ids and self._tokenizer is not None and self._tokenizer.eos_token_id is not None:
-            ids = (*ids, self._tokenizer.eos_token_id)
-        return Completion(ids, None, text, "eos")
+        if self._template is None:
+            return Completion((), None, text, "eos")
+        text = self._template.continuation(text)
+        ids = self._template.encode_text(text)
+        end = self._template.tokenizer.eos_token_id
+        return Completion(ids if end is None else (*ids, end), None, text, "eos")

@@ -30,7 +30,8 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
-from sdar_agents.engines.policy import Messages, Request, Sampling, encode_rendered, render_chat
+from sdar_agents.engines.chat_template import ChatTemplate, Messages
+from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.scoring.batch import pack_by_length
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
@@ -92,7 +93,7 @@ class TransformersPolicy:
         self.model = model
         self.tokenizer = tokenizer
         self.max_batch_tokens = int(max_batch_tokens)
-        self._template_options = dict(template_options)
+        self.template = ChatTemplate(tokenizer, template_options)
         self._autocast = autocast
         self._ends = ends
         self._pieces: dict[int, str] = {}
@@ -114,13 +115,18 @@ class TransformersPolicy:
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return length if is_integer(length) else None
 
+    @property
+    def prefilled(self) -> str:
+        """What the chat template writes at the start of the model's turn, such as `<think>`."""
+        return self.template.prefilled
+
     def render(self, messages: Messages) -> str:
         """Return messages rendered by the chat template, with the generation prompt."""
-        return render_chat(self.tokenizer, messages, self._template_options)
+        return self.template.render(messages)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a rendered prompt, with no special tokens added."""
-        return encode_rendered(self.tokenizer, text)
+        return self.template.encode(text)
 
     def decode(self, token: int) -> str:
         """Return the text of one token."""

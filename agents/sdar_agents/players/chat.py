@@ -12,11 +12,12 @@ from typing import Any
 import gymnasium as gym
 
 from sdar_agents.engines.policy import AsyncPolicy, Request, Situation
+from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.players.agent import Decision
 from sdar_envs import TextEnv
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption
-from sdar_envs.prompt import Turn, parse_completion, render_messages, resolve_style
+from sdar_envs.prompt import Turn, render_messages, resolve_style
 
 __all__ = ["ChatAgent"]
 
@@ -30,7 +31,8 @@ class ChatAgent:
         style: prompt style: a suite, `module:STYLE` or a file (see `sdar_envs.prompt.resolve_style`); None for that of
             the environment or its suite.
         system: text of a system message; None for no such message.
-        prefilled: what the chat template puts at the start of the model's turn, such as `<think>`.
+        prefilled: what the chat template puts at the start of the model's turn, such as `<think>`; None for what the
+            policy's template says, or the completions of an endpoint (see `sdar_agents.engines.reading`).
         price_prompt: of a million prompt tokens, in any currency; None for no cost.
         price_completion: of a million completion tokens.
 
@@ -46,7 +48,7 @@ class ChatAgent:
         history_length: int = 2,
         style: str | None = None,
         system: str | None = None,
-        prefilled: str = "",
+        prefilled: str | None = None,
         price_prompt: float | None = None,
         price_completion: float | None = None,
     ) -> None:
@@ -60,7 +62,7 @@ class ChatAgent:
         self.policy = policy
         self.history_length = history_length
         self.system = system
-        self.prefilled = prefilled
+        self._reader = CompletionReader(policy, prefilled)
         self._prices = price_prompt, price_completion
         self._own_style = None if style is None else resolve_style(style)
         self._env: TextEnv[Any] | None = None
@@ -95,8 +97,8 @@ class ChatAgent:
         )
         seed = (self._seed + len(self._history)) % 2**31
         completion = await self.policy.complete(Request((), seed, messages, situation))
-        parsed = parse_completion(completion.full_text, style, prefilled=self.prefilled)
-        self._history.append(Turn(observation, parsed.action))
+        parsed = self._reader.read(completion, style)
+        self._history.append(parsed.turn(observation))
         return Decision(
             action=parsed.action,
             is_well_formed=parsed.is_well_formed,

@@ -1,0 +1,1 @@
+"""Rollouts: batched episodes of a policy, their prompts, rewards, and the files that keep them."""

@@ -1,8 +1,8 @@
-"""How skills get into the prompts of a rollout: which, for whom, where, and what the ledger is told of it.
+"""Skills in the prompts of a rollout: which are shown, to whom and where, and the ledger rows that result.
 
-The reader is the teacher (the default): it scores the student's tokens with skills in its prompt, and the student never
-sees one. Or it is the student itself, as in Skill-GRPO. Skills are chosen by the task's own fields
-(`sdar_skills.Retriever`) and stand where `sdar_skills.teacher_context` puts them.
+The reader is the teacher by default: it scores the student's tokens with skills in its prompt, and the student never
+sees one. In Skill-GRPO the reader is the student. Skills are chosen by the task's own fields (`sdar_skills.Retriever`)
+and placed by `sdar_skills.teacher_context`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.core import is_integer
-from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.errors import InvalidOption
 from sdar_skills import Retriever, Skill, showings_of_group
 from sdar_skills.context import Placement
 from sdar_skills.evidence.ledger import Showing
@@ -29,17 +29,17 @@ Reader = Literal["teacher", "student"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SkillPrompts:
-    """Which skills are shown, to whom and where.
+    """Retriever, reader, placement and limits of the skills in prompts.
 
     Attributes:
-        retriever: chooses them, once per episode.
+        retriever: chooses the skills, once per episode.
         reader: see `Reader`.
         placement: where they stand in the prompt.
         k: how many at most.
         skill_tokens: that their texts may take together; the retriever needs `count_tokens` then. None is no limit.
-        max_prompt_tokens: of the teacher's whole prompt, its own limit beside the student's; None is what the policy's
-            context leaves. What does not fit gives way as `teacher_context` says: skills from the worst, but not the
-            best; then history. The student's prompt has the rollout's limit.
+        max_prompt_tokens: limit of the teacher's whole prompt; None is what the policy's context leaves. What does not
+            fit is dropped as `teacher_context` says: skills from the worst, but not the best; then history. The
+            student's prompt has the rollout's limit.
         varied: draw anew for each member of a group, for strategies that draw; else the group shares its skills.
         control_members: so many members of each group, the last ones, are shown nothing: the ledger's control.
 
@@ -57,27 +57,19 @@ class SkillPrompts:
     control_members: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("reader", get_args(Reader)), ("placement", get_args(Placement))):
-            value = getattr(self, name)
-            if value not in choices:
-                raise InvalidOption(
-                    f"{name} is {value!r}; wanted one of {', '.join(choices)}.{did_you_mean(value, choices)}"
-                )
-        for name, least in (("k", 0), ("control_members", 0)):
-            value = getattr(self, name)
-            if not is_integer(value) or value < least:
-                raise InvalidOption(f"{name} is {value!r}; wanted a number from {least}.")
-        limit = self.max_prompt_tokens
-        if limit is not None and (not is_integer(limit) or limit < 1):
-            raise InvalidOption(f"max_prompt_tokens is {limit!r}; wanted None or a number of tokens from 1.")
+        check_value("reader", self.reader, Reader)
+        check_value("placement", self.placement, Placement)
+        check_value("k", self.k, int, low=0)
+        check_value("control_members", self.control_members, int, low=0)
+        check_value("max_prompt_tokens", self.max_prompt_tokens, int | None, low=1)
 
     def choose(self, task: Task, member: int, group_size: int, seeds: tuple[int, int]) -> tuple[Skill, ...] | None:
         """Return the skills for a member of a group, best first; None if it is a control.
 
         Args:
-            task: what the group plays.
-            member: its number in the group, from 0.
-            group_size: how many there are.
+            task: the group's task.
+            member: number of the member in the group, from 0.
+            group_size: how many members there are.
             seeds: of the group and of the episode.
 
         Raises:
@@ -91,7 +83,7 @@ class SkillPrompts:
 
 
 def name_skill(arm: Arm) -> str:
-    """Return how `Turn.skill_ids` names a skill: `<id>@<version>`."""
+    """Return the name of a skill in `Turn.skill_ids`: `<id>@<version>`."""
     return f"{arm.skill}@{arm.version}"
 
 
@@ -105,15 +97,15 @@ def skill_showings(
     baseline: Literal["control", "group"] | float = "control",
     gaps: Mapping[str, float] | None = None,
 ) -> list[Showing]:
-    """Return what to append to the ledger for a rollout (see `sdar_skills.showings_of_group`).
+    """Return the ledger rows of a rollout (see `sdar_skills.showings_of_group`).
 
     Args:
-        trajectories: whole groups. Episodes without a turn are left out: nobody was shown anything.
+        trajectories: whole groups. Episodes without a turn are left out: no prompt showed a skill.
         shown: the skills of each episode, by its id: `RolloutResult.shown`.
-        run: names the training run.
+        run: name of the training run.
         step: training step, from 0.
-        strategy: what chose the skills.
-        baseline: what rewards are compared with. `control` wants `SkillPrompts.control_members`, `group` wants
+        strategy: name of the retriever.
+        baseline: what rewards are compared with. `control` needs `SkillPrompts.control_members`, `group` wants
             `varied`.
         gaps: of each episode, by its id: the teacher's mean log-probability minus the student's, in nats per token.
 
@@ -128,7 +120,7 @@ def skill_showings(
         for members in groups.values():
             for member in members:
                 if member.episode_id not in gaps:
-                    raise InvalidOption(f"gaps has none of the episode {member.episode_id!r}; wanted one of each.")
+                    raise InvalidOption(f"gaps has no gap of {member.episode_id!r}; wanted one for each episode.")
     return [
         showing
         for members in groups.values()

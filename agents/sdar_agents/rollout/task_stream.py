@@ -1,4 +1,4 @@
-"""Which tasks a training step plays: a function of seed and step, so that nothing has to be remembered."""
+"""Task sampler of a training run: the tasks of a step are a function of seed and step, so it has no state to save."""
 
 from __future__ import annotations
 
@@ -10,56 +10,53 @@ from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.registry import count_tasks
 from sdar_envs.rng import Rng
 
-__all__ = ["TaskStream"]
+__all__ = ["TaskStream", "choose_split"]
 
 _ENDLESS = 1_000_000_000
 
 
 class TaskStream:
-    """The training tasks in a random order, again and again, each time in another one.
+    """Training tasks in random order without replacement, reshuffled after each pass.
 
-    A split without end, of which no number of tasks is named, gives tasks at random from its first billion.
+    An endless split without a `limit` is sampled from its first billion tasks.
 
     Args:
         source: where tasks come from.
-        split: its part.
+        split: one of its splits; None for `train`, or the only one.
         per_step: tasks in a step.
         seed: of the order.
         limit: only the first so many tasks of the split.
 
     Raises:
-        InvalidOption: there are fewer tasks than a step wants.
+        InvalidOption: there are fewer tasks than a step needs.
         UnknownName: there is no such split.
     """
 
-    def __init__(self, source: TaskSource, split: str, *, per_step: int, seed: int, limit: int | None = None) -> None:
+    def __init__(
+        self, source: TaskSource, split: str | None, *, per_step: int, seed: int, limit: int | None = None
+    ) -> None:
         self._source = source
-        self._split = split
+        self._split = split = choose_split(source, split, "train", "split")
         self._per_step = per_step
         self._seed = seed
-        if split not in source.splits:
-            raise UnknownName(
-                f"there is no split {split!r} to train on; there is {', '.join(source.splits)}."
-                f"{did_you_mean(split, source.splits)}"
-            )
         endless = source.splits[split] is None and limit is None
         self._count = None if endless else count_tasks(source, split, limit)
         if self._count is not None and self._count < per_step:
             raise InvalidOption(
-                f"a step wants {per_step} different tasks, and there are {self._count} in {split!r}: lower "
+                f"a step needs {per_step} different tasks, and there are {self._count} in {split!r}: lower "
                 "tasks_per_step, or raise train_tasks."
             )
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def tasks(self, step: int) -> tuple[Task, ...]:
-        """Return the tasks of a step; steps count from 1. No task comes twice in one."""
+        """Return the tasks of a step, all different; steps count from 1."""
         if self._count is None:
             rng = Rng(f"task stream {self._seed} step {step}")
             indices: dict[int, None] = {}
             while len(indices) < self._per_step:
                 indices[rng.below(_ENDLESS)] = None
             return tuple(self._source.task(self._split, index) for index in indices)
-        # Whole steps only: what is left of a pass is too little for a step, and would meet its own tasks again.
+        # Whole steps only: the rest of a pass is too few for a step, which would have to repeat tasks of it.
         steps = self._count // self._per_step
         round_, place = divmod(step - 1, steps)
         order = self._order(round_)[place * self._per_step : (place + 1) * self._per_step]
@@ -68,3 +65,25 @@ class TaskStream:
     def _draw_order(self, round_: int) -> list[int]:
         assert self._count is not None
         return Rng(f"task stream {self._seed} round {round_}").shuffled(range(self._count))
+
+
+def choose_split(source: TaskSource, given: str | None, usual: str, name: str) -> str:
+    """Return the split that is meant: the one given, the usual one, or the only one.
+
+    Args:
+        source: where tasks come from.
+        given: the setting; None if it is not set.
+        usual: what None stands for.
+        name: of the setting.
+
+    Raises:
+        UnknownName: there is no such split, or it is not clear which is meant.
+    """
+    known = source.splits
+    if given is not None and given not in known:
+        raise UnknownName(f"{name} is {given!r}; the environment has {', '.join(known)}.{did_you_mean(given, known)}")
+    if given is None and usual not in known and len(known) > 1:
+        raise UnknownName(f"the environment has no split {usual!r}; set {name} to one of {', '.join(known)}.")
+    if given is not None:
+        return given
+    return usual if usual in known else next(iter(known))

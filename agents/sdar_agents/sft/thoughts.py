@@ -1,8 +1,8 @@
-"""What an expert may say before it acts: words for a command, from what the player can read in the prompt.
+"""Reasoning for demonstrations: sentences that lead from what a prompt shows to the expert's command.
 
-A small model learns to act by these sentences: each names something that stands in the prompt, so that every word of it
-can be looked up there, and the command follows from the last. Nothing here sees the hidden state. One thing is known
-from turns that the prompt may no longer show: whether what is held was heated, cooled or cleaned.
+Each sentence names something that stands in the prompt, so that a small model can copy every word of it; the
+command follows from the last one. The hidden state is not used. One fact may come from turns that the prompt no longer
+shows: whether the held object was heated, cooled or cleaned.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def think(
     """Return reasoning that leads to a command.
 
     Args:
-        task: what is played; only its suite and its instruction are read.
+        task: the task; only its suite and its instruction are read.
         past: all past turns.
-        observation: what is seen now.
+        observation: the current observation.
         action: the command.
-        commands: what can be done now.
+        commands: the admissible commands.
         shown: how many of the latest turns the prompt shows.
     """
-    if task.id.startswith("alfworld/"):
+    if task.suite == "alfworld":
         try:
             mission = read_instruction(task.instruction)
         except UnsupportedGame:
@@ -48,10 +48,10 @@ def think(
 def household_thought(
     mission: Mission, past: Sequence[Turn], observation: str, action: str, *, commands: Sequence[str], shown: int
 ) -> str:
-    """Return the reasoning for a command in ALFWorld: what is wanted, held, seen, and done next.
+    """Return the reasoning for a command in ALFWorld: the goal, what is held, what is seen, what comes next.
 
     Args:
-        mission: what the instruction asks for.
+        mission: the parsed instruction.
         past: as for `think`.
         observation: as for `think`.
         action: as for `think`.

@@ -1,14 +1,14 @@
-"""Tiny language models from nothing: a tokenizer of the words at hand, a configuration, weights by chance.
+"""Tiny, randomly initialised language models with a tokenizer trained on given texts.
 
     tokenizer = train_tokenizer(texts)
     model = make_model(TINY_MODELS["tiny-1m"], tokenizer, seed=0)
     save_model(model, tokenizer, folder)
 
-They are Hugging Face models like any other (architecture Qwen3): `AutoModelForCausalLM` and `AutoTokenizer` read the
-folder. They are for methods, tests and teaching: what they know is what they were trained on here.
+They are ordinary Hugging Face models (architecture Qwen3): `AutoModelForCausalLM` and `AutoTokenizer` load the folder.
+They are for development, tests and teaching, and know only what they are fine-tuned on.
 
-Words are split so that a name such as ` sidetable 2` is two tokens, ` sidetable` and ` 2`, wherever it stands: a small
-model finds such a token again far sooner than a row of pieces.
+Words are split so that a name such as ` sidetable 2` is always the two tokens ` sidetable` and ` 2`: a small model
+learns to copy whole words far sooner than sequences of pieces.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from sdar_agents.engines.transformers import without_bars
 from sdar_agents.settings.checks import check_settings, setting
-from sdar_agents.sft.sft import SFTSettings
+from sdar_agents.sft.settings import SFTSettings
 from sdar_envs.alfworld.knowledge import OBJECT_CLASSES, RECEPTACLE_CLASSES
 from sdar_envs.errors import CorruptData, InvalidOption
 
@@ -31,7 +33,7 @@ __all__ = ["TINY_MODELS", "TINY_SFT", "TinyModel", "make_model", "save_model", "
 
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 TAGS = ("<think>", "</think>", "<action>", "</action>", "<search>", "</search>", "<answer>", "</answer>")
-"""Single tokens, so that a completion's form costs a model nothing."""
+"""Tags of the answer format, a single token each, so that the format is easy to learn."""
 
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\r?\n|\s"
 _TEMPLATE = (
@@ -49,14 +51,14 @@ _ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True, kw_only=True)
 class TinyModel:
-    """The shape of a tiny model.
+    """Shape of a tiny model.
 
     Attributes:
-        hidden_size: width; a multiple of `heads`.
-        layers: how many.
-        heads: of attention.
+        hidden_size: width of the model; an even number for each head.
+        layers: number of layers.
+        heads: number of attention heads.
         mlp_size: width inside the feed-forward blocks.
-        context_length: tokens that it can read and write.
+        context_length: tokens of prompt and completion together.
     """
 
     hidden_size: int = setting(128, low=8)
@@ -85,26 +87,22 @@ TINY_MODELS: Mapping[str, TinyModel] = MappingProxyType(
 TINY_SFT = SFTSettings(
     lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, autocast=True, log_every=20, save_every=200
 )
-"""How a tiny model is trained from nothing on demonstrations of small rooms."""
+"""Settings for training a tiny model from scratch on demonstrations of small rooms."""
 
 
 def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
-    """Train a tokenizer on texts: byte-level BPE within words, so any text can be encoded and comes back the same.
+    """Train a byte-level BPE tokenizer within words: any text can be encoded, and decodes to itself.
 
     Args:
         texts: what the model will read and write.
         size: entries at most; 267 are bytes, special tokens and tags.
 
     Returns:
-        A `PreTrainedTokenizerFast` with a chat template that marks what the assistant says.
+        A `PreTrainedTokenizerFast` with a chat template that marks the assistant's tokens.
 
     Raises:
         InvalidOption: the size is too small.
-        ModuleNotFoundError: the extra `train` is not installed.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
-
     special = [PAD, START, END]
     bytes_ = pre_tokenizers.ByteLevel.alphabet()
     least = len(bytes_) + len(special) + len(TAGS)
@@ -131,7 +129,7 @@ def train_tokenizer(texts: Iterable[str], *, size: int = 1024) -> Any:
 
 def _corpus(texts: Iterable[str]) -> Iterable[str]:
     yield from texts
-    # Names and numbers that the texts happen not to have, often enough to be merged; and what the template writes.
+    # Names and numbers that the texts may lack, often enough to be merged; and the roles of the template.
     for name in (*OBJECT_CLASSES, *RECEPTACLE_CLASSES):
         yield f" {name.lower()}" * 8
     for digit in range(10):
@@ -141,20 +139,18 @@ def _corpus(texts: Iterable[str]) -> Iterable[str]:
 
 
 def make_model(shape: TinyModel, tokenizer: Any, *, seed: int) -> Any:
-    """Make a model with random weights, whose standard deviation is `1 / sqrt(hidden_size)`.
+    """Make a model with random weights of standard deviation `1 / sqrt(hidden_size)`.
 
-    With the usual 0.02, which is right for widths of 2048 and more, models of width 128 did not learn to copy.
+    With the usual 0.02, which suits widths of 2048 and more, models of width 128 did not learn to copy.
 
     Args:
         shape: see `TinyModel`.
-        tokenizer: its tokens.
+        tokenizer: decides the vocabulary.
         seed: of the weights. Torch's random state is left as it was.
 
     Returns:
         A `Qwen3ForCausalLM` in float32.
     """
-    from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: PLC0415
-
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -176,22 +172,20 @@ def make_model(shape: TinyModel, tokenizer: Any, *, seed: int) -> Any:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model and its tokenizer, and prove that the tokenizer is read back as it was.
+    """Write a model and its tokenizer, and check that `AutoTokenizer` loads an equal tokenizer.
 
     For some architectures (Qwen2 is one) `AutoTokenizer` builds a class of its own and ignores how the tokenizer splits
-    words; then the ids are others, in silence.
+    words, so that the ids differ without an error.
 
     Args:
         model: a Hugging Face model.
         tokenizer: its tokenizer.
-        folder: is made.
+        folder: made if it is missing.
 
     Raises:
-        CorruptData: the tokenizer that is read gives other ids.
+        CorruptData: the loaded tokenizer gives other ids.
         OSError: the folder cannot be written.
     """
-    from transformers import AutoTokenizer  # noqa: PLC0415
-
     with without_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

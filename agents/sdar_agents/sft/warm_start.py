@@ -1,10 +1,10 @@
-"""A warm start: demonstrations in, a model that answers like them out. What `sdar sft` does.
+"""Supervised warm start: fine-tune a model on files of demonstrations, in a run folder (`sdar sft`).
 
     model = warm_start("tiny-1m", [Path("demos.jsonl")], Path("runs/sft"))
 
-The folder gets `config.json`, `sft.jsonl` with the measures, `checkpoints/` while it runs, `model/` when it is done.
-A model is a folder or a name on the hub, or one of `TINY_MODELS`, which is made from nothing together with a tokenizer
-of the demonstrations' words.
+The folder gets `config.json`, `sft.jsonl` with the metrics, `checkpoints/` while it runs, `model/` when it is done.
+A model is a folder, a name on the Hugging Face hub, or one of `TINY_MODELS`, which is initialised at random together
+with a tokenizer that is trained on the demonstrations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents.engines.transformers import choose_device, load_model
-from sdar_agents.sft.sft import Examples, SFTSettings, check_row, encode_rows, fine_tune
+from sdar_agents.sft.examples import Examples, check_row, encode_rows
+from sdar_agents.sft.settings import SFTSettings
+from sdar_agents.sft.sft import fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
@@ -31,11 +33,11 @@ __all__ = ["default_settings", "warm_start"]
 _CONFIG = "config.json"
 
 _TOKENIZER_ROWS = 3000
-"""Rows that a tokenizer is trained on."""
+"""Number of rows that a tokenizer is trained on."""
 
 
 def default_settings(model: str) -> SFTSettings:
-    """Return how such a model is trained if nothing else is said."""
+    """Return the default settings for a model."""
     return TINY_SFT if model in TINY_MODELS else SFTSettings()
 
 
@@ -53,13 +55,13 @@ def warm_start(
     """Fine-tune a model on demonstrations.
 
     Args:
-        model: see the module.
+        model: a folder, a name on the hub, or one of `TINY_MODELS`.
         demonstrations: files of rows (`sdar demos`).
         folder: of the run; new, or one to resume.
-        settings: how; None for `default_settings`.
+        settings: None for `default_settings`.
         device: such as `cuda`; None for CUDA if there is a GPU, else the CPU.
-        validation: files of rows that are not learnt, only measured; of other tasks, or they say little.
-        resume: go on after the latest checkpoint of the folder, or anew if there is none.
+        validation: files of held-out rows, which are measured and not trained on; of other tasks, or they say little.
+        resume: continue after the latest checkpoint of the folder, or from the beginning if there is none.
         log: also gets what is written to `sft.jsonl`, see `fine_tune`.
 
     Returns:
@@ -67,8 +69,8 @@ def warm_start(
 
     Raises:
         InvalidOption: the folder is taken, is another run's, or a model or row cannot be used.
-        MissingData: a file of demonstrations is not there.
-        CorruptData: a line of it is no JSON, or the model cannot be read back as it was.
+        MissingData: a file of demonstrations does not exist.
+        CorruptData: a line of it is not JSON, or the model that was written does not load as it was.
         RunStopped: the gradient is not finite or a checkpoint cannot be written; resume after the cause is gone.
     """
     settings = settings or default_settings(model)
@@ -92,7 +94,7 @@ def warm_start(
     trained, tokenizer = _load(model, demonstrations, settings, checkpoint, device)
     examples = _encode(demonstrations, trained, tokenizer, settings)
     held_out = _encode(validation, trained, tokenizer, settings) if validation else None
-    # Only now: a run that could not begin leaves its folder free.
+    # Only now, so that a run that could not begin leaves its folder free.
     write_atomic(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
 
     def save(to: Path) -> None:
@@ -131,18 +133,18 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
             raise InvalidOption(f"{folder} exists and is no run: choose another folder.")
         return
     if not resume:
-        raise InvalidOption(f"{folder} holds a run already: choose another folder, or resume it.")
+        raise InvalidOption(f"{folder} already holds a run: choose another folder, or resume it.")
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise CorruptData(f"{path} is no JSON ({error}): choose another folder.") from error
+        raise CorruptData(f"{path} is not JSON ({error}): choose another folder.") from error
     # A setting that did not exist when the run began has its default.
     found = {**asdict(SFTSettings()), "validation": [], **found} if isinstance(found, dict) else {}
     changed = [name for name in config if found.get(name) != config[name]]
     if changed:
         raise InvalidOption(
-            f"{path} says other settings than these, namely of {', '.join(changed)}: resume with the same, or choose "
-            "another folder."
+            f"{folder} is a run with other settings: {', '.join(changed)} changed. Resume with the same settings, or "
+            "choose another folder."
         )
 
 
@@ -185,7 +187,7 @@ def _rows(demonstrations: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Remove what was written after the checkpoint: those steps are taken again."""
+    """Remove the lines after the checkpoint: those steps are taken again."""
     drop_torn_line(path)
     if path.exists():
         lines = path.read_bytes().splitlines(keepends=True)

@@ -1,9 +1,9 @@
-"""Checkpoints of a training run: whole or not there, whatever kills the process.
+"""Checkpoints of a training run, written atomically.
 
 A checkpoint is a folder `checkpoints/step-000012`: the model in Hugging Face format, with its tokenizer, in `model/`;
 optimiser, random states, teacher weights in `trainer.pt`; step, counters and positions in `state.json`. It is written
-under a hidden name, flushed, and renamed: a folder that has its name is complete. Of all of them the last few and the
-best are kept.
+under a hidden name, synced to the disk, and renamed, so that a folder with a checkpoint's name is complete, also if the
+process is killed. The last few and the best are kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A complete checkpoint.
+    """Complete checkpoint.
 
     Attributes:
         path: its folder.
@@ -41,11 +41,11 @@ class Checkpoint:
 
     @property
     def model(self) -> Path:
-        """The folder of the model, which `from_pretrained` reads."""
+        """Folder of the model, for `from_pretrained`."""
         return self.path / "model"
 
     def read_state(self) -> dict[str, Any]:
-        """Return what `state.json` holds.
+        """Return the contents of `state.json`.
 
         Raises:
             CorruptData: it cannot be read.
@@ -54,12 +54,12 @@ class Checkpoint:
             state: dict[str, Any] = json.loads((self.path / "state.json").read_bytes())
         except (OSError, ValueError) as error:
             raise CorruptData(
-                f"{self.path} cannot be used ({error}): delete it to go on from the one before."
+                f"{self.path} cannot be read ({error}): delete it to continue from the one before."
             ) from error
         return state
 
     def read_tensors(self) -> dict[str, Any]:
-        """Return what `trainer.pt` holds, on the CPU.
+        """Return the contents of `trainer.pt`, on the CPU.
 
         Raises:
             CorruptData: it cannot be read.
@@ -68,17 +68,17 @@ class Checkpoint:
             tensors: dict[str, Any] = torch.load(self.path / "trainer.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises what the damage happens to run into
             raise CorruptData(
-                f"{self.path} cannot be used ({error}): delete it to go on from the one before."
+                f"{self.path} cannot be read ({error}): delete it to continue from the one before."
             ) from error
         return tensors
 
 
 class Checkpoints:
-    """The checkpoints of a run.
+    """Checkpoints of a run: list, save, prune.
 
     Args:
-        folder: of all of them; made when the first is written.
-        keep: how many of the latest stay.
+        folder: of all checkpoints; made when the first is written.
+        keep: how many of the latest are kept.
     """
 
     def __init__(self, folder: Path, *, keep: int) -> None:
@@ -86,7 +86,7 @@ class Checkpoints:
         self._keep = keep
 
     def all(self) -> list[Checkpoint]:
-        """Return the complete ones, oldest first."""
+        """Return the complete checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
         found = ((path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir())
@@ -96,7 +96,7 @@ class Checkpoints:
         )
 
     def best(self) -> Checkpoint | None:
-        """Return the one with the best evaluation, the first of equals; None if there was no evaluation."""
+        """Return the checkpoint with the best evaluation, the first of equals; None if there was no evaluation."""
         values = {checkpoint: checkpoint.read_state().get("value") for checkpoint in self.all()}
         known = {checkpoint: float(value) for checkpoint, value in values.items() if value is not None}
         return max(known, key=lambda checkpoint: known[checkpoint], default=None)
@@ -110,7 +110,7 @@ class Checkpoints:
         *,
         value: float | None = None,
     ) -> Checkpoint:
-        """Write a checkpoint, then delete what is not to be kept. One of this step that is there already stays.
+        """Write a checkpoint, then delete those that are not to be kept. An existing one of this step is left as it is.
 
         Args:
             step: after which.

@@ -1,27 +1,28 @@
-"""The configuration of a training run: every default once, in a frozen dataclass.
+"""Configuration of a training run: frozen dataclasses, each default written once.
 
     config = load_config("alfworld_sdar_tiny", ["--method", "grpo", "--learner.lr", "3e-6"])
 
 A file is YAML with the fields of `TrainConfig`; `algorithm` holds settings that every method has, `methods` those of
-single methods, of which only the chosen one's count. Whatever is misspelt, of a wrong type or out of range is refused.
+single methods, of which only the chosen one's count. Misspelt names, wrong types and values out of range are errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from sdar_agents.algorithms import ALGORITHMS, SUITES, Algorithm, Preset, make_algorithm
+from sdar_agents.algorithms import SUITES, Algorithm, Preset, make_algorithm
+from sdar_agents.configs import config_names, config_text
 from sdar_agents.learner.settings import LearnerSettings
-from sdar_agents.rollout.rollout import RolloutSettings
+from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.settings.reader import build, merge, parse_overrides, read_yaml, to_plain
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.registry import suite_of
 from sdar_skills.context import Placement
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "SkillSettings",
     "TrainConfig",
     "changed_settings",
-    "config_names",
     "load_config",
     "make_config",
 ]
@@ -43,12 +43,12 @@ Tracker = Literal["none", "tensorboard", "trackio", "wandb"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Low-rank adapters instead of all weights; wants the extra `lora`.
+    """Low-rank adapters (LoRA) that are trained instead of all weights; needs the extra `lora`.
 
     Attributes:
         rank: of an adapter.
-        alpha: its factor is `alpha / rank`.
-        targets: names of the layers that get one, with commas between; `all-linear` is all but the head.
+        alpha: an adapter is scaled by `alpha / rank`.
+        targets: names of the layers that get an adapter, separated by commas; `all-linear` is all but the head.
     """
 
     rank: int = setting(32, low=1)
@@ -61,15 +61,18 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The model that is trained.
+    """Model to train: weights, device, adapters, chat template, inference engine.
 
     Attributes:
-        path: a folder, or a name on the hub.
-        dtype: of the weights. With float32, `learner.autocast` computes in bfloat16 all the same.
+        path: a folder, or a name on the Hugging Face hub.
+        dtype: of the weights. With float32, `learner.autocast` still computes in bfloat16.
         device: such as `cuda`; null for `cuda` if there is one, else `cpu`.
         lora: see `LoraSettings`; null trains all weights.
         template_options: for the chat template, such as `{enable_thinking: false}`.
-        max_batch_tokens: of sequences that are generated together, padding included.
+        max_batch_tokens: tokens of a generation batch of the engine `transformers`, padding included.
+        engine: inference engine of the rollouts: `transformers`, or `module:Class` of your own, which gets the model
+            that is trained (`sdar_agents.engines.make_engine`).
+        engine_options: keyword arguments of the engine.
     """
 
     path: str
@@ -78,6 +81,8 @@ class ModelSettings:
     lora: LoraSettings | None = None
     template_options: Mapping[str, Any] = field(default_factory=dict)
     max_batch_tokens: int = setting(1 << 17, low=1)
+    engine: str = "transformers"
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -85,17 +90,17 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SkillSettings:
-    """Which skills the teacher is shown (or the student, if the method says so).
+    """Skills in the teacher's prompt (or the student's, if the method says so): source, retriever, limits.
 
     Attributes:
-        retriever: a strategy of `sdar_skills`.
-        options: for the strategy.
-        library: folders of skills besides those of this package.
+        retriever: a strategy of `sdar_skills`, or `module:Class` of your own.
+        options: keyword arguments of the retriever.
+        library: folders of skills in addition to those of this package.
         builtin: use those of this package.
         k: how many skills at most.
         placement: where they stand in the prompt.
         skill_tokens: that their texts may take together; null for no limit.
-        max_prompt_tokens: of the teacher's prompt; null is what the model's context leaves.
+        max_prompt_tokens: limit of the teacher's prompt; null is what the model's context leaves.
         varied: choose anew for each member of a group.
         control_members: so many members of each group are shown nothing.
         gamma: discount of the statistics that bandits learn from, per step.
@@ -119,18 +124,19 @@ class SkillSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Evaluation on a fixed panel: the first tasks of a split, the same every time, with the same draws.
+    """Held-out evaluation on a fixed panel: the first tasks of a split, with the same random draws every time.
 
     Attributes:
         every: evaluate after each so many steps, and after the last; 0 for never.
         at_start: evaluate before the first step too.
-        split: which; null is the one that results of the environment are usually reported on.
-        tasks: how many; 0 for none.
-        env_kwargs: of the environment, over those of the rollout.
+        split: of the panel's tasks; null is the environment's `evaluation_split`, or its only split.
+        tasks: size of the panel; 0 for none.
+        env_kwargs: of the environment, on top of those of the rollout.
         temperature: of the sampled evaluation.
-        greedy: evaluate the likeliest completions.
-        sampled: evaluate sampled ones.
-        with_skills: evaluate greedily with skills in the prompt, as a diagnostic.
+        greedy: evaluate greedy decoding.
+        sampled: evaluate sampling.
+        with_skills: evaluate greedy decoding with skills in the prompt, as a diagnostic; left out if the library has no
+            skills for the suite.
         seed: of the draws.
         best_by: the metric by which the best checkpoint is kept.
     """
@@ -164,11 +170,11 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """When the run is saved.
+    """When checkpoints are written, and how many are kept.
 
     Attributes:
-        every: after each so many steps, and after the last; 0 for after the last only.
-        keep: so many of the latest stay, and the best.
+        every: write one after each so many steps, and after the last; 0 for after the last only.
+        keep: so many of the latest are kept, and the best.
     """
 
     every: int = setting(10, low=0)
@@ -180,18 +186,20 @@ class CheckpointSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What is told while training. `metrics.jsonl` is always written.
+    """Logging: experiment tracker, trajectories, progress bar. `metrics.jsonl` is always written.
 
     Attributes:
-        tracker: who else gets the metrics.
+        tracker: gets the metrics too.
         project: for wandb and trackio.
-        trajectories_every: write the trajectories of each so many steps; 0 for none.
-        progress: show a bar, on a terminal.
+        trajectories_every: write trajectories for `sdar view` in each so many steps; 0 for none.
+        trajectory_groups: of so many groups (tasks) of such a step; null for all.
+        progress: show a progress bar, on a terminal.
     """
 
     tracker: Tracker = "tensorboard"
     project: str = "sdar"
     trajectories_every: int = setting(10, low=0)
+    trajectory_groups: int | None = setting(2, low=1)
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -200,18 +208,20 @@ class LogSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run.
+    """Settings of a training run.
 
     Attributes:
         model: see `ModelSettings`.
         rollout: see `RolloutSettings`.
-        method: one of `ALGORITHMS`.
+        method: one of `ALGORITHMS`, or `module:Class` of your own.
         preset: of the method.
+        suite: whose coefficients the preset has: one of `SUITES`; null for the environment's own suite. An environment
+            of another suite must name the one whose rewards are like its own.
         algorithm: settings that override the preset's.
         methods: settings by method; those of the chosen one count, under `algorithm`'s.
         seed: of the tasks, the sampling, the order of the episodes.
         steps: of the run.
-        split: what is trained on.
+        split: of the training tasks; null is `train`, or the only split of an environment that has one.
         train_tasks: only its first so many tasks; null for all.
         tasks_per_step: different tasks in a step.
         group_size: episodes of each task.
@@ -226,11 +236,12 @@ class TrainConfig:
     rollout: RolloutSettings
     method: str = "sdar"
     preset: Preset = "default"
+    suite: str | None = None
     algorithm: Mapping[str, Any] = field(default_factory=dict)
     methods: Mapping[str, Any] = field(default_factory=dict)
     seed: int = setting(0, low=0)
     steps: int = setting(150, low=1)
-    split: str = "train"
+    split: str | None = None
     train_tasks: int | None = setting(None, low=1)
     tasks_per_step: int = setting(16, low=1)
     group_size: int = setting(8, low=1)
@@ -242,60 +253,49 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.rollout.greedy:
+            raise InvalidOption("rollout.greedy is true: all members of a group would do the same. Leave it out.")
+        if self.suite is not None and self.suite not in SUITES:
+            raise UnknownName(
+                f"suite is {self.suite!r}; wanted null or one of {', '.join(SUITES)}.{did_you_mean(self.suite, SUITES)}"
+            )
         for name, given in self.methods.items():
-            if name not in ALGORITHMS:
-                raise UnknownName(
-                    f"methods has settings of {name!r}; the methods are {', '.join(ALGORITHMS)}."
-                    f"{did_you_mean(name, ALGORITHMS)}"
-                )
             if not isinstance(given, Mapping):
                 raise InvalidOption(f"methods.{name} is {given!r}; wanted a section with settings.")
-            make_algorithm(name, preset=self.preset, suite=self.suite, **given)
+            # Of any suite: only what is given is checked here.
+            make_algorithm(name, preset=self.preset, suite=next(iter(SUITES)), **given)
         algorithm = self.make_algorithm()
         shows = algorithm.needs_teacher or algorithm.student_sees_skills
-        if self.rollout.greedy:
-            raise InvalidOption("rollout.greedy is true: the members of a group would all do the same. Leave it out.")
         if shows and self.skills.control_members >= self.group_size:
             raise InvalidOption(
                 f"skills.control_members is {self.skills.control_members} in groups of {self.group_size}; wanted fewer."
             )
 
-    @property
-    def suite(self) -> str:
-        """Whose settings the preset takes: that of the environment, or ALFWorld's for one that is not ours."""
-        name = self.rollout.env_id.lower()
-        return next((suite for suite in SUITES if suite.replace("_", "") in name), "alfworld")
-
     def make_algorithm(self) -> Algorithm:
         """Return the method with its settings.
 
         Raises:
-            UnknownName: there is no such method or setting.
-            InvalidOption: a setting has a wrong type or is out of range.
+            UnknownName: there is no such method or setting, or no preset for the environment's suite.
+            InvalidOption: a setting has a wrong type or is out of range, or the environment declares no suite.
         """
         settings = {**self.methods.get(self.method, {}), **self.algorithm}
         if settings.get("aggregation") == "seq-mean-token-sum-norm":
             settings.setdefault("response_limit", self.rollout.max_new_tokens)
-        return make_algorithm(self.method, preset=self.preset, suite=self.suite, **settings)
+        suite = suite_of(self.rollout.env_id) if self.suite is None else self.suite
+        return make_algorithm(self.method, preset=self.preset, suite=suite, **settings)
 
     def resolved(self) -> TrainConfig:
-        """Return the same run with every setting of its method written out."""
+        """Return the configuration with every setting of its method written out."""
         return replace(self, algorithm=to_plain(self.make_algorithm()), methods={})
 
     def to_yaml(self) -> str:
-        """Return the configuration as a file that `load_config` reads."""
+        """Return the configuration as YAML, which `load_config` reads."""
         text: str = yaml.safe_dump(to_plain(self), sort_keys=False, allow_unicode=True)
         return text
 
 
-def config_names() -> tuple[str, ...]:
-    """Return the configurations of this package."""
-    folder = files("sdar_agents") / "configs"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
-
-
 def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration.
+    """Load a configuration file.
 
     Args:
         name: a path, or one of `config_names()`.
@@ -303,12 +303,12 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: it is no YAML.
+        CorruptData: the file is not YAML.
         UnknownName: there is no such setting.
         InvalidOption: a value cannot be used.
     """
     if name in config_names():
-        text = (files("sdar_agents") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = config_text(name)
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
@@ -322,7 +322,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def make_config(given: Any, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Make a configuration of nested dictionaries, the second on top of the first.
+    """Build a configuration from nested dictionaries, the second on top of the first.
 
     Raises:
         UnknownName: there is no such setting.
@@ -334,7 +334,7 @@ def make_config(given: Any, overrides: Mapping[str, Any] | None = None) -> Train
 
 
 def changed_settings(before: Any, after: Any, path: str = "") -> list[str]:
-    """Name the settings in which two plain configurations differ, such as `learner.lr`."""
+    """Return the paths of the settings in which two plain configurations differ, such as `learner.lr`."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         names = dict.fromkeys((*before, *after))
         return [

@@ -1,7 +1,7 @@
-"""Evaluation of a policy in training: a fixed panel, the same draws every time, apart from everything that trains.
+"""Held-out evaluation during training: a fixed panel of tasks, played with the same random draws every time.
 
-The panel is the first tasks of a split, each played once. Success comes with its 95 % interval (Wilson). Nothing of
-torch's or Python's random state is read or changed, and the model's weights are not.
+The panel is the first tasks of a split, each played once. The success rate has a 95 % interval (Wilson). Neither the
+random state of torch or Python nor the model's weights are changed.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import sdar_envs
 from sdar_agents.engines.policy import Policy
-from sdar_agents.rollout.rollout import Rollout, RolloutSettings
+from sdar_agents.rollout.rollout import Rollout
+from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.rollout.task_stream import choose_split
 from sdar_agents.training.config import EvaluationSettings
 from sdar_agents.training.intervals import wilson_interval
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.registry import make_text_env
+from sdar_envs.registry import count_tasks, make_text_env
 
 __all__ = ["Evaluation", "success_metrics"]
 
 
 class Evaluation:
-    """Plays the panel in up to three ways: `greedy`, `sampled`, and greedily `with_skills`.
+    """Evaluator of a policy on the panel, in up to three ways: `greedy`, `sampled`, and greedily `with_skills`.
 
     Args:
-        settings: see there.
-        rollout: how training plays.
-        policy: plays.
+        settings: see `EvaluationSettings`.
+        rollout: settings of the training rollout.
+        policy: the policy that is evaluated.
         skills: what `with_skills` shows; None leaves it out.
 
     Attributes:
         panel: the tasks.
+
+    Raises:
+        UnknownName: there is no such split, or none that results are reported on.
     """
 
     def __init__(
@@ -51,10 +55,11 @@ class Evaluation:
             return
         kwargs = {**rollout.env_kwargs, **settings.env_kwargs}
         env = make_text_env(rollout.env_id, **kwargs)
-        kwargs["split"] = settings.split or type(env).evaluation_split
-        others = {name: value for name, value in kwargs.items() if name != "split"}
-        self.panel = sdar_envs.tasks(rollout.env_id, split=kwargs["split"], limit=settings.tasks, **others)
-        plain = replace(rollout, env_kwargs=kwargs, greedy=True)
+        split = choose_split(env.source, settings.split, env.evaluation_split, "evaluation.split")
+        count = count_tasks(env.source, split, settings.tasks)
+        self.panel = tuple(env.source.task(split, index) for index in range(count))
+        # The environment's own reward: results are success and score, whatever training shapes.
+        plain = replace(rollout, env_kwargs=kwargs, greedy=True, reward=None)
         if settings.greedy:
             self._ways["greedy"] = Rollout(plain, policy)
         if settings.sampled:
@@ -67,7 +72,7 @@ class Evaluation:
         """Play the panel.
 
         Args:
-            progress: told what is being done.
+            progress: called with what is being done.
 
         Returns:
             Metrics by path, such as `eval/greedy/success`, and a row for each episode.
@@ -78,8 +83,8 @@ class Evaluation:
             progress(f"evaluation, {way.replace('_', ' ')}")
             result = rollout.collect(self.panel, group_size=1, seed=self.settings.seed, step=0)
             metrics |= {f"eval/{way}/{name}": value for name, value in success_metrics(result.trajectories)}
-            metrics[f"eval/{way}/invalid"] = result.metrics["rollout/invalid"]
-            metrics[f"eval/{way}/episode_turns"] = result.metrics["rollout/episode_turns"]
+            for name in ("malformed", "invalid", "episode_turns"):
+                metrics[f"eval/{way}/{name}"] = result.metrics[f"rollout/{name}"]
             for trajectory in result.trajectories:
                 rows.append(
                     {
@@ -89,7 +94,7 @@ class Evaluation:
                         "success": trajectory.success,
                         "score": trajectory.score,
                         "turns": len(trajectory.turns),
-                        "end_reason": trajectory.end_reason,
+                        "stop_reason": trajectory.end_reason,
                     }
                 )
         return metrics, rows
@@ -101,7 +106,7 @@ class Evaluation:
 
 
 def success_metrics(trajectories: Sequence[Trajectory]) -> Iterator[tuple[str, float]]:
-    """Return the success rate with its interval, the score, and the rate of each kind of task, by name."""
+    """Yield the success rate with its interval, the mean score, and the rate of each task type, by name."""
     won = [trajectory.success for trajectory in trajectories]
     low, high = wilson_interval(sum(won), len(won))
     yield "success", sum(won) / len(won)

@@ -1,4 +1,4 @@
-"""The 95 % interval of a success rate; no NumPy, no torch."""
+"""Wilson score interval of a success rate. Needs neither NumPy nor torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion p = successes / trials.
+    """Return the 95 % Wilson score interval of a proportion p = successes / trials.
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96. Unlike the normal approximation it
     stays within 0 and 1 and holds for few trials and for rates near the ends.
@@ -28,7 +28,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def score_interval(rate: float, trials: float) -> tuple[float, float]:
-    """Return the interval of a rate in so many trials, which need not be whole."""
+    """Return the 95 % Wilson score interval of a rate; `trials` may be fractional (an effective sample size)."""
     z2n = _Z_95**2 / trials
     center = rate + z2n / 2
     half = math.sqrt(z2n * (rate * (1 - rate) + z2n / 4))

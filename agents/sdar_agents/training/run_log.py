@@ -1,7 +1,7 @@
-"""What a run tells while it trains: `metrics.jsonl`, a tracker, a bar.
+"""Logging of a training run: `metrics.jsonl`, an experiment tracker, a progress bar.
 
 `metrics.jsonl` has a row per step, `{"step": 3, "rollout/success": 0.25, ...}`, which `sdar report` draws. Trackers get
-the same numbers under the same names. It refuses trackers that are not installed before the run begins.
+the same numbers under the same names. A tracker that is not installed is an error before the run begins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sdar_envs.errors import CorruptData
+from sdar_envs.errors import CorruptData, MissingExtra
 from sdar_envs.lines import append_row, read_rows
 from sdar_envs.storage import write_atomic
 
@@ -25,11 +25,11 @@ __all__ = ["Bar", "Lines", "Tracker", "check_tracker", "open_tracker"]
 
 
 class Lines:
-    """A file of JSON lines with a step each, which can be set back.
+    """JSON Lines file with a step in each row, truncated to a step when a run resumes.
 
     Args:
         path: the file; made if it is missing.
-        after: keep the rows of steps up to this one; a torn last line goes too. -1 keeps none.
+        after: keep the rows of steps up to this one, without an incomplete last line; -1 keeps none.
 
     Raises:
         CorruptData: a row has no step.
@@ -48,7 +48,7 @@ class Lines:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write a row.
+        """Append a row.
 
         Raises:
             OSError: it cannot be written.
@@ -61,23 +61,23 @@ class Lines:
 
 
 class Tracker(Protocol):
-    """Gets the metrics of each step."""
+    """Experiment tracker: gets the metrics of each step."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Take them."""
+        """Log the metrics of one step."""
         ...
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         ...
 
 
-class _Nobody:
+class _NoTracker:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Ignore them."""
+        """Discard the metrics."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Nothing to close."""
 
 
 class _TensorBoard:
@@ -91,23 +91,23 @@ class _TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the event file."""
         self._writer.close()
 
 
-class _Module:
-    """wandb, and trackio, which has its interface."""
+class _Wandb:
+    """wandb, or trackio, which has the same interface."""
 
     def __init__(self, module: Any, project: str, name: str, config: Mapping[str, Any]) -> None:
         self._module = module
         module.init(project=project, name=name, config=dict(config))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Send them."""
+        """Send the metrics of one step."""
         self._module.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Finish the tracker's run."""
         self._module.finish()
 
 
@@ -119,37 +119,37 @@ def open_tracker(name: str, folder: Path, *, project: str, config: Mapping[str, 
         folder: of the run.
         project: of wandb and trackio.
         config: of the run.
-        after: the step from which a resumed run goes on; -1 for the beginning.
+        after: the last step of the checkpoint that a run is resumed from; -1 for a new run.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        MissingExtra: the tracker is not installed.
     """
     check_tracker(name)
     if name == "none":
-        return _Nobody()
+        return _NoTracker()
     if name == "tensorboard":
         return _TensorBoard(folder, after)
-    return _Module(importlib.import_module(name), project, folder.name, config)
+    return _Wandb(importlib.import_module(name), project, folder.name, config)
 
 
 def check_tracker(name: str) -> None:
-    """Refuse a tracker that is not installed; nothing is written.
+    """Check that a tracker is installed, without opening it.
 
     Raises:
-        ModuleNotFoundError: it is not.
+        MissingExtra: it is not.
     """
     if name != "none" and importlib.util.find_spec(name) is None:
-        raise ModuleNotFoundError(
+        raise MissingExtra(
             f"the tracker {name} is not installed: pip install {name}, or set log.tracker to none.", name=name
         )
 
 
 class Bar:
-    """The bar of a run, on standard error, only on a terminal. A context manager.
+    """Progress bar on standard error, only on a terminal. A context manager.
 
     Args:
         steps: of the run.
-        done: of them before this sitting.
+        done: how many were done before the run was resumed.
         shown: whether to show it.
     """
 
@@ -177,21 +177,21 @@ class Bar:
         self._task = self._bar.add_task("", total=steps, completed=done)
 
     def __enter__(self) -> Self:
-        """Show it."""
+        """Start the display."""
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave it as it stands."""
+        """Stop the display; the last state stays on the screen."""
         self._bar.stop()
 
     def say(self, phase: str) -> None:
-        """Show what is being done."""
+        """Show the current phase."""
         self._bar.update(self._task, description=f"{self._numbers()} {phase}".strip())
 
     def step(self, metrics: Mapping[str, float]) -> None:
-        """Show a finished step."""
-        # Some are measured only now and then: the last value stays.
+        """Advance by one step and show its metrics."""
+        # Some metrics are not measured at every step: the last value stays.
         self._last |= metrics
         self._bar.update(self._task, advance=1, description=self._numbers())
 

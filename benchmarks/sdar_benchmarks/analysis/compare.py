@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from sdar_benchmarks.analysis.statistics import FlipTest, bootstrap_intervals, sign_flip_test
+from sdar_benchmarks.analysis.tables import TextTable
 from sdar_benchmarks.records.runs import Episode, EpisodeKey, final_episodes, read_config, read_episodes
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["Comparison", "Difference", "compare", "compare_runs"]
+__all__ = ["Comparison", "Difference", "compare", "compare_runs", "difference_table"]
 
 _NAMED = 5
 
@@ -160,3 +161,26 @@ def _config_warnings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     if a["limits"] != b["limits"]:
         warnings.append("the runs had different limits on turns, episodes or attempts")
     return warnings
+
+
+def difference_table(comparison: Comparison) -> TextTable:
+    """Return a table with a row for each difference."""
+    rows = []
+    for part in comparison.differences:
+        # A p-value that underflows a float is not 0.
+        p = "< 1e-300" if part.test.p < 1e-300 else f"{part.test.p:.1e}" if part.test.p < 1e-4 else f"{part.test.p:.4f}"
+        if part.test.method == "monte-carlo":
+            p += f" ± {part.test.standard_error:.1g}"
+        low, high = part.interval
+        rows.append(
+            (
+                f"{part.group}, {part.measure}",
+                str(part.episodes),
+                f"{part.mean_a:.3f}",
+                f"{part.mean_b:.3f}",
+                f"{part.difference:+.3f}",
+                f"{low:+.3f} to {high:+.3f}",
+                p,
+            )
+        )
+    return TextTable(("panel, measure", "n", "A", "B", "B - A", "95 % CI", "p"), tuple(rows))

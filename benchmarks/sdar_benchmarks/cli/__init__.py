@@ -1,4 +1,4 @@
-"""The command line of `sdar`."""
+"""Command line interface `sdar`: one module for each verb, with its parser and its function."""
 
 from sdar_benchmarks.cli.main import main
 

@@ -1,11 +1,17 @@
-"""The leaderboard: results as records in the repository, and the tables that are made of them.
+"""Leaderboard: results as JSON records in a folder, and the Markdown tables that are made of them.
 
-A record is one JSON file in `benchmarks/results`: one agent on one panel of tasks, with everything that is needed to
-play it again. Tables are never written by hand: `render` makes `LEADERBOARD.md` and the table between two markers in
-`README.md`, and CI fails while they differ from what the records say.
+Any folder can hold a leaderboard. Its layout:
 
-Not every run becomes a record. Refused are runs that are not finished, that have episodes which ended in an error, and
-that were made by software without a commit, or by several commits.
+    LEADERBOARD.md          the tables, written by `render`
+    results/*.json          the records; benchmarks/results/*.json if the folder has benchmarks/results
+    README.md               optional: a short table goes between the lines BEGIN and END, if it has them
+
+A record is one agent on one panel of tasks, with everything that is needed to play it again. Tables are never written
+by hand, and `render(check=True)` fails while they differ from the records.
+
+Not every run becomes a record. Refused are runs that are not finished, that have episodes which ended in an error, that
+were made from a changed checkout, or from several commits. A run by an installed package, which has no commit, is
+recorded with the package's version.
 
 `FIELDS` says what a record holds. Shares are 0 to 1; intervals are of 95 %.
 """
@@ -35,20 +41,19 @@ __all__ = [
     "END",
     "FIELDS",
     "FORMAT",
-    "RESULTS",
     "add_run",
     "check_record",
     "commands",
     "load_records",
+    "records_folder",
     "render",
 ]
 
 FORMAT = 1
-RESULTS = Path("benchmarks", "results")
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 
-# Where data lie, where a search engine runs and how frames are drawn is no part of the task; the panel's variant says
-# which corpus and engine it was.
+# The place of the data, the address of a search engine and the drawing of frames are no part of the task; the panel's
+# variant names the corpus and the engine.
 _PRIVATE = frozenset({"data_dir", "render_mode", "retriever"})
 
 
@@ -144,7 +149,10 @@ FIELDS: Mapping[str, Any] = {
     },
     "command": _TEXT,
     "revision": _Kind(
-        "the 40 digits of a commit", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{40}", value))
+        "the 40 digits of a commit, or sdar-envs==VERSION",
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{40}|sdar-envs==[0-9][0-9A-Za-z.+!]*", value))
+        ),
     ),
     "date": _Kind("a day such as 2026-11-24", _is_day),
     "hardware": _OBJECT,
@@ -158,13 +166,23 @@ Record = Mapping[str, Any]
 # -- records --------------------------------------------------------------------------------
 
 
+def records_folder(root: Path) -> Path:
+    """Return where the records of a leaderboard are: `benchmarks/results` if there is that folder, else `results`.
+
+    Args:
+        root: folder of the leaderboard.
+    """
+    inner = root / "benchmarks" / "results"
+    return inner if inner.is_dir() else root / "results"
+
+
 def add_run(folder: Path, root: Path, *, replace: bool = False) -> list[Path]:
     """Make a record of each suite of a run, all or none.
 
     Args:
         folder: of a finished run.
-        root: of the repository.
-        replace: take the place of records of the same agent on the same panel.
+        root: folder of the leaderboard; it is made if it does not exist.
+        replace: replace records of the same agent on the same panel.
 
     Returns:
         The paths of the records.
@@ -172,15 +190,16 @@ def add_run(folder: Path, root: Path, *, replace: bool = False) -> list[Path]:
     Raises:
         MissingData: the folder is no run.
         CorruptData: its files are damaged.
-        InvalidOption: the run is not finished, has errors, no commit or several, or there is such a record already.
+        InvalidOption: the run is not finished, has errors, was made from a changed checkout or several commits, or
+            there is such a record already.
     """
     records = _records(folder)
-    paths = [root / RESULTS / _file_name(record) for record in records]
+    paths = [records_folder(root) / _file_name(record) for record in records]
     for path in paths:
         if path.exists() and not replace:
             raise InvalidOption(
-                f"{path} is there: it is the record of the same agent on the same panel; --replace puts this run in "
-                "its place."
+                f"{path} exists: it is the record of the same agent on the same panel; --replace puts this run in its "
+                "place."
             )
     for path, record in zip(paths, records, strict=True):
         check_record(record, path.name)
@@ -195,7 +214,7 @@ def load_records(root: Path) -> list[Record]:
         CorruptData: a file is no record; the message names the field, what it holds and what was wanted.
     """
     records = []
-    for path in sorted((root / RESULTS).glob("*.json")):
+    for path in sorted(records_folder(root).glob("*.json")):
         try:
             record = json.loads(path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         except ValueError as error:
@@ -252,16 +271,16 @@ def _records(folder: Path) -> list[Record]:
     config = read_config(folder)
     if config.get("finished") is None:
         raise InvalidOption(f"{folder} is not finished: go on with `sdar eval --resume`, then add it.")
-    revision = str(config.get("revision"))
+    revision = _revision(config)
     if not FIELDS["revision"].accepts(revision):
         raise InvalidOption(
             f"the revision of {folder} is {revision!r}; wanted a commit, so that anybody can run the command again: "
             "commit your changes and evaluate from that checkout."
         )
-    others = [sitting["revision"] for sitting in config.get("resumed", []) if "revision" in sitting]
+    others = [part["revision"] for part in config.get("resumed", []) if "revision" in part]
     if others:
         raise InvalidOption(
-            f"{folder} was begun at {revision} and gone on with at {', '.join(map(str, others))}: a row is about one "
+            f"{folder} was begun at {revision} and resumed at {', '.join(map(str, others))}: a row is about one "
             "commit. Evaluate again from one checkout."
         )
     episodes = final_episodes(read_episodes(folder))
@@ -282,6 +301,11 @@ def _records(folder: Path) -> list[Record]:
             )
         records.append(_record(config, suite, summarize_panel(suite["env_id"], suite["split"], played)))
     return records
+
+
+def _revision(config: Mapping[str, Any]) -> str:
+    """Return the commit of a run, or the version of the package that was installed without a checkout."""
+    return str(config.get("revision") or f"sdar-envs=={config['versions']['sdar-envs']}")
 
 
 def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: PanelSummary) -> Record:
@@ -316,7 +340,7 @@ def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: PanelS
             "data_sets": _groups(summary.data_sets),
         },
         "command": config["command"],
-        "revision": config["revision"],
+        "revision": _revision(config),
         "date": config["finished"][:10],
         "hardware": config["platform"],
         "versions": config["versions"],
@@ -340,7 +364,7 @@ def _interval(value: float, interval: Sequence[float]) -> dict[str, float]:
 
 
 def _file_name(record: Record) -> str:
-    """Return the name of a record's file: readable, and its own for each agent on each panel."""
+    """Return the name of a record's file: readable, and unique for each agent on each panel."""
     identity = {name: record[name] for name in ("suite", "split", "env_kwargs", "panel", "agent", "settings", "seeds")}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     words = [record["suite"].rpartition("/")[2], record["split"], record["agent"], record["model"] or ""]
@@ -363,49 +387,50 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def render(root: Path, *, check: bool = False) -> list[Path]:
-    """Make `LEADERBOARD.md` and the table in `README.md` from the records.
+    """Make `LEADERBOARD.md` and, where `README.md` has the markers, its table from the records.
 
     Args:
-        root: of the repository.
-        check: write nothing, and refuse what is not current.
+        root: folder of the leaderboard.
+        check: write nothing, and refuse files that are not current.
 
     Returns:
         The files that were changed.
 
     Raises:
         CorruptData: a file is no record.
-        MissingData: there is no `README.md`.
-        InvalidOption: `README.md` has not exactly one pair of markers, or with `check`, a file is not current.
+        MissingData: the folder has no leaderboard: no records, no `LEADERBOARD.md` and no `README.md` with markers.
+        InvalidOption: `README.md` has markers, but not exactly one pair; or with `check`, a file is not current.
     """
+    folder, leaderboard, readme = records_folder(root), root / "LEADERBOARD.md", root / "README.md"
     records = load_records(root)
-    readme = root / "README.md"
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise MissingData(f"there is no {readme}; wanted the root of the repository: give it by --root.") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise InvalidOption(f"{readme} wants one {BEGIN} and after it one {END}: the table goes between them.")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    wanted = {
-        root / "LEADERBOARD.md": _leaderboard(records),
-        readme: f"{before}{BEGIN}\n{_short_table(records)}\n{END}{after}",
-    }
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    has_markers = BEGIN in text or END in text
+    if not (folder.is_dir() or leaderboard.exists() or has_markers):
+        raise MissingData(
+            f"there is no leaderboard in {root}: `sdar leaderboard add RUN` makes its first record, in {folder}; "
+            "another folder is named by --root."
+        )
+    wanted = {leaderboard: _leaderboard(records, folder.relative_to(root))}
+    if has_markers:
+        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+            raise InvalidOption(f"{readme} wants one {BEGIN} and after it one {END}: the table goes between them.")
+        before, rest = text.split(BEGIN)
+        wanted[readme] = f"{before}{BEGIN}\n{_short_table(records)}\n{END}{rest.split(END)[1]}"
     stale = [
         path for path, content in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != content
     ]
     if check and stale:
         raise InvalidOption(
             f"{' and '.join(path.name for path in stale)} {'is' if len(stale) == 1 else 'are'} not what "
-            f"{RESULTS.as_posix()} says: run `sdar leaderboard render` and commit the result."
+            f"{folder.relative_to(root).as_posix()} says: run `sdar leaderboard render` and commit the result."
         )
     for path in stale:
         write_atomic(path, wanted[path])
     return stale
 
 
-def _leaderboard(records: Sequence[Record]) -> str:
-    parts = [_HEADER.format(commands=commands(), results=RESULTS.as_posix())]
+def _leaderboard(records: Sequence[Record], folder: Path) -> str:
+    parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
     for (suite, split, _, _), rows in _panels(records).items():
         told = _told(rows[0])
         parts.append(f"## {_escape(suite)}, {_escape(split)}\n")
@@ -419,7 +444,7 @@ def _leaderboard(records: Sequence[Record]) -> str:
         parts.append(_markdown_table(_COLUMNS, [_row(record) for record in rows], words=2))
         for what, field in (("task type", "task_types"), ("data set", "data_sets")):
             parts += _won_by(what, field, rows)
-        parts += ["", *(_origin(record) for record in rows), ""]
+        parts += ["", *(_origin(record, folder) for record in rows), ""]
     if not records:
         parts.append("There are no results yet.\n")
     return "\n".join(parts).rstrip("\n") + "\n"
@@ -431,21 +456,22 @@ _HEADER = """\
 Made by `sdar leaderboard render` from the records in `{results}`; do not edit it by hand.
 
 Every row is one agent on one fixed panel of tasks, each task played once per seed. The intervals are of 95 %; their
-unit is the task, because several seeds of one task are no independent trials. Whether two rows differ is a question for
+unit is the task, because several seeds of one task are not independent. Whether two rows differ is a question for
 `sdar compare RUN_A RUN_B`, which pairs the runs task by task.
 
 Steps and tokens (read and written) are means of an episode; invalid is the share of commands that the environment could
 not use.
 
-`make leaderboard` makes the rows of the scripted agents, by these commands (`sdar leaderboard commands`):
+These commands make the rows of the scripted agents (`sdar leaderboard commands` prints them):
 
 ```bash
 {commands}
 ```
 
-A row of your own: evaluate on the whole panel with three seeds or more, from a clean checkout,
-add the run, render, and send the record. Runs that are not finished, have errors, no commit or several are refused.
-Embedded and official data are different panels, and so are corpora and engines of Search-QA, wherever they run.
+To add a row, evaluate on the whole panel with three seeds or more, from a clean checkout or an installed package; add
+the run by `sdar leaderboard add RUN`, and render. Runs that are not finished, have errors, or were made from a changed
+checkout or several commits are refused. Embedded and official data are different panels, and so are corpora and engines
+of Search-QA, wherever they run.
 """
 
 _COLUMNS = ("agent", "model", "won", "95 % interval", "score", "95 % interval", "steps", "invalid", "tokens", "seeds")
@@ -485,7 +511,7 @@ def _rank(record: Record) -> tuple[float, float, str, str]:
 
 
 def _told(record: Record) -> str:
-    """Return what of the panel is not as usual."""
+    """Return the limit and the arguments of the panel that are not the defaults."""
     try:
         defaults = env_defaults(record["suite"])
     except UnknownName:
@@ -529,7 +555,7 @@ def _won_by(what: str, field: str, records: Sequence[Record]) -> list[str]:
 
 
 def _who(record: Record) -> str:
-    """Return the agent, with its model if it has one."""
+    """Return the agent, and its model if it has one."""
     return str(record["agent"] if record["model"] is None else f"{record['agent']}, {record['model']}")
 
 
@@ -537,10 +563,11 @@ def _share_cells(numbers: Mapping[str, float]) -> tuple[str, str]:
     return f"{numbers['value']:.1%}", f"{100 * numbers['low']:.1f}–{100 * numbers['high']:.1f}"
 
 
-def _origin(record: Record) -> str:
-    """Return where a row comes from."""
-    there = f"{RESULTS.as_posix()}/{_file_name(record)}"
-    made = f"{_code(record['command'])} at `{record['revision'][:12]}`, {record['date']}"
+def _origin(record: Record, folder: Path) -> str:
+    """Return the command, revision and record of a row."""
+    there = f"{folder.as_posix()}/{_file_name(record)}"
+    revision = record["revision"]
+    made = f"{_code(record['command'])} at `{revision if '=' in revision else revision[:12]}`, {record['date']}"
     return f"- {_escape(_who(record))}: {made} ([record]({there}))"
 
 

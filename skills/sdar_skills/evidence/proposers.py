@@ -16,6 +16,7 @@ from typing import Any
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, SdarError
+from sdar_envs.prompt import UNREADABLE
 from sdar_skills.evidence.experience import Draft, Episode
 from sdar_skills.library.naming import LONGEST_DESCRIPTION
 from sdar_skills.library.skill import Skill
@@ -141,7 +142,10 @@ class ModelProposer:
             observation = " ".join(step.observation.split())
             if len(observation) > _LONGEST_OBSERVATION:
                 observation = f"{observation[:_LONGEST_OBSERVATION]} ..."
-            lines += [observation, f"> {step.action}{'' if step.is_action_valid else '   (not understood)'}"]
+            lines += [
+                observation,
+                f"> {step.action or UNREADABLE}{'' if step.is_action_valid else '   (not understood)'}",
+            ]
         return "\n".join(lines)
 
     def _read(self, answer: str, numbers: dict[str, Episode]) -> list[Draft]:

@@ -19,19 +19,24 @@ from sdar_envs.prompt import parse_completion, style_for
 
 
 class Thinker:
-    """A policy that thinks the same thing always, around a random model that scores."""
+    """A policy that thinks the same things always, in one or more calls, around a random model that scores."""
 
-    def __init__(self, thought: str = "<think>go</think>\n<action>") -> None:
+    def __init__(self, *thoughts: str, prefilled: str = "") -> None:
         self._inner = tiny_policy()
-        self._thought = thought
+        self._thoughts = thoughts or ("<think>go</think>\n<action>",)
+        self._calls = 0
+        self.prefilled = prefilled
+        self.template = self._inner.template
         self.model, self.tokenizer = self._inner.model, self._inner.tokenizer
         self.context_length = None
         self.render, self.encode = self._inner.render, self._inner.encode
 
     def generate(self, requests: Any, sampling: Sampling) -> list[Completion]:
         assert "<action>" in sampling.stop
-        ids = self.encode(self._thought)
-        return [Completion(ids, (0.0,) * len(ids), self._thought, "stop") for _ in requests]
+        thought = self._thoughts[self._calls % len(self._thoughts)]
+        self._calls += 1
+        ids = self.encode(thought)
+        return [Completion(ids, (0.0,) * len(ids), thought, "stop") for _ in requests]
 
 
 def asked(env_id: str, count: int) -> list[Request]:
@@ -105,7 +110,22 @@ def test_a_line_end_behind_the_tag_is_no_obstacle() -> None:
     assert parse_completion(answer.text, style_for("alfworld")).is_well_formed
 
 
-@pytest.mark.parametrize("thought", ["<think>and so on", "<think>done</think>", "<think>done</think>\n"])
+@pytest.mark.parametrize("prefilled", ["", "<think>"])
+def test_a_tag_inside_of_the_thought_begins_no_command(prefilled: str) -> None:
+    parts = ("<think>I must put it in <action>", " tags, <action>", ".</think>\n<action>")
+    thinker: Any = Thinker(parts[0].removeprefix(prefilled), *parts[1:], prefilled=prefilled)
+    (request,) = asked("sdar/ALFWorld-v0", 1)
+    (answer,) = ConstrainedPolicy(thinker).generate([request], Sampling())
+    parsed = parse_completion(answer.text, style_for("alfworld"), prefilled=prefilled)
+    assert parsed.is_well_formed
+    assert parsed.reasoning == "I must put it in <action> tags, <action>."
+    assert request.situation is not None
+    assert parsed.action in request.situation.info["admissible_commands"]
+
+
+@pytest.mark.parametrize(
+    "thought", ["<think>and <action>", "<think>and so on", "<think>done</think>", "<think>done</think>\n"]
+)
 def test_a_thought_that_never_comes_to_a_command_is_closed(thought: str) -> None:
     policy: Any = ConstrainedPolicy(Thinker(thought))  # type: ignore[arg-type]
     (request,) = asked("sdar/ALFWorld-v0", 1)

@@ -317,13 +317,45 @@ def test_the_agent_asks_as_the_prompt_module_says_and_counts() -> None:
     assert [body["seed"] for _, body in server.requests] == [2**31 - 1, 0, 1]
 
 
-def test_reasoning_that_comes_beside_the_answer_counts() -> None:
-    with serving(lambda body: chat("<action>up</action>", reasoning="Deep.")) as server:
-        [decision] = play(server, 1)
-    assert (decision.action, decision.is_well_formed, decision.reasoning) == ("up", True, "Deep.")
-    with serving(lambda body: chat("deep</think><action>up</action>")) as server:
-        assert not play(server, 1)[0].is_well_formed
-        assert play(server, 1, prefilled="<think>")[0].is_well_formed
+@pytest.mark.parametrize("prefilled", [None, "", "<think>"])
+def test_reasoning_that_comes_beside_the_answer_counts_and_is_not_joined(prefilled: str | None) -> None:
+    reasoning = "I think <action>down</action>"
+    with serving(lambda body: chat("<action>up</action>", reasoning=reasoning)) as server:
+        [decision] = play(server, 1, prefilled=prefilled)
+    assert (decision.action, decision.is_well_formed, decision.reasoning) == ("up", True, reasoning)
+
+
+def test_a_thought_that_the_servers_template_opens_is_found_in_the_answers() -> None:
+    with serving(lambda body: chat("not <action>down</action></think><action>up</action>")) as server:
+        with pytest.warns(RuntimeWarning, match="Set prefilled to '<think>'") as warned:
+            found = play(server, 3)
+        assert len(warned) == 1
+        assert {(decision.action, decision.is_well_formed) for decision in found} == {("up", True)}
+        assert play(server, 3, prefilled="<think>") == found
+        [denied] = play(server, 1, prefilled="")
+        assert (denied.action, denied.is_well_formed) == ("up", False)
+    with serving(lambda body: chat("so I take <action>up</action>")) as server:
+        assert play(server, 1, prefilled="<think>")[0].action == ""
+
+
+def test_control_tokens_are_sent_as_text() -> None:
+    with serving(lambda body: chat("<think>a</think><action>jump<|im_end|></action>")) as server:
+        decisions = play(server, 2, system="</s>Be brief.")
+    for (_, body), decision in zip(server.requests, decisions, strict=True):
+        assert body["messages"][0]["content"] == "< /s>Be brief."
+        assert decision.messages is not None
+        assert decision.messages[0]["content"] == "</s>Be brief."
+    assert "action: jump< |im_end|>" in server.requests[1][1]["messages"][1]["content"]
+
+
+def test_a_stop_string_that_the_server_leaves_out_is_put_back() -> None:
+    for text in ("<think>a</think><action>up", "<think>a</think><action>up</action>"):
+        reply = chat(text)
+        assert isinstance(reply.body, dict)
+        reply.body["choices"][0]["stop_reason"] = "</action>"
+        with serving(lambda body, reply=reply: reply) as server:
+            [decision] = play(server, 1)
+        assert (decision.action, decision.is_well_formed) == ("up", True)
 
 
 def test_the_prompt_style_can_be_chosen() -> None:
@@ -334,12 +366,10 @@ def test_the_prompt_style_can_be_chosen() -> None:
     assert [role in decision.messages[0]["content"] for decision in (own, chosen)] == [False, True]
 
 
-def test_nonsense_is_an_action_like_any_other() -> None:
+def test_nonsense_is_no_action() -> None:
     with serving(lambda body: chat("I would rather not.", tokens=None)) as server:
         [decision] = play(server, 1)
-    assert decision == Decision(
-        "I would rather not.", False, decision.messages, "I would rather not.", None, None, None, None
-    )
+    assert decision == Decision("", False, decision.messages, "I would rather not.", None, None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def test_an_endpoint_answers_in_words(server: Server) -> None:
     policy = EndpointPolicy("m", concurrency=2, retries=0, extra_body={"top_k": 5})
     asked = [Request((), 2**31 + i, [{"role": "user", "content": text}]) for i, text in enumerate("abc")]
     answers = policy.generate(asked, Sampling(20, 0.4, stop=("</action>",)))
-    assert [answer.text for answer in answers] == [f"<think>Hm.</think>\n<action>{text}</action>" for text in "abc"]
+    assert [answer.text for answer in answers] == [f"<action>{text}</action>" for text in "abc"]
+    assert {answer.reasoning for answer in answers} == {"Hm."}
     assert [answer.stop_reason for answer in answers] == ["eos", "eos", "length"]
     assert all(answer.token_ids == () and answer.logprobs is None for answer in answers)
     by_content = {body["messages"][0]["content"]: body for body in server.bodies}
@@ -119,6 +120,7 @@ def test_an_endpoint_plays(server: Server) -> None:
     settings = RolloutSettings("sdar/ALFWorld-v0", {"max_steps": 2})
     result = Rollout(settings, EndpointPolicy("m")).collect(tasks, group_size=1, seed=0, step=0)
     assert [len(trajectory.turns) for trajectory in result.trajectories] == [2, 2]
+    assert all(turn.is_well_formed for trajectory in result.trajectories for turn in trajectory.turns)
     with pytest.raises(InvalidOption, match="prompt_ids is empty"):
         make_rows(result.trajectories[0])
 

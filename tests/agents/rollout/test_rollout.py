@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -127,7 +128,7 @@ def test_every_suite_is_played_and_can_be_trained_on(env_id: str, policy: Transf
             # Tokenised once: what was fed is what the messages render to.
             assert turn.prompt_ids == policy.encode(policy.render(turn.messages))
             assert len(turn.skill_ids) == 2
-        assert trajectory.end_reason == "truncated"
+        assert trajectory.end_reason == "step_limit"
 
 
 def test_each_turn_is_a_prompt_of_its_own_with_the_last_turns() -> None:
@@ -181,17 +182,80 @@ def rows_of_words(result: RolloutResult) -> list[Any]:
     return [turn for trajectory in result.trajectories for turn in trajectory.turns]
 
 
-def test_an_invalid_format_costs_its_own_row_and_a_cut_episode_is_flagged() -> None:
-    says = Says("<think>a</think><action>jump</action>", "no tags at all", tokens=(1, 2))
+def test_format_and_environment_are_judged_apart_and_only_a_malformed_completion_is_penalised() -> None:
+    # Well-formed and refused, malformed and accepted, well-formed and refused.
+    says = Says("<action>up</action>", "<think>a</think><action>jump</action>", tokens=(1, 2))
     result = Rollout(toy_settings(), says).collect(toy_tasks(2)[1:], group_size=1, seed=0, step=0)
-    rows = [row for trajectory in result.trajectories for row in make_rows(trajectory, invalid_penalty=0.1)]
-    assert [row.is_action_valid for row in rows] == [False, True, False]
-    assert [row.score for row in rows] == pytest.approx([-0.1, 0.0, -0.1])
-    assert [row.episode_return for row in rows] == [0.0] * 3
-    assert all(row.is_episode_truncated for row in rows)
-    assert result.trajectories[0].turns[0].action == "no tags at all"
+    [trajectory] = result.trajectories
+    assert [turn.action for turn in trajectory.turns] == ["jump", "up", "jump"]
+    assert [turn.is_well_formed for turn in trajectory.turns] == [True, False, True]
+    assert [turn.is_action_valid for turn in trajectory.turns] == [False, True, False]
+    assert result.metrics["rollout/malformed"] == pytest.approx(1 / 3)
     assert result.metrics["rollout/invalid"] == pytest.approx(2 / 3)
+    rows = make_rows(trajectory, invalid_penalty=0.1)
+    assert [row.score for row in rows] == pytest.approx([0.0, -0.1, 0.0])
+    assert [row.episode_return for row in rows] == [0.0] * 3
     assert result.metrics["rollout/step_limit_episodes"] == 1
+    assert trajectory.final_observation == "'jump' is no command."
+
+
+def test_a_prompt_style_of_ones_own_writes_the_prompt_and_reads_the_completion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "style_of_mine.py").write_text(
+        "from sdar_envs.prompt import PromptStyle\n"
+        "STYLE = PromptStyle(role='You count.', action_tags=('do',), require_reasoning=False)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    says = Says("<do>up</do>")
+    settings = toy_settings(style="style_of_mine:STYLE")
+    [trajectory] = Rollout(settings, says).collect(toy_tasks(1), group_size=1, seed=0, step=0).trajectories
+    assert all(turn.messages[0]["content"].startswith("You count.\n\n") for turn in trajectory.turns)
+    assert {(turn.action, turn.is_well_formed) for turn in trajectory.turns} == {("up", True)}
+    with pytest.raises(UnknownName, match="Did you mean 'STYLE'"):
+        Rollout(toy_settings(style="style_of_mine:STYLES"), says)
+
+
+@pytest.mark.parametrize("text", ["no tags at all", "<think>I take <action>up</action>", "up"])
+def test_an_unreadable_completion_does_nothing_and_the_history_says_so(text: str) -> None:
+    result = Rollout(toy_settings(), Says(text, tokens=(1, 2))).collect(toy_tasks(1), group_size=1, seed=0, step=0)
+    turns = result.trajectories[0].turns
+    assert [turn.action for turn in turns] == [""] * 3
+    assert "Turn 1, action: (no readable action)" in turns[1].messages[0]["content"]
+    assert (result.metrics["rollout/malformed"], result.metrics["rollout/invalid"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("prefilled", [None, "", "<think>"])
+def test_a_thought_that_the_template_opens_is_known(prefilled: str | None) -> None:
+    class Opens(Says):
+        def render(self, messages: Messages) -> str:
+            return f"{super().render(messages)}<assistant><think>\n"
+
+    says = Opens("I do not <action>jump</action>.</think><action>up</action>")
+    [trajectory] = (
+        Rollout(toy_settings(prefilled=prefilled), says)
+        .collect(toy_tasks(1), group_size=1, seed=0, step=0)
+        .trajectories
+    )
+    # A setting wins over what the template says.
+    assert {turn.is_well_formed for turn in trajectory.turns} == {prefilled != ""}
+    assert {turn.action for turn in trajectory.turns} == {"up"}
+
+
+def test_reasoning_that_came_apart_is_a_thought() -> None:
+    class Apart(Says):
+        def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+            return [
+                replace(answer, reasoning="<action>down</action>") for answer in super().generate(requests, sampling)
+            ]
+
+    [trajectory] = (
+        Rollout(toy_settings(), Apart("<action>up</action>"))
+        .collect(toy_tasks(1), group_size=1, seed=0, step=0)
+        .trajectories
+    )
+    assert {(turn.action, turn.is_well_formed) for turn in trajectory.turns} == {("up", True)}
 
 
 @pytest.mark.parametrize(("compat", "action"), [("sdar", "search[a]"), ("fixed", "")])
@@ -218,7 +282,7 @@ def test_empty_answers_and_bare_end_tokens_are_turns() -> None:
     for says in (Says(""), Says("", tokens=(7,)), Says("   \n")):
         result = Rollout(toy_settings(), says).collect(toy_tasks(1), group_size=2, seed=0, step=0)
         for turn in rows_of_words(result):
-            assert (turn.action, turn.is_action_valid, turn.reward) == ("", False, 0.0)
+            assert (turn.action, turn.is_well_formed, turn.is_action_valid, turn.reward) == ("", False, False, 0.0)
         batch = make_batch(rows_of(result), pad_id=PAD)
         assert batch.mask.sum() == 6 * len(says.tokens)
 
@@ -323,8 +387,7 @@ def test_what_does_not_fit_without_history_ends_the_episode_or_is_an_error() -> 
         settings = toy_settings(max_prompt_tokens=first, overlong=overlong)
         result = Rollout(settings, Says(*says.texts)).collect(toy_tasks(1), group_size=2, seed=0, step=0)
         for trajectory in result.trajectories:
-            assert (len(trajectory.turns), trajectory.end_reason, trajectory.success) == (1, "overlong", False)
-            assert make_rows(trajectory)[0].is_episode_truncated
+            assert (len(trajectory.turns), trajectory.end_reason, trajectory.success) == (1, "token_limit", False)
         assert result.metrics["rollout/overlong_episodes"] == 2
     settings = toy_settings(max_prompt_tokens=first, overlong="error")
     with pytest.raises(
@@ -345,7 +408,7 @@ def test_the_context_holds_prompt_and_answer(policy: TransformersPolicy) -> None
         Rollout(toy_settings(max_prompt_tokens=limit), policy)
     with pytest.raises(InvalidOption, match="the teacher's max_prompt_tokens is 32768"):
         Rollout(toy_settings(), policy, skills=skill_prompts(max_prompt_tokens=limit))
-    assert Rollout(toy_settings(), policy)._max_prompt_tokens == limit - 8
+    assert Rollout(toy_settings(), policy).prompts.max_tokens == limit - 8
 
 
 # -- skills -----------------------------------------------------------------------------------
@@ -356,7 +419,7 @@ def test_a_teacher_without_skills_is_the_student(policy: TransformersPolicy) -> 
         toy_tasks(4), group_size=2, seed=0, step=0
     )
     rows = rows_of(result)
-    assert len({len(row.prompt_ids) for row in rows}) > 3
+    assert len({len(row.prompt_ids) for row in rows}) > 2
     assert all(row.teacher_prompt_ids == row.prompt_ids for row in rows)
     batch = make_batch(rows, pad_id=PAD)
     assert batch.teacher is not None
@@ -450,7 +513,7 @@ def test_teachers_without_room_for_a_skill_are_counted_and_none_at_all_is_an_err
         result = rollout.collect(toy_tasks(4), group_size=1, seed=0, step=0)
     misfits = [row for row in rows_of(result) if row.teacher_prompt_ids is None]
     assert len(misfits) == result.metrics["skills/misfits"] == lengths.count(lengths[-1])
-    assert all(row.skill_ids == () for row in misfits)
+    assert sum(turn.skill_ids == () for turn in rows_of_words(result)) == len(misfits)
     rollout = Rollout(toy_settings(), policy, skills=skill_prompts(max_prompt_tokens=lengths[0] - 1))
     with pytest.raises(ContextTooLong, match="no room for even the best skill"):
         rollout.collect(toy_tasks(4), group_size=1, seed=0, step=0)
@@ -499,7 +562,7 @@ def test_controls_are_shown_nothing_and_the_ledger_is_told_who_was_shown_what() 
         assert (showing.reward, showing.step, showing.gap) == (trajectory.episode_return, 4, 0.25)
         group = [t for t in result.trajectories if t.group_id == trajectory.group_id]
         assert showing.baseline == sum(t.episode_return for t in group[4:]) / 2
-    with pytest.raises(InvalidOption, match="gaps has none of the episode"):
+    with pytest.raises(InvalidOption, match="gaps has no gap of"):
         skill_showings(result.trajectories, result.shown, run="r", step=4, strategy="random", gaps={})
     with pytest.raises(InvalidOption, match="control_members is 2 in groups of 2"):
         Rollout(toy_settings(), ScriptedPolicy(RandomAgent), skills=skills).collect(

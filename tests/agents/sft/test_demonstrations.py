@@ -228,12 +228,12 @@ def test_lost_episodes_are_left_out() -> None:
         ({"seed": 1.0}, "seed is 1.0"),
         ({"k": 0}, "k is 0"),
         ({"turns": True}, "turns is True"),
-        ({"terse": "no"}, "terse is 'no'; wanted True or False"),
-        ({"guesses": 1}, "guesses is 1; wanted True or False"),
+        ({"terse": "no"}, "terse is 'no'; wanted true or false"),
+        ({"guesses": 1}, "guesses is 1; wanted true or false"),
         ({"expert": 3}, "expert is 3; wanted text"),
         ({"retriever": None}, "retriever is None; wanted text"),
         ({"split": 3}, "split is 3; wanted text"),
-        ({"env_kwargs": "rooms=small"}, "env_kwargs is 'rooms=small'; wanted a mapping"),
+        ({"env_kwargs": "rooms=small"}, "env_kwargs is 'rooms=small'; wanted a section with settings"),
     ],
 )
 def test_bad_settings_are_refused(given: dict[str, Any], message: str) -> None:

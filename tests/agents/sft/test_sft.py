@@ -19,7 +19,9 @@ from tokenizers.processors import TemplateProcessing
 from sdar_agents.engines.transformers import load_model
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.sft import sft
-from sdar_agents.sft.sft import Examples, SFTSettings, encode_rows, fine_tune, plan_batches
+from sdar_agents.sft.examples import Examples, encode_rows, plan_batches
+from sdar_agents.sft.settings import SFTSettings
+from sdar_agents.sft.sft import fine_tune
 from sdar_agents.sft.tiny import TINY_SFT, train_tokenizer
 from sdar_agents.sft.warm_start import default_settings, warm_start
 from sdar_agents.training.checkpoints import Checkpoints
@@ -403,9 +405,9 @@ def test_a_killed_warm_start_resumes(demos: Path, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         warm_start("tiny-test", [demos], tmp_path / "cut", QUICK, device="cpu", log=stop)
-    with pytest.raises(InvalidOption, match="holds a run already"):
+    with pytest.raises(InvalidOption, match="already holds a run"):
         warm_start("tiny-test", [demos], tmp_path / "cut", QUICK, device="cpu")
-    with pytest.raises(InvalidOption, match="says other settings"):
+    with pytest.raises(InvalidOption, match="is a run with other settings"):
         warm_start("tiny-test", [demos], tmp_path / "cut", SFTSettings(), device="cpu", resume=True)
     cut = warm_start("tiny-test", [demos], tmp_path / "cut", QUICK, device="cpu", resume=True)
     assert fingerprint(load_model(str(cut))[0]) == fingerprint(load_model(str(whole))[0])
@@ -433,7 +435,7 @@ def test_a_real_models_folder_is_trained_with_its_templates_options(demos: Path,
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["validation"] == [str(demos)]
     assert config["template_options"] == {"opening": "<think>"}
-    with pytest.raises(InvalidOption, match="namely of validation"):
+    with pytest.raises(InvalidOption, match="validation changed"):
         warm_start(str(made), [demos], tmp_path / "run", settings, device="cpu", resume=True)
 
 
@@ -468,7 +470,7 @@ def test_folders_of_other_things_are_left_alone(demos: Path, tmp_path: Path) -> 
     with pytest.raises(InvalidOption, match="exists and is no run"):
         warm_start("tiny-test", [demos], demos, QUICK, device="cpu")
     (mine / "config.json").write_text("torn")
-    with pytest.raises(CorruptData, match="is no JSON"):
+    with pytest.raises(CorruptData, match="is not JSON"):
         warm_start("tiny-test", [demos], mine, QUICK, device="cpu", resume=True)
 
 

@@ -32,6 +32,7 @@ from sdar_agents.training.evaluation import success_metrics
 from sdar_agents.training.run_log import open_tracker
 from sdar_agents.training.trainer import Trainer, read_run_config
 from sdar_benchmarks.cli.main import main
+from sdar_benchmarks.records.trajectories import RunIndex
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped, UnknownName
 from sdar_skills import Ledger, Library
 
@@ -58,12 +59,12 @@ def print_of(folder: Path) -> str:
 def test_every_method_trains_on_every_suite(method: str, suite: str, model: Path, tmp_path: Path) -> None:
     config = run_config(model, suite, method=method, log={"trajectories_every": 1})
     trainer = Trainer(config, tmp_path)
-    before = fingerprint(trainer.policy.model)
+    before = fingerprint(trainer.model)
     trainer.run()
     rows = metrics(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert fingerprint(trainer.policy.model) != before
-    assert print_of(tmp_path / "checkpoints" / "step-000003") == fingerprint(trainer.policy.model)
+    assert fingerprint(trainer.model) != before
+    assert print_of(tmp_path / "checkpoints" / "step-000003") == fingerprint(trainer.model)
     algorithm = make_algorithm(method, suite="alfworld")
     assert all(row["optimizer/updates"] == 2 and row["optimizer/skipped"] == 0 for row in rows)
     assert all(("distill/gap" in row) == algorithm.needs_teacher for row in rows)
@@ -84,7 +85,7 @@ def test_without_its_coefficient_sdar_is_grpo_bit_for_bit(model: Path, tmp_path:
     for method, algorithm in (("grpo", {}), ("sdar", {"distill_coef": 0.0}), ("skill_sd", {"distill_coef": 0.0})):
         trainer = Trainer(run_config(model, method=method, algorithm=algorithm), tmp_path / method)
         trainer.run()
-        prints.append(fingerprint(trainer.policy.model))
+        prints.append(fingerprint(trainer.model))
     assert len(set(prints)) == 1
 
 
@@ -152,7 +153,7 @@ class TestResume:
         assert config == resumed_config(model).resolved()
         with pytest.raises(InvalidOption, match=r"another configuration: seed, learner\.lr changed"):
             Trainer(run_config_changed(config, seed=1, lr=1.0), folder, resume=True)
-        with pytest.raises(InvalidOption, match="holds a run already"):
+        with pytest.raises(InvalidOption, match="already holds a run"):
             Trainer(config, folder)
 
 
@@ -181,7 +182,7 @@ def test_a_run_without_checkpoint_begins_anew(model: Path, tmp_path: Path) -> No
     assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 1, 2, 3]
     other = Trainer(config, tmp_path / "other" / "run")
     other.run()
-    assert fingerprint(other.policy.model) == fingerprint(again.policy.model)
+    assert fingerprint(other.model) == fingerprint(again.model)
     with Ledger(tmp_path / "run" / "ledger.sqlite", create=False) as ledger:
         steps = [showing.step for showing in ledger.showings()]
     with Ledger(tmp_path / "other" / "run" / "ledger.sqlite", create=False) as ledger:
@@ -207,11 +208,12 @@ def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> 
         log={"trajectories_every": 1},
     )
     trainer = Trainer(config, tmp_path / "run")
+    assert isinstance(trainer.policy, TransformersPolicy)
     assert trainer.policy._autocast is torch.bfloat16
     learn, penalties = trainer.learner.learn, []
 
     def listen(rows: Any, *args: Any, **options: Any) -> Any:
-        penalties.extend(row.invalid_penalty for row in rows if not row.is_action_valid)
+        penalties.extend(row.invalid_penalty for row in rows if row.invalid_penalty)
         return learn(rows, *args, **options)
 
     trainer.learner.learn = listen  # type: ignore[method-assign]
@@ -224,6 +226,7 @@ def test_settings_reach_those_whom_they_concern(model: Path, tmp_path: Path) -> 
     known = {task.id for task in sdar_envs.tasks("sdar/ALFWorld-v0", split="train", limit=2)}
     assert {(step, task) for step, task in groups} == {(step, task) for step in "12" for task in known}
     others = [Trainer(run_config(model, seed=seed), tmp_path / str(seed)) for seed in (4, 5)]
+    assert isinstance(others[0].policy, TransformersPolicy)
     assert others[0].policy._autocast is None
     assert others[0].stream.tasks(1) != others[1].stream.tasks(1)
     for other in others:
@@ -261,7 +264,7 @@ class TestEvaluation:
                 run_config(model, evaluation={"every": every, "tasks": 2}, steps=2), tmp_path / str(every)
             )
             trainer.run()
-            prints.append((fingerprint(trainer.policy.model), torch.rand(1).item(), random.random()))
+            prints.append((fingerprint(trainer.model), torch.rand(1).item(), random.random()))
         assert prints[0] == prints[1]
 
     def test_two_evaluations_of_the_same_weights_are_equal(self, model: Path, tmp_path: Path) -> None:
@@ -324,6 +327,84 @@ class TestEvaluation:
         trainer.close()
 
 
+class TestTrajectories:
+    def test_a_run_can_be_viewed_with_the_teachers_prompt_gaps_and_gates(self, model: Path, tmp_path: Path) -> None:
+        log = {"trajectories_every": 2, "trajectory_groups": 1}
+        Trainer(run_config(model, steps=2, tasks_per_step=2, log=log), tmp_path).run()
+        index = RunIndex(tmp_path)
+        entries = index.refresh()
+        assert index.notes == []
+        rows = [index.trajectory(entry) for entry in entries]
+        # One group of two members of the second step.
+        assert [(row["step"], row["group_id"]) for row in rows] == [(2, rows[0]["group_id"])] * 2
+        for trajectory, row in zip(read_trajectories(tmp_path), rows, strict=True):
+            for turn, written in zip(trajectory.turns, row["turns"], strict=True):
+                skill = Library.load()[turn.skill_ids[0].split("@")[0]]
+                assert skill.text.strip() in written["teacher_prompt"]
+                assert skill.text.strip() not in turn.messages[-1]["content"]
+                tokens = written["tokens"]
+                assert len(tokens) == len(turn.completion.token_ids) > 0
+                for token in tokens:
+                    assert token["gate"] == pytest.approx(1 / (1 + math.exp(-5 * token["gap"])), abs=1e-5)
+                assert len({token["gap"] for token in tokens}) > 1 or len(tokens) == 1
+        assert json.loads((tmp_path / "run.json").read_text())["format"] == 2
+
+    def test_a_method_without_a_teacher_writes_neither(self, model: Path, tmp_path: Path) -> None:
+        Trainer(run_config(model, steps=1, method="grpo", log={"trajectories_every": 1}), tmp_path).run()
+        index = RunIndex(tmp_path)
+        turns = [turn for entry in index.refresh() for turn in index.trajectory(entry)["turns"]]
+        assert turns
+        assert all("teacher_prompt" not in turn and "tokens" not in turn for turn in turns)
+
+    def test_all_groups_are_written_if_asked_for(self, model: Path, tmp_path: Path) -> None:
+        log = {"trajectories_every": 1, "trajectory_groups": None}
+        Trainer(run_config(model, steps=1, tasks_per_step=4, log=log), tmp_path).run()
+        assert len({trajectory.group_id for trajectory in read_trajectories(tmp_path)}) == 4
+
+
+def test_a_reward_function_of_ones_own_trains_and_leaves_the_evaluation_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lengths.py").write_text("def short(t):\n    return -float(len(t.turns[0].completion.token_ids))\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    rollout = {"reward": "lengths:short"}
+    config = run_config(model, steps=1, method="grpo", rollout=rollout, evaluation={"every": 1, "tasks": 1})
+    trainer = Trainer(config, tmp_path / "run")
+    last = trainer.run()
+    assert last["rollout/return"] < 0 == last["rollout/env_return"]
+    assert all(way.settings.reward is None for way in trainer.evaluation._ways.values())
+    assert "reward: lengths:short" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_an_engine_of_ones_own_generates_with_the_weights_that_are_trained(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engine_of_mine.py").write_text(
+        "from sdar_agents.engines.transformers import TransformersPolicy\n"
+        "class Counting(TransformersPolicy):\n"
+        "    def __init__(self, model, tokenizer, *, calls):\n"
+        "        super().__init__(model, tokenizer)\n"
+        "        self.calls = calls\n"
+        "    def generate(self, requests, sampling):\n"
+        "        self.calls += 1\n"
+        "        return super().generate(requests, sampling)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = Trainer(run_config(model), tmp_path / "plain")
+    engine = {"engine": "engine_of_mine:Counting", "engine_options": {"calls": 100}}
+    own = Trainer(run_config(model, model=engine), tmp_path / "own")
+    assert own.policy.model is own.model  # type: ignore[attr-defined]
+    plain.run()
+    own.run()
+    assert own.policy.calls > 100  # type: ignore[attr-defined]
+    assert fingerprint(own.model) == fingerprint(plain.model)
+    assert "engine: engine_of_mine:Counting" in (tmp_path / "own" / "config.yaml").read_text()
+    with pytest.raises(UnknownName, match="Did you mean 'transformers'"):
+        Trainer(run_config(model, model={"engine": "transformer"}), tmp_path / "no")
+
+
 class TestTaskStream:
     def test_a_pass_shows_each_task_once(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
@@ -344,21 +425,21 @@ class TestTaskStream:
 
     def test_a_split_that_is_not_there(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
-        with pytest.raises(UnknownName, match=r"no split 'trian' to train on.*Did you mean 'train'"):
+        with pytest.raises(UnknownName, match=r"split is 'trian'.*Did you mean 'train'"):
             TaskStream(source, "trian", per_step=1, seed=1)
 
     def test_too_few_tasks(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
-        with pytest.raises(InvalidOption, match="a step wants 4 different tasks, and there are 3"):
+        with pytest.raises(InvalidOption, match="a step needs 4 different tasks, and there are 3"):
             TaskStream(source, "valid_unseen", per_step=4, seed=1, limit=3)
 
 
 class TestTrouble:
     def test_gradients_that_stay_broken_stop_the_run_with_its_state_saved(self, model: Path, tmp_path: Path) -> None:
         trainer = Trainer(run_config(model, steps=9, learner={"stop_after_skips": 3}), tmp_path)
-        weight = next(trainer.policy.model.parameters())
+        weight = next(trainer.model.parameters())
         weight.register_hook(lambda grad: grad * math.nan)
-        before = fingerprint(trainer.policy.model)
+        before = fingerprint(trainer.model)
         with pytest.raises(RunStopped, match=r"4 optimiser steps in a row .* stopped at step 2"):
             trainer.run()
         assert [row["optimizer/skipped"] for row in metrics(tmp_path)] == [2, 2]
@@ -397,7 +478,7 @@ class TestTrouble:
 
     def test_a_start_that_failed_is_tried_again(self, model: Path, tmp_path: Path) -> None:
         skills = {"retriever": "random", "varied": True, "k": 1}
-        with pytest.raises(UnknownName, match="no split 'valid_sen'"):
+        with pytest.raises(UnknownName, match=r"evaluation\.split is 'valid_sen'"):
             Trainer(run_config(model, skills=skills, evaluation={"every": 1, "split": "valid_sen"}), tmp_path / "run")
         Trainer(run_config(model, skills=skills, steps=1), tmp_path / "run").run()
 
@@ -405,7 +486,7 @@ class TestTrouble:
         config = run_config(model, steps=1)
         Trainer(config, tmp_path).run()
         (tmp_path / "checkpoints" / "step-000001" / "trainer.pt").write_bytes(b"nothing")
-        with pytest.raises(CorruptData, match="delete it to go on from the one before"):
+        with pytest.raises(CorruptData, match="delete it to continue from the one before"):
             Trainer(config, tmp_path, resume=True)
 
     def test_folders_that_hold_something_else(self, model: Path, tmp_path: Path) -> None:
@@ -444,14 +525,14 @@ class TestLedger:
         monkeypatch.chdir(tmp_path / "here")
         begun = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=2), Path())
         begun.run()
-        assert begun._statistics is not None
-        assert begun._statistics.now == 1  # what step 2 has chosen by
+        assert begun.skills.statistics is not None
+        assert begun.skills.statistics.now == 1  # what step 2 has chosen by
         monkeypatch.chdir(tmp_path)
         (tmp_path / "here").rename(tmp_path / "there")
         moved = Trainer(run_config(model, skills=self.SKILLS, group_size=3, steps=3), tmp_path / "there", resume=True)
-        assert moved._statistics is not None
-        moved._statistics.refresh()
-        assert moved._statistics.contexts()
+        assert moved.skills.statistics is not None
+        moved.skills.statistics.refresh()
+        assert moved.skills.statistics.contexts()
         moved.run()
         with Ledger(tmp_path / "there" / "ledger.sqlite", create=False) as ledger:
             assert {showing.run for showing in ledger.showings()} == {"here"}
@@ -462,11 +543,11 @@ class TestLedger:
         result = trainer.rollout.collect(trainer.stream.tasks(1), group_size=3, seed=0, step=1)
         first, second, control = result.trajectories
         shown = {**result.shown, second.episode_id: result.shown[first.episode_id]}
-        assert trainer._ledger is not None
+        assert trainer.skills.ledger is not None
         for turns, count in (((), 0), (control.turns, 3)):
             trajectories = (first, second, replace(control, turns=turns))
-            trainer._keep_showings(replace(result, trajectories=trajectories, shown=shown), 1, {})
-            assert len(trainer._ledger.showings()) == count
+            trainer.skills.record(replace(result, trajectories=trajectories, shown=shown), 1, {})
+            assert len(trainer.skills.ledger.showings()) == count
         trainer.close()
 
     def test_a_bandit_has_nothing_to_learn_where_nobody_reads(self, model: Path, tmp_path: Path) -> None:
@@ -496,7 +577,7 @@ def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> 
     config = run_config(model, model={"lora": lora}, learner={"teacher": "frozen"}, steps=2)
     whole = Trainer(config, tmp_path / "whole")
     whole.run()
-    trained = [name for name, parameter in whole.policy.model.named_parameters() if parameter.requires_grad]
+    trained = [name for name, parameter in whole.model.named_parameters() if parameter.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
     assert {name.split(".")[-4] for name in trained} == {"q_proj", "v_proj"}
@@ -504,7 +585,7 @@ def test_lora_trains_adapters_alone_and_resumes(model: Path, tmp_path: Path) -> 
     Trainer(half, tmp_path / "half").run()
     resumed = Trainer(config, tmp_path / "half", resume=True)
     resumed.run()
-    assert fingerprint(resumed.policy.model) == fingerprint(whole.policy.model)
+    assert fingerprint(resumed.model) == fingerprint(whole.model)
     assert metrics(tmp_path / "whole")[0]["kl/ref"] == pytest.approx(0.0, abs=1e-3)
 
 

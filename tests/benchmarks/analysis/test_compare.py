@@ -10,11 +10,10 @@ import pytest
 import scipy.stats
 
 from sdar_agents import open_agent
-from sdar_benchmarks.analysis.compare import compare, compare_runs
+from sdar_benchmarks.analysis.compare import compare, compare_runs, difference_table
 from sdar_benchmarks.analysis.statistics import wilson_interval
 from sdar_benchmarks.analysis.summary import Macro, summarize, summarize_run
 from sdar_benchmarks.analysis.tables import panel_tables
-from sdar_benchmarks.cli.eval import _differences
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 from sdar_benchmarks.evaluation.panels import PanelSpec
 from sdar_benchmarks.records.runs import Episode
@@ -240,4 +239,4 @@ def test_a_difference_that_chance_does_not_explain_has_no_p_of_zero() -> None:
     none, all_ = ([episode(f"t{i}", won) for i in range(1100)] for won in (False, True))
     comparison = compare(none, all_)
     assert comparison.differences[0].test.p == 0
-    assert [row[-1] for row in _differences(comparison).rows] == ["< 1e-300"] * 2
+    assert [row[-1] for row in difference_table(comparison).rows] == ["< 1e-300"] * 2

@@ -267,7 +267,7 @@ def test_play_goes_on_in_the_split_of_the_task(run) -> None:
 
 
 def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdar_benchmarks.cli.play._in_terminal", lambda console: True)
+    monkeypatch.setattr("sdar_benchmarks.cli.play.session._in_terminal", lambda console: True)
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
         keys.send_text("dance\r:hint\r:undo\r:undo\r\x04")  # \x04 is Ctrl-D
         status, out, err = run("play", ALFWORLD, "--task", TASK)
@@ -351,7 +351,7 @@ def test_interruption_is_not_a_traceback(run, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdar_benchmarks.cli.eval.evaluate", interrupt)
+    monkeypatch.setattr("sdar_benchmarks.evaluation.evaluate.evaluate", interrupt)
     assert run("eval", ALFWORLD) == (130, "", "interrupted\n")
 
 

@@ -72,7 +72,7 @@ def test_an_encoder_that_is_not_there(run, source, tmp_path, monkeypatch):
     def load(name, **_):
         raise OSError(f"{name} is not a local folder")
 
-    monkeypatch.setattr("sdar_benchmarks.cli.index.sentence_encoder", load)
+    monkeypatch.setattr("sdar_envs.search_qa.retrieval.engines.encoder.sentence_encoder", load)
     arguments = ("build", source, "--out", tmp_path / "out", "--engine", "faiss", "--encoder", "none/such")
     expected = "error: the encoder 'none/such' cannot be loaded (none/such is not a local folder)\n"
     assert run(*arguments) == (2, "", expected)

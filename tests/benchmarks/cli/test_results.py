@@ -70,7 +70,7 @@ def test_from_an_evaluation_to_the_leaderboard(tmp_path, capsys, monkeypatch) ->
         (("view", "nothing"), "no run folder"),
         (("view", "run", "--host", "203.0.113.1"), "cannot listen on"),
         (("leaderboard", "add", "nothing"), "no config.json"),
-        (("leaderboard", "render", "--root", "nothing"), "--root"),
+        (("leaderboard", "render", "--root", "nothing"), "there is no leaderboard in nothing"),
     ],
 )
 def test_refusals_are_one_line(tmp_path, monkeypatch, capsys, arguments: tuple[str, ...], says: str) -> None:

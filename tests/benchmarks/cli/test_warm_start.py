@@ -24,7 +24,7 @@ def test_demonstrations_then_a_model(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"{folder / 'model'}\n"
     assert json.loads((folder / "config.json").read_text())["lr"] == 1e-3
     assert main(["sft", "tiny-test", file, "--out", str(folder)]) == 2
-    assert "holds a run already: choose another folder, or resume it" in capsys.readouterr().err
+    assert "already holds a run: choose another folder, or resume it" in capsys.readouterr().err
 
 
 def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,11 +49,11 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
         (("sdar/ALFWorld-v0", "--set", "romms=small"), "no argument 'romms'"),
         (("sdar/ALFWorld-v0", "--set", "rooms=smal"), "Did you mean 'small'?"),
         (("sdar/ALFWorld-v0", "--set", "rooms=small", "--split", "hom"), "Did you mean 'home'?"),
-        (("sdar/ALFWorld-v0", "--noise", "2"), "noise is 2.0; wanted a share from 0 to 0.9"),
+        (("sdar/ALFWorld-v0", "--noise", "2"), "noise is 2.0; wanted a number from 0 to 0.9"),
         (("sdar/ALFWorld-v0", "--episodes", "0"), "episodes is 0"),
         (("sdar/ALFWorld-v0", "-k", "0"), "k is 0"),
         (("sdar/ALFWorld-v0", "--with-skills", "1", "--retriever", "home"), "make the environment with rooms='small'"),
-        (("sdar/WebShop-v0", "--with-skills", "1", "--retriever", "home"), "is in no home with habits"),
+        (("sdar/WebShop-v0", "--with-skills", "1", "--retriever", "home"), "is not in a small room"),
         (("sdar/WebShop-v0", "--guesses"), "guesses is for ALFWorld's explorer, and the expert is 'rule'"),
         (("sdar/ALFWorld-v0", "--split", "valid_seen", "--first", "139"), "no generated game 140"),
     ],

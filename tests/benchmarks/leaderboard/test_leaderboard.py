@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.run_folders import ALFWORLD, WEBSHOP, config, episode, write_run
 
-from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END, RESULTS, add_run, check_record, load_records, render
+from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END, add_run, check_record, load_records, render
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ def finished(folder, *, wins: int = 1, agent: str = "explorer", model: str | Non
 
 def test_a_record_holds_what_was_measured_and_how(root) -> None:
     [path] = add_run(finished(root / "run"), root)
-    assert path.parent == root / RESULTS
+    assert path.parent == root / "results"
     assert re.fullmatch(r"alfworld-v0-valid-unseen-explorer-[0-9a-f]{8}\.json", path.name)
     [record] = load_records(root)
     # One of two: Wilson's interval is (1 + 1.92073 ± 1.95996 √(0.25 * 2 + 0.96036)) / (2 + 3.84146).
@@ -112,7 +112,7 @@ def test_rows_are_sorted_and_panels_apart(root) -> None:
     assert text.count(f"## {ALFWORLD}, valid\\_unseen") + text.count(f"## {ALFWORLD}, valid_unseen") == 2
     assert "only the first 2 tasks" in text
     assert "`sdar eval sdar/ALFWorld-v0 --agent explorer` at `0123456789ab`" in text
-    for link in re.findall(r"\]\((benchmarks/results/[^)]+)\)", text):
+    for link in re.findall(r"\]\((results/[^)]+)\)", text):
         assert (root / link).exists()
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {11}
@@ -129,7 +129,7 @@ def test_the_readme_keeps_all_but_the_table(root) -> None:
 
 
 def test_check_says_what_is_stale_and_writes_nothing(root) -> None:
-    with pytest.raises(InvalidOption, match=r"LEADERBOARD\.md and README\.md are not what benchmarks/results says"):
+    with pytest.raises(InvalidOption, match=r"LEADERBOARD\.md and README\.md are not what results says"):
         render(root, check=True)
     assert "old" in (root / "README.md").read_text()
     render(root)
@@ -156,12 +156,12 @@ def test_a_record_is_replaced_only_if_asked(root) -> None:
 def test_runs_that_become_no_record(root) -> None:
     with pytest.raises(InvalidOption, match="not finished"):
         add_run(finished(root / "a", finished=None), root)
-    for revision in (None, "0123456789abcdef0123456789abcdef01234567-dirty"):
+    for revision in ("unknown", "0123456789abcdef0123456789abcdef01234567-dirty"):
         with pytest.raises(InvalidOption, match="wanted a commit"):
             add_run(finished(root / "b", revision=revision), root)
     # Concurrency may change on the way; the commit may not.
     again = [{"at": "2026-11-24T11:00:00Z", "concurrency": 2}, {"at": "2026-11-24T12:00:00Z", "revision": "abc-dirty"}]
-    with pytest.raises(InvalidOption, match=r"begun at 0123.* gone on with at abc-dirty: a row is about one"):
+    with pytest.raises(InvalidOption, match=r"begun at 0123.* resumed at abc-dirty: a row is about one"):
         add_run(finished(root / "e", resumed=again), root)
     with pytest.raises(InvalidOption, match="wanted 6"):
         add_run(finished(root / "c", seeds=[0, 1, 2]), root)
@@ -228,8 +228,8 @@ def test_damaged_records_are_refused_by_field(root, path: str, value: object, sa
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1, "format": 1}', '{"format": NaN}', "null"])
 def test_what_is_no_record_at_all(root, content: str) -> None:
-    (root / RESULTS).mkdir(parents=True)
-    (root / RESULTS / "a.json").write_text(content)
+    (root / "results").mkdir()
+    (root / "results" / "a.json").write_text(content)
     with pytest.raises(CorruptData, match=r"a\.json"):
         render(root)
 
@@ -241,28 +241,57 @@ def test_a_renamed_record_is_refused(root) -> None:
         load_records(root)
 
 
-@pytest.mark.parametrize("text", ["no markers", f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}", BEGIN])
-def test_a_readme_without_its_markers(root, text: str) -> None:
+@pytest.mark.parametrize("text", [f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}", BEGIN])
+def test_a_readme_with_unpaired_markers_is_refused(root, text: str) -> None:
     (root / "README.md").write_text(text)
     with pytest.raises(InvalidOption, match="wants one"):
         render(root)
     assert not (root / "LEADERBOARD.md").exists()
 
 
-def test_elsewhere(tmp_path) -> None:
-    with pytest.raises(MissingData, match="--root"):
-        render(tmp_path)
+def test_a_leaderboard_begins_in_any_folder(tmp_path) -> None:
+    root = tmp_path / "lab"
+    with pytest.raises(MissingData, match=r"no leaderboard in .*lab: `sdar leaderboard add RUN` .* --root"):
+        render(root)
+    [path] = add_run(finished(tmp_path / "run"), root)
+    assert path.parent == root / "results"
+    assert render(root) == [root / "LEADERBOARD.md"]
+    assert f"[record](results/{path.name})" in (root / "LEADERBOARD.md").read_text()
+    assert render(root, check=True) == []
+
+
+def test_a_readme_without_markers_is_left_alone(tmp_path) -> None:
+    (tmp_path / "README.md").write_text("# Our lab\n")
+    add_run(finished(tmp_path / "run"), tmp_path)
+    assert render(tmp_path) == [tmp_path / "LEADERBOARD.md"]
+    assert (tmp_path / "README.md").read_text() == "# Our lab\n"
+
+
+def test_records_are_in_benchmarks_results_where_that_exists(tmp_path) -> None:
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    [path] = add_run(finished(tmp_path / "run"), tmp_path)
+    assert path.parent == tmp_path / "benchmarks" / "results"
+    render(tmp_path)
+    assert f"(benchmarks/results/{path.name})" in (tmp_path / "LEADERBOARD.md").read_text()
+
+
+def test_a_run_by_an_installed_package_is_recorded_with_its_version(root) -> None:
+    add_run(finished(root / "run", revision=None), root)
+    [record] = load_records(root)
+    assert record["revision"] == f"sdar-envs=={config()['versions']['sdar-envs']}"
+    render(root)
+    assert f"at `{record['revision']}`" in (root / "LEADERBOARD.md").read_text()
 
 
 def test_the_commands_of_the_header_can_be_read_by_the_command_line(root) -> None:
-    from sdar_benchmarks.cli.main import _parser
+    from sdar_benchmarks.cli.main import make_parser
 
     render(root)
     block = re.search(r"```bash\n(.*?)```", (root / "LEADERBOARD.md").read_text(), flags=re.DOTALL)[1]
     lines = block.splitlines()
     assert len(lines) >= 5
     for line in lines:
-        assert _parser().parse_args(line.split()[1:]).command in ("eval", "leaderboard")
+        assert make_parser().parse_args(line.split()[1:]).command in ("eval", "leaderboard")
 
 
 def test_the_tables_of_this_repository_are_current() -> None:

@@ -25,7 +25,7 @@ from helpers.run_folders import (
 from helpers.viewers import visiting
 
 from sdar_benchmarks.analysis.summary import summarize
-from sdar_benchmarks.cli.main import _parser
+from sdar_benchmarks.cli.main import make_parser
 from sdar_benchmarks.records.runs import read_episodes
 from sdar_benchmarks.reports.report import VIEWER, write_comparison, write_report
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
@@ -241,7 +241,7 @@ def test_a_run_keeps_its_colour_where_others_are_missing(tmp_path) -> None:
 
 
 def test_the_viewer_is_where_the_links_lead() -> None:
-    args = _parser().parse_args(["view", "run"])
+    args = make_parser().parse_args(["view", "run"])
     assert f"http://{args.host}:{args.port}" == VIEWER
 
 

@@ -1,22 +1,23 @@
-"""What `sdar skills stats` prints: the statistics of a ledger, one row per skill version, text and task type."""
+"""`sdar skills stats`: the statistics of a ledger, one row per skill version, text and task type."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from sdar_envs.errors import UnknownName, did_you_mean
-from sdar_skills.evidence.ledger import NO_SKILL, Ledger
-from sdar_skills.evidence.statistics import Statistics
+from sdar_benchmarks.cli.options import Commands
 
-__all__ = ["COLUMNS", "Row", "cells", "statistics_rows"]
+__all__ = ["add"]
 
-COLUMNS = ("skill", "version", "text", "shown", "reward", "advantage", "95 % CI", "gap", "step")
+_COLUMNS = ("skill", "version", "text", "shown", "reward", "advantage", "95 % CI", "gap", "step")
 
 
-class Row(NamedTuple):
-    """Numbers of one arm in one task type, over all runs and without a discount.
+class _Row(NamedTuple):
+    """Statistics of one skill version in one task type, over all runs and without a discount.
 
     Attributes:
         skill: its id, or `none`.
@@ -43,22 +44,54 @@ class Row(NamedTuple):
     last_step: int
 
 
-def statistics_rows(path: Path, suite: str | None = None, task_type: str | None = None) -> list[Row]:
-    """Read the statistics of a ledger.
+def add(actions: Commands) -> None:
+    """Add `sdar skills stats`."""
+    action = actions.add_parser("stats", help="how the skills of a ledger did, by task type")
+    action.add_argument("ledger", metavar="LEDGER", help="the file that a run has written")
+    action.add_argument("--suite", metavar="NAME", help="only this suite, such as alfworld")
+    action.add_argument("--task-type", metavar="NAME", help="only this kind of task")
+    action.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    action.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from sdar_benchmarks.analysis.terminal import plain_table, stdout
+
+    rows = _rows(Path(args.ledger), args.suite, args.task_type)
+    if args.json:
+        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+        return
+    console = stdout()
+    for number, ((suite, task_type), group) in enumerate(groupby(rows, key=lambda row: (row.suite, row.task_type))):
+        table = plain_table(*_COLUMNS)
+        for row in group:
+            table.add_row(*_cells(row))
+        for column in table.columns[1:]:
+            column.justify = "right"
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+        console.print(f"{chr(10) * (number > 0)}{suite}, {task_type}")
+        console.print(table)
+
+
+def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
+    """Return the statistics of a ledger.
 
     Args:
         path: the file.
-        suite: only this suite.
-        task_type: only this task type.
+        suite: only this suite; None for all.
+        task_type: only this task type; None for all.
 
     Returns:
         Rows by suite and task type; in each the control first, then the best mean advantage.
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: it is no ledger.
+        CorruptData: the file is no ledger.
         UnknownName: the ledger has nothing of that suite or task type.
     """
+    from sdar_skills.evidence.ledger import NO_SKILL, Ledger
+    from sdar_skills.evidence.statistics import Statistics
+
     with Ledger(path, create=False) as ledger:
         statistics = Statistics(ledger)
     contexts = statistics.contexts()
@@ -73,7 +106,7 @@ def statistics_rows(path: Path, suite: str | None = None, task_type: str | None 
             numbers = found[arm]
             error = None if numbers.variance is None else math.sqrt(numbers.variance / numbers.effective_n)
             rows.append(
-                Row(
+                _Row(
                     *arm,
                     known,
                     kind,
@@ -88,8 +121,10 @@ def statistics_rows(path: Path, suite: str | None = None, task_type: str | None 
     return rows
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """Return a row as the texts of `COLUMNS`; suite and task type are left to the heading."""
+def _cells(row: _Row) -> tuple[str, ...]:
+    """Return a row as the texts of `_COLUMNS`; suite and task type are in the heading."""
+    from sdar_skills.evidence.ledger import NO_SKILL
+
     return (
         "(no skill)" if row.skill == NO_SKILL.skill else row.skill.removeprefix(f"{row.suite}/"),
         row.version or "-",
@@ -104,6 +139,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def _check(what: str, name: str | None, known: list[str]) -> None:
+    from sdar_envs.errors import UnknownName, did_you_mean
+
     if name is not None and name not in known:
         names = sorted(set(known))
         raise UnknownName(

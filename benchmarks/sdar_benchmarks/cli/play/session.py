@@ -1,7 +1,7 @@
-"""A person plays: read a command, step the environment, show what happened.
+"""Interactive play: read a command, step the environment, show the observation.
 
-In a terminal, commands complete while typing; from a pipe, each line is a command and is echoed, so that
-the output reads like a session. Lines that begin with `:`, and `?`, are for the player and cost no step.
+In a terminal, commands complete while typing; from a pipe, each line is a command and is echoed, so that the output
+reads like a terminal's. `?` and lines that begin with `:` are commands of the session and cost no step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from sdar_envs import Snapshot, TextEnv
 from sdar_envs.errors import UnknownName, UnsolvableGame, did_you_mean
 
-__all__ = ["Player", "Reader", "choose_reader", "read_from"]
+__all__ = ["Reader", "Session", "choose_reader", "read_from"]
 
 _META = {
     "?": "list the commands that do something now",
@@ -30,7 +30,7 @@ _META = {
 
 
 class Reader(Protocol):
-    """Where commands come from."""
+    """Source of the player's commands."""
 
     def __call__(self, commands: Sequence[str], status: str) -> str:
         """Return the next line.
@@ -46,13 +46,13 @@ class Reader(Protocol):
         ...
 
 
-class Player:
-    """Plays episode after episode until the player leaves.
+class Session:
+    """Episode after episode, played by a person until they leave.
 
     Args:
         env: the environment.
-        read: where commands come from.
-        console: where everything is shown.
+        read: returns the next command.
+        console: shows everything.
     """
 
     def __init__(self, env: TextEnv[Any], read: Reader, console: Console) -> None:
@@ -68,8 +68,8 @@ class Player:
         """Play until the player leaves.
 
         Args:
-            seed: chooses the first task; None for any.
-            task_id: the first task; the ones after it come from the environment's split.
+            seed: draws the first task; None for any.
+            task_id: the first task; later ones are drawn from the environment's split.
 
         Raises:
             UnknownName: there is no such task.

@@ -1,0 +1,69 @@
+"""An episode in progress: what a rollout keeps of it until it is a `Trajectory`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdar_agents.types import EndReason, Trajectory, Turn
+from sdar_envs import Task, TextEnv
+from sdar_envs.prompt import Turn as PastTurn
+from sdar_skills import Skill
+
+__all__ = ["Episode"]
+
+
+@dataclass(slots=True, eq=False)
+class Episode:
+    """One episode that is being played.
+
+    Attributes:
+        task: the task that is played.
+        group_id: of its trajectory.
+        episode_id: of its trajectory.
+        seed: of everything that is drawn in it.
+        env: plays it.
+        skills: chosen for it, best first; None for a control or without skills.
+        observation: the latest.
+        info: the latest.
+        past: all turns, as prompts show them.
+        turns: all turns, as the trajectory keeps them.
+        shown: the skills that stood in one of its prompts, by id.
+        end_reason: why it ended; None while it runs.
+        failure: what its environment raised.
+    """
+
+    task: Task
+    group_id: str
+    episode_id: str
+    seed: int
+    env: TextEnv[Any]
+    skills: tuple[Skill, ...] | None
+    observation: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    past: list[PastTurn] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    shown: dict[str, Skill] = field(default_factory=dict)
+    end_reason: EndReason | None = None
+    failure: Exception | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes another turn."""
+        return self.end_reason is None and self.failure is None
+
+    def trajectory(self) -> Trajectory:
+        """Return the record of the episode, which has ended."""
+        assert self.end_reason is not None
+        return Trajectory(
+            task=self.task,
+            seed=self.seed,
+            group_id=self.group_id,
+            episode_id=self.episode_id,
+            turns=tuple(self.turns),
+            success=bool(self.info["is_success"]),
+            end_reason=self.end_reason,
+            score=float(self.info["score"]),
+            final_observation=self.observation,
+        )

@@ -1,0 +1,190 @@
+"""Prompts of a turn: the student's and the teacher's, each within its token limit.
+
+Whole turns of history are left out of a prompt that is too long; nothing is cut in the middle. Each prompt is tokenised
+once, and those ids are what the model is fed and trained on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sdar_agents.engines.policy import Policy
+from sdar_agents.engines.reading import CompletionReader
+from sdar_agents.rollout.episode import Episode
+from sdar_agents.rollout.settings import RolloutSettings
+from sdar_agents.rollout.skill_prompts import SkillPrompts, name_skill
+from sdar_agents.types import Completion
+from sdar_envs.errors import InvalidOption
+from sdar_envs.prompt import (
+    ParsedCompletion,
+    PromptParts,
+    PromptStyle,
+    prompt_parts,
+    resolve_style,
+    style_of,
+    terse,
+)
+from sdar_skills import Skill, TeacherContext, teacher_context
+from sdar_skills.context import ContextTooLong, Messages, Placement
+
+__all__ = ["PromptBuilder", "TurnPrompt"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TurnPrompt:
+    """The prompts of one turn.
+
+    Attributes:
+        messages: the student's, as chat messages.
+        ids: the student's, as token ids.
+        teacher_ids: the teacher's; None if there is none.
+        skill_ids: the skills in the prompt of their reader.
+    """
+
+    messages: Messages
+    ids: tuple[int, ...]
+    teacher_ids: tuple[int, ...] | None
+    skill_ids: tuple[str, ...]
+
+
+class PromptBuilder:
+    """Builds the prompts of episodes and reads the completions.
+
+    Args:
+        settings: of the rollout.
+        policy: its chat template and its tokens.
+        skills: which skills are shown to whom; None for none.
+
+    Attributes:
+        max_tokens: limit of the student's prompt; None for none.
+        max_teacher_tokens: limit of the teacher's prompt; None for none, or without a teacher.
+
+    Raises:
+        InvalidOption: a prompt and a completion of the allowed lengths do not fit the policy's context together.
+        UnknownName: there is no such prompt style.
+    """
+
+    def __init__(self, settings: RolloutSettings, policy: Policy, skills: SkillPrompts | None) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.skills = skills
+        self._reader = CompletionReader(policy, settings.prefilled)
+        self._own_style = None if settings.style is None else resolve_style(settings.style)
+        self.max_tokens = self._limit("max_prompt_tokens", settings.max_prompt_tokens)
+        self.max_teacher_tokens = None
+        if skills is not None and skills.reader == "teacher":
+            self.max_teacher_tokens = self._limit("the teacher's max_prompt_tokens", skills.max_prompt_tokens)
+
+    def build(self, episode: Episode, counts: Counter[str]) -> TurnPrompt | None:
+        """Return the prompts of an episode's next turn; None if they do not fit, which ends the episode.
+
+        Args:
+            episode: gets the skills that are shown, and the end reason.
+            counts: gets what was shrunk and dropped, by metric.
+
+        Raises:
+            InvalidOption: the student's prompt is too long, and that is an error.
+        """
+        is_student = self.skills is not None and self.skills.reader == "student"
+        parts = self._parts(episode)
+        skills = episode.skills or () if is_student else ()
+        placement = self.skills.placement if self.skills is not None and is_student else "user"
+        try:
+            context, ids = self._student(episode, parts, skills, placement)
+        except ContextTooLong as error:
+            if self.settings.overlong == "error":
+                raise InvalidOption(str(error)) from error
+            episode.end_reason = "token_limit"
+            counts["rollout/overlong_episodes"] += 1
+            return None
+        counts["rollout/shrunk_prompts"] += context.dropped_turns > 0
+        counts["rollout/dropped_turns"] += context.dropped_turns
+        messages = context.messages
+        teacher_ids: tuple[int, ...] | None = None
+        if self.skills is not None and not is_student and episode.skills is not None:
+            # The teacher is to know skills, not more history than the student.
+            seen = replace(parts, history_length=parts.shown_turns - context.dropped_turns)
+            try:
+                context, teacher_ids = self._fitted(
+                    seen, episode.skills, self.skills.placement, self.max_teacher_tokens
+                )
+            except ContextTooLong:
+                counts["skills/misfits"] += 1
+                return TurnPrompt(messages, ids, None, ())
+        if self.skills is not None and episode.skills is not None:
+            _count_skills(episode, context, ids if teacher_ids is None else teacher_ids, counts)
+        return TurnPrompt(messages, ids, teacher_ids or None, tuple(map(name_skill, context.skills)))
+
+    def parse(self, episode: Episode, completion: Completion) -> ParsedCompletion:
+        """Read a completion as the prompt asked for it."""
+        return self._reader.read(completion, self._style(episode))
+
+    def _style(self, episode: Episode) -> PromptStyle:
+        return style_of(episode.env, episode.task) if self._own_style is None else self._own_style
+
+    def _parts(self, episode: Episode) -> PromptParts:
+        style = self._style(episode)
+        return prompt_parts(
+            terse(style) if self.settings.terse else style,
+            episode.info["instruction"],
+            episode.past,
+            episode.observation,
+            episode.info["admissible_commands"],
+            history_length=self.settings.history_length,
+            system=self.settings.system,
+        )
+
+    def _student(
+        self, episode: Episode, parts: PromptParts, skills: Sequence[Skill], placement: Placement
+    ) -> tuple[TeacherContext, tuple[int, ...]]:
+        limit = self.max_tokens if self.settings.overlong == "shrink" else None
+        context, ids = self._fitted(parts, skills, placement, limit)
+        if self.max_tokens is not None and len(ids) > self.max_tokens:
+            raise ContextTooLong(
+                f"a prompt of turn {len(episode.turns) + 1} of {episode.task.id!r} takes {len(ids)} tokens, and "
+                f"{self.max_tokens} are allowed: raise max_prompt_tokens, lower history_length, or let it lose history "
+                "by overlong='shrink'."
+            )
+        return context, ids
+
+    def _fitted(
+        self, parts: PromptParts, skills: Sequence[Skill], placement: Placement, limit: int | None
+    ) -> tuple[TeacherContext, tuple[int, ...]]:
+        """Return a prompt that fits a limit, and its ids; nothing is encoded twice."""
+        last: tuple[str, tuple[int, ...]] = ("", ())
+
+        def count_tokens(text: str) -> int:
+            nonlocal last
+            last = text, self.policy.encode(text)
+            return len(last[1])
+
+        render = self.policy.render
+        context = teacher_context(
+            parts, skills, placement, token_budget=limit, count_tokens=count_tokens, render=render
+        )
+        if limit is None:
+            count_tokens(context.render(render))
+        return context, last[1]
+
+    def _limit(self, name: str, tokens: int | None) -> int | None:
+        context, new = self.policy.context_length, self.settings.max_new_tokens
+        if context is None:
+            return tokens
+        if (tokens or 1) + new > context:
+            raise InvalidOption(
+                f"{name} is {tokens} and max_new_tokens {new}, but the policy's context has {context} tokens: lower "
+                "one of them."
+            )
+        return context - new if tokens is None else tokens
+
+
+def _count_skills(episode: Episode, context: TeacherContext, ids: tuple[int, ...], counts: Counter[str]) -> None:
+    used = {arm.skill for arm in context.skills}
+    episode.shown.update({skill.id: skill for skill in episode.skills or () if skill.id in used})
+    counts["skills/prompts"] += bool(used)
+    counts["skills/prompt_tokens"] += len(ids)
+    counts["skills/shrunk_prompts"] += bool(context.dropped_turns or context.dropped_skills)
+    counts["skills/dropped_turns"] += context.dropped_turns
+    counts["skills/dropped_skills"] += len(context.dropped_skills)

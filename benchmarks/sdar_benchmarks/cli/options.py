@@ -1,0 +1,80 @@
+"""Options that several verbs share: environments, NAME=VALUE settings, addresses of servers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, TypeAlias
+
+__all__ = ["Commands", "add_address", "add_environment", "environment_arguments", "setting"]
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `ArgumentParser.add_subparsers` returns: verbs and actions add their parsers to it."""
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Parse `NAME=VALUE`; the value is read as JSON if it is JSON, else kept as text.
+
+    Raises:
+        ArgumentTypeError: the text has another form.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE, such as goals=human")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def add_address(command: argparse.ArgumentParser, *, port: int) -> None:
+    """Add `--host` and `--port`.
+
+    Args:
+        command: the parser of a verb that opens a server.
+        port: the default port.
+    """
+    command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
+    command.add_argument("--port", type=int, default=port, metavar="N", help="0: any (default: %(default)s)")
+
+
+def add_environment(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the environment's id and its arguments. Arguments that are not given are left to the environment.
+
+    Args:
+        command: the parser of a verb that makes an environment.
+        several: the verb takes any number of ids, as `env_ids`, instead of one, as `env_id`.
+    """
+    text = "such as sdar/ALFWorld-v0 (`sdar list` names them), or module:ID for one that your module registers"
+    if several:
+        command.add_argument("env_ids", nargs="*", metavar="ENV_ID", help=text)
+    else:
+        command.add_argument("env_id", metavar="ENV_ID", help=text)
+    group = command.add_argument_group("environment")
+    group.add_argument(
+        "--set",
+        dest="settings",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any argument of the environment (`sdar info` names them), such as goals=human; may be repeated",
+    )
+    options = [
+        group.add_argument("--split", metavar="NAME", help="part of the tasks (default: the environment's)"),
+        group.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
+        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
+        group.add_argument("--wording", metavar="NAME", help="ALFWorld: commands of this release, such as put"),
+        group.add_argument("--max-steps", type=int, metavar="N", help="steps in an episode"),
+    ]
+    command.set_defaults(env_options=tuple(option.dest for option in options))
+
+
+def environment_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of the environment that were given on the command line.
+
+    Args:
+        args: of a parser whose `env_options` names the options that are arguments of the environment.
+    """
+    given = dict(getattr(args, "settings", ()))
+    return given | {name: getattr(args, name) for name in args.env_options if getattr(args, name) is not None}

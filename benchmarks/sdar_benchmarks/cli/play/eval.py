@@ -1,0 +1,232 @@
+"""`sdar eval`: an agent plays every task of a split; numbers are printed and, with `--out`, kept in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments, setting
+
+if TYPE_CHECKING:
+    from sdar_benchmarks.evaluation.evaluate import Evaluation, Tally
+    from sdar_benchmarks.evaluation.panels import PanelSpec
+    from sdar_benchmarks.evaluation.presets import PresetRun
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add `sdar eval`."""
+    command = commands.add_parser("eval", help="let an agent play every task of a split")
+    add_environment(command, several=True)
+    command.add_argument(
+        "--preset", choices=["quick", "paper"], help="quick: see that all works; paper: SDAR's panels and sampling"
+    )
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
+    command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
+    command.add_argument("--concurrency", type=int, metavar="C", help="episodes in flight (default: the agent's)")
+    command.add_argument("--out", metavar="DIR", help="keep configuration, episodes, trajectories and numbers there")
+    command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    _add_agent(command)
+    group = command.add_argument_group("limits")
+    group.add_argument("--max-turn-seconds", type=float, metavar="S", help="for one decision of the agent")
+    group.add_argument("--episode-seconds", type=float, metavar="S", help="for an episode")
+    group.add_argument("--episode-tokens", type=int, metavar="N", help="read and written in an episode")
+    group.add_argument("--attempts", type=int, default=2, metavar="N", help="at an episode that fails by an error")
+    command.set_defaults(run=_run, parser=command)
+
+
+def _add_agent(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("agent")
+    group.add_argument(
+        "--agent", metavar="NAME", help="`sdar list` names them; module:Class for yours (default: the suite's script)"
+    )
+    options = [
+        group.add_argument("--model", metavar="NAME", help="openai: the server's name of it; transformers: a folder"),
+        group.add_argument("--base-url", metavar="URL", help="openai: address up to /v1 (default: $OPENAI_BASE_URL)"),
+        group.add_argument("--temperature", type=float, metavar="T", help="of the sampling"),
+        group.add_argument("--max-tokens", type=int, metavar="N", help="of one completion"),
+        group.add_argument("--history-length", type=int, metavar="N", help="past turns that a prompt shows"),
+        group.add_argument("--price-prompt", type=float, metavar="X", help="of a million tokens read"),
+        group.add_argument("--price-completion", type=float, metavar="X", help="of a million tokens written"),
+    ]
+    group.add_argument(
+        "--agent-set",
+        dest="agent_settings",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting of the agent, such as api_key_env=MY_KEY; may be repeated",
+    )
+    command.set_defaults(agent_options=tuple(option.dest for option in options))
+
+
+def _run(args: argparse.Namespace) -> None:
+    if not (args.env_ids or args.preset):
+        args.parser.error("name an environment, such as sdar/ALFWorld-v0, or give --preset quick")
+    from sdar_benchmarks.analysis.tables import overview
+    from sdar_benchmarks.analysis.terminal import print_table
+    from sdar_benchmarks.reports.report import REPORT_HTML, write_comparison, write_report
+    from sdar_envs.errors import InvalidOption, RunStopped
+
+    if args.resume and args.out is None:
+        raise InvalidOption("--resume goes on with the run in a folder: name the folder with --out.")
+    runs = _planned(args)
+    out = None if args.out is None else Path(args.out)
+    if out is None and args.preset:
+        out = Path("runs") / f"{args.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    evaluations = [(run, _evaluate(run, args, out)) for run in runs]
+    if len(runs) > 1:
+        # Their reports hold the rest.
+        print_table(overview((run.name, evaluation.summary) for run, evaluation in evaluations))
+    else:
+        _print_run(evaluations[0][1])
+    folders = [evaluation.folder for _, evaluation in evaluations if evaluation.folder]
+    reports = [write_report(folder) for folder in folders]
+    if out and len(folders) > 1:
+        reports = [out / REPORT_HTML]
+        write_comparison(folders, reports[0])
+    for report in reports:
+        print(f"report: {report}")
+    errors = sum(evaluation.summary.total.errors for _, evaluation in evaluations if evaluation.summary.total)
+    if errors:
+        raise RunStopped(
+            f"{errors} episodes ended in an error and count as failures"
+            f"{'; --resume tries them again' if out else ': with --out, they can be tried again later'}."
+        )
+
+
+def _planned(args: argparse.Namespace) -> list[PresetRun]:
+    """Return the runs of the preset, or the one run that the command line describes."""
+    from sdar_agents import default_agent
+    from sdar_agents.players.registry import MODELS
+    from sdar_benchmarks.evaluation.panels import PanelSpec
+    from sdar_benchmarks.evaluation.presets import PRESETS, PresetRun
+    from sdar_envs import ENV_IDS
+
+    env_ids: Sequence[str] = args.env_ids or ENV_IDS
+    arguments = _by_environment(env_ids, environment_arguments(args))
+    settings = dict(args.agent_settings)
+    settings |= {name: getattr(args, name) for name in args.agent_options if getattr(args, name) is not None}
+    runs = [PresetRun("", tuple(PanelSpec(env_id) for env_id in env_ids))]
+    if args.preset:
+        runs = PRESETS[args.preset](env_ids)
+    if args.agent and any(run.agent for run in runs):
+        runs = [replace(runs[0], agent=args.agent, name=args.agent)]
+    result = []
+    for run in runs:
+        script = default_agent(run.panels[0].env_id) if len(run.panels) == 1 else "default"
+        agent = run.agent or args.agent or script
+        # A preset's sampling settings are for models.
+        chosen = {**run.settings, **settings} if agent in MODELS else settings
+        panels = tuple(_asked_for(panel, args.limit, arguments[panel.env_id]) for panel in run.panels)
+        result.append(PresetRun(run.name, panels, agent, chosen))
+    return result
+
+
+def _by_environment(env_ids: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the given arguments of each environment: of several environments, each gets those that it has.
+
+    Raises:
+        UnknownName: there is no such environment, or no environment has the argument.
+    """
+    from sdar_benchmarks.evaluation.arguments import env_defaults
+    from sdar_envs.errors import UnknownName, did_you_mean
+
+    if len(env_ids) == 1:
+        return {env_ids[0]: dict(given)}
+    known = {env_id: env_defaults(env_id) for env_id in env_ids}
+    names = sorted({name for defaults in known.values() for name in defaults})
+    for name in given:
+        if name not in names:
+            raise UnknownName(
+                f"none of {', '.join(known)} has an argument {name!r}; `sdar info` tells what they have."
+                f"{did_you_mean(name, names)}"
+            )
+    return {
+        env_id: {name: value for name, value in given.items() if name in defaults} for env_id, defaults in known.items()
+    }
+
+
+def _asked_for(panel: PanelSpec, limit: int | None, arguments: Mapping[str, Any]) -> PanelSpec:
+    """Return a panel with the limit, split and arguments of the command line."""
+    env_kwargs = dict(arguments)
+    split = env_kwargs.pop("split", panel.split)
+    return replace(panel, split=split, limit=panel.limit if limit is None else limit, env_kwargs=env_kwargs)
+
+
+def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Evaluation:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from sdar_agents import open_agent
+    from sdar_benchmarks.cli.progress import progress_bar
+    from sdar_benchmarks.evaluation.episodes import Limits
+    from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
+
+    plan = Plan(
+        run.panels,
+        seeds=range(args.seed, args.seed + args.seeds),
+        limits=Limits(args.max_turn_seconds, args.episode_seconds, args.episode_tokens, args.attempts),
+        concurrency=args.concurrency,
+        command=args.typed,
+    )
+    assert run.agent is not None
+    agents = open_agent(run.agent, run.settings, [panel.env_id for panel in run.panels])
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[success]}"),
+        TimeRemainingColumn(),
+    )
+    with progress_bar(*columns) as progress:
+        bar = progress.add_task(run.agent, total=None, success="")
+        return evaluate(
+            plan,
+            agents,
+            out=out / run.name if out else None,
+            resume=args.resume,
+            progress=lambda tally: progress.update(
+                bar, completed=tally.done, total=tally.total, success=_success_so_far(tally)
+            ),
+        )
+
+
+def _success_so_far(tally: Tally) -> str:
+    """Return the success rate with its interval, as if each episode were of another task, and the errors."""
+    from sdar_benchmarks.analysis.statistics import wilson_interval
+
+    parts = []
+    if tally.done:
+        low, high = wilson_interval(tally.successes, tally.done)
+        parts.append(f"won {tally.successes / tally.done:.1%} ({100 * low:.1f}-{100 * high:.1f})")
+    if tally.errors:
+        parts.append(f"errors {tally.errors}")
+    return ", ".join(parts)
+
+
+def _print_run(evaluation: Evaluation) -> None:
+    from sdar_benchmarks.analysis.tables import panel_tables, panel_title
+    from sdar_benchmarks.analysis.terminal import print_table, stdout
+
+    summary = evaluation.summary
+    for number, panel in enumerate(summary.panels):
+        if number:
+            print()
+        stdout().print(panel_title(evaluation.config, panel))
+        for table in panel_tables(panel):
+            print_table(table)
+        if panel.data_set_macro and len(panel.data_sets) > 1:
+            macro = panel.data_set_macro
+            stdout().print(f"mean over data sets: won {macro.success_rate:.1%}, score {macro.mean_score:.3f}")
+    if summary.total and summary.macro and len(summary.panels) > 1:
+        stdout().print(
+            f"\nmean over panels: won {summary.macro.success_rate:.1%}, score {summary.macro.mean_score:.3f}; "
+            f"over episodes: won {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}"
+        )

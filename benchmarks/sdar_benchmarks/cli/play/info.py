@@ -1,0 +1,43 @@
+"""`sdar info`: the arguments and splits of an environment, with an example."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import textwrap
+
+from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add `sdar info`."""
+    command = commands.add_parser("info", help="what an environment takes and gives, with an example")
+    add_environment(command)
+    command.add_argument("--task", metavar="ID", help="print this task as JSON")
+    command.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from sdar_benchmarks.analysis.terminal import WIDTH
+    from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env, splits_text
+
+    env = make_env(args.env_id, environment_arguments(args))
+    if args.task is not None:
+        print(json.dumps(env.source.find(args.task).to_json(), indent=2, ensure_ascii=False))
+        return
+    observation, info = env.reset(seed=0)
+    print(args.env_id)
+    print((inspect.getdoc(env_class(args.env_id)) or "").partition("\n")[0])
+    for title, lines in (
+        ("Spaces", [f"observation {env.observation_space}", f"action {env.action_space}"]),
+        ("Arguments", [f"{name}={default!r}" for name, default in env_defaults(args.env_id).items()]),
+        ("Splits", [splits_text(env.source)]),
+        (f"Example: {info['task_id']} ({info['task_type']})", observation.splitlines()),
+    ):
+        print(f"\n{title}")
+        for line in lines:
+            for part in textwrap.wrap(line, WIDTH - 2) or [""]:
+                print(f"  {part}".rstrip())

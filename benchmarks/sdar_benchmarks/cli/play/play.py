@@ -1,0 +1,33 @@
+"""`sdar play`: a person plays in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+
+from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add `sdar play`."""
+    command = commands.add_parser("play", help="play in the terminal")
+    add_environment(command)
+    command.add_argument("--task", metavar="ID", help="play this task")
+    command.add_argument("--seed", type=int, metavar="N", help="choose the first task (default: any)")
+    command.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from sdar_benchmarks.cli.play.session import Session, choose_reader
+    from sdar_benchmarks.evaluation.arguments import make_env
+
+    env_kwargs = environment_arguments(args)
+    env = make_env(args.env_id, env_kwargs)
+    if args.task is not None and "split" not in env_kwargs:
+        # :new goes on in the split of this task.
+        env = make_env(args.env_id, {**env_kwargs, "split": env.source.find(args.task).split})
+    console = Console(highlight=False)
+    Session(env, choose_reader(console), console).play(seed=args.seed, task_id=args.task)

@@ -1,0 +1,71 @@
+"""`sdar serve`: the shop as a web site, or a retrieval server for Search-QA."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from sdar_benchmarks.cli.options import Commands, add_address, environment_arguments
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add `sdar serve` and its servers."""
+    command = commands.add_parser("serve", help="open a server: the shop in the browser, or passages for Search-QA")
+    servers = command.add_subparsers(dest="server", required=True, metavar="SERVER")
+
+    command = servers.add_parser("webshop", help="the shop of sdar/WebShop-v0 as a web site")
+    add_address(command, port=3000)
+    group = command.add_argument_group("environment")
+    options = [
+        group.add_argument("--data", metavar="NAME", help="embedded or official (default: embedded)"),
+        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
+        group.add_argument("--goals", metavar="NAME", help="synthetic or human (default: synthetic)"),
+        group.add_argument("--quirks", metavar="NAME", help="original or fixed (default: original)"),
+        group.add_argument("--num-products", type=int, metavar="N", help="only the first N records (default: all)"),
+    ]
+    command.set_defaults(run=_webshop, env_options=tuple(option.dest for option in options))
+
+    command = servers.add_parser("retriever", help="POST /retrieve, for clients of Search-R1, verl, SDAR, verl-agent")
+    add_address(command, port=8000)
+    command.add_argument("--index", metavar="DIR", help="made by `sdar index build` (default: the embedded facts)")
+    command.add_argument(
+        "--topk", type=int, default=3, metavar="N", help="passages where a request does not say (default: %(default)s)"
+    )
+    command.set_defaults(run=_retriever)
+
+
+def _webshop(args: argparse.Namespace) -> None:
+    from sdar_benchmarks.evaluation.arguments import make_env
+    from sdar_envs.serving import serve
+    from sdar_envs.webshop.env import WebShopEnv
+    from sdar_envs.webshop.site.site import LONGEST_HEAD, create_app
+
+    env = make_env("sdar/WebShop-v0", environment_arguments(args))
+    assert isinstance(env, WebShopEnv)
+    app = create_app(env.shop, env.source, quirks=env.quirks)
+    _until_interrupted(
+        "WebShop", lambda ready: serve(app, host=args.host, port=args.port, longest_head=LONGEST_HEAD, ready=ready)
+    )
+
+
+def _retriever(args: argparse.Namespace) -> None:
+    from sdar_envs.search_qa.embedded import embedded_retriever
+    from sdar_envs.search_qa.retrieval.index import open_index
+    from sdar_envs.search_qa.retrieval.server import serve_retriever
+
+    retriever = embedded_retriever() if args.index is None else open_index(args.index)
+    _until_interrupted(
+        "Retriever",
+        lambda ready: serve_retriever(retriever, host=args.host, port=args.port, topk=args.topk, ready=ready),
+    )
+
+
+def _until_interrupted(name: str, start: Callable[[Callable[[str], object]], None]) -> None:
+    try:
+        start(lambda address: print(f"{name} at {address} (Ctrl-C stops it)", flush=True))
+    except KeyboardInterrupt:
+        # The only way to stop the server is no failure.
+        print("stopped", file=sys.stderr)

@@ -1,0 +1,88 @@
+"""`sdar sft`: supervised fine-tuning of a model on demonstrations."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from sdar_benchmarks.cli.options import Commands, setting
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add `sdar sft`."""
+    command = commands.add_parser("sft", help="fine-tune a model on demonstrations")
+    command.add_argument(
+        "model", metavar="MODEL", help="a folder, a name on the hub, or tiny-1m or tiny-5m: new, random weights"
+    )
+    command.add_argument("demos", nargs="+", metavar="FILE", help="what `sdar demos` wrote")
+    command.add_argument("--out", required=True, metavar="DIR", help="a new folder; it gets model/ and sft.jsonl")
+    command.add_argument(
+        "--validation",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="rows of other tasks, whose loss is measured and not learnt; may be repeated",
+    )
+    command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (default: CUDA, if any)")
+    command.add_argument(
+        "--set",
+        dest="sft_settings",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of sdar_agents.sft.sft.SFTSettings, such as lr=3e-5; may be repeated",
+    )
+    command.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from sdar_benchmarks.cli.progress import progress_bar
+    from sdar_envs.errors import UnknownName, did_you_mean
+    from sdar_envs.importing import import_extra
+
+    for package in ("torch", "transformers"):
+        import_extra(package, extra="train", purpose="fine-tuning")
+    from sdar_agents.sft.warm_start import default_settings, warm_start
+
+    settings = default_settings(args.model)
+    names = [field.name for field in dataclasses.fields(settings)]
+    for name, _ in args.sft_settings:
+        if name not in names:
+            raise UnknownName(f"no setting {name!r}; the settings are {', '.join(names)}.{did_you_mean(name, names)}")
+    settings = dataclasses.replace(settings, **dict(args.sft_settings))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[measures]}"),
+    )
+    with progress_bar(*columns) as progress:
+        bar = progress.add_task("sft", total=None, measures="")
+
+        def log(measures: Mapping[str, float]) -> None:
+            text = (
+                f"loss {measures['loss']:.3f}  accuracy {measures['accuracy']:.1%}  "
+                f"{measures['tokens_per_second']:,.0f} tokens/s"
+            )
+            progress.update(bar, completed=measures["step"], total=measures["steps"], measures=text)
+
+        model = warm_start(
+            args.model,
+            [Path(name) for name in args.demos],
+            Path(args.out),
+            settings,
+            device=args.device,
+            validation=[Path(name) for name in args.validation],
+            resume=args.resume,
+            log=log,
+        )
+    print(model)

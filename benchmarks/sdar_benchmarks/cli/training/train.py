@@ -1,0 +1,75 @@
+"""`sdar train`: train a model by a configuration, or resume a training run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from sdar_benchmarks.cli.options import Commands
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add `sdar train`."""
+    command = commands.add_parser(
+        "train",
+        help="train a model by GRPO, OPSD, RLSD, Skill-SD, SDAR, ...",
+        epilog="Any setting may follow by its path, such as --learner.lr 3e-6 --rollout.env_kwargs.max_steps 20.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--config", metavar="NAME", help="a file, or the name of a configuration of this package")
+    command.add_argument("--list", action="store_true", help="name the configurations of this package")
+    command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
+    command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
+    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    command.set_defaults(run=_run, overrides=())
+
+
+def _run(args: argparse.Namespace) -> None:
+    from sdar_agents.configs import config_names
+    from sdar_envs.errors import InvalidOption
+    from sdar_envs.importing import import_extra
+
+    if args.list:
+        print("\n".join(config_names()))
+        return
+    if (args.config is None) == (args.resume is None):
+        raise InvalidOption(
+            f"wanted --config NAME for a new run or --resume RUN for one that was begun; configurations of this "
+            f"package: {', '.join(config_names())}."
+        )
+    if args.resume is not None and args.out is not None:
+        raise InvalidOption("--out was given with --resume: a run goes on in its own folder.")
+    for package in ("torch", "transformers"):
+        import_extra(package, extra="train", purpose="training")
+    from sdar_agents.training.config import load_config
+    from sdar_agents.training.trainer import CONFIG, Trainer
+    from sdar_benchmarks.records.provenance import training_facts
+
+    overrides = list(args.overrides)
+    if args.method is not None:
+        overrides += ["--method", args.method]
+    if args.resume is not None:
+        folder = Path(args.resume)
+        config = load_config(str(folder / CONFIG), overrides)
+    else:
+        config = load_config(args.config, overrides)
+        name = f"{Path(args.config).stem}-{config.method}-{config.seed}"
+        folder = Path("runs", name) if args.out is None else Path(args.out)
+    facts = {"command": args.typed, **training_facts()}
+    trainer = Trainer(config, folder, resume=args.resume is not None, facts=facts)
+    print(f"training {config.method} for {config.steps} steps in {folder}", file=sys.stderr)
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        found = trainer.checkpoints.all()
+        print(
+            f"stopped after step {trainer.step}; sdar train --resume {shlex.quote(str(folder))} goes on after step "
+            f"{found[-1].step if found else 0}",
+            file=sys.stderr,
+        )
+        raise
+    print(folder)
