@@ -13,6 +13,7 @@ from helpers.invented import rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdar_envs import TextVectorEnv
 from sdar_envs.errors import InvalidAction
 from sdar_envs.prompt import parse_completion, render_completion
 from sdar_envs.search_qa import search_r1
@@ -201,6 +202,20 @@ def test_an_answer_of_the_server_fails_where_it_fails_search_r1(record):
             with pytest.raises(RetrievalFailed, match=re.escape(f"status {record['status']}")):
                 retriever.search(["x"], 3)
         assert seen == [{"queries": ["x"], "topk": 3, "return_scores": True}]
+
+
+def test_a_server_is_asked_once_a_turn_for_all_queries_and_all_it_gives_is_shown(folder):
+    found = [{"document": {"contents": f'"T{i}"\\nx'}} for i in range(2)]
+    with serving(200, json.dumps({"result": [found] * 3})) as (address, seen):
+        arguments = {"data": "official", "data_dir": folder, "split": "test", "compat": "search-r1"}
+        envs = TextVectorEnv([SearchQAEnv(**arguments, retriever=address, topk=1) for _ in range(4)])
+        envs.reset(seed=0)
+        said = ["<search>a</search>", "<search> </search>", "<think>", "<search>a</search>"]
+        observations, *_ = envs.step([parse_completion(text, search_r1.STYLE).action for text in said])
+    assert seen == [{"queries": ["a", "", "a"], "topk": 1, "return_scores": True}]
+    assert observations[0] == observations[1] == observations[3]
+    assert observations[0].count("Doc ") == 2
+    assert observations[2] == search_r1.INVALID_ACTION
 
 
 def test_a_server_that_is_gone_fails():
