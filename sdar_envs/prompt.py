@@ -445,7 +445,9 @@ def render_completion(style: PromptStyle, action: str, reasoning: str) -> str:
     """
     action = action.strip().lower() if style.lowercase else action.strip()
     text = f"<think>{reasoning}</think>\n{_block(style, action)}"
-    if parse_completion(text, style) != ParsedCompletion(action, True, reasoning.strip()):
+    # The action of some styles is the completion itself.
+    wanted = [ParsedCompletion(parsed, True, reasoning.strip()) for parsed in (action, text)]
+    if parse_completion(text, style) not in wanted:
         raise InvalidOption(
             f"the action {action!r:.80} with the reasoning {reasoning!r:.80} does not survive the format: wanted "
             f"text without the tags think and {', '.join(style.action_tags)}"

@@ -1,8 +1,10 @@
-"""Passage corpora: imported from JSON Lines, stored on disk and memory-mapped.
+"""Passage corpora: imported from JSON Lines or DPR's table, stored on disk and memory-mapped.
 
 A line is an object with `id` (or `_id`) and either `contents`, in the form that `Passage` describes, or `text` and
-perhaps `title`. The file may be compressed with gzip. Lines of white space are skipped. A line that gives no passage is
-refused by number: not UTF-8, not JSON, no id, no text, half a surrogate pair; so is an id that was there before.
+perhaps `title`. Or the first line is `id`, `text`, `title` with tabs between, as in `psgs_w100.tsv`, and the others are
+such rows, quoted as in CSV. The file may be compressed with gzip. Lines of white space are skipped. A line that gives
+no passage is refused by number: not UTF-8, not JSON, no id, no text, half a surrogate pair; so is an id that was there
+before.
 
 On disk a corpus is a folder: the passages end to end in `passages.bin`, each as its id and its contents, and where each
 begins in `offsets`. Importing takes 24 bytes of memory per passage, a corpus that was opened none until it is read.
@@ -10,6 +12,7 @@ begins in `offsets`. Importing takes 24 bytes of memory per passage, a corpus th
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -33,6 +36,7 @@ __all__ = ["Corpus", "import_corpus", "read_passages", "reporting"]
 _FORMAT = 1
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_TABLE_HEAD = b"id\ttext\ttitle"
 _REPORT_EVERY = 1_000
 _SHOWN = 80
 
@@ -44,7 +48,7 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
     """Yield the passages of a corpus file.
 
     Args:
-        path: a JSON Lines file, plain or compressed with gzip, whatever its name.
+        path: a file of JSON lines or DPR's table of passages, plain or compressed with gzip, whatever its name.
         progress: called now and then with the bytes of the file that have been read.
 
     Yields:
@@ -59,13 +63,15 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
             is_compressed = file.read(len(_GZIP)) == _GZIP
             file.seek(0)
             lines = gzip.GzipFile(fileobj=file) if is_compressed else file
-            number = 0
+            number, read = 0, _passage
             for number, line in enumerate(lines, 1):
                 if number % _REPORT_EVERY == 0:
                     progress(file.tell())
                 content = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-                if content.strip():
-                    yield number, _passage(content, path, number)
+                if number == 1 and content.rstrip() == _TABLE_HEAD:
+                    read = _table_row
+                elif content.strip():
+                    yield number, read(content, path, number)
             progress(file.tell())
     except FileNotFoundError as error:
         raise MissingData(f"there is no corpus {path}.") from error
@@ -73,11 +79,30 @@ def read_passages(path: Path, progress: Callable[[int], None] = lambda _: None) 
         raise CorruptData(f"{path} cannot be read to its end ({error}): download it again.") from error
 
 
-def _passage(line: bytes, path: Path, number: int) -> Passage:
+def _table_row(line: bytes, path: Path, number: int) -> Passage:
+    """Return the passage of a row of DPR's table."""
     try:
-        row = json.loads(line.decode())
+        rows = list(csv.reader([_decoded(line, path, number)], delimiter="\t"))
+    except csv.Error as error:
+        raise _bad_line(path, number, f"it is no row of a table ({error})") from error
+    if len(rows) != 1 or len(rows[0]) != 3:
+        fields = len(rows[0]) if rows else 0
+        raise _bad_line(path, number, f"it has {fields} fields; wanted id, text and title with tabs between")
+    name, text, title = rows[0]
+    return Passage(name, _contents({"title": title, "text": text}, path, number))
+
+
+def _decoded(line: bytes, path: Path, number: int) -> str:
+    try:
+        return line.decode()
     except UnicodeDecodeError as error:
         raise _bad_line(path, number, f"it is not UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def _passage(line: bytes, path: Path, number: int) -> Passage:
+    text = _decoded(line, path, number)
+    try:
+        row = json.loads(text)
     except json.JSONDecodeError as error:
         raise _bad_line(path, number, f"it is not JSON ({error.msg} at character {error.pos})") from error
     except (ValueError, RecursionError) as error:

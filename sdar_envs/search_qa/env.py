@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal, Self, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
 from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
+from sdar_envs.search_qa import reference, search_r1
 from sdar_envs.search_qa.questions import Question
-from sdar_envs.search_qa.reference import STYLE as REFERENCE_STYLE
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
 from sdar_envs.search_qa.session import BEHAVIOURS, METRICS, Behaviour, Finding, Metric, QuestionSession, QuestionState
@@ -37,24 +39,29 @@ class SearchQAEnv(TextEnv[QuestionState]):
     `info["is_action_valid"]` False. `sdar_envs.prompt` makes these of `<search>` and `<answer>` tags.
 
     **Reward**: 0 until the end, then the score of the answer by `reward`: `em` (1 for exact match after
-    normalisation), `f1`, `sub_em` (a golden answer stands in it) or `em_format` (Search-R1's, with part of the reward
-    for format). Times `reward_scale`.
+    normalisation), `f1_squad` or `f1_hotpot` (F1 in SQuAD's form, or HotpotQA's and FlashRAG's, where yes and no match
+    only themselves), `sub_em` (a golden answer stands in it), `em_format` (Search-R1's, with part of the reward for
+    format) or `em_format_v03` (as in its scripts of v0.3, without the bonus for a passage that shows the answer). Times
+    `reward_scale`.
 
     **Episode end**: `terminated` by an answer; `truncated` after `max_steps` turns.
 
     **Info**: the common keys (`sdar_envs.INFO_TYPES`); `score` is the score by `reward`, `is_success` says that the
     exact match is 1, `task_type` is the kind of question. `admissible_commands` are two templates, which stand for
-    any query and any answer. Besides: `data_set`; `metrics`, the answer's score by each metric, 0 before the end;
+    any query and any answer. Besides: `data_set`; `metrics`, the answer's score by each metric, 0 before the end, and
+    `answer_shown` as a number;
     `answer`, empty before; `searches`, carried out so far; `passage_ids` of this turn's search; `supporting_found` and
     `supporting_hit`, how many of the passages that the answer follows from were found so far, and whether any (0
-    where a data set does not tell); `retrieval_error`, empty unless a search failed and `on_error` is not
-    `raise`. With `reveal_answers`, `golden_answers`.
+    where a data set does not tell; HotpotQA tells their titles); `answer_shown`, whether a passage shown so far
+    contains a golden answer by whole words (answer@k); `retrieval_error`, empty unless a search failed and
+    `on_error` is not `raise`. With `reveal_answers`, `golden_answers`.
 
-    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` has
-    Search-R1's information blocks and its last turn without a search, and nothing else of it: actions are parsed,
-    invalid ones answered and answers scored as in `fixed`, where Search-R1 reads tags inside thoughts, answers invalid
-    actions with a text of its own and scores the last answer block of prompt and transcript. `prompt_style` is how
-    completions are parsed. `fixed`, the default, differs from `sdar` in this:
+    **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` repeats
+    Search-R1's: the action is a completion, cut after its first closing tag, tags inside thoughts act, an invalid
+    action is answered with Search-R1's text, the last turn does not search, and scored is the last answer block of
+    prompt and transcript (an unanswered episode by the example in Search-R1's prompt, `Beijing`); cuts at a number of
+    tokens are left to the trainer. See `sdar_envs.search_qa.search_r1`. `prompt_style` is how completions are parsed.
+    `fixed`, the default, differs from `sdar` in this:
 
     | the reference (`sdar`) | `fixed` |
     |---|---|
@@ -75,7 +82,8 @@ class SearchQAEnv(TextEnv[QuestionState]):
     Args:
         data: `embedded` (facts that come with the package) or `official` (from `data_dir`).
         split: `train`, `dev` or `test`; of official data, those that are there.
-        data_dir: folder of the official files, see `sdar_envs.search_qa.tasks`; None for `$SEARCH_QA_DATA`.
+        data_dir: folder of the official files, or one of its files where there are several for a split, see
+            `sdar_envs.search_qa.tasks`; None for `$SEARCH_QA_DATA`.
         data_sets: of official data, only these; None for all.
         question_type: the kind of questions of data sets that are not known here and name none.
         retriever: `embedded`, the folder of an index (`sdar index build`), the address of a retrieval server or a list
@@ -85,7 +93,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             data. Environments of a process that search in the same place share what was found.
         topk: passages for a search.
         compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
-        reward: `em`, `f1`, `sub_em` or `em_format`.
+        reward: `em`, `f1_squad`, `f1_hotpot`, `sub_em`, `em_format` or `em_format_v03`.
         on_error: what a failed search does. `raise`: `step` raises `RetrievalFailed`, and the episode stays as it was,
             so the step can be tried again. `observe`: the model reads of the failure, as in the reference. `truncate`:
             the episode is truncated.
@@ -148,7 +156,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             "render_mode": render_mode,
         }
         super().__init__(
-            _tasks(data, data_dir, data_sets, question_type),
+            _tasks(data, data_dir, data_sets, question_type, keeps_empty=compat != "fixed"),
             split=split,
             max_steps=max_steps,
             reward_scale=reward_scale,
@@ -167,7 +175,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             where,
             self.topk,
             float(search_seconds),
-            as_reference=compat == "sdar",
+            behaviour=compat,
             shows_failures=on_error != "raise",
         )
         self._prepared: tuple[str, Finding] | None = None
@@ -191,8 +199,8 @@ class SearchQAEnv(TextEnv[QuestionState]):
 
     @property
     def prompt_style(self) -> PromptStyle:
-        """Prompt style of the environment; under `sdar`, completions that are not well-formed are carried out too."""
-        return REFERENCE_STYLE if self.compat == "sdar" else STYLES["search_qa"]
+        """Prompt style of the environment; the compat modes parse completions as their originals do."""
+        return {"sdar": reference.STYLE, "search-r1": search_r1.STYLE}.get(self.compat, STYLES["search_qa"])
 
     @classmethod
     def prepare(cls, envs: Sequence[Self], actions: Sequence[str]) -> None:
@@ -202,8 +210,8 @@ class SearchQAEnv(TextEnv[QuestionState]):
             query = None if env._over else env._session.query(action)
             if query is not None:
                 wanted.setdefault(id(env._tool), (env._tool, []))[1].append((env, query))
-        for tool, asked in wanted.values():
-            findings = tool.find([query for _, query in asked])
+        searches = [partial(tool.find, [query for _, query in asked]) for tool, asked in wanted.values()]
+        for (_, asked), findings in zip(wanted.values(), _at_once(searches), strict=True):
             for (env, query), finding in zip(asked, findings, strict=True):
                 env._prepared = (query, finding)
 
@@ -247,7 +255,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         return Outcome(
             reply.observation,
             scores[self._metric],
-            # Under `sdar` an episode that ran out of turns is over too, but that is no end of the task.
+            # In the compat modes an episode that ran out of turns is over too, but that is no end of the task.
             session.state.is_over and (session.state.answer is not None or session.state.turns < self.max_steps),
             scores["em"] == 1.0,
             reply.is_valid,
@@ -278,12 +286,13 @@ class SearchQAEnv(TextEnv[QuestionState]):
         state = session.state
         info: dict[str, Any] = {
             "data_set": session.question.data_set,
-            "metrics": {str(name): score for name, score in session.scores().items()},
+            "metrics": {**session.scores(), "answer_shown": float(state.answer_shown)},
             "answer": state.answer or "",
             "searches": state.searches,
             "passage_ids": list(state.passages),
             "supporting_found": len(state.found),
             "supporting_hit": bool(state.found),
+            "answer_shown": state.answer_shown,
             "retrieval_error": state.failure,
         }
         if self.compat == "sdar":
@@ -295,14 +304,25 @@ class SearchQAEnv(TextEnv[QuestionState]):
 
 
 def _tasks(
-    data: str, data_dir: str | None, data_sets: Sequence[str] | None, question_type: str | None
+    data: str, data_dir: str | None, data_sets: Sequence[str] | None, question_type: str | None, *, keeps_empty: bool
 ) -> QuestionTasks:
     if data == "official":
-        return official_tasks(data_dir, data_sets=data_sets, default_type=question_type, env_id=_ID)
+        return official_tasks(
+            data_dir, data_sets=data_sets, default_type=question_type, env_id=_ID, keeps_empty=keeps_empty
+        )
     for name, value in (("data_dir", data_dir), ("data_sets", data_sets), ("question_type", question_type)):
         if value is not None:
             raise InvalidOption(f"{name} is {value!r}, but the embedded questions need none: pass data='official' too.")
     return embedded_tasks(_ID)
+
+
+def _at_once(searches: Sequence[Callable[[], list[Finding]]]) -> list[list[Finding]]:
+    """Return the results of searches in different places, carried out at the same time."""
+    if len(searches) <= 1:
+        return [search() for search in searches]
+    with ThreadPoolExecutor(min(len(searches), 64), thread_name_prefix="sdar-search") as pool:
+        futures = [pool.submit(search) for search in searches]
+        return [future.result() for future in futures]
 
 
 def _is_seconds(value: object) -> bool:

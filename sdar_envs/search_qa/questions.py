@@ -1,29 +1,35 @@
 """Question type and readers for the file formats of open-domain QA data sets.
 
-Read are the JSON lines of FlashRAG (`id`, `question`, `golden_answers`), the Parquet files of Search-R1 (the same
-columns and more) and the processed Parquet files of the reference (`env_kwargs`). Golden answers may be a text, a
-list, an array, or any of these as `{"target": ...}`.
+Read are JSON lines, JSON lists and Parquet files with the rows of FlashRAG (`id`, `question`, `golden_answers`),
+Search-R1 (the same columns and more), the reference (`env_kwargs`), verl and SkyRL (`extra_info.tools_kwargs`,
+`reward_model` or `reward_spec`) and Agentic-RAG (`extra_info.question` and `extra_info.answer`, or `question` and
+`answer`). Golden answers may be a text, a list, an array, or any of these as `{"target": ...}`.
 
 Rows that cannot be played (no question, no golden answer, not an object) are refused with file and line: leaving one
-out silently would change every number.
+out silently would change every number. A golden answer that is empty after normalisation, such as "The", equals an
+empty answer and stands in every answer: it is left out and counted in a warning, and a row with no other is refused.
 """
 
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, check_choice
 from sdar_envs.importing import extra_imports
+from sdar_envs.search_qa.scoring import normalize
 
 __all__ = [
     "DATA_SETS",
+    "ENDINGS",
     "QUESTION_TYPES",
     "UNCLASSIFIED",
     "Question",
@@ -31,7 +37,11 @@ __all__ = [
     "golden_answers",
     "question_type",
     "read_questions",
+    "title_key",
 ]
+
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
+"""How the names of question files end."""
 
 QUESTION_TYPES: tuple[str, ...] = (
     "direct_retrieval",
@@ -58,6 +68,21 @@ DATA_SETS: Mapping[str, str] = MappingProxyType(
 """The data sets of the benchmark, in the order of published tables, with the kind of their questions. In the
 multi-hop sets, questions that compare two things are `compare`."""
 
+# verl and SkyRL put this in front of a data set's name.
+_PREFIX = "searchR1_"
+
+# Names of data sets in Agentic-RAG's rows, which are those of their repositories.
+_OTHER_NAMES = MappingProxyType(
+    {
+        "google-research-datasets/nq_open": "nq",
+        "hotpotqa/hotpot_qa": "hotpotqa",
+        "voidful/2WikiMultihopQA": "2wikimultihopqa",
+        "bdsaglam/musique": "musique",
+        "chiayewken/bamboogle": "bamboogle",
+        "sewon/ambig_qa": "ambig_qa",
+    }
+)
+
 # What the data sets call the kind of a question in their metadata.
 _NAMES_OF_TYPES = MappingProxyType(
     {
@@ -78,9 +103,15 @@ _COLUMNS = (
     "data_source",
     "question_type",
     "env_kwargs",
+    "answer",
     "reward_model",
+    "reward_spec",
     "extra_info.index",
+    "extra_info.question",
+    "extra_info.answer",
+    "extra_info.tools_kwargs",
     "metadata.type",
+    "metadata.supporting_facts",
     "metadata.supporting",
     "metadata.queries",
 )
@@ -89,6 +120,12 @@ _COLUMNS = (
 _CHOICE = re.compile(r"\b(?:which|who|what|whose|is|are|was|were|did|does|do|between)\b.*\bor\b", re.IGNORECASE)
 _BOTH = re.compile(
     r"^(?:is|are|was|were|do|does|did|have|has|had)\b.*\band\b.*\b(?:both|same|either|each)\b", re.IGNORECASE
+)
+# "what do A and B have in common?", "what profession do A and B share?", "what are A and B both?"
+_COMMON = re.compile(
+    r"\band\b.*\bin common\b|\b(?:do|did)\b.*\band\b.*\bshare\b|"
+    r"^(?:what|which)\b.*\b(?:are|were|do|did|have|had)\b.*\band\b.*\b(?:both|each)\b",
+    re.IGNORECASE,
 )
 _SAME = re.compile(r"^(?:is|are|was|were|do|does|did|have|has|had)\b.*\b(?:both|same)\b.*\band\b", re.IGNORECASE)
 
@@ -105,6 +142,11 @@ class Question:
         type: one of `QUESTION_TYPES`, or `UNCLASSIFIED`.
         supporting: ids of the passages that the answer follows from, in the order of the hops; empty if unknown.
         queries: searches that find them, one for each hop; empty if unknown.
+        supporting_titles: titles of the passages that the answer follows from, of data sets that tell only these.
+        answer_is_text: the golden answers came as one text instead of a list, which `compat="search-r1"` reads
+            otherwise.
+        aliases: other right spellings of the golden answers, which only `compat="fixed"` knows.
+        folds_accents: whether accents count in no answer; only under `compat="fixed"`.
     """
 
     id: str
@@ -114,6 +156,15 @@ class Question:
     type: str
     supporting: tuple[str, ...] = ()
     queries: tuple[str, ...] = ()
+    supporting_titles: tuple[str, ...] = ()
+    answer_is_text: bool = False
+    aliases: tuple[str, ...] = ()
+    folds_accents: bool = False
+
+
+def title_key(title: str) -> str:
+    """Return what titles of the same article have in common: data sets differ in case, spaces and HTML entities."""
+    return " ".join(html.unescape(title).replace("_", " ").split()).casefold()
 
 
 def golden_answers(value: Any) -> tuple[str, ...]:
@@ -159,16 +210,19 @@ def question_type(text: str, data_set: str, named: object = None) -> str:
 
 
 def _compares(text: str) -> bool:
-    return any(pattern.search(text) for pattern in (_CHOICE, _BOTH, _SAME))
+    return any(pattern.search(text) for pattern in (_CHOICE, _BOTH, _SAME, _COMMON))
 
 
-def read_questions(path: Path, *, data_set: str | None = None, default_type: str | None = None) -> list[Question]:
+def read_questions(
+    path: Path, *, data_set: str | None = None, default_type: str | None = None, keeps_empty: bool = False
+) -> list[Question]:
     """Read the questions of a file in their order.
 
     Args:
-        path: `.jsonl`, `.jsonl.gz` or `.parquet` (needs pyarrow).
+        path: `.jsonl`, `.jsonl.gz`, `.json` (a list of rows) or `.parquet` (needs pyarrow).
         data_set: the data set of rows that name none; by default the name of the file's folder.
         default_type: the kind of questions whose row and data set tell none.
+        keeps_empty: keep golden answers that are empty after normalisation, as the reference and Search-R1 do.
 
     Raises:
         MissingData: there is no such file.
@@ -181,9 +235,15 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
     name = path.parent.name if data_set is None else data_set
     questions = []
     seen: dict[tuple[str, str], int] = {}
+    left_out: list[tuple[int, str]] = []
     for number, row in _rows(path):
         try:
             question = from_row(row, name, number, default_type)
+            if not keeps_empty:
+                empty = [(number, answer) for answer in question.answers if not normalize(answer)]
+                if empty:
+                    question = _without_empty(question)
+                    left_out += empty
         except ValueError as error:
             raise CorruptData(f"{path}, row {number}: {error}. Correct the row or remove it.") from error
         first = seen.setdefault((question.data_set, question.id), number)
@@ -193,7 +253,30 @@ def read_questions(path: Path, *, data_set: str | None = None, default_type: str
                 "data set."
             )
         questions.append(question)
+    if left_out:
+        number, answer = left_out[0]
+        warnings.warn(
+            f"{path}: {len(left_out)} golden answer(s) in {len({row for row, _ in left_out})} row(s) are empty after "
+            f"normalisation, the first {answer!r:.80} in row {number}. They were left out, because they would match "
+            "answers that say nothing. The compat modes keep them.",
+            stacklevel=2,
+        )
     return questions
+
+
+def _without_empty(question: Question) -> Question:
+    """Return the question without golden answers that are empty after normalisation.
+
+    Raises:
+        ValueError: there is no other.
+    """
+    usable = tuple(answer for answer in question.answers if normalize(answer))
+    if not usable:
+        raise ValueError(
+            f"all its golden answers are empty after normalisation ({_short(list(question.answers))}), so that an "
+            "empty answer would be right; compat='sdar' and 'search-r1' play it all the same"
+        )
+    return replace(question, answers=usable)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -203,8 +286,11 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     if path.name.endswith(".parquet"):
         yield from enumerate(_parquet_rows(path), 1)
         return
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise InvalidOption(f"{path} is not a question file; wanted a name that ends in .jsonl, .jsonl.gz or .parquet.")
+    if not path.name.endswith(ENDINGS):
+        raise InvalidOption(f"{path} is not a question file; wanted a name that ends in {', '.join(ENDINGS)}.")
+    if path.name.endswith(".json"):
+        yield from enumerate(_json_rows(path), 1)
+        return
     with gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb") as file:
         number = 0
         try:
@@ -215,6 +301,16 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             raise CorruptData(f"{path}, line {number}: it cannot be read as JSON in UTF-8 ({error}).") from error
 
 
+def _json_rows(path: Path) -> list[Any]:
+    try:
+        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except ValueError as error:
+        raise CorruptData(f"{path} cannot be read as JSON in UTF-8 ({error}).") from error
+    if not isinstance(rows, list):
+        raise CorruptData(f"{path} holds {_short(rows)}; wanted a JSON list of questions, or the ending .jsonl.")
+    return rows
+
+
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     with extra_imports("parquet", purpose="reading Parquet files"):
         import pyarrow  # noqa: PLC0415
@@ -222,8 +318,10 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.schema_arrow.names
-            if not {"question", "env_kwargs"} & set(columns):
-                raise CorruptData(f"{path} has the columns {', '.join(columns)}; wanted 'question' or 'env_kwargs'.")
+            if not {"question", "env_kwargs", "extra_info"} & set(columns):
+                raise CorruptData(
+                    f"{path} has the columns {', '.join(columns)}; wanted 'question', 'env_kwargs' or 'extra_info'."
+                )
             for batch in file.iter_batches(columns=_COLUMNS):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
@@ -244,16 +342,17 @@ def from_row(row: Any, data_set: str, number: int, default_type: str | None = No
     """
     if not isinstance(row, Mapping):
         raise ValueError(f"it is {_short(row)}; wanted an object with 'question' and 'golden_answers'")
-    # The reference's processed rows keep in `env_kwargs` all that their environment reads.
-    given = row.get("env_kwargs")
-    source = given if isinstance(given, Mapping) else row
-    text = source.get("question", row.get("question"))
+    places = _places(row)
+    text = next((place["question"] for place in places if place.get("question") is not None), None)
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"'question' is {_short(text)}; wanted a text")
-    answers = golden_answers(_answers_of(row, source))
-    name = source.get("data_source") or row.get("data_source") or data_set
+        raise ValueError(f"'question' is {_short(text)}; wanted a text, also as 'extra_info.question'")
+    given = _answers_of(row, places)
+    answers = golden_answers(given)
+    target = given["target"] if isinstance(given, Mapping) else given
+    name = next((place["data_source"] for place in places if place.get("data_source")), None) or data_set
     if not isinstance(name, str):
         raise ValueError(f"'data_source' is {_short(name)}; wanted a text")
+    name = _OTHER_NAMES.get(name, name.removeprefix(_PREFIX) or name)
     metadata = row.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     kind = question_type(text, name, row.get("question_type") or metadata.get("type"))
@@ -268,18 +367,40 @@ def from_row(row: Any, data_set: str, number: int, default_type: str | None = No
         type=default_type if kind == UNCLASSIFIED and default_type is not None else kind,
         supporting=supporting,
         queries=queries,
+        supporting_titles=() if supporting else _supporting_titles(metadata),
+        answer_is_text=isinstance(target, str),
     )
 
 
-def _answers_of(row: Mapping[str, Any], source: Mapping[str, Any]) -> Any:
-    if source.get("ground_truth") is not None:
-        return source["ground_truth"]
-    if row.get("golden_answers") is not None:
-        return row["golden_answers"]
-    model = row.get("reward_model")
-    if isinstance(model, Mapping) and model.get("ground_truth") is not None:
-        return model["ground_truth"]
-    raise ValueError("it has no answers: wanted 'golden_answers', 'env_kwargs' or 'reward_model'")
+def _places(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the mappings of a row that may hold the question, the most specific first.
+
+    The reference's processed rows keep in `env_kwargs` all that their environment reads, verl's and SkyRL's keep a
+    tool's arguments in `extra_info.tools_kwargs`.
+    """
+    places = [row.get("env_kwargs"), row]
+    extra = row.get("extra_info")
+    if isinstance(extra, Mapping):
+        tools = extra.get("tools_kwargs")
+        for tool in tools.values() if isinstance(tools, Mapping) else ():
+            places.append(tool.get("create_kwargs") if isinstance(tool, Mapping) else None)
+        places.append(extra)
+    return [place for place in places if isinstance(place, Mapping)]
+
+
+def _answers_of(row: Mapping[str, Any], places: Sequence[Mapping[str, Any]]) -> Any:
+    # `answer` before the reward's `ground_truth`: Agentic-RAG's holds all golden answers in one text, joined by commas.
+    for place in places:
+        for key in ("ground_truth", "golden_answers", "answer"):
+            if place.get(key) is not None:
+                return place[key]
+    for name in ("reward_model", "reward_spec"):
+        reward = row.get(name)
+        if isinstance(reward, Mapping) and reward.get("ground_truth") is not None:
+            return reward["ground_truth"]
+    raise ValueError(
+        "it has no answers: wanted 'golden_answers', 'env_kwargs', 'extra_info.answer', 'reward_model' or 'reward_spec'"
+    )
 
 
 def _id(row: Mapping[str, Any], number: int) -> str:
@@ -289,6 +410,23 @@ def _id(row: Mapping[str, Any], number: int) -> str:
         index = extra.get("index") if isinstance(extra, Mapping) else None
         name = number - 1 if index is None else index
     return str(name)
+
+
+def _supporting_titles(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the titles of HotpotQA's `supporting_facts`: a mapping of lists, or a list of pairs or mappings."""
+    facts = metadata.get("supporting_facts")
+    titles = facts.get("title") if isinstance(facts, Mapping) else facts
+    if not _is_list(titles):
+        return ()
+    names = [
+        title.get("title") if isinstance(title, Mapping) else title[0] if _is_list(title) and title else title
+        for title in titles
+    ]
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _texts(metadata: Mapping[str, Any], key: str) -> tuple[str, ...]:

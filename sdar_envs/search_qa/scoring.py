@@ -4,20 +4,27 @@ All compare normalised texts: lower case, no ASCII punctuation, no articles, sin
 "beatles", and an answer that is nothing but an article is empty. Accents, typographic quotes and dashes count, and a
 number is not its word: published numbers were made so, and this module improves nothing.
 
-Source: `qa_em.py` and `qa_em_format.py` of Search-R1, and SQuAD's evaluation script, from which they descend.
+Source: `qa_em.py` and `qa_em_format.py` of Search-R1, and the evaluation scripts of SQuAD, from which they descend, and
+HotpotQA.
 """
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
 __all__ = [
+    "answer_blocks",
+    "contains_answer",
+    "contains_whole_answer",
     "em_with_format",
     "exact_match",
-    "f1",
+    "f1_hotpot",
+    "f1_squad",
+    "fold",
     "is_well_formed",
     "last_answer",
     "normalize",
@@ -27,6 +34,15 @@ __all__ = [
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+# Letters that Unicode does not take apart into a base and a mark.
+_PLAIN = str.maketrans(
+    {
+        "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ħ": "h", "Ħ": "H", "ı": "i", "ß": "ss",
+        "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ə": "e", "Ə": "E", "þ": "th", "Þ": "Th", "ð": "d", "Ð": "D",
+        "‘": "'", "’": "'", "ʻ": "'", "ʼ": "'", "ʿ": "'", "–": "-", "—": "-", "“": '"', "”": '"',
+    }
+)  # fmt: skip
+_CLOSED = frozenset({"yes", "no", "noanswer"})
 _TAG = re.compile(r"(</?(?:think|search|information|answer)>)")
 
 # What may follow what in a well-formed transcript: (where we are, the tag that comes) -> where we are then.
@@ -48,6 +64,12 @@ def normalize(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+def fold(text: str) -> str:
+    """Return the text without accents and typographic quotes."""
+    decomposed = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the prediction equals one of the golden answers after normalisation, else 0."""
     found = normalize(prediction)
@@ -63,28 +85,65 @@ def sub_exact_match(prediction: str, answers: Sequence[str]) -> float:
     return float(any(normalize(answer) in found for answer in answers))
 
 
-def f1(prediction: str, answers: Sequence[str]) -> float:
-    """Return the best F1 of normalised words over the golden answers, from 0 to 1.
+def f1_squad(prediction: str, answers: Sequence[str]) -> float:
+    """Return the best F1 of normalised words over the golden answers, from 0 to 1, in SQuAD's form.
 
     The harmonic mean of precision and recall of the prediction's words, counted with repetition. Where one side
     has no words, 1 if neither has, else 0.
 
-    Source: Rajpurkar et al. (2016), SQuAD.
+    Source: Rajpurkar et al. (2016, 2018), evaluation script of SQuAD 2.0.
     """
-    found = Counter(normalize(prediction).split())
-    return max((_f1(found, Counter(normalize(answer).split())) for answer in answers), default=0.0)
+    found = normalize(prediction).split()
+    return max((_f1(found, normalize(answer).split(), without_words=1.0) for answer in answers), default=0.0)
 
 
-def _f1(found: Counter[str], wanted: Counter[str]) -> float:
+def f1_hotpot(prediction: str, answers: Sequence[str]) -> float:
+    """Return the best F1 of normalised words over the golden answers, from 0 to 1, in HotpotQA's and FlashRAG's form.
+
+    As SQuAD's, but `yes`, `no` and `noanswer`, on either side, match only themselves: "yes it is" scores 0 for "yes".
+    And where neither side has words, 0.
+
+    Source: Yang et al. (2018), `hotpot_evaluate_v1.py`; FlashRAG's `F1_Score` has the same rule.
+    """
+    found = normalize(prediction)
+    best = 0.0
+    for answer in answers:
+        wanted = normalize(answer)
+        if found == wanted or not _CLOSED.intersection((found, wanted)):
+            best = max(best, _f1(found.split(), wanted.split(), without_words=0.0))
+    return best
+
+
+def _f1(found: list[str], wanted: list[str], *, without_words: float) -> float:
     if not found or not wanted:
-        return float(found == wanted)
+        return without_words if found == wanted else 0.0
     # 2PR/(P+R) with P = shared/found and R = shared/wanted.
-    return 2 * (found & wanted).total() / (found.total() + wanted.total())
+    return 2 * (Counter(found) & Counter(wanted)).total() / (len(found) + len(wanted))
+
+
+def contains_answer(passage: str, answers: Sequence[str]) -> bool:
+    """Return whether a golden answer stands somewhere in a passage after normalisation; parts of words count."""
+    text = normalize(passage)
+    return any(normalize(answer) in text for answer in answers)
+
+
+def contains_whole_answer(passage: str, answers: Sequence[str]) -> bool:
+    """Return whether a golden answer stands in a passage after normalisation, by whole words.
+
+    "art" does not stand in "party". A golden answer without words stands in nothing.
+    """
+    text = f" {normalize(passage)} "
+    return any(f" {wanted} " in text for wanted in map(normalize, answers) if wanted)
+
+
+def answer_blocks(text: str) -> list[str]:
+    """Return what stands in the answer blocks of a text, in order."""
+    return _blocks(text, "answer")
 
 
 def last_answer(text: str) -> str | None:
     """Return what stands in the last answer block of a text, stripped; None if there is no block."""
-    blocks = _blocks(text, "answer")
+    blocks = answer_blocks(text)
     return blocks[-1].strip() if blocks else None
 
 
@@ -122,8 +181,7 @@ def is_well_formed(transcript: str) -> bool:
 
 def shows_answer(transcript: str, answers: Sequence[str]) -> bool:
     """Return whether an information block of a transcript contains a golden answer, both normalised."""
-    blocks = [normalize(block) for block in _blocks(transcript, "information")]
-    return any(normalize(answer) in block for block in blocks for answer in answers)
+    return any(contains_answer(block, answers) for block in _blocks(transcript, "information"))
 
 
 def em_with_format(*, em: float | None, well_formed: bool, shows: bool) -> float:

@@ -12,11 +12,22 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from sdar_envs.search_qa import search_r1
 from sdar_envs.search_qa.blocks import BLOCKS, neutral, sdar_block
-from sdar_envs.search_qa.questions import Question
+from sdar_envs.search_qa.questions import Question, title_key
 from sdar_envs.search_qa.reference import tagged
 from sdar_envs.search_qa.retrieval.retriever import Hit
-from sdar_envs.search_qa.scoring import em_with_format, exact_match, f1, last_answer, normalize, sub_exact_match
+from sdar_envs.search_qa.scoring import (
+    contains_answer,
+    contains_whole_answer,
+    em_with_format,
+    exact_match,
+    f1_hotpot,
+    f1_squad,
+    fold,
+    last_answer,
+    sub_exact_match,
+)
 
 __all__ = [
     "BEHAVIOURS",
@@ -31,7 +42,7 @@ __all__ = [
 ]
 
 Behaviour = Literal["fixed", "sdar", "search-r1"]
-Metric = Literal["em", "f1", "sub_em", "em_format"]
+Metric = Literal["em", "f1_squad", "f1_hotpot", "sub_em", "em_format", "em_format_v03"]
 BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
@@ -71,13 +82,14 @@ class QuestionState:
     Attributes:
         turns: commands given.
         searches: searches carried out.
-        transcript: what was done and shown, in turn; kept only under `sdar`, which scores it.
+        transcript: what was done and shown, in turn; kept only under `sdar` and `search-r1`, which score it.
         passages: ids of what the latest command found.
-        found: ids of the supporting passages that searches have found.
-        shows_answer: a passage contained a golden answer.
+        found: ids or titles of the supporting passages that searches have found.
+        shows_answer: a passage contained a golden answer, perhaps as a part of other words.
+        answer_shown: a passage contained a golden answer by whole words.
         answer: what was answered last; None before.
         is_well_formed: every command was one.
-        is_over: something was answered, or (under `sdar`) the turns have run out.
+        is_over: something was answered, or (under `sdar` and `search-r1`) the turns have run out.
         failure: why the search of the latest command failed; empty if it did not.
     """
 
@@ -87,6 +99,7 @@ class QuestionState:
     passages: tuple[str, ...] = ()
     found: frozenset[str] = frozenset()
     shows_answer: bool = False
+    answer_shown: bool = False
     answer: str | None = None
     is_well_formed: bool = True
     is_over: bool = False
@@ -116,10 +129,11 @@ class QuestionSession:
         if self.behaviour == "sdar":
             block = None if self._ends(command) else _QUERY.search(tagged(command))
             return None if block is None else block.group(1).strip()
-        parsed = parse(command)
-        if parsed is None or parsed[0] == "answer":
-            return None
-        return None if self.behaviour == "search-r1" and self._is_last_turn() else parsed[1]
+        if self.behaviour == "search-r1":
+            parsed = None if self._is_last_turn() else search_r1.block(search_r1.written(command))
+        else:
+            parsed = parse(command)
+        return parsed[1] if parsed is not None and parsed[0] == "search" else None
 
     def act(self, command: str, finding: Finding | None = None) -> Reply:
         """Carry out a command.
@@ -130,6 +144,8 @@ class QuestionSession:
         """
         if self.behaviour == "sdar":
             return self._act_as_reference(command, finding)
+        if self.behaviour == "search-r1":
+            return self._act_as_search_r1(command, finding)
         parsed = parse(command)
         self._turn(finding, is_valid=parsed is not None)
         if parsed is None:
@@ -138,34 +154,39 @@ class QuestionSession:
         if name == "answer":
             self._note(answer=text, is_over=True)
             return Reply("", True)
-        if finding is None:
-            return Reply("", True)  # the last turn of Search-R1
-        if finding.failure:
-            # It may quote what a server said.
-            block = f"<information>\nThe search failed: {neutral(finding.failure)}\n</information>"
-        else:
-            block = BLOCKS[self.behaviour](finding.hits)
-        return Reply(self._with_turns(block), True)
+        return Reply(self._with_turns(self._block(finding or Finding())), True)
 
     def scores(self) -> dict[Metric, float]:
         """Return what the episode scores by each metric, from 0 to 1; all 0 before its end.
 
         `em_format` sees commands, not thoughts: here, well-formed means that every action was a command and the last
-        one an answer. `sdar_envs.search_qa.scoring.is_well_formed` judges a whole transcript.
+        one an answer. Under `search-r1` it sees the whole transcript. `em_format_v03` is the same without the bonus for
+        a passage that shows a golden answer.
         """
-        state, answers = self.state, self.question.answers
+        state, question, answers = self.state, self.question, self.question.answers
         scores: dict[Metric, float] = dict.fromkeys(METRICS, 0.0)
-        # The reference takes the last answer block of everything, passages included.
-        answer = last_answer(state.transcript) if self.behaviour == "sdar" else state.answer
-        if not state.is_over or answer is None:
+        if not state.is_over:
             return scores
+        if self.behaviour == "search-r1":
+            answer, well_formed, shows = search_r1.read(state.transcript, answers, is_text=question.answer_is_text)
+        else:
+            # The reference takes the last answer block of everything, passages included.
+            answer = last_answer(state.transcript) if self.behaviour == "sdar" else state.answer
+            well_formed, shows = state.is_well_formed and state.answer is not None, state.shows_answer
+        if answer is None:
+            return scores
+        if self.behaviour == "fixed":
+            answers = (*answers, *question.aliases)
+            if question.folds_accents:
+                answer, answers = fold(answer), tuple(map(fold, answers))
         em = exact_match(answer, answers)
-        well_formed = state.is_well_formed and state.answer is not None
         return {
             "em": em,
-            "f1": f1(answer, answers),
+            "f1_squad": f1_squad(answer, answers),
+            "f1_hotpot": f1_hotpot(answer, answers),
             "sub_em": sub_exact_match(answer, answers),
-            "em_format": em_with_format(em=em, well_formed=well_formed, shows=state.shows_answer),
+            "em_format": em_with_format(em=em, well_formed=well_formed, shows=shows),
+            "em_format_v03": em_with_format(em=em, well_formed=well_formed, shows=False),
         }
 
     # -- inside -----------------------------------------------------------------------------
@@ -190,6 +211,31 @@ class QuestionSession:
         )
         return Reply(shown, action != "")
 
+    def _act_as_search_r1(self, command: str, finding: Finding | None) -> Reply:
+        text = search_r1.written(command)
+        block = search_r1.block(text)
+        is_last = self._is_last_turn()
+        is_answer = block is not None and block[0] == "answer"
+        shown = ""
+        if finding is not None:
+            shown = self._block(finding)
+        elif block is None and not is_last:
+            shown = search_r1.INVALID_ACTION
+        self._turn(finding, is_valid=block is not None)
+        self._note(
+            transcript=self.state.transcript + text + shown,
+            answer=block[1] if block is not None and is_answer else self.state.answer,
+            is_over=is_answer or is_last,
+        )
+        return Reply(shown, block is not None)
+
+    def _block(self, finding: Finding) -> str:
+        """Return the information block of a search."""
+        if finding.failure:
+            # It may quote what a server said.
+            return f"<information>\nThe search failed: {neutral(finding.failure)}\n</information>"
+        return BLOCKS[self.behaviour](finding.hits)
+
     def _ends(self, command: str) -> bool:
         """Return whether the reference ends the episode with this command, and so does not search."""
         action = tagged(command)
@@ -202,17 +248,21 @@ class QuestionSession:
         """Count a turn, and what its search gave."""
         state, question = self.state, self.question
         hits = () if finding is None else finding.hits
+        texts = [hit.passage.contents for hit in hits]
+        if finding is not None and finding.said is not None and not finding.failure:
+            texts.append(finding.said)  # of a server that was asked as the reference does, only the text is known
+        titles = {title_key(hit.passage.title) for hit in hits} if question.supporting_titles else set()
         passages = tuple(hit.passage.id for hit in hits)
-        shows = state.shows_answer
-        if not shows and hits:
-            texts = [normalize(hit.passage.contents) for hit in hits]
-            shows = any(normalize(answer) in text for answer in question.answers for text in texts)
         self._note(
             turns=state.turns + 1,
             searches=state.searches + (finding is not None),
             passages=passages,
-            found=state.found.union(id for id in passages if id in question.supporting),
-            shows_answer=shows,
+            found=state.found.union(
+                (id for id in passages if id in question.supporting),
+                (title for title in question.supporting_titles if title_key(title) in titles),
+            ),
+            shows_answer=state.shows_answer or any(contains_answer(text, question.answers) for text in texts),
+            answer_shown=state.answer_shown or any(contains_whole_answer(text, question.answers) for text in texts),
             is_well_formed=state.is_well_formed and is_valid,
             failure="" if finding is None else finding.failure,
         )

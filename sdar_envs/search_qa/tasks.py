@@ -2,14 +2,15 @@
 
 A folder of official data has one of two layouts: `train` and `test` files with rows of many data sets (Search-R1 and
 the reference), or one folder for each data set with `train`, `dev` and `test` files (FlashRAG). Files end in
-`.parquet`, `.jsonl` or `.jsonl.gz`. In the second layout, `test` is what the reference evaluates on: a data set without
-a test file gives its dev file.
+`.parquet`, `.jsonl`, `.jsonl.gz` or `.json`; `validation` is another name of `dev`. `test` is what the reference
+evaluates on: where there is no test file, the dev file counts (SkyRL saves the test questions as `validation`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,8 @@ from types import MappingProxyType
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.search_qa import embedded
-from sdar_envs.search_qa.questions import DATA_SETS, Question, from_row, read_questions
+from sdar_envs.search_qa.aliases import aliases_of
+from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions
 from sdar_envs.storage import given_path
 
 __all__ = ["SPLITS", "TRAINING_SETS", "QuestionTasks", "embedded_tasks", "official_tasks", "question_of"]
@@ -27,7 +29,7 @@ SPLITS = ("train", "dev", "test")
 TRAINING_SETS = ("nq", "hotpotqa")
 """What the reference and Search-R1 train on."""
 
-_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
+_FILE_NAMES = MappingProxyType({"train": ("train",), "dev": ("dev", "validation"), "test": ("test",)})
 
 
 class QuestionTasks:
@@ -78,6 +80,10 @@ class QuestionTasks:
                 "answers": list(question.answers),
                 "supporting": list(question.supporting),
                 "queries": list(question.queries),
+                **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
+                **({"answer_is_text": True} if question.answer_is_text else {}),
+                **({"aliases": list(question.aliases)} if question.aliases else {}),
+                **({"folds_accents": True} if question.folds_accents else {}),
             },
             suite="search_qa",
         )
@@ -105,30 +111,47 @@ def question_of(task: Task) -> Question:
         type=task.task_type,
         supporting=tuple(data["supporting"]),
         queries=tuple(data["queries"]),
+        supporting_titles=tuple(data.get("supporting_titles", ())),
+        answer_is_text=data.get("answer_is_text", False),
+        aliases=tuple(data.get("aliases", ())),
+        folds_accents=data.get("folds_accents", False),
     )
 
 
 @lru_cache(maxsize=1)
 def embedded_tasks(env_id: str) -> QuestionTasks:
     """Return the task source of the embedded questions, shared within the process."""
+    # The other spellings are no part of the questions, whose digest published results name.
     by_split = {
-        split: [from_row(row, "facts", number) for number, row in enumerate(rows, 1)]
+        split: [_with_aliases(from_row(row, "facts", number)) for number, row in enumerate(rows, 1)]
         for split, rows in embedded.questions().items()
     }
     return QuestionTasks(by_split, env_id, by_data_set=False)
 
 
+def _with_aliases(question: Question) -> Question:
+    aliases = aliases_of(question.id, question.answers, question.supporting)
+    return replace(question, aliases=aliases, folds_accents=True)
+
+
 def official_tasks(
-    data_dir: str | None, *, data_sets: Sequence[str] | None, default_type: str | None, env_id: str
+    data_dir: str | None,
+    *,
+    data_sets: Sequence[str] | None,
+    default_type: str | None,
+    env_id: str,
+    keeps_empty: bool = False,
 ) -> QuestionTasks:
     """Read official data sets; equal arguments and unchanged files give the same object within a process.
 
     Args:
-        data_dir: their folder; None for `$SEARCH_QA_DATA`.
+        data_dir: their folder; None for `$SEARCH_QA_DATA`. A file in it that is named after a split stands for the
+            folder's files with that ending; a file of another name for the split `test`.
         data_sets: only these, in this order; None for all, in the order of published tables (`train`: those of
             `TRAINING_SETS` if they are there).
         default_type: the kind of questions whose row and data set tell none.
         env_id: the environment that plays them.
+        keeps_empty: keep golden answers that are empty after normalisation.
 
     Raises:
         MissingData: there is no folder, or it holds no question file.
@@ -147,9 +170,17 @@ def official_tasks(
     if data_sets is not None and not (is_list and all(isinstance(name, str) for name in data_sets)):
         raise InvalidOption(f"data_sets is {data_sets!r}; wanted a list of names such as ['nq', 'bamboogle'].")
     folder = given_path(data_dir)
-    files = _files(folder)
+    files = _named_files(folder) if folder.is_file() else _files(folder, ENDINGS)
     state = tuple((split, str(path), path.stat().st_size, path.stat().st_mtime_ns) for split, path in files)
-    return _read(folder, state, None if data_sets is None else tuple(data_sets), default_type, env_id)
+    names = None if data_sets is None else tuple(data_sets)
+    return _read(
+        folder.parent if folder.is_file() else folder,
+        state,
+        names,
+        default_type,
+        env_id=env_id,
+        keeps_empty=keeps_empty,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -158,14 +189,18 @@ def _read(
     state: tuple[tuple[str, str, int, int], ...],
     data_sets: tuple[str, ...] | None,
     default_type: str | None,
+    *,
     env_id: str,
+    keeps_empty: bool,
 ) -> QuestionTasks:
     by_split: dict[str, dict[str, list[Question]]] = {split: {} for split in SPLITS}
     for split, name, _, _ in state:
         path = Path(name)
         own = None if path.parent == folder else path.parent.name
         # Rows of the many-in-one layout name their data set; where one does not, the folder's name is as good as any.
-        for question in read_questions(path, data_set=own or folder.name, default_type=default_type):
+        for question in read_questions(
+            path, data_set=own or folder.name, default_type=default_type, keeps_empty=keeps_empty
+        ):
             by_split[split].setdefault(question.data_set, []).append(question)
     known = list(dict.fromkeys(name for of in by_split.values() for name in of))
     for name in data_sets or ():
@@ -183,33 +218,47 @@ def _read(
     return QuestionTasks(questions, env_id, by_data_set=True)
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
+def _named_files(path: Path) -> list[tuple[str, Path]]:
+    """Return (split, file) for a file that was named instead of its folder."""
+    ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), None)
+    if ending is None:
+        raise InvalidOption(
+            f"data_dir is the file {path}; wanted a folder, or a file with one of {', '.join(ENDINGS)}."
+        )
+    stem = path.name.removesuffix(ending)
+    if any(stem in names for names in _FILE_NAMES.values()):
+        return _files(path.parent, (ending,))
+    return [("test", path)]
+
+
+def _files(folder: Path, endings: Sequence[str]) -> list[tuple[str, Path]]:
     """Return (split, file) of a folder of official data, in a fixed order."""
     if not folder.is_dir():
         raise MissingData(f"there is no folder {folder}: check data_dir or $SEARCH_QA_DATA.")
-    found = _split_files(folder)
+    found = _split_files(folder, endings)
     if not found:
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            of = _split_files(inner)
-            if "dev" in of:
-                of.setdefault("test", of["dev"])
-            found.update({f"{split} {inner.name}": path for split, path in of.items()})
+            found.update({f"{split} {inner.name}": path for split, path in _split_files(inner, endings).items()})
     if not found:
         raise MissingData(
-            f"{folder} holds no questions: wanted train, dev or test with one of the endings {', '.join(_ENDINGS)}, or "
+            f"{folder} holds no questions: wanted train, dev or test with one of the endings {', '.join(ENDINGS)}, or "
             "a folder with these for each data set."
         )
     return [(name.partition(" ")[0], path) for name, path in found.items()]
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
+def _split_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     found = {}
-    for split in SPLITS:
-        present = [folder / f"{split}{ending}" for ending in _ENDINGS if (folder / f"{split}{ending}").is_file()]
+    for split, names in _FILE_NAMES.items():
+        paths = [folder / f"{name}{ending}" for name in names for ending in endings]
+        present = [path for path in paths if path.is_file()]
         if len(present) > 1:
             raise InvalidOption(
-                f"{folder} has {' and '.join(path.name for path in present)}; wanted one file per split: remove one."
+                f"{folder} has {' and '.join(path.name for path in present)}, and one file per split is read: pass the "
+                f"one you mean as data_dir={str(present[0])!r}, which takes the files with its ending."
             )
         if present:
             found[split] = present[0]
+    if "dev" in found:
+        found.setdefault("test", found["dev"])
     return found

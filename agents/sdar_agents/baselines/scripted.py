@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pkgutil import resolve_name
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from sdar_agents.baselines.explorer import Explorer
 from sdar_envs import TextEnv
 from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
-from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName, UnsolvableGame, did_you_mean
 from sdar_envs.importing import import_named, is_import_path
 from sdar_skills import Skill
 from sdar_skills.retrieval.homes import read_habits
@@ -115,14 +116,21 @@ class OracleAgent:
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
+        self._has_planned = False
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Keep the environment inside the wrappers, to ask it for plans.
 
         Raises:
             InvalidOption: it is not a `TextEnv`.
+            UnknownName: the environment has no oracle; told before the first episode begins, not in each.
         """
         self._env = text_env(env)
+        if not self._has_planned:
+            # A task without a winning plan has an oracle all the same.
+            with suppress(UnsolvableGame):
+                self._env.oracle_plan()
+            self._has_planned = True
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the next command of a plan that wins.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from sdar_envs.errors import CorruptData
 from sdar_envs.search_qa.embedded import read_rows
+from sdar_envs.search_qa.scoring import fold
 
 __all__ = [
     "FACTS",
@@ -38,15 +38,6 @@ REFERENCES = frozenset(
     {"city", "country", "export_partner", "found_in", "import_partner", "independent_from", "only_neighbour", "state"}
 )
 """Relations whose value is a subject, not text."""
-
-# Letters that Unicode does not take apart into a base and a mark.
-_PLAIN = str.maketrans(
-    {
-        "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ħ": "h", "Ħ": "H", "ı": "i", "ß": "ss",
-        "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ə": "e", "Ə": "E", "þ": "th", "Þ": "Th", "ð": "d", "Ð": "D",
-        "‘": "'", "’": "'", "ʻ": "'", "ʼ": "'", "ʿ": "'", "–": "-", "—": "-", "“": '"', "”": '"',
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +62,6 @@ class Fact:
     def kind(self) -> str:
         """The part of the subject before the slash."""
         return self.subject.partition("/")[0]
-
-
-def fold(text: str) -> str:
-    """Return the text without accents and typographic quotes."""
-    decomposed = unicodedata.normalize("NFKD", text.translate(_PLAIN))
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 def contains(text: str, answer: str) -> bool:

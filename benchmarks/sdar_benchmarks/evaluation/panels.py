@@ -144,6 +144,7 @@ class Panel:
                 variant = env.variant
                 digest.update(variant.encode())
             row = [task.id, task.task_type, task.instruction, observation, task.data.get("answers")]
+            row += [task.data[name] for name in ("aliases", "folds_accents") if name in task.data]
             digest.update(json.dumps(row).encode())
         self.give_back(env)
         return {"variant": variant, "fingerprint": digest.hexdigest()[:32]}

@@ -135,7 +135,7 @@ class Episode:
         seconds: time for the episode, agent and environment.
         agent_seconds: the part of it that the agent took, waiting included.
         data_set: of the task, such as `nq`; None in suites that know only one.
-        metrics: further scores at the end by name, such as `f1`; None in suites that have none.
+        metrics: further scores at the end by name, such as `f1_squad`; None in suites that have none.
     """
 
     env_id: str

@@ -85,7 +85,8 @@ class CachingRetriever:
                 k_kept, hits = self._kept.get((fingerprint, query), (0, ()))
                 if k_kept >= k:
                     self._kept.move_to_end((fingerprint, query))
-                    answers[query] = hits[:k]
+                    # A retriever that gives more than k gives the same when it is asked again.
+                    answers[query] = hits if k_kept == k else hits[:k]
         missing = [query for query in dict.fromkeys(queries) if query not in answers]
         # Not under the lock: other threads go on with what is kept.
         found = self._retriever.search(missing, k) if missing else []

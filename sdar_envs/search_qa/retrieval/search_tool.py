@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast, get_args
 from weakref import WeakValueDictionary
@@ -14,7 +15,7 @@ from sdar_envs.search_qa.embedded import embedded_retriever
 from sdar_envs.search_qa.retrieval.caching import CachingRetriever
 from sdar_envs.search_qa.retrieval.index import open_index
 from sdar_envs.search_qa.retrieval.retriever import RetrievalFailed, Retriever
-from sdar_envs.search_qa.session import Finding
+from sdar_envs.search_qa.session import Behaviour, Finding
 from sdar_envs.storage import given_path
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["ON_ERROR", "OnError", "RetrieverTool", "SearchTool", "ServerTool", "
 
 OnError = Literal["raise", "observe", "truncate"]
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+
+_MOST_THREADS = 256  # as the reference has
 
 
 class SearchTool(Protocol):
@@ -73,7 +76,7 @@ class RetrieverTool:
 
 
 class ServerTool:
-    """Search tool of the reference over a server: one request per query.
+    """Search tool of the reference over a server: one request per query, those of a batch at once.
 
     Args:
         tool: the reference's tool.
@@ -91,15 +94,23 @@ class ServerTool:
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
         """Search."""
-        findings = []
-        for query in queries:
-            said, has_failed = self._tool.say(query)
-            if has_failed and not self._shows_failures:
-                raise RetrievalFailed(
-                    f"{self._tool.url}: {said}. on_error='observe' shows this to the model, as the reference does."
-                )
-            findings.append(Finding(said=said, failure=said if has_failed else ""))
-        return findings
+        if len(queries) <= 1:
+            return [self._find(query) for query in queries]
+        with ThreadPoolExecutor(min(len(queries), _MOST_THREADS), thread_name_prefix="sdar-search") as pool:
+            futures = [pool.submit(self._find, query) for query in queries]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    def _find(self, query: str) -> Finding:
+        said, has_failed = self._tool.say(query)
+        if has_failed and not self._shows_failures:
+            raise RetrievalFailed(
+                f"{self._tool.url}: {said}. on_error='observe' shows this to the model, as the reference does."
+            )
+        return Finding(said=said, failure=said if has_failed else "")
 
 
 class _Place(NamedTuple):
@@ -121,7 +132,9 @@ _tools: WeakValueDictionary[Hashable, SearchTool] = WeakValueDictionary()
 _retrievers: WeakValueDictionary[Hashable, CachingRetriever] = WeakValueDictionary()
 
 
-def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, shows_failures: bool) -> SearchTool:
+def open_tool(
+    where: object, topk: int, seconds: float, *, behaviour: Behaviour = "fixed", shows_failures: bool
+) -> SearchTool:
     """Return the search tool over an engine.
 
     Environments of a process that search in the same place share the tool and, whatever their `topk`, the engine and
@@ -132,28 +145,35 @@ def open_tool(where: object, topk: int, seconds: float, *, as_reference: bool, s
             retriever or of what makes one, or a retriever.
         topk: passages for a search.
         seconds: for one search by a server, retries included; as the reference does it, for one attempt.
-        as_reference: ask a server as the reference does.
+        behaviour: ask a server as the reference (`sdar`) or Search-R1 does, or as this package does (`fixed`).
         shows_failures: return failed searches as findings instead of raising.
 
     Raises:
         RetrievalFailed: the server cannot be reached.
         MissingData: there is no such index.
         CorruptData: the index is damaged.
-        InvalidOption: `where` is none of these, or the reference is to ask several servers.
+        InvalidOption: `where` is none of these, or one of the originals is to ask several servers.
         UnknownName: `module:name` names nothing.
         MissingExtra: what the engine needs is not installed.
     """
     place = _place(where)
-    if as_reference and len(place.addresses) > 1:
+    as_original = behaviour != "fixed" and place.addresses != ()
+    if as_original and len(place.addresses) > 1:
         raise InvalidOption(
-            f"retriever is {list(place.addresses)!r}, but with compat='sdar' an environment asks one server: give each "
-            "its own address, as the reference does."
+            f"retriever is {list(place.addresses)!r}, but with compat={behaviour!r} an environment asks one server: "
+            "give each its own address, as the reference does."
         )
     # Another thread may make the same meanwhile: the first that is done counts.
-    key = (place.key, topk, seconds, as_reference, shows_failures)
+    key = (place.key, topk, seconds, behaviour if as_original else "fixed", shows_failures)
     tool = _tools.get(key)
     if tool is None:
-        if as_reference and place.addresses:
+        if as_original and behaviour == "search-r1":
+            # Needs the extra `client`, which no other search does.
+            from sdar_envs.search_qa.retrieval.search_r1_retriever import SearchR1Retriever  # noqa: PLC0415
+
+            server = SearchR1Retriever(place.addresses[0], timeout=seconds)
+            tool = _tools.setdefault(key, RetrieverTool(server, topk, shows_failures=shows_failures))
+        elif as_original:
             # Needs the extra `client`, which no other search does.
             from sdar_envs.search_qa.retrieval.reference_tool import ReferenceTool  # noqa: PLC0415
 

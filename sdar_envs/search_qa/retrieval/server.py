@@ -69,7 +69,7 @@ def create_app(
         max_topk: passages for a query, at most.
         max_queries: queries in one request, at most.
         max_bytes: of a request's body.
-        passages: in the corpus; only told at /health.
+        passages: in the corpus, only told at /health; by default the retriever's `passage_count`, if it has one.
 
     Raises:
         InvalidOption: a limit is not a positive integer, or the default exceeds it.
@@ -84,7 +84,7 @@ def create_app(
     health = {
         "status": "ok",
         "engine": retriever.fingerprint,
-        "passages": passages,
+        "passages": getattr(retriever, "passage_count", None) if passages is None else passages,
         "topk": default_topk,
         "dialects": ["queries", "query"],
         "versions": {"sdar-envs": version("sdar-envs"), "python": platform.python_version()},
@@ -136,7 +136,7 @@ def serve_retriever(
         port: 0 for any free one.
         ready: called with the address to post to as soon as it answers.
         topk: passages for a query where the request does not say.
-        passages: in the corpus; only told at /health.
+        passages: in the corpus, only told at /health; by default the retriever's `passage_count`, if it has one.
 
     Raises:
         InvalidOption: nothing can listen there, or `topk` is out of range.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium
 import pytest
 
 import sdar_envs
 from sdar_agents import AGENTS, default_agent, make_agent
 from sdar_agents.baselines.question_as_query import QuestionAsQuery
+from sdar_envs.errors import UnknownName
 
 SEARCH_QA = "sdar/SearchQA-v0"
 
@@ -51,6 +54,17 @@ def test_the_oracle_needs_no_search_for_what_was_found(env):
     assert inner.oracle_plan() == (plan[3],)
     inner.step(plan[3])
     assert inner.oracle_plan() == ()
+
+
+def test_an_oracle_that_is_missing_is_told_at_the_first_reset(tmp_path):
+    row = {"id": "1", "question": "Q?", "golden_answers": ["x"], "data_source": "nq"}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    official = gymnasium.make(
+        SEARCH_QA, data="official", data_dir=str(tmp_path), split="test", retriever="embedded", disable_env_checker=True
+    )
+    observation, info = official.reset(seed=0)
+    with pytest.raises(UnknownName, match="knows no plan"):
+        make_agent("oracle").reset(official, observation, info, 0)
 
 
 def test_the_question_is_the_query(env):

@@ -108,10 +108,8 @@ def test_reset_comes_first(agent: Agent) -> None:
 def test_environments_without_oracle_or_explorer_say_so() -> None:
     env = CountingEnv()
     observation, info = env.reset(seed=0)
-    oracle = OracleAgent()
-    oracle.reset(env, observation, info, 0)
     with pytest.raises(UnknownName, match="no oracle"):
-        oracle.act(observation, info)
+        OracleAgent().reset(env, observation, info, 0)
     with pytest.raises(UnknownName, match="no explorer for 'toy/Counting-v0'; there is one for sdar/ALFWorld-v0"):
         ExplorerAgent().reset(env, observation, info, 0)
 

@@ -95,7 +95,8 @@ def test_search_tags_that_break_the_format_are_invalid_and_cost_a_turn() -> None
         entrant = open_agent("openai", {"model": "m", "base_url": server.url}, [QA])
         [row] = evaluate(Plan([PanelSpec(QA, "test", 1)]), entrant).episodes
     assert (row.steps, row.invalid_actions, row.is_success, row.stop_reason) == (3, 2, False, "terminated")
-    assert row.metrics == {"em": 0.0, "f1": 0.0, "sub_em": 0.0, "em_format": row.metrics["em_format"]}
+    rest = dict.fromkeys(("em", "f1_squad", "f1_hotpot", "sub_em", "answer_shown"), 0.0)
+    assert row.metrics == {name: row.metrics[name] for name in ("em_format", "em_format_v03")} | rest
 
 
 # -- environments that wait ------------------------------------------------------------------------
@@ -259,7 +260,7 @@ def test_data_sets_have_numbers_of_their_own_and_two_means(official: Path, capsy
     assert suite["total"]["success_rate"] == pytest.approx(7 / 12)
     assert suite["data_set_macro"]["success_rate"] == pytest.approx((1 + 0.5 + 0) / 3)
     # Of "answer 3 or another", two of four words are right: f1 = 2 * 0.5 * 1 / 1.5.
-    assert suite["data_sets"]["musique"]["mean_metrics"]["f1"] == pytest.approx(2 / 3)
+    assert suite["data_sets"]["musique"]["mean_metrics"]["f1_squad"] == pytest.approx(2 / 3)
     assert suite["data_sets"]["musique"]["mean_metrics"]["sub_em"] == 1.0
     assert "mean over data sets: won 50.0%, score 0.500" in printed
     assert [line.split()[0] for line in printed.splitlines() if line.startswith(("nq", "bamb", "musi"))] == sorted(
@@ -269,8 +270,17 @@ def test_data_sets_have_numbers_of_their_own_and_two_means(official: Path, capsy
         text = (out / name).read_text()
         assert "mean over data sets: success 50.0%, score 0.500" in text
         assert "musique" in text
-        assert "f1 0.861, sub_em 1.000" in text  # f1: (6 + 1 + 5 * 2/3) / 12
+        assert "f1_squad 0.861, f1_hotpot 0.861, sub_em 1.000" in text  # f1: (6 + 1 + 5 * 2/3) / 12
     assert {row.data_set for row in read_episodes(out)} == set(SIZES)
+
+
+def test_an_agent_without_a_plan_for_these_data_is_refused_once(official: Path, capsys: Any) -> None:
+    command = ["eval", QA, "--data", "official", "--data-dir", str(official / "data"), "--set", "retriever=embedded"]
+    status = main([*command, "--split", "test", "--agent", "oracle", "--out", str(official / "run")])
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.count("knows no plan") == 1
+    assert not (official / "run").exists()
 
 
 def test_corpus_and_answers_are_part_of_the_panel(official: Path, capsys: Any) -> None:

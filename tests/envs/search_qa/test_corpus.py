@@ -202,3 +202,38 @@ def test_the_texts_are_not_held_in_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3_000_000
+
+
+# -- DPR's table ---------------------------------------------------------------------------------
+
+TABLE = (
+    "id\ttext\ttitle\n"
+    '1\t"Aaron ( or ; ""Ahärôn"") is a prophet.\tNot a tab"\tAaron\n'
+    '2\tLima is a city.\t"""Lima"", again"\r\n'
+)
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_the_table_of_passages_is_read(tmp_path, is_compressed):
+    path = tmp_path / "psgs_w100.tsv"
+    path.write_bytes(gzip.compress(TABLE.encode()) if is_compressed else TABLE.encode())
+    assert list(read_passages(path)) == [
+        (2, Passage("1", '"Aaron"\nAaron ( or ; "Ahärôn") is a prophet.\tNot a tab')),
+        (3, Passage("2", '""Lima", again"\nLima is a city.')),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"1\ttext", "line 2 is not a passage: it has 2 fields; wanted id, text and title"),
+        (b"1\t \ttitle", "line 2 is not a passage: it has no text"),
+        (b"1\t\xff\ttitle", "line 2 is not a passage: it is not UTF-8"),
+        (b"1\t" + b"x" * 200_000 + b"\tt", "it is no row of a table"),
+    ],
+)
+def test_a_row_of_the_table_that_is_no_passage_is_named(tmp_path, row, message):
+    path = tmp_path / "psgs_w100.tsv"
+    path.write_bytes(b"id\ttext\ttitle\n" + row + b"\n")
+    with pytest.raises(CorruptData, match=message):
+        list(read_passages(path))

@@ -7,9 +7,14 @@ import gc
 import json
 import pickle
 import sys
+import time
 import weakref
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import gymnasium
 import pytest
@@ -25,6 +30,8 @@ from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.reference import STYLE, project
 from sdar_envs.search_qa.retrieval.index import build_index
 from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
+from sdar_envs.search_qa.scoring import normalize
+from sdar_envs.search_qa.session import METRICS
 
 QUERY = "river lie Tamyorstead does"
 
@@ -62,7 +69,13 @@ class OneHit:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("official")
-    usable = [row for row in rows("questions.jsonl") if any(row["golden_answers"])]
+
+    def is_usable(answers):
+        answers = [answers] if isinstance(answers, str) else answers
+        return bool(answers) and all(map(normalize, answers))
+
+    # Golden answers that are empty after normalisation have tests of their own.
+    usable = [row for row in rows("questions.jsonl") if is_usable(row["golden_answers"])]
     (path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in usable))
     return str(path)
 
@@ -211,6 +224,60 @@ def test_a_vector_searches_once_for_all(make, folder):
     assert len(retriever.calls) == 1  # kept
 
 
+class _Slow(BaseHTTPRequestHandler):
+    """Answers a search after a tenth of a second."""
+
+    seen: ClassVar[list]
+
+    def do_POST(self):
+        self.seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        time.sleep(0.1)
+        body = b'{"result": [[{"document": {"id": "1", "contents": "T"}}]]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256
+
+
+@contextmanager
+def slow_servers(count):
+    """Yield (address, bodies that have come) of servers that take 100 ms."""
+    with ExitStack() as stack:
+        servers = []
+        for _ in range(count):
+            handler = type("Handler", (_Slow,), {"seen": []})
+            server = stack.enter_context(_Server(("127.0.0.1", 0), handler))
+            thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            servers.append((f"http://127.0.0.1:{server.server_address[1]}/retrieve", handler.seen))
+        yield servers
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_searches_of_a_vector_wait_for_servers_at_the_same_time(folder, count):
+    arguments = {"data": "official", "data_dir": folder, "split": "test", "compat": "sdar"}
+    with slow_servers(count) as servers:
+        envs = sdar_envs.TextVectorEnv([SearchQAEnv(**arguments, retriever=servers[i % count][0]) for i in range(64)])
+        envs.reset(seed=0)
+        actions = [f"search[query {i}]" for i in range(64)]
+        started = time.perf_counter()
+        envs.step(actions)
+        # One after the other, they took 6.4 s at least.
+        assert time.perf_counter() - started < 3.0
+        asked = sorted(body["query"] for _, seen in servers for body in seen)
+    assert asked == sorted(f"query {i}" for i in range(64))
+    assert {tuple(body) for _, seen in servers for body in seen} == {("query", "topk", "return_scores")}
+
+
 def test_a_vector_whose_search_fails_steps_nothing(make):
     retriever = Broken(works=1)
     envs = sdar_envs.TextVectorEnv([make(retriever) for _ in range(3)])
@@ -241,7 +308,7 @@ def test_info_along_an_episode(make):
     assert (info["searches"], info["metrics"]["em"], info["score"]) == (1, 0.0, 0.0)
     *_, info = env.step("answer[ The Fentam! ]")
     assert (info["answer"], info["score"], info["is_success"], info["passage_ids"]) == ("The Fentam!", 1.0, True, [])
-    assert info["metrics"] == {"em": 1.0, "f1": 1.0, "sub_em": 1.0, "em_format": 1.0}
+    assert info["metrics"] == dict.fromkeys([*METRICS, "answer_shown"], 1.0)
     assert "golden_answers" not in start(make())[1]
 
 
@@ -249,9 +316,11 @@ def test_info_along_an_episode(make):
     ("reward", "answer", "value"),
     [
         ("em", "river Fentam", 0.0),
-        ("f1", "river Fentam", 2 / 3),
+        ("f1_squad", "river Fentam", 2 / 3),
+        ("f1_hotpot", "river Fentam", 2 / 3),
         ("sub_em", "river Fentam", 1.0),
         ("em_format", "x", 0.2),
+        ("em_format_v03", "x", 0.2),
     ],
 )
 def test_rewards(make, reward, answer, value):
@@ -281,6 +350,55 @@ def test_commands_of_any_spelling(make):
     assert (info["is_action_valid"], info["searches"], info["passage_ids"]) == (True, 1, [])
     ((observation, *_),) = play(make(), "search[" + "river " * 20_000 + "]")
     assert "No passage found." in observation
+
+
+# -- what the passages show ---------------------------------------------------------------------
+
+
+class Shows:
+    """Finds a passage for each query of a table."""
+
+    fingerprint = "shows"
+
+    def __init__(self, **table):
+        self.table = table
+
+    def search(self, queries, k):
+        return [(Hit(Passage(query, self.table[query]), 1.0),) for query in queries]
+
+
+@pytest.mark.parametrize("compat", ["fixed", "sdar", "search-r1"])
+def test_whether_a_passage_showed_the_answer_is_told(make, compat):
+    tool = Shows(part='"T"\nThe Fentamine is a drug.', whole='"T"\nIt lies on the FENTAM.', none='"T"\nx')
+    steps = play(make(tool, compat=compat), *(f"search[{query}]" for query in ("part", "whole", "none")))
+    assert [step[4]["answer_shown"] for step in steps] == [False, True, True]
+    assert [step[4]["metrics"]["answer_shown"] for step in steps] == [0.0, 1.0, 1.0]
+
+
+def test_a_server_asked_as_the_reference_does_shows_the_answer_too(folder):
+    body = {"result": [[{"document": {"id": "1", "contents": '"T"\nIt lies on the Fentam.'}}]]}
+    response = {"status": 200, "body": body, "content_type": "application/json"}
+    with fault_server({"good": response}) as (address, _):
+        env = SearchQAEnv(data="official", data_dir=folder, split="test", compat="sdar", retriever=f"{address}/f/good")
+        ((*_, info),) = play(env, f"search[{QUERY}]")
+        assert info["answer_shown"]
+
+
+def test_titles_of_supporting_facts_count_as_found(tmp_path):
+    row = {
+        "id": "1",
+        "question": "Q?",
+        "golden_answers": ["x"],
+        "data_source": "hotpotqa",
+        "metadata": {"supporting_facts": {"title": ["Kiss &amp; Tell", "Lima", "Oslo"], "sent_id": [0, 0, 0]}},
+    }
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    tool = Shows(a='"Other"\nLima.', b='"Kiss & Tell"\nx', c='"lima"\nx', d='"Lima"\nx')
+    env = SearchQAEnv(data="official", data_dir=str(tmp_path), split="test", retriever=tool, max_steps=5)
+    env.reset(seed=0)
+    infos = [env.step(f"search[{query}]")[4] for query in "abcd"]
+    assert [info["supporting_found"] for info in infos] == [0, 1, 2, 2]
+    assert [info["supporting_hit"] for info in infos] == [False, True, True, True]
 
 
 # -- the contract -------------------------------------------------------------------------------
@@ -395,7 +513,8 @@ def test_official_questions_have_no_plan(make):
     ("arguments", "error", "message"),
     [
         ({"compat": "sdra"}, InvalidOption, "Did you mean 'sdar'"),
-        ({"reward": "exact"}, InvalidOption, "reward is 'exact'; wanted one of em, f1"),
+        ({"reward": "exact"}, InvalidOption, "reward is 'exact'; wanted one of em, f1_squad"),
+        ({"reward": "f1"}, InvalidOption, "wanted one of em, f1_squad, f1_hotpot"),
         ({"on_error": "ignore"}, InvalidOption, "wanted one of raise, observe, truncate"),
         ({"topk": 0}, InvalidOption, "topk is 0"),
         ({"topk": True}, InvalidOption, "topk is True"),

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
 from sdar_envs.search_qa import questions
+from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.questions import UNCLASSIFIED, Question, golden_answers, question_type, read_questions
+from sdar_envs.search_qa.scoring import normalize
 from sdar_envs.search_qa.tasks import official_tasks, question_of
 
 FLASHRAG = {"id": "test_0", "question": "who wrote dracula", "golden_answers": ["Bram Stoker"], "metadata": {}}
@@ -99,7 +101,7 @@ def test_the_forms_of_all_three_sources(tmp_path):
 
 
 def test_of_a_parquet_file_only_what_is_needed_is_read(tmp_path):
-    metadata = {"type": "comparison", "supporting": ["p"], "supporting_facts": ["a long text"], "queries": ["q"]}
+    metadata = {"type": "comparison", "supporting": ["p"], "context": ["a long text"], "queries": ["q"]}
     path = write_parquet(tmp_path / "test.parquet", [{**SEARCH_R1, "metadata": metadata}])
     assert read_questions(path) == [
         Question("test_0", "who wrote dracula?", ("Bram Stoker",), "nq", "compare", ("p",), ("q",))
@@ -133,9 +135,9 @@ def test_all_forms_are_played(tmp_path):
 
 def test_what_the_package_says_of_its_own_questions(tmp_path):
     metadata = {"type": "multi_hop_reasoning", "supporting": ["p1", "p2"], "queries": ["a", "b"]}
-    row = {"id": "x", "question": "Q?", "golden_answers": ["A"], "data_source": "facts", "metadata": metadata}
+    row = {"id": "x", "question": "Q?", "golden_answers": ["B"], "data_source": "facts", "metadata": metadata}
     assert read_questions(write(tmp_path / "dev.jsonl", [row])) == [
-        Question("x", "Q?", ("A",), "facts", "multi_hop_reasoning", ("p1", "p2"), ("a", "b"))
+        Question("x", "Q?", ("B",), "facts", "multi_hop_reasoning", ("p1", "p2"), ("a", "b"))
     ]
 
 
@@ -171,7 +173,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(MissingData, match="there is no file"):
         read_questions(tmp_path / "test.jsonl")
     (tmp_path / "test.csv").write_text("a,b")
-    with pytest.raises(InvalidOption, match=r"\.jsonl, \.jsonl\.gz or \.parquet"):
+    with pytest.raises(InvalidOption, match=r"\.parquet, \.jsonl, \.jsonl\.gz, \.json"):
         read_questions(tmp_path / "test.csv")
     (tmp_path / "test.jsonl").write_bytes(json.dumps(FLASHRAG).encode() + b'\n{"question": "caf\xe9"}\n')
     with pytest.raises(CorruptData, match="line 2: it cannot be read as JSON in UTF-8"):
@@ -195,6 +197,13 @@ def test_files_that_cannot_be_read(tmp_path):
         ("Are Random House and Penguin Books both publishers?", "hotpotqa", None, "compare"),
         ("Were both A and B directed by C?", "hotpotqa", None, "compare"),
         ("Do Alpha Lake and Beta Lake lie in the same country?", "2wikimultihopqa", None, "compare"),
+        ("What do Alpha Ray and Beta Lee have in common?", "hotpotqa", None, "compare"),
+        ("What do Alpha Ray and Beta Lee have in common", "hotpotqa", "bridge", "multi_hop_reasoning"),
+        ("What profession did Alpha Ray and Beta Lee share?", "hotpotqa", None, "compare"),
+        ("Alpha Lake and Beta Lake have what in common?", "hotpotqa", None, "compare"),
+        ("What type of plant are Alpha and Beta both?", "hotpotqa", None, "compare"),
+        ("What do Alpha Ray and Beta Lee have in common?", "nq", None, "direct_retrieval"),
+        ("Which common ancestor do the owners of Alpha have?", "hotpotqa", None, "multi_hop_reasoning"),
         ("Who is the author of the book that came before Emma?", "musique", None, "multi_hop_reasoning"),
         ("In which for-profit company did the director work?", "bamboogle", None, "multi_hop_reasoning"),
         ("who sang or wrote it", "nq", None, "direct_retrieval"),
@@ -240,6 +249,10 @@ def flashrag(folder):
     return str(folder)
 
 
+def as_list(answers):
+    return [answers] if isinstance(answers, str) else answers
+
+
 def open_tasks(folder, **arguments):
     return official_tasks(folder, **{"data_sets": None, "default_type": None, "env_id": "x", **arguments})
 
@@ -274,7 +287,7 @@ def test_choosing_data_sets_keeps_ids(tmp_path):
 
 def test_one_file_for_all_data_sets(tmp_path):
     rows = [json.loads(line) for line in (DATA / "questions.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if any(row["golden_answers"])]
+    rows = [row for row in rows if any(map(normalize, as_list(row["golden_answers"])))]
     write(tmp_path / "test.jsonl", rows)
     tasks = open_tasks(str(tmp_path))
     assert tasks.splits == {"test": len(rows)}
@@ -302,8 +315,128 @@ def test_folders_that_hold_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("SEARCH_QA_DATA", str(tmp_path))
     assert open_tasks(None).splits == {"test": 1}
     write(tmp_path / "test.jsonl.gz", [FLASHRAG])
-    with pytest.raises(InvalidOption, match="wanted one file per split"):
+    with pytest.raises(InvalidOption, match="one file per split is read: pass the one you mean"):
         open_tasks(None)
+
+
+# -- rows of other projects -----------------------------------------------------------------------
+
+ROWS = sorted((DATA / "rows").glob("*.*"))
+ROWS = [path for path in ROWS if path.suffix != ".md"]
+INVENTED = {
+    row["id"]: row for row in map(json.loads, (DATA / "questions.jsonl").read_text(encoding="utf-8").splitlines())
+}
+PLAYED = [INVENTED[name] for name in ("q0", "q1", "q14", "q30", "q52", "q62", "q84", "q86")]
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.name)
+def test_rows_of_other_projects_are_read(path):
+    if path.suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="Parquet files need pyarrow")
+    read = read_questions(path, data_set="nq")
+    first_only = path.name.startswith("agentic_rag_text")
+    assert [question.text for question in read] == [row["question"] for row in PLAYED]
+    assert [list(question.answers) for question in read] == [
+        as_list(row["golden_answers"])[: 1 if first_only else None] for row in PLAYED
+    ]
+    # No name keeps a prefix, or is that of a repository. The JSON lists name none.
+    names = {"verl": {"nq", "hotpotqa"}, "skyrl": {"nq", "hotpotqa"}, "agentic_rag_text": {"hotpotqa"}}
+    assert {question.data_set for question in read} == names.get(path.stem, {"nq"})
+    # SkyRL's and verl's rows name the kind and the titles of two of HotpotQA's.
+    if path.name in ("verl.parquet", "skyrl.parquet"):
+        hotpot = [question for question in read if question.data_set == "hotpotqa"]
+        assert {(question.type, question.supporting_titles) for question in hotpot} >= {("compare", ("A", "B"))}
+
+
+@pytest.mark.parametrize("name", ["verl", "skyrl", "agentic_rag", "agentic_rag_text"])
+def test_rows_of_other_projects_are_played(tmp_path, name):
+    pytest.importorskip("pyarrow", reason="Parquet files need pyarrow")
+    # SkyRL saves the test questions as `validation.parquet`.
+    target = tmp_path / ("validation.parquet" if name == "skyrl" else "test.parquet")
+    target.write_bytes((DATA / "rows" / f"{name}.parquet").read_bytes())
+    env = SearchQAEnv(data="official", data_dir=str(tmp_path), split="test", retriever="embedded")
+    tasks = [env.source.task("test", i) for i in range(8)]
+    for task in tasks:
+        assert task.id.count("/") == 3  # no slash of a repository's name
+        env.reset(options={"task_id": task.id})
+        *_, info = env.step(f"answer[{task.data['answers'][-1]}]")
+        assert info["won"], task
+
+
+def test_a_file_can_be_named_where_a_folder_has_two(tmp_path):
+    write(tmp_path / "train.jsonl", [FLASHRAG])
+    write(tmp_path / "test.jsonl", [FLASHRAG])
+    write(tmp_path / "train.json", [json.dumps([{**FLASHRAG, "id": str(i)} for i in range(3)])])
+    with pytest.raises(InvalidOption, match=r"train\.jsonl and train\.json, .*data_dir='.*train\.jsonl'"):
+        open_tasks(str(tmp_path))
+    assert open_tasks(str(tmp_path / "train.jsonl")).splits == {"train": 1, "test": 1}
+    assert open_tasks(str(tmp_path / "train.json")).splits == {"train": 3}
+    write(tmp_path / "my_questions.jsonl", [FLASHRAG, {**FLASHRAG, "id": "b"}])
+    assert open_tasks(str(tmp_path / "my_questions.jsonl")).splits == {"test": 2}
+    write(tmp_path / "my_questions.csv", ["a"])
+    with pytest.raises(InvalidOption, match=r"my_questions\.csv; wanted a folder"):
+        open_tasks(str(tmp_path / "my_questions.csv"))
+
+
+def test_a_json_file_that_is_no_list_of_rows(tmp_path):
+    with pytest.raises(CorruptData, match="wanted a JSON list"):
+        read_questions(write(tmp_path / "test.json", [FLASHRAG]))
+    with pytest.raises(CorruptData, match="cannot be read as JSON"):
+        read_questions(write(tmp_path / "test.json", ["["]))
+
+
+# -- golden answers without words -----------------------------------------------------------------
+
+EMPTY = [{**FLASHRAG, "golden_answers": ["Paris", ""]}, {**FLASHRAG, "id": "b", "golden_answers": ["The", "a", "Rome"]}]
+
+
+def test_golden_answers_that_are_empty_after_normalisation_are_left_out_and_counted(tmp_path):
+    path = write(tmp_path / "test.jsonl", EMPTY)
+    with pytest.warns(UserWarning, match=r"3 golden answer\(s\) in 2 row\(s\) .*the first '' in row 1"):
+        read = read_questions(path)
+    assert [question.answers for question in read] == [("Paris",), ("Rome",)]
+
+
+@pytest.mark.parametrize("answers", ["The The", ["The"], ["", "!!!"], {"target": ["a"]}])
+def test_a_row_whose_golden_answers_are_all_empty_after_normalisation_is_refused(tmp_path, answers):
+    path = write(tmp_path / "test.jsonl", [FLASHRAG, {**FLASHRAG, "id": "b", "golden_answers": answers}])
+    with pytest.raises(CorruptData, match=r"test\.jsonl, row 2: all its golden answers are empty"):
+        read_questions(path)
+    # The originals play it.
+    assert read_questions(path, keeps_empty=True)[1].answers == golden_answers(answers)
+
+
+def test_no_empty_answer_is_right_and_not_every_answer_holds_a_golden_one(tmp_path):
+    write(tmp_path / "test.jsonl", EMPTY[:1])
+    arguments = {"data": "official", "data_dir": str(tmp_path), "split": "test", "retriever": "embedded"}
+    with pytest.warns(UserWarning, match="left out"):
+        env = SearchQAEnv(**arguments)
+    for answer in ("", "the", "anything"):
+        env.reset(seed=0)
+        *_, info = env.step(f"answer[{answer}]")
+        assert (info["metrics"]["em"], info["metrics"]["sub_em"]) == (0.0, 0.0)
+    original = SearchQAEnv(**arguments, compat="sdar")
+    original.reset(seed=0)
+    assert original.step("answer[]")[4]["metrics"]["em"] == 1.0
+
+
+# -- what the answer follows from -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"title": ["Kiss & Tell", "Lima", "Lima"], "sent_id": [0, 1, 2]},
+        [["Kiss & Tell", 0], ["Lima", 1]],
+        [{"title": "Kiss & Tell", "sent_id": 0}, {"title": "Lima", "sent_id": 1}],
+    ],
+)
+def test_supporting_facts_name_the_titles(tmp_path, facts):
+    row = {**FLASHRAG, "metadata": {"supporting_facts": facts}}
+    (read,) = read_questions(write(tmp_path / "test.jsonl", [row]))
+    assert read.supporting_titles == ("Kiss & Tell", "Lima")
+    task = open_tasks(str(tmp_path)).task("test", 0)
+    assert question_of(task).supporting_titles == read.supporting_titles
 
 
 @given(

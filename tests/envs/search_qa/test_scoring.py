@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import re
+import string
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar_envs.search_qa.scoring import (
+    contains_whole_answer,
     em_with_format,
     exact_match,
-    f1,
+    f1_hotpot,
+    f1_squad,
     is_well_formed,
     normalize,
     shows_answer,
@@ -34,14 +41,104 @@ FOUND = '<search>q</search>\n\n<information>Doc 1(Title: "T") The answer is Pari
     ],
 )
 def test_f1(prediction, answers, score):
-    assert f1(prediction, answers) == pytest.approx(score, abs=1e-12)
+    assert f1_squad(prediction, answers) == pytest.approx(score, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "squad", "hotpot"),
+    [
+        ("yes it is", ["yes"], 0.5, 0.0),
+        ("yes", ["yes they were"], 0.5, 0.0),
+        ("no", ["no"], 1.0, 1.0),
+        ("noanswer", ["noanswer given"], 2 / 3, 0.0),
+        ("no", ["yes", "no way"], 2 / 3, 0.0),
+        ("the", ["a"], 1.0, 0.0),
+        ("red", ["red fox"], 2 / 3, 2 / 3),
+    ],
+)
+def test_the_two_published_forms_of_f1_differ(prediction, answers, squad, hotpot):
+    assert f1_squad(prediction, answers) == pytest.approx(squad, abs=1e-12)
+    assert f1_hotpot(prediction, answers) == pytest.approx(hotpot, abs=1e-12)
+
+
+# The published functions, from their definitions: four steps of normalisation, tokens by white space, precision and
+# recall of the multiset of common tokens.
+
+
+def _published_normalisation(text):
+    kept = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def _published_squad(prediction, answer):
+    wanted, found = _published_normalisation(answer).split(), _published_normalisation(prediction).split()
+    common = sum((Counter(wanted) & Counter(found)).values())
+    if len(wanted) == 0 or len(found) == 0:
+        return int(wanted == found)
+    if common == 0:
+        return 0
+    precision, recall = common / len(found), common / len(wanted)
+    return (2 * precision * recall) / (precision + recall)
+
+
+def _published_hotpot(prediction, answer):
+    found, wanted = _published_normalisation(prediction), _published_normalisation(answer)
+    if found in ["yes", "no", "noanswer"] and found != wanted:
+        return 0
+    if wanted in ["yes", "no", "noanswer"] and found != wanted:
+        return 0
+    common = sum((Counter(found.split()) & Counter(wanted.split())).values())
+    if common == 0:
+        return 0
+    precision, recall = common / len(found.split()), common / len(wanted.split())
+    return (2 * precision * recall) / (precision + recall)
+
+
+def test_both_forms_of_f1_equal_the_published_functions_on_2000_pairs():
+    draw = random.Random(20261130)
+    words = [
+        "yes",
+        "no",
+        "noanswer",
+        "Yes.",
+        "No,",
+        "the",
+        "a",
+        "The",
+        "red",
+        "fox",
+        "red,",
+        "Émile",
+        "U.S.A.",
+        "1,000",
+    ]
+
+    def text():
+        return " ".join(draw.choices(words, k=draw.choice((0, 1, 1, 1, 2, 3, 5))))
+
+    differ = 0
+    for _ in range(2_000):
+        prediction, answers = text(), [text() for _ in range(draw.choice((1, 1, 2, 4)))]
+        squad = max(_published_squad(prediction, answer) for answer in answers)
+        hotpot = max(_published_hotpot(prediction, answer) for answer in answers)
+        assert f1_squad(prediction, answers) == pytest.approx(squad, abs=1e-12), (prediction, answers)
+        assert f1_hotpot(prediction, answers) == pytest.approx(hotpot, abs=1e-12), (prediction, answers)
+        differ += squad != hotpot
+    assert differ > 100
+
+
+def test_an_answer_stands_in_a_passage_by_whole_words():
+    assert contains_whole_answer('"Art"\nThe U.S.A. is big.', ["the USA"])
+    assert not contains_whole_answer("A party.", ["art"])
+    assert not contains_whole_answer("A party.", ["The", ""])
 
 
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=3))
 def test_what_follows_from_an_exact_match(prediction, answers):
     if exact_match(prediction, answers):
-        assert f1(prediction, answers) == sub_exact_match(prediction, answers) == 1.0
-    assert 0.0 <= f1(prediction, answers) <= 1.0
+        assert f1_squad(prediction, answers) == sub_exact_match(prediction, answers) == 1.0
+        assert f1_hotpot(prediction, answers) == float(normalize(prediction) != "")
+    assert 0.0 <= f1_hotpot(prediction, answers) <= f1_squad(prediction, answers) <= 1.0
     assert normalize(normalize(prediction)) == normalize(prediction)
 
 

@@ -74,6 +74,11 @@ class Engine(ABC):
         """Identifies engine and corpus."""
         return self._fingerprint
 
+    @property
+    def passage_count(self) -> int:
+        """How many passages the corpus has."""
+        return len(self._passages)
+
     def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
         """Return the best passages for each query; see `Retriever.search`.
 

@@ -156,3 +156,17 @@ def test_threads(inner):
     assert wrong == []
     assert statistics.hits + statistics.misses == 4 * 300 * 5
     assert statistics.queries == 50
+
+
+class Generous:
+    """Finds one passage more than it was asked for."""
+
+    fingerprint = "generous"
+
+    def search(self, queries, k):
+        return [tuple(Hit(Passage(f"{query}{i}", "x"), None) for i in range(k + 1)) for query in queries]
+
+
+def test_a_retriever_that_gives_more_than_k_gives_the_same_when_asked_again():
+    cached = CachingRetriever(Generous())
+    assert cached.search(["a"], 2) == cached.search(["a"], 2) == Generous().search(["a"], 2)

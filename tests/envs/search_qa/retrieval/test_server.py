@@ -12,6 +12,7 @@ import pytest
 import requests
 from helpers.invented import DATA, TableRetriever
 from helpers.live import running, served
+from helpers.passages import write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -126,6 +127,13 @@ def test_health(client):
     assert (facts["engine"], facts["passages"], facts["topk"]) == ("invented", None, 3)
     assert facts["versions"]["sdar-envs"] == version("sdar-envs")
     assert TestClient(create_app(TableRetriever(), passages=200)).get("/health").json()["passages"] == 200
+
+
+def test_health_counts_the_passages_of_an_index(tmp_path):
+    source = write_corpus(tmp_path / "corpus.jsonl", [Passage(str(i), f'"T"\nriver {i}') for i in range(3)])
+    build_index(source, tmp_path / "index", progress=False)
+    app = create_app(open_index(tmp_path / "index"))
+    assert TestClient(app).get("/health").json()["passages"] == 3
 
 
 # -- limits and bad input -------------------------------------------------------------------------
