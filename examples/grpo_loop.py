@@ -32,6 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from sdar_agents.engines import ChatTemplate
 from sdar_envs import Task, TextEnv, Turn, make_text_env, parse_completion, prompt_parts, style_of
 from sdar_envs.prompt import terse
+from sdar_envs.registry import sample_tasks
 from sdar_skills import Library, Retriever, make_retriever, teacher_context
 
 
@@ -198,7 +199,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
     player = Player(model, tokenizer, make_retriever(args.retriever, Library.load()), args)
     source = make_text_env(args.env, **args.env_kwargs).source
-    panel = [source.task(args.test_split, index) for index in range(args.test_tasks)]
+    panel = sample_tasks(source, args.test_split, args.test_tasks)
     metrics = []
     for step in range(args.steps + 1):
         row = {"step": step}

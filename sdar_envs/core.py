@@ -18,11 +18,13 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.utils import seeding
 from gymnasium.vector.utils import create_empty_array
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 from gymnasium.wrappers.utils import create_zero_array
 
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.orders import SharedWalk, Walk
 
 __all__ = [
     "INFO_TYPES",
@@ -226,10 +228,12 @@ class Snapshot(Generic[StateT]):
 class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
     """Base class of multi-turn text environments: observations are text, actions are bare commands.
 
-    `reset(seed=s)` maps `s` to the same task and the same episode on every machine; a later `reset()` continues with
-    the next task of that stream. `reset(options={"task_id": ...})` plays one task. `terminated` means that the task's
-    end was reached, `truncated` that `max_steps` ran out. An attribute `prompt_style`, a `sdar_envs.PromptStyle`, gives
-    an environment a prompt style of its own.
+    `reset(seed=s)` maps `s` to the same task and the same episode on every machine. Each `reset()` after it goes on to
+    another task of the split, until all were played, then through all of them again in another order, and so on; the
+    order depends on `s` alone (without any seed, on one that the system gives). A split without end gives independent
+    random tasks. `reset(options={"task_id": ...})` plays one task and, like restoring a snapshot, leaves the place in
+    that order as it is. `terminated` means that the task's end was reached, `truncated` that `max_steps` ran out. An
+    attribute `prompt_style`, a `sdar_envs.PromptStyle`, gives an environment a prompt style of its own.
 
     Args:
         source: the source of tasks.
@@ -289,6 +293,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         self._observation = ""
         self._action: str | None = None
         self._outcome = Outcome("", 0.0, False, False, True)
+        self._walk: Walk | SharedWalk | None = None
 
     # -- the contract -----------------------------------------------------------------------
 
@@ -312,7 +317,8 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         """Start an episode.
 
         Args:
-            seed: maps to a task of the split; None goes on with the stream of the last seed.
+            seed: maps to a task of the split; None goes on to one that was not played since the last seed, or in this
+                pass through the split.
             options: `{"task_id": id}` plays that task, of any split.
 
         Returns:
@@ -481,6 +487,18 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
 
     # -- shared -----------------------------------------------------------------------------
 
+    def _join_walk(self, walk: Walk, group: dict[int, list[int]], takers: int, seed: int) -> None:
+        """Seed the environment, and take the tasks of its unseeded resets from a walk that several share.
+
+        Args:
+            walk: through the split.
+            group: see `SharedWalk`.
+            takers: see `SharedWalk`.
+            seed: of everything else that is drawn.
+        """
+        self._np_random, self._np_random_seed = seeding.np_random(seed)
+        self._walk = SharedWalk(walk, group, takers, self._np_random)
+
     def _choose_task(self, options: dict[str, Any] | None) -> Task:
         options = options or {}
         if not isinstance(options, Mapping):
@@ -498,8 +516,18 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
                 )
             return self.source.find(task_id)
         size = self.source.splits[self.split]
-        index = int(self.np_random.integers(2**31 if size is None else size))
-        return self.source.task(self.split, index)
+        if size is None:
+            return self.source.task(self.split, int(self.np_random.integers(2**31)))
+        walk = self._walk
+        # Seeding makes a new generator, and a user may set one.
+        if walk is None or walk.owner is not self._np_random or walk.size != size:
+            generator = self.np_random
+            first = int(generator.integers(size))
+            # The order is no draw from the generator: what an environment draws in its episodes must not change it.
+            seed = self.np_random_seed
+            seed = int(generator.integers(2**63)) if seed is None or seed < 0 else seed
+            walk = self._walk = Walk(size, first, seed, generator)
+        return self.source.task(self.split, next(walk))
 
     def _info(self) -> dict[str, Any]:
         task = self.task
@@ -521,7 +549,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
     def _position(self) -> tuple[Any, ...]:
         """Return the seeding and episode state, for `rebuilt`."""
         episode = None if self._task is None else self.snapshot()
-        return self.spec, self._np_random, self._np_random_seed, episode
+        return self.spec, self._np_random, self._np_random_seed, self._walk, episode
 
     def _frame(self) -> str:
         command = "" if self._action is None else f"> {self._action}\n"
@@ -537,7 +565,7 @@ def rebuilt(kind: type[TextEnv[Any]], arguments: Mapping[str, Any], position: tu
         position: what `TextEnv._position` returned.
     """
     env = kind(**arguments)
-    env.spec, env._np_random, env._np_random_seed, episode = position
+    env.spec, env._np_random, env._np_random_seed, env._walk, episode = position
     if episode is not None:
         env.restore(episode)
     return env

@@ -23,6 +23,7 @@ from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.gym_adapter import from_gym
 from sdar_envs.importing import add_working_directory
+from sdar_envs.orders import spread
 from sdar_envs.vector import TextVectorEnv
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "make_text_env",
     "make_vec",
     "register_all",
+    "sample_indices",
+    "sample_tasks",
     "suite_of",
     "tasks",
 ]
@@ -218,14 +221,16 @@ def tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: Any) -
     Args:
         env_id: a registered id or `module:id`.
         split: the split's name.
-        limit: only the first so many tasks; needed for a split without end.
+        limit: only the first so many tasks; needed for a split without end. What comes first may be of one kind:
+            `sample_tasks` represents the split.
         **kwargs: as for `make_text_env`, for example `data="official"`.
 
     Raises:
         InvalidOption: the split has no end and no limit was given.
         UnknownName: there is no such environment, split or argument.
     """
-    source = make_text_env(env_id, split=split, **kwargs).source
+    env = make_text_env(env_id, split=split, **kwargs)
+    source, split = env.source, env.split  # an environment may know a split by several names
     return tuple(source.task(split, index) for index in range(count_tasks(source, split, limit)))
 
 
@@ -238,7 +243,8 @@ def iter_tasks(env_id: str, *, split: str, limit: int | None = None, **kwargs: A
         InvalidOption: the limit is negative.
         UnknownName: there is no such environment, split or argument.
     """
-    source = make_text_env(env_id, split=split, **kwargs).source
+    env = make_text_env(env_id, split=split, **kwargs)
+    source, split = env.source, env.split
     is_endless = source.splits[split] is None and limit is None
     indices = count() if is_endless else range(count_tasks(source, split, limit))
     return (source.task(split, index) for index in indices)
@@ -250,7 +256,7 @@ def count_tasks(source: TaskSource, split: str, limit: int | None = None) -> int
     Args:
         source: where the tasks come from.
         split: one of its splits.
-        limit: only the first so many; needed for a split without end.
+        limit: at most so many; needed for a split without end.
 
     Raises:
         InvalidOption: the split has no end and no limit was given, or the limit is negative.
@@ -261,6 +267,37 @@ def count_tasks(source: TaskSource, split: str, limit: int | None = None) -> int
     if size is None and limit is None:
         raise InvalidOption(f"split {split!r} has tasks without end: say how many with a limit.")
     return min(n for n in (size, limit) if n is not None)
+
+
+def sample_indices(source: TaskSource, split: str, limit: int | None = None, *, first: int = 0) -> Sequence[int]:
+    """Return which tasks of a split stand for it when only so many are taken: the same ones everywhere.
+
+    A listing may be sorted by type (official ALFWorld games are, by their paths), so that its first tasks are of one
+    kind. A sample is therefore taken in the order of `sdar_envs.orders.spread`, whose every prefix is spread evenly
+    over the listing; a larger sample holds the smaller one. The tasks of a split without end are random by
+    generation: its sample is the first ones. All of a split is in the split's own order.
+
+    Args:
+        source: where the tasks come from.
+        split: one of its splits.
+        limit: how many; None for all. Needed for a split without end.
+        first: how many of the sample to leave out at its start, for another one that shares no task with it.
+
+    Returns:
+        `limit - first` indices of the split, to be taken in this order.
+
+    Raises:
+        InvalidOption: the split has no end and no limit was given, or the limit is negative.
+    """
+    size, count_ = source.splits[split], count_tasks(source, split, limit)
+    if size is None or (count_ == size and not first):
+        return range(first, count_)
+    return spread(size, count_)[first:]
+
+
+def sample_tasks(source: TaskSource, split: str, limit: int | None = None) -> tuple[Task, ...]:
+    """Return the tasks of `sample_indices`."""
+    return tuple(source.task(split, index) for index in sample_indices(source, split, limit))
 
 
 def _is_plain(creator: Any) -> bool:

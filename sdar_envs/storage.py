@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,16 +19,20 @@ ItemT = TypeVar("ItemT")
 
 
 def given_path(path: object) -> Path:
-    """Return a user's path, absolute and with `~` expanded: the working directory may change later.
+    """Return a user's path, absolute, with `~` and `$VARIABLES` expanded: the working directory may change later.
 
     Raises:
-        InvalidOption: it is not a str.
-        MissingData: it is in the home of a user who does not exist.
+        InvalidOption: it is neither a str nor a `Path`.
+        MissingData: it is in the home of a user who does not exist, or below a variable that is not set.
     """
-    if not isinstance(path, str):
-        raise InvalidOption(f"the path is {path!r}; wanted str, so that the environment's spec stays JSON.")
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
+        raise InvalidOption(f"the path is {path!r}; wanted str or Path.")
+    expanded = os.path.expandvars(name)
+    variable = re.search(r"\$(\w+|\{\w+\})", expanded)
+    if variable and not os.path.lexists(expanded):
+        raise MissingData(f"there is no folder {name!r}: the environment variable {variable.group()} is not set.")
     try:
-        return Path(path).expanduser().absolute()
+        return Path(expanded).expanduser().absolute()
     except RuntimeError as error:
         raise MissingData(f"there is no folder {path!r} ({error})") from error
 

@@ -23,6 +23,7 @@ from gymnasium.vector.utils import batch_space
 
 from sdar_envs.core import Snapshot, TextEnv, is_integer
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.orders import Walk
 
 __all__ = ["TextVectorEnv"]
 
@@ -108,8 +109,10 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         self._terminated = [False] * self.num_envs
         self._truncated = [False] * self.num_envs
         self._final_infos: list[dict[str, Any]] = [{} for _ in self.envs]  # read only where DISABLED froze
-        self._group_seeds: list[int | None] = [None] * self.num_groups
-        self._is_seeded = [self.group_size == 1] * self.num_envs
+        self._is_seeded = [False] * self.num_envs
+        self._seed: int | None = None  # of what is reset without a seed
+        self._walk: Walk | None = None
+        self._taken: list[dict[int, list[int]]] = [{} for _ in range(self.num_groups)]
 
     # -- the vector API ---------------------------------------------------------------------
 
@@ -123,8 +126,9 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
 
         Args:
             seed: an integer `s` gives environment `i` the seed `s + i // group_size`; a list has one seed for
-                each environment or for each group. None goes on with the stream of the last seed; the first
-                reset without a seed draws one for each group.
+                each environment or for each group. None goes on in the order of the last seed. Environments that were
+                never seeded share one order through the split: no two groups play the same task before all tasks were
+                played.
             options: `{"task_id": id or ids}` plays those tasks, a list has one id for each environment or for each
                 group; `{"reset_mask": (num_envs,) bool array}` leaves the environments alone where it is False.
                 The dictionary is not changed.
@@ -320,12 +324,19 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         return info
 
     def _first_seed(self, index: int, seed: int | None) -> int | None:
-        # A group whose members were never seeded would play different tasks: Gymnasium seeds each from the system.
+        # Environments that were never seeded would play different tasks in a group, and the same ones in several.
         if seed is None and not self._is_seeded[index]:
+            if self._seed is None:
+                self._seed = seeding.np_random()[1]
             group = index // self.group_size
-            if self._group_seeds[group] is None:
-                self._group_seeds[group] = seeding.np_random()[1]
-            seed = self._group_seeds[group]
+            seed = self._seed + group
+            env = self.envs[index].unwrapped
+            size = env.source.splits[env.split] if isinstance(env, TextEnv) else None
+            if size and self._walk is None:
+                self._walk = Walk(size, self._seed % size, self._seed)
+            if isinstance(env, TextEnv) and self._walk is not None and self._walk.size == size:
+                env._join_walk(self._walk, self._taken[group], self.group_size, seed)
+                seed = None
         self._is_seeded[index] = True
         return seed
 

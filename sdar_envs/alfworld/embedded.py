@@ -53,13 +53,17 @@ class EmbeddedGames:
         """Return the compiled game."""
         return _make(self.rooms, task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[1]
 
+    def gamefile(self, task: Task) -> str:
+        """Return a path as an official game's; there is no file."""
+        return _make(self.rooms, task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[2]
+
 
 _PREFIXES: Mapping[Rooms, str] = {"full": "alfworld/", "small": "alfworld/small_"}
 
 
 # Games are shared between environments; 512 of them take about 50 MB.
 @lru_cache(maxsize=512)
-def _make(rooms: Rooms, split: str, index: int, wording: Wording) -> tuple[Task, Game]:
+def _make(rooms: Rooms, split: str, index: int, wording: Wording) -> tuple[Task, Game, str]:
     made = generate(split, index, rooms)
     game = Game(made.problem, made.task_sentence, DIALECTS[wording])
     task = Task(
@@ -71,4 +75,5 @@ def _make(rooms: Rooms, split: str, index: int, wording: Wording) -> tuple[Task,
         data={"layout": made.layout, "gamefile": ""},
         suite="alfworld",
     )
-    return task, game
+    classes = f"{made.object_class}-None-{made.receptacle_class}-{made.layout}"
+    return task, game, f"{split}/{game.goal.task_type}-{classes}/trial_{split}_{index:04d}/game.tw-pddl"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sdar_envs.alfworld.embedded import EmbeddedGames
 from sdar_envs.alfworld.generator import Rooms
-from sdar_envs.alfworld.official import OfficialGames, data_folder
+from sdar_envs.alfworld.official import BadFiles, OfficialGames, Solvable, data_folder
 from sdar_envs.alfworld.oracle import plan
 from sdar_envs.alfworld.world import Action, Game, State
 from sdar_envs.core import Outcome, Task, TextEnv
@@ -32,8 +33,10 @@ class ALFWorldEnv(TextEnv[State]):
 
     **Episode end**: `terminated` when the goal is reached; `truncated` after `max_steps` commands.
 
-    **Info**: the common keys (`sdar_envs.INFO_TYPES`) and `gamefile`, the path of an official game (empty
-    for an embedded one).
+    **Info**: the common keys (`sdar_envs.INFO_TYPES`); `gamefile`, the path of an official game (empty for an embedded
+    one); and `extra.gamefile`, the same under TextWorld's name. An embedded game has a path there that no file is at,
+    made as the official ones are, `<split>/<task type>-.../trial_.../game.tw-pddl`: training code reads the task type
+    from it.
 
     **Dead ends**, as in the official games: no furniture takes a paper towel roll or a teddy bear, so a player who
     picks one up cannot put it down. Then `oracle_plan` raises `UnsolvableGame`.
@@ -47,8 +50,14 @@ class ALFWorldEnv(TextEnv[State]):
         rooms: of embedded games: `full`, as in the official ones, or `small`: few things in few places, for small
             models. Small rooms are in homes with habits (`sdar_envs.alfworld.generator.room_habits`).
         split: `train`, `valid_seen` or `valid_unseen`; official data may have more, and small rooms have `home`, the
-            endless split in the home of their `valid_seen`.
-        data_dir: folder of the official data; None for `$ALFWORLD_DATA`, else `~/.cache/alfworld`.
+            endless split in the home of their `valid_seen`. The original's names `eval_in_distribution` and
+            `eval_out_of_distribution` mean `valid_seen` and `valid_unseen`.
+        data_dir: folder of the official data, `$VARIABLES` in it expanded; None for `$ALFWORLD_DATA`, else
+            `~/.cache/alfworld`.
+        solvable: which official games count: `flag`, those that their file calls solvable, as in the original, or
+            `any`, all that can be won (the flag says that a scripted expert won).
+        on_bad_file: what happens to official files that are damaged, or called solvable and cannot be played: `raise`
+            refuses the data and names the files, `skip` warns and leaves them out.
         wording: `move`, `put`, or `auto`: what the game file says, `move` for embedded games.
         max_steps: step limit.
         reward_scale: factor on the reward; verl-agent and SDAR use 10.
@@ -64,7 +73,9 @@ class ALFWorldEnv(TextEnv[State]):
         data: Literal["embedded", "official"] = "embedded",
         rooms: Rooms = "full",
         split: str = "train",
-        data_dir: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        solvable: Solvable = "flag",
+        on_bad_file: BadFiles = "raise",
         wording: Literal["auto", "move", "put"] = "auto",
         max_steps: int = 50,
         reward_scale: float = 1.0,
@@ -74,24 +85,31 @@ class ALFWorldEnv(TextEnv[State]):
             ("data", data, ("embedded", "official")),
             ("rooms", rooms, get_args(Rooms)),
             ("wording", wording, ("auto", "move", "put")),
+            ("solvable", solvable, get_args(Solvable)),
+            ("on_bad_file", on_bad_file, get_args(BadFiles)),
         ):
             if value not in allowed:
                 raise InvalidOption(
                     f"{name} is {value!r}; wanted one of {', '.join(allowed)}.{did_you_mean(value, allowed)}"
                 )
-        if data == "embedded" and data_dir is not None:
-            raise InvalidOption(f"data_dir is {data_dir!r}, but embedded games need none: pass data='official' too.")
+        of_files = {"data_dir": (data_dir, None), "solvable": (solvable, "flag"), "on_bad_file": (on_bad_file, "raise")}
+        for name, (given, default) in of_files.items():
+            if data == "embedded" and given != default:
+                raise InvalidOption(f"{name} is {given!r}, but embedded games have no files: pass data='official' too.")
         if data == "official" and rooms != "full":
             raise InvalidOption(f"rooms is {rooms!r}, but official games are as they are: leave it out.")
+        folder = data_folder(data_dir) if data == "official" else None
+        source = _source(folder, wording, rooms, solvable, on_bad_file)
         super().__init__(
-            _source(data_folder(data_dir) if data == "official" else None, wording, rooms),
-            split=split,
+            source,
+            split=_SPLITS_OF_THE_ORIGINAL.get(split, split) if isinstance(split, str) else split,
             max_steps=max_steps,
             reward_scale=reward_scale,
             render_mode=render_mode,
         )
         self.source: EmbeddedGames | OfficialGames
         self._game: Game
+        self._gamefile: str
         self._state: State
         self._local: dict[str, Action]
 
@@ -111,6 +129,7 @@ class ALFWorldEnv(TextEnv[State]):
 
     def _begin(self, task: Task) -> str:
         self._game = self.source.game(task)
+        self._gamefile = self.source.gamefile(task)
         self._state = self._game.initial.copy()
         self._local = self._game.local_actions(self._state)
         return self._game.first_observation
@@ -133,6 +152,7 @@ class ALFWorldEnv(TextEnv[State]):
 
     def _load(self, task: Task, state: State) -> None:
         self._game = self.source.game(task)
+        self._gamefile = self.source.gamefile(task)
         self._state = state.copy()
         self._local = self._game.local_actions(self._state)
 
@@ -143,11 +163,18 @@ class ALFWorldEnv(TextEnv[State]):
         return "sdar/ALFWorld-v0"
 
     def _extra_info(self) -> dict[str, Any]:
-        return {"gamefile": self.task.data["gamefile"]}
+        return {"gamefile": self.task.data["gamefile"], "extra.gamefile": self._gamefile}
+
+
+_SPLITS_OF_THE_ORIGINAL = {"eval_in_distribution": "valid_seen", "eval_out_of_distribution": "valid_unseen"}
 
 
 @lru_cache(maxsize=16)
-def _source(folder: Path | None, wording: str, rooms: Rooms) -> EmbeddedGames | OfficialGames:
+def _source(
+    folder: Path | None, wording: str, rooms: Rooms, solvable: Solvable, on_bad_file: BadFiles
+) -> EmbeddedGames | OfficialGames:
     """Return the source that environments of one process share, with its index and games."""
     chosen: Any = None if wording == "auto" else wording
-    return EmbeddedGames(chosen, rooms) if folder is None else OfficialGames(folder, chosen)
+    if folder is None:
+        return EmbeddedGames(chosen, rooms)
+    return OfficialGames(folder, chosen, solvable=solvable, on_bad_file=on_bad_file)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from sdar_envs.errors import CorruptData, UnsupportedGame
 
-__all__ = ["DIALECTS", "Dialect", "Wording", "read_dialect", "read_task_sentence"]
+__all__ = ["DIALECTS", "Dialect", "Wording", "fingerprints", "read_dialect", "read_task_sentence"]
 
 Wording = Literal["put", "move"]
 
@@ -82,6 +82,7 @@ _HELP = "Available commands:\n" + "".join(
 _DOMAINS: dict[str, frozenset[str]] = {
     "2bb2c5c7591ba445": _ANY_SINK,  # release 2.1.1
     "54e29bce2933d7dc": _ANY_SINK,  # release 2.1.1 brought to 2.1.2 by alfworld's own patch script
+    "6eca02b13b273d84": _SINK_BASIN,  # release 2.1.1 without `sinktype`: `valid_train`, and in AgentBench and ETO
     "da18d44ab1bcf831": _SINK_BASIN,  # alfworld 0.4 and later
     "205381eb246743e7": _ANY_SINK,  # ours (logic.py), "put"
     "fb6b7ffaba257d66": _SINK_BASIN,  # ours, "move"
@@ -105,8 +106,7 @@ def read_dialect(domain: str, grammar: str) -> Dialect:
     Raises:
         UnsupportedGame: either is not a published one.
     """
-    domain_print = _domain_fingerprint(domain)
-    grammar_print = _fingerprint(_TASK.sub(r'\1""', grammar))
+    domain_print, grammar_print = fingerprints(domain, grammar)
     if domain_print not in _DOMAINS or grammar_print not in _GRAMMARS:
         what = "domain" if domain_print not in _DOMAINS else "grammar"
         raise UnsupportedGame(
@@ -115,6 +115,11 @@ def read_dialect(domain: str, grammar: str) -> Dialect:
             "Play other games with TextWorld itself."
         )
     return Dialect(_GRAMMARS[grammar_print], _DOMAINS[domain_print])
+
+
+def fingerprints(domain: str, grammar: str) -> tuple[str, str]:
+    """Return the fingerprints of a game file's rules and words, which comments, blanks and the task do not change."""
+    return _domain_fingerprint(domain), _fingerprint(_TASK.sub(r'\1""', grammar))
 
 
 def read_task_sentence(grammar: str) -> str:

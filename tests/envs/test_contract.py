@@ -253,3 +253,130 @@ def test_tasks_say_their_suite_and_old_files_without_it_are_read(env_id, split):
     fields = task.to_json()
     del fields["suite"]
     assert sdar_envs.Task.from_json(fields) == task
+
+
+FINITE = pytest.mark.parametrize(
+    ("env_id", "split"),
+    [
+        ("sdar/ALFWorld-v0", "valid_unseen"),
+        ("sdar/ALFWorld-v0", "valid_seen"),
+        ("sdar/WebShop-v0", "test"),
+        ("sdar/SearchQA-v0", "dev"),
+    ],
+)
+
+
+def walked(env, count):
+    return [env.reset()[1]["task_id"] for _ in range(count)]
+
+
+@FINITE
+def test_resets_without_a_seed_visit_each_task_once_before_any_again(env_id, split):
+    env = make_text_env(env_id, split=split)
+    size = env.source.splits[split]
+    first, second = walked(env, size), walked(env, size)
+    assert len(set(first)) == len(set(second)) == size
+    assert first != second
+    assert walked(make_text_env(env_id, split=split), 20) != first[:20], "another order without a seed"
+
+
+@FINITE
+def test_what_follows_a_seeded_reset_is_the_rest_of_the_split_in_an_order_of_the_seed(env_id, split):
+    env, other = make_text_env(env_id, split=split), make_text_env(env_id, split=split)
+    size = env.source.splits[split]
+    start = env.reset(seed=5)[1]["task_id"]
+    assert start == make_text_env(env_id, split=split).reset(seed=5)[1]["task_id"]
+    rest = walked(env, size - 1)
+    assert len({start, *rest}) == size
+    other.reset()
+    other.reset(seed=5)
+    other.step("look")
+    assert walked(other, 20) == rest[:20]
+    env.reset(seed=6)
+    assert walked(env, 20) != rest[:20]
+
+
+@FINITE
+def test_a_task_id_a_snapshot_and_a_refused_reset_leave_the_place_in_the_order(env_id, split):
+    env, other = (make_text_env(env_id, split=split) for _ in range(2))
+    env.reset(seed=3)
+    expected = walked(env, 6)
+    other.reset(seed=3)
+    saved = other.snapshot()
+    assert walked(other, 2) == expected[:2]
+    other.restore(saved)
+    other.reset(options={"task_id": saved.task.id})
+    with pytest.raises(UnknownName):
+        other.reset(options={"task_id": "nowhere"})
+    assert walked(other, 2) == expected[2:4]
+    other = pickle.loads(pickle.dumps(other))
+    assert walked(copy.deepcopy(other), 2) == walked(other, 2) == expected[4:]
+    # A seed with a task of its own leaves the seed's own task for later.
+    env.reset(seed=3, options={"task_id": saved.task.id})
+    assert walked(env, 3) == [saved.task.id, *expected[:2]]
+
+
+@every_id
+def test_a_generator_that_is_set_decides_the_tasks(env_id):
+    split = {"sdar/ALFWorld-v0": "valid_seen"}.get(env_id, "test")
+    envs = [make_text_env(env_id, split=split) for _ in range(2)]
+    envs[0].reset()
+    for env in envs:
+        env.np_random = np.random.default_rng(11)
+    assert walked(envs[0], 5) == walked(envs[1], 5)
+
+
+@every_id
+def test_members_of_a_group_walk_together(env_id):
+    split = {"sdar/ALFWorld-v0": "valid_seen"}.get(env_id, "test")
+    envs = sdar_envs.make_vec(env_id, 4, group_size=2, split=split, autoreset_mode=AutoresetMode.DISABLED)
+    for seed in (None, 4):
+        ids = [envs.reset(seed=seed)[1]["task_id"], *(envs.reset()[1]["task_id"] for _ in range(9))]
+        for first, second in ((0, 1), (2, 3)):
+            assert [row[first] for row in ids] == [row[second] for row in ids]
+            assert len({row[first] for row in ids}) == 10, "no task twice"
+        assert [row[0] for row in ids] != [row[2] for row in ids]
+    single = make_text_env(env_id, split=split)
+    single.reset(seed=5)
+    assert [row[2] for row in ids][1:] == walked(single, 9)
+
+
+@FINITE
+def test_a_vector_without_a_seed_visits_each_task_once_before_any_again(env_id, split):
+    size = make_text_env(env_id, split=split).source.splits[split]
+    for num_envs, group_size in ((10, 1), (20, 2)):
+        envs = sdar_envs.make_vec(
+            env_id, num_envs, group_size=group_size, split=split, autoreset_mode=AutoresetMode.DISABLED
+        )
+        played = []
+        while len(played) + 10 <= size:
+            played += envs.reset()[1]["task_id"][::group_size].tolist()
+        assert len(set(played)) == len(played)
+        again = sdar_envs.make_vec(env_id, 10, split=split)
+        assert again.reset()[1]["task_id"].tolist() != played[:10], "another order without a seed"
+
+
+@every_id
+def test_members_of_an_unseeded_group_share_tasks_whenever_each_is_reset(env_id):
+    split = {"sdar/ALFWorld-v0": "valid_seen"}.get(env_id, "test")
+    envs = sdar_envs.make_vec(env_id, 4, group_size=2, split=split, autoreset_mode=AutoresetMode.DISABLED)
+    rows = []
+    for mask in ([1, 0, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1]):
+        rows.append(envs.reset(options={"reset_mask": np.array(mask, dtype=bool)})[1]["task_id"].tolist())
+    first = [rows[0][0], rows[1][0], rows[3][0]]
+    second = [rows[2][1], rows[3][1], rows[4][1]]
+    assert first == second
+    others = [rows[0][2], rows[1][2], rows[3][2]]
+    assert len({*first, *others}) == 6
+    assert envs.envs[0].np_random_seed == envs.envs[1].np_random_seed != envs.envs[2].np_random_seed
+    copies = pickle.loads(pickle.dumps(envs.envs[1]))
+    assert copies.reset()[1]["task_id"] == envs.envs[1].reset()[1]["task_id"]
+
+
+def test_a_split_without_end_goes_on_with_independent_random_tasks():
+    env = make_text_env("sdar/ALFWorld-v0", split="train")
+    assert env.reset(seed=0)[1]["task_id"] == SEEDED["sdar/ALFWorld-v0"]["train"][0]
+    following = walked(env, 3)
+    assert len(set(following)) == 3
+    env.reset(seed=0)
+    assert walked(env, 3) == following

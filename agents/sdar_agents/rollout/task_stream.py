@@ -7,7 +7,7 @@ from functools import lru_cache
 from sdar_envs import Task
 from sdar_envs.core import TaskSource
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
-from sdar_envs.registry import count_tasks
+from sdar_envs.registry import sample_indices
 from sdar_envs.rng import Rng
 
 __all__ = ["TaskStream", "choose_split"]
@@ -25,7 +25,7 @@ class TaskStream:
         split: one of its splits; None for `train`, or the only one.
         per_step: tasks in a step.
         seed: of the order.
-        limit: only the first so many tasks of the split.
+        limit: only so many tasks of the split, `sdar_envs.registry.sample_indices`.
 
     Raises:
         InvalidOption: there are fewer tasks than a step needs.
@@ -40,31 +40,31 @@ class TaskStream:
         self._per_step = per_step
         self._seed = seed
         endless = source.splits[split] is None and limit is None
-        self._count = None if endless else count_tasks(source, split, limit)
-        if self._count is not None and self._count < per_step:
+        self._indices = None if endless else sample_indices(source, split, limit)
+        if self._indices is not None and len(self._indices) < per_step:
             raise InvalidOption(
-                f"a step needs {per_step} different tasks, and there are {self._count} in {split!r}: lower "
+                f"a step needs {per_step} different tasks, and there are {len(self._indices)} in {split!r}: lower "
                 "tasks_per_step, or raise train_tasks."
             )
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def tasks(self, step: int) -> tuple[Task, ...]:
         """Return the tasks of a step, all different; steps count from 1."""
-        if self._count is None:
+        if self._indices is None:
             rng = Rng(f"task stream {self._seed} step {step}")
             indices: dict[int, None] = {}
             while len(indices) < self._per_step:
                 indices[rng.below(_ENDLESS)] = None
             return tuple(self._source.task(self._split, index) for index in indices)
         # Whole steps only: the rest of a pass is too few for a step, which would have to repeat tasks of it.
-        steps = self._count // self._per_step
+        steps = len(self._indices) // self._per_step
         round_, place = divmod(step - 1, steps)
         order = self._order(round_)[place * self._per_step : (place + 1) * self._per_step]
         return tuple(self._source.task(self._split, index) for index in order)
 
     def _draw_order(self, round_: int) -> list[int]:
-        assert self._count is not None
-        return Rng(f"task stream {self._seed} round {round_}").shuffled(range(self._count))
+        assert self._indices is not None
+        return Rng(f"task stream {self._seed} round {round_}").shuffled(self._indices)
 
 
 def choose_split(source: TaskSource, given: str | None, usual: str, name: str) -> str:

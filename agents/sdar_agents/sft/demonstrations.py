@@ -26,7 +26,7 @@ from sdar_agents.sft.thoughts import think
 from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
-from sdar_envs.registry import count_tasks, make_text_env
+from sdar_envs.registry import make_text_env, sample_indices
 from sdar_skills import Library, Retriever, Skill, make_retriever, teacher_messages
 from sdar_skills.retrieval.homes import read_habits
 
@@ -40,9 +40,10 @@ class DemonstrationSettings:
     Attributes:
         env_id: a registered `TextEnv`, such as `sdar/ALFWorld-v0`.
         env_kwargs: as for `gymnasium.make`, such as `{"rooms": "small"}`.
-        split: whose tasks are played, in their order; None is `train`, or the only split.
+        split: whose tasks are played, in the order of `sdar_envs.registry.sample_indices`, which represents the split;
+            None is `train`, or the only split.
         episodes: how many.
-        first: the number of the first task.
+        first: how many tasks of that order are passed over.
         expert: an agent of `sdar_agents.baselines.scripted`; None for the environment's own script.
         guesses: ALFWorld's explorer knows only from skills where things are, and searches the other places in random
             order.
@@ -89,12 +90,18 @@ def demonstrate(settings: DemonstrationSettings) -> Iterator[list[dict[str, Any]
     env = make_text_env(settings.env_id, **settings.env_kwargs)
     split = choose_split(env.source, settings.split, "train", "split")
     last = settings.first + settings.episodes
-    count_tasks(env.source, split, last)
+    indices = sample_indices(env.source, split, last, first=settings.first)
+    if len(indices) < settings.episodes:
+        size = env.source.splits[split]
+        raise InvalidOption(
+            f"demonstrations of {settings.episodes:,} tasks after the first {settings.first:,} were asked for, and "
+            f"{split!r} has {size:,}: lower episodes or first."
+        )
     retriever = make_retriever(settings.retriever, Library.load())
     name = settings.expert or default_agent(settings.env_id)
     if settings.guesses and not isinstance(make_agent(name), ExplorerAgent):
         raise InvalidOption(f"guesses is for ALFWorld's explorer, and the expert is {name!r}: leave it out.")
-    for index in range(settings.first, last):
+    for index in indices:
         yield _episode(env, env.source.task(split, index), name, settings, retriever)
 
 

@@ -124,7 +124,7 @@ class SkillSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Held-out evaluation on a fixed panel: the first tasks of a split, with the same random draws every time.
+    """Held-out evaluation on a fixed panel: a sample of a split, with the same random draws every time.
 
     Attributes:
         every: evaluate after each so many steps, and after the last; 0 for never.
@@ -222,7 +222,7 @@ class TrainConfig:
         seed: of the tasks, the sampling, the order of the episodes.
         steps: of the run.
         split: of the training tasks; null is `train`, or the only split of an environment that has one.
-        train_tasks: only its first so many tasks; null for all.
+        train_tasks: only so many of its tasks, `sdar_envs.registry.sample_indices`; null for all.
         tasks_per_step: different tasks in a step.
         group_size: episodes of each task.
         skills: see `SkillSettings`.

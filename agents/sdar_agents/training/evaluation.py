@@ -1,7 +1,7 @@
 """Held-out evaluation during training: a fixed panel of tasks, played with the same random draws every time.
 
-The panel is the first tasks of a split, each played once. The success rate has a 95 % interval (Wilson). Neither the
-random state of torch or Python nor the model's weights are changed.
+The panel is a sample of a split (`sdar_envs.registry.sample_tasks`), each task played once. The success rate has a 95 %
+interval (Wilson). Neither the random state of torch or Python nor the model's weights are changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdar_agents.training.config import EvaluationSettings
 from sdar_agents.training.intervals import wilson_interval
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.registry import count_tasks, make_text_env
+from sdar_envs.registry import make_text_env, sample_tasks
 
 __all__ = ["Evaluation", "success_metrics"]
 
@@ -56,8 +56,7 @@ class Evaluation:
         kwargs = {**rollout.env_kwargs, **settings.env_kwargs}
         env = make_text_env(rollout.env_id, **kwargs)
         split = choose_split(env.source, settings.split, env.evaluation_split, "evaluation.split")
-        count = count_tasks(env.source, split, settings.tasks)
-        self.panel = tuple(env.source.task(split, index) for index in range(count))
+        self.panel = sample_tasks(env.source, split, settings.tasks)
         # The environment's own reward: results are success and score, whatever training shapes.
         plain = replace(rollout, env_kwargs=kwargs, greedy=True, reward=None)
         if settings.greedy:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sdar_benchmarks.cli.data import bench, index
+from sdar_benchmarks.cli.data import bench, data, index
 from sdar_benchmarks.cli.play import eval as evaluation
 from sdar_benchmarks.cli.play import info, play
 from sdar_benchmarks.cli.play import list as listing
@@ -38,6 +38,7 @@ _VERBS = (
     study,
     bench,
     serve,
+    data,
     index,
     skills,
     demos,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import Any
 from sdar_benchmarks.evaluation.arguments import env_defaults, make_env
 from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption
-from sdar_envs.registry import count_tasks
+from sdar_envs.registry import sample_indices
 
 __all__ = ["Panel", "PanelSpec", "evaluation_split"]
 
@@ -24,7 +25,7 @@ class PanelSpec:
     Attributes:
         env_id: a registered `TextEnv`, such as `sdar/ALFWorld-v0`.
         split: name of the split; None for `evaluation_split`.
-        limit: only the first so many tasks; None for all. Needed for a split without end.
+        limit: only so many tasks, `sdar_envs.registry.sample_indices`; None for all. Needed for a split without end.
         env_kwargs: further arguments of the environment, such as `{"data": "official", "max_steps": 30}`.
     """
 
@@ -88,22 +89,25 @@ class Panel:
         # An environment with one split may have no such argument; a split that was asked for is refused by `make_env`.
         takes_split = "split" in defaults or spec.split is not None
         self._given = {**spec.env_kwargs, **({"split": self.split} if takes_split else {})}
-        self.env_kwargs = MappingProxyType({**defaults, **self._given})
         self._idle: list[TextEnv[Any]] = []
         env = self.take_env()
+        # An environment may know a split by several names; records hold one.
+        self.split = env.split
+        self._given |= {"split": self.split} if takes_split else {}
+        self.env_kwargs = MappingProxyType({**defaults, **self._given})
         self._source = env.source
-        self._count = count_tasks(self._source, self.split, spec.limit)
+        self._indices = sample_indices(self._source, self.split, spec.limit)
         self.give_back(env)
-        if not self._count:
+        if not self._indices:
             raise InvalidOption(f"split {self.split!r} of {self.env_id} has no tasks: there is nothing to evaluate.")
 
     def __len__(self) -> int:
         """Return the number of tasks."""
-        return self._count
+        return len(self._indices)
 
     def __iter__(self) -> Iterator[Task]:
-        """Iterate over the tasks, in the order of the split."""
-        return (self._source.task(self.split, index) for index in range(self._count))
+        """Iterate over the tasks: all in the order of the split, or a sample in its own."""
+        return (self._source.task(self.split, index) for index in self._indices)
 
     def take_env(self) -> TextEnv[Any]:
         """Return an environment that no other episode uses; `give_back` it when the episode is over."""
@@ -151,7 +155,9 @@ class Panel:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value as it is, and any other object, such as a retriever, as the name of its class."""
+    """Return a JSON value as it is, a path as text, and any other object, such as a retriever, by its class's name."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     try:
         json.dumps(value)
     except (TypeError, ValueError):

@@ -32,7 +32,7 @@ class PresetRun:
 
 
 def _quick(env_ids: Sequence[str]) -> list[PresetRun]:
-    """Return runs of the scripted, random and oracle agents on the first tasks of each environment."""
+    """Return runs of the scripted, random and oracle agents on a few tasks of each environment."""
     panels = tuple(PanelSpec(env_id, limit=_QUICK_TASKS) for env_id in env_ids)
     return [PresetRun(agent, panels, agent) for agent in ("default", "random", "oracle")]
 

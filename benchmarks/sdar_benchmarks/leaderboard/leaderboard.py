@@ -521,7 +521,7 @@ def _told(record: Record) -> str:
     given.pop("split", None)
     words = [f"{name}={value!r}" for name, value in given.items()]
     limit = record["panel"]["limit"]
-    return ", ".join(words if limit is None else [f"only the first {limit:,} tasks", *words])
+    return ", ".join(words if limit is None else [f"only {limit:,} tasks", *words])
 
 
 def _row(record: Record) -> list[str]:

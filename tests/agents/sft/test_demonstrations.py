@@ -79,7 +79,7 @@ class Reciter:
     [
         {"env_id": ALFWORLD, "env_kwargs": SMALL, "retriever": "home"},
         {"env_id": ALFWORLD, "expert": "oracle", "k": 3},
-        {"env_id": "sdar/WebShop-v0", "k": 3},
+        {"env_id": "sdar/WebShop-v0", "k": 3, "first": 4},
         {"env_id": "sdar/SearchQA-v0", "expert": "oracle", "k": 3},
         {"env_id": "sdar/SearchQA-v0", "k": 3},
     ],

@@ -22,6 +22,8 @@ from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.evaluation.panels import evaluation_split
 from sdar_benchmarks.evaluation.presets import PRESETS
 from sdar_benchmarks.records.runs import read_config, read_episodes, read_summary
+from sdar_envs import make_text_env
+from sdar_envs.registry import sample_tasks
 
 ALFWORLD = "sdar/ALFWorld-v0"
 TASK = "alfworld/valid_unseen/0007"
@@ -88,7 +90,7 @@ def test_eval_prints_a_table(run) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "oracle on sdar/ALFWorld-v0, split valid_unseen, seed 0"
-    tasks = sdar_envs.tasks(ALFWORLD, split="valid_unseen", limit=12)
+    tasks = sample_tasks(make_text_env(ALFWORLD, split="valid_unseen").source, "valid_unseen", 12)
     types = sorted({task.task_type for task in tasks})
     assert [line.split()[0] for line in lines[2:]] == [*types, "all"]
     # 12 of 12: Wilson gives 1 / (1 + 1.96² / 12) = 75.8 %.
@@ -113,7 +115,7 @@ def test_eval_keeps_a_run_and_goes_on_with_it(run, tmp_path: Path) -> None:
     config = read_config(folder)
     assert config["panels"][0]["env_kwargs"]["max_steps"] == 5
     assert config["command"] == f"sdar {' '.join(command)} --out {folder}"
-    assert [row.task_id for row in read_episodes(folder)] == [f"alfworld/valid_unseen/000{i}" for i in (0, 1)] * 2
+    assert [row.task_id for row in read_episodes(folder)] == [f"alfworld/valid_unseen/{i:04d}" for i in (0, 83)] * 2
 
     status, again, err = run(*command, "--out", str(folder))
     assert (status, again) == (2, "")

@@ -55,7 +55,7 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
         (("sdar/ALFWorld-v0", "--with-skills", "1", "--retriever", "home"), "make the environment with rooms='small'"),
         (("sdar/WebShop-v0", "--with-skills", "1", "--retriever", "home"), "is not in a small room"),
         (("sdar/WebShop-v0", "--guesses"), "guesses is for ALFWorld's explorer, and the expert is 'rule'"),
-        (("sdar/ALFWorld-v0", "--split", "valid_seen", "--first", "139"), "no generated game 140"),
+        (("sdar/ALFWorld-v0", "--split", "valid_seen", "--first", "139"), "'valid_seen' has 140: lower episodes"),
     ],
 )
 def test_demonstrations_that_cannot_be_are_refused_by_name(

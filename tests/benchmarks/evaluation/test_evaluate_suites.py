@@ -28,6 +28,7 @@ from sdar_benchmarks.records.runs import read_config, read_episodes, read_summar
 from sdar_envs.core import Outcome, Task, text_env
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import render_completion, style_for
+from sdar_envs.registry import sample_tasks
 
 QA = "sdar/SearchQA-v0"
 
@@ -41,7 +42,7 @@ def solutions(limit: int) -> dict[str, tuple[str, list[str]]]:
     for env_id in sdar_envs.ENV_IDS:
         kwargs = {"quirks": "fixed"} if "WebShop" in env_id else {}
         env = text_env(gym.make(env_id, split=evaluation_split(env_id), **kwargs))
-        for task in sdar_envs.tasks(env_id, split=evaluation_split(env_id), limit=limit, **kwargs):
+        for task in sample_tasks(env.source, env.split, limit):
             env.reset(options={"task_id": task.id})
             style = style_for(task.suite)
             plan = [render_completion(style, action, f"Step {i}.") for i, action in enumerate(env.oracle_plan(), 1)]
@@ -180,7 +181,7 @@ class Waits(CountingEnv):
 
     def _act(self, action: str) -> Outcome:
         assert threading.current_thread() is not threading.main_thread()
-        if self.task.id.endswith("0003"):
+        if self.task.id.endswith("0008"):
             raise ZeroDivisionError("broken")
         return super()._act(action)
 
@@ -190,8 +191,10 @@ def test_errors_in_threads_are_results_like_others(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sdar_benchmarks.evaluation.panels.Panel._content", lambda panel: {})
     plan = Plan([PanelSpec("toy/Waits-v0", "valid", 9)], limits=Limits(attempts=1), concurrency=3)
     rows = evaluate(plan, open_agent("random", {}, [])).episodes
-    assert [row.error and row.error["type"] for row in rows] == [None] * 3 + ["ZeroDivisionError"] + [None] * 5
-    assert rows[3].stop_reason == "env_error"
+    (broken,) = [row for row in rows if row.error]
+    assert (broken.task_id, broken.stop_reason) == ("toy/valid/0008", "env_error")
+    assert broken.error["type"] == "ZeroDivisionError"
+    assert len(rows) == 9
 
 
 def test_a_retriever_that_is_gone_is_an_error_and_no_answer(tmp_path: Path) -> None:

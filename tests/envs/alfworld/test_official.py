@@ -2,16 +2,31 @@
 
 import json
 import os
+import re
 import shutil
+import warnings
+from pathlib import Path
 
 import gymnasium
 import pytest
+from helpers.official_domains import without_sink_type
 
 import sdar_envs
 from sdar_envs.alfworld import official
 from sdar_envs.alfworld.export import export_game
 from sdar_envs.alfworld.official import OfficialGames, data_folder, load_game
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, UnsolvableGame, UnsupportedGame
+from sdar_envs.alfworld.oracle import plan
+from sdar_envs.alfworld.problem import TASK_TYPES
+from sdar_envs.alfworld.wording import Dialect
+from sdar_envs.errors import (
+    CorruptData,
+    InvalidOption,
+    MissingData,
+    SdarError,
+    UnknownName,
+    UnsolvableGame,
+    UnsupportedGame,
+)
 
 PANEL = [("valid_seen", 0), ("valid_seen", 1), ("valid_seen", 2), ("valid_unseen", 0), ("valid_unseen", 1)]
 
@@ -33,6 +48,19 @@ def make(**arguments):
 def change(path, **fields):
     content = json.loads(path.read_text()) | fields
     path.write_text(json.dumps(content))
+
+
+def unmark(path):
+    content = json.loads(path.read_text())
+    del content["solvable"]
+    path.write_text(json.dumps(content))
+
+
+def cut_off(path):
+    """Take the receptacles' places away, so that nothing can be reached."""
+    content = json.loads(path.read_text())
+    lines = [line for line in content["pddl_problem"].splitlines() if not line.startswith("(receptacleatlocation")]
+    change(path, pddl_problem="\n".join(lines))
 
 
 def games_of(data, split="valid_seen"):
@@ -69,11 +97,62 @@ def test_data_dir_may_be_the_release_or_the_folder_above(data, tmp_path, data_di
     assert data_folder(str(tmp_path / data_dir)) == data
 
 
-def test_the_latest_release_is_taken(data):
+@pytest.mark.parametrize("spelling", ["$ALFWORLD_DATA/json_2.1.1", "${ALFWORLD_DATA}/json_2.1.1", "$ALFWORLD_DATA"])
+def test_data_dir_may_name_variables_and_be_a_path(data, spelling):
+    for data_dir in (spelling, Path(spelling)):
+        assert make(data="official", split="valid_seen", data_dir=data_dir).source.root == data
+
+
+@pytest.mark.parametrize("data_dir", ["$NOT_SET_ANYWHERE/json_2.1.1", b"bytes", 7])
+def test_data_dir_that_names_nothing_is_refused_in_one_line(data, data_dir):
+    with pytest.raises(
+        SdarError, match=r"NOT_SET_ANYWHERE\} is not set|NOT_SET_ANYWHERE is not set|wanted str or Path"
+    ):
+        make(data="official", split="valid_seen", data_dir=data_dir)
+
+
+def test_paths_that_are_not_utf_8(data, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    shutil.copytree(data, odd)
+    for _ in range(2):
+        env = make(data="official", split="valid_seen", data_dir=odd)
+        _, info = env.reset(seed=0)
+        assert info["gamefile"].startswith(odd)
+        assert env.step("look")[0].startswith("You are in the middle of a room.")
+
+
+def test_the_originals_names_of_splits(data):
+    for name, meant in (("eval_in_distribution", "valid_seen"), ("eval_out_of_distribution", "valid_unseen")):
+        for kind in ("official", "embedded"):
+            env = make(data=kind, split=name)
+            assert env.split == meant
+            tasks = sdar_envs.tasks("sdar/ALFWorld-v0", split=name, data=kind, limit=2)
+            assert {task.split for task in tasks} == {meant}
+            assert next(sdar_envs.iter_tasks("sdar/ALFWorld-v0", split=name, data=kind)) == tasks[0]
+            assert env.reset(seed=1)[1] == make(data=kind, split=meant).reset(seed=1)[1]
+
+
+@pytest.mark.parametrize("arguments", [{"rooms": "full"}, {"rooms": "small"}, {"data": "official"}])
+def test_textworlds_name_of_the_game_file_tells_the_task_type(data, arguments):
+    env = make(split="valid_seen", **arguments)
+    for seed in range(12):
+        _, at_reset = env.reset(seed=seed)
+        saved = env.snapshot()
+        for info in (at_reset, env.step("look")[4], env.restore(saved)[1]):
+            path = info["extra.gamefile"]
+            assert [name for name in TASK_TYPES if name in path] == [info["task_type"]]
+            assert re.search(r"valid_seen/\w+-\w+-None-\w+-[\w-]+/trial_\w+/game\.tw-pddl$", path)
+            assert info["gamefile"] in ("", path)
+
+
+def test_the_latest_release_with_games_is_taken(data):
     for name in ("json_2.1.2", "json_2.1.10"):
         shutil.copytree(data, data.parent / name)
     (data.parent / "json_9.9.9").mkdir()
     (data.parent / "json_backup_20991231").mkdir()
+    empty = shutil.copytree(data, data.parent / "json_3.0")
+    for path in empty.rglob("game.tw-pddl"):
+        path.unlink()
     assert data_folder() == data.parent / "json_2.1.10"
 
 
@@ -93,17 +172,50 @@ def test_index_notices_changed_added_and_removed_games(data, monkeypatch):
     assert len(read) == 6, "only the changed file is read again"
 
 
-@pytest.mark.parametrize("solvable", [False, None, "true"])
-def test_only_games_marked_solvable_count(data, solvable):
+@pytest.mark.parametrize("solvable", [False, None, 0])
+def test_games_not_marked_solvable_count_only_if_any_may(data, solvable):
     change(games_of(data)[0], solvable=solvable)
-    assert OfficialGames(data).splits["valid_seen"] == 2
-
-
-def test_games_without_traj_data_and_of_other_tasks_do_not_count(data):
-    first, second, _ = games_of(data)
-    (first.parent / "traj_data.json").unlink()
-    second.parent.parent.rename(data / "valid_seen" / "pick_and_place_with_movable_recep-Egg-Bowl-Fridge-1")
+    unmark(games_of(data)[1])
     assert OfficialGames(data).splits["valid_seen"] == 1
+    assert OfficialGames(data, solvable="any").splits["valid_seen"] == 3
+    env = make(data="official", split="valid_seen", solvable="any")
+    env.reset(options={"task_id": env.source.task("valid_seen", 0).id})
+    for command in env.oracle_plan():
+        *_, info = env.step(command)
+    assert info["won"]
+    assert OfficialGames(data).splits["valid_seen"] == 1, "the index remembers both"
+
+
+@pytest.mark.parametrize("solvable", [True, 1, "true"])
+def test_a_flag_is_read_as_the_original_reads_it(data, solvable):
+    change(games_of(data)[0], solvable=solvable)
+    assert OfficialGames(data).splits["valid_seen"] == 3
+
+
+def test_games_that_no_plan_wins_are_left_out_with_their_reason_if_any_may_count(data):
+    first, second, _ = games_of(data)
+    for path in (first, second):
+        change(path, solvable=False)
+    cut_off(first)
+    second.write_text(json.dumps(json.loads(second.read_text()) | {"pddl_problem": "(:goal"}))
+    for _ in range(2):
+        games = OfficialGames(data, solvable="any")
+        assert games.splits["valid_seen"] == 1
+        reasons = {str(data / path / "game.tw-pddl"): reason for path, reason in games.left_out.items()}
+        assert "no plan reaches the goal" in reasons[str(first)]
+        assert "the file is damaged" in reasons[str(second)]
+
+
+def test_traj_data_is_not_needed(data):
+    for path in data.rglob("traj_data.json"):
+        path.unlink()
+    assert OfficialGames(data).splits == {"valid_seen": 3, "valid_unseen": 2}
+
+
+def test_games_of_other_tasks_do_not_count(data):
+    folder = games_of(data)[1].parent.parent
+    folder.rename(data / "valid_seen" / "pick_and_place_with_movable_recep-Egg-Bowl-Fridge-1")
+    assert OfficialGames(data).splits["valid_seen"] == 2
 
 
 def test_a_broken_cache_is_made_again(data, tmp_path):
@@ -137,9 +249,16 @@ def test_missing_and_empty_folders(tmp_path, monkeypatch):
         sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data="official", data_dir=str(tmp_path))
 
 
-def test_data_dir_without_official_data_is_refused(tmp_path):
-    with pytest.raises(InvalidOption, match="data='official'"):
-        sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", data_dir=str(tmp_path))
+@pytest.mark.parametrize("arguments", [{"data_dir": "/nowhere"}, {"solvable": "any"}, {"on_bad_file": "skip"}])
+def test_arguments_of_official_data_are_refused_without_it(arguments):
+    with pytest.raises(InvalidOption, match=r"embedded games have no files: pass data='official' too"):
+        sdar_envs.tasks("sdar/ALFWorld-v0", split="valid_seen", **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"solvable": "flags"}, {"on_bad_file": "rais"}])
+def test_settings_of_official_data_have_names(arguments):
+    with pytest.raises(InvalidOption, match="Did you mean"):
+        make(data="official", split="valid_seen", **arguments)
 
 
 def test_unknown_task_and_split_suggest_the_nearest(data):
@@ -156,8 +275,9 @@ def test_unknown_task_and_split_suggest_the_nearest(data):
 def test_truncated_game_file(data):
     path = games_of(data)[0]
     path.write_text(path.read_text()[:1000])
-    with pytest.raises(CorruptData, match=r"game\.tw-pddl.*download it again"):
-        OfficialGames(data)
+    for _ in range(2):
+        with pytest.raises(CorruptData, match=r"game\.tw-pddl.*download it again.*on_bad_file='skip'"):
+            OfficialGames(data)
     with pytest.raises(CorruptData, match="download it again"):
         load_game(path)
 
@@ -272,9 +392,7 @@ def edit_problem(path, old, new):
 
 def test_goal_that_nothing_reaches(data):
     path = games_of(data)[0]
-    content = json.loads(path.read_text())
-    lines = [line for line in content["pddl_problem"].splitlines() if not line.startswith("(receptacleatlocation")]
-    change(path, pddl_problem="\n".join(lines))
+    cut_off(path)
     with pytest.raises(UnsolvableGame, match="no plan reaches the goal"):
         load_game(path)
 
@@ -301,6 +419,84 @@ def test_unknown_facts_and_goals_are_refused(data):
     edit_problem(third, "(:goal", "(:gaol")
     with pytest.raises(CorruptData, match=":goal"):
         load_game(third)
+
+
+def spoil(path, how):
+    """Make a game that is called solvable unplayable."""
+    content = json.loads(path.read_text())
+    if how == "truncated":
+        path.write_text(path.read_text()[:1000])
+    elif how == "domain":
+        change(path, pddl_domain=content["pddl_domain"].replace("(not (holdsany ?a))", ""))
+    elif how == "goal":
+        edit_problem(path, "(:goal (and", "(:goal (and (forall (?r - receptacle) (not (opened ?r)))")
+    elif how == "unsolvable":
+        cut_off(path)
+    else:
+        path.unlink()
+        path.mkdir()
+
+
+BAD = {
+    "truncated": (CorruptData, "not sound JSON"),
+    "domain": (UnsupportedGame, "unknown domain"),
+    "goal": (UnsupportedGame, "none of the six"),
+    "unsolvable": (UnsolvableGame, "no plan reaches the goal"),
+    "folder": (CorruptData, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_what_cannot_be_played_is_said_when_indexing_by_file(data, how):
+    path = games_of(data)[1]
+    spoil(path, how)
+    error, reason = BAD[how]
+    for _ in range(2):
+        with pytest.raises(error, match=f"{re.escape(str(path))}.*{reason}.*1 game file cannot be played"):
+            make(data="official", split="valid_unseen")
+        with pytest.warns(UserWarning, match=f"{re.escape(str(path))}.*{reason}.*left out for this: 1"):
+            games = OfficialGames(data, on_bad_file="skip")
+        assert games.splits == {"valid_seen": 2, "valid_unseen": 2}
+        (left_out,) = games.left_out.items()
+        assert str(data / left_out[0] / "game.tw-pddl") == str(path)
+        assert re.search(reason, left_out[1])
+
+
+def test_many_bad_files_are_counted_in_one_line(data):
+    for path in data.rglob("game.tw-pddl"):
+        path.write_text("{")
+    with pytest.raises(CorruptData, match=r"5 game files cannot be played") as raised:
+        OfficialGames(data)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_mended_file_counts_again(data):
+    path = games_of(data)[0]
+    sound, times = path.read_bytes(), path.stat()
+    path.write_bytes(b" " * len(sound))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.warns(UserWarning, match="left out"):
+        OfficialGames(data, on_bad_file="skip")
+    path.write_bytes(sound)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert OfficialGames(data, on_bad_file="skip").splits["valid_seen"] == 3
+
+
+@pytest.mark.data
+def test_the_domain_without_sink_type_plays_as_published(tmp_path):
+    """That of valid_train, AgentBench and ETO: release 2.1.1's, but a sink does not wash."""
+    path = next(path for path in sorted(data_folder().rglob("game.tw-pddl")) if "pick_clean" in str(path))
+    content = json.loads(path.read_text())
+    content["pddl_domain"] = without_sink_type(content["pddl_domain"])
+    changed = tmp_path / "game.tw-pddl"
+    changed.write_text(json.dumps(content))
+    for wording in (None, "put"):
+        game = load_game(changed, wording)
+        assert game.dialect == Dialect("put", frozenset({"sinkbasintype"}))
+        assert plan(game, game.initial) == plan(load_game(path), load_game(path).initial)
+    assert load_game(changed, "move").dialect == load_game(path, "move").dialect
 
 
 @pytest.mark.data

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--preset", choices=["quick", "paper"], help="quick: see that all works; paper: SDAR's panels and sampling"
     )
-    command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks (default: all)")
+    command.add_argument("--limit", type=int, metavar="N", help="only N tasks, a fixed sample (default: all)")
     command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
     command.add_argument("--concurrency", type=int, metavar="C", help="episodes in flight (default: the agent's)")

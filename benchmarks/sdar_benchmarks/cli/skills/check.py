@@ -25,7 +25,7 @@ def add(actions: Commands) -> None:
     action.add_argument(
         "--env", dest="env_id", metavar="ENV_ID", help="an environment of yours, such as module:ID (instead of --suite)"
     )
-    action.add_argument("--limit", type=int, metavar="N", help="only the first N tasks of the split (default: all)")
+    action.add_argument("--limit", type=int, metavar="N", help="only N tasks, a fixed sample (default: all)")
     action.add_argument(
         "--strategy", action="append", metavar="NAME", help="may be repeated (default: all, embedding with --encoder)"
     )
@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
         args.parser.error("wanted either --suite NAME, such as alfworld, or --env ENV_ID")
     from sdar_benchmarks.evaluation.arguments import make_env
     from sdar_benchmarks.evaluation.panels import evaluation_split
-    from sdar_envs.registry import count_tasks
+    from sdar_envs.registry import sample_tasks
     from sdar_skills.retrieval.coverage import measure_coverage
 
     env_id = args.env_id or _environment_of(args.suite)
@@ -55,8 +55,8 @@ def _run(args: argparse.Namespace) -> int:
     retrievers = _retrievers(args, library)
     env_kwargs = environment_arguments(args)
     split = env_kwargs.get("split") or evaluation_split(env_id, env_kwargs)
-    source = make_env(env_id, {**env_kwargs, "split": split}).source
-    tasks = [source.task(split, index) for index in range(count_tasks(source, split, args.limit))]
+    env = make_env(env_id, {**env_kwargs, "split": split})
+    tasks = sample_tasks(env.source, env.split, args.limit)
     coverage = measure_coverage(library, tasks, retrievers, k=args.k)
     if not args.summary:
         _print_tasks(coverage)
