@@ -1,9 +1,9 @@
 """Other right spellings of the embedded questions' golden answers, which are no part of the questions' file.
 
-The names in that file come from one source each. They were compared with a second one: capitals and adjectives of
-nationality with countryinfo 1.0.1 and GeoNames, names of countries, languages and currencies with CLDR (Babel 2.19.0).
-What differs is listed here, with English spellings that are common and mean nothing else. A spelling counts for one
-kind of answer only: South Tarawa is a capital, and no name of a country.
+The names in that file come from one source each. Capitals and adjectives of nationality were compared with countryinfo
+1.0.1 and GeoNames, names of countries and currencies with CLDR (Babel 2.19.0); languages, mountains, cities and goods
+were checked by hand. What differs is listed here, with English spellings that are common and mean nothing else. A
+spelling counts for one kind of answer only: South Tarawa is a capital, and no name of a country.
 
 Accents are no part of the comparison (`sdar_envs.search_qa.scoring.fold`), nor is what `variants` changes.
 """
