@@ -6,8 +6,9 @@ The prompt is that of the task's suite (`sdar_envs.prompt`). The policy runs beh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import gymnasium as gym
 
@@ -17,7 +18,7 @@ from sdar_agents.players.agent import Decision
 from sdar_envs import TextEnv
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption
-from sdar_envs.prompt import Turn, render_messages, resolve_style
+from sdar_envs.prompt import STYLES, Turn, render_messages, resolve_style
 
 __all__ = ["ChatAgent"]
 
@@ -40,6 +41,9 @@ class ChatAgent:
         InvalidOption: `history_length` is not a number from 0, or one of the prices is missing.
         UnknownName: there is no such style.
     """
+
+    path_arguments: ClassVar[Mapping[str, Collection[str]]] = MappingProxyType({"style": ("default", *STYLES)})
+    """Arguments that are paths, and the texts that mean something else (`sdar_envs.storage.absolute_arguments`)."""
 
     def __init__(
         self,

@@ -40,9 +40,9 @@ from sdar_agents.training.evaluation import Evaluation, success_metrics
 from sdar_agents.training.run_folder import CONFIG, check_folder, read_run_config, write_facts
 from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
+from sdar_agents.training.splits import trained_split
 from sdar_agents.types import Row, make_rows
 from sdar_envs.errors import InvalidOption, RunStopped
-from sdar_envs.registry import make_text_env
 from sdar_envs.storage import write_atomic
 
 if sys.platform != "win32":
@@ -129,9 +129,9 @@ class Trainer:
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
         """Make the task stream, the skills, the rollout and the evaluation."""
         config = self.config
-        source = make_text_env(config.rollout.env_id, **config.rollout.env_kwargs).source
+        rollout, source, split = trained_split(config.rollout, config.split)
         self.stream = TaskStream(
-            source, config.split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
+            source, split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
         )
         self.skills = RunSkills(
             config.skills,
@@ -144,7 +144,7 @@ class Trainer:
         )
         self._open.callback(self.skills.close)
         shown = self.skills.prompts if self.skills.is_shown else None
-        self.rollout = Rollout(config.rollout, self.policy, skills=shown)
+        self.rollout = Rollout(rollout, self.policy, skills=shown)
         self._open.callback(self.rollout.close)
         self.evaluation = Evaluation(config.evaluation, config.rollout, self.policy, skills=self.skills.prompts)
         self._open.callback(self.evaluation.close)
