@@ -86,6 +86,8 @@ def _chosen(
     try:
         env = make_text_env(env_id, **rest, **({"split": wanted} if takes_split and wanted is not None else {}))
     except UnknownName:
+        if wanted is None:
+            raise
         # Perhaps another name is unknown; if it is the split, this names the setting and the splits there are.
         choose_split(make_text_env(env_id, **rest).source, wanted, "", names[0])
         raise
