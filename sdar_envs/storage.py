@@ -91,14 +91,13 @@ def check_run(folder: Path, config: str) -> None:
         return
     absolute = folder.absolute()
     if not absolute.parent.is_dir():
-        around = f"there is no folder {absolute.parent}"
+        around, suggestion = f"and there is no folder {absolute.parent}", ""
     else:
-        runs = {path.name: path for path in absolute.parent.iterdir() if (path / config).is_file()}
-        suggestion = did_you_mean(absolute.name, runs)
-        around = f"runs beside it: {', '.join(sorted(runs)[:5]) or 'none'}.{suggestion}".removesuffix(".")
+        runs = sorted(path.name for path in absolute.parent.iterdir() if (path / config).is_file())
+        around, suggestion = f"runs beside it: {', '.join(runs[:5]) or 'none'}", did_you_mean(absolute.name, runs)
     raise MissingData(
-        f"{folder} holds no run to resume (no {config} in {absolute}); {around}. Name the run's folder, or leave out "
-        "--resume to begin a new one."
+        f"{folder} holds no run to resume (it has no {config}); {around}. Name the run's folder, or leave out --resume "
+        f"to begin a new one.{suggestion}"
     )
 
 

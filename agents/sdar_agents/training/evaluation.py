@@ -35,6 +35,7 @@ class Evaluation:
 
     Attributes:
         panel: the tasks.
+        split: that they are of; None if nothing is evaluated.
 
     Raises:
         UnknownName: there is no such split, or none that results are reported on.
@@ -50,11 +51,12 @@ class Evaluation:
     ) -> None:
         self.settings = settings
         self.panel: tuple[Task, ...] = ()
+        self.split: str | None = None
         self._ways: dict[str, Rollout] = {}
         if not (settings.every and settings.tasks):
             return
-        rollout, source, split = evaluated_split(rollout, settings.env_kwargs, settings.split)
-        self.panel = sample_tasks(source, split, settings.tasks)
+        rollout, source, self.split = evaluated_split(rollout, settings.env_kwargs, settings.split)
+        self.panel = sample_tasks(source, self.split, settings.tasks)
         # The environment's own reward: results are success and score, whatever training shapes.
         plain = replace(rollout, greedy=True, reward=None)
         if settings.greedy:
