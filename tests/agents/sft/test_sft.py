@@ -348,7 +348,7 @@ def test_the_template_has_its_options_and_its_say() -> None:
     found = encode_rows(ROWS[:1], tokenizer, template_options={"opening": "<think>"})
     assert tokenizer.decode(found.token_ids[: found.prompt_lengths[0]]).endswith("<|assistant|><think>")
     tokenizer.chat_template = "{{ raise_exception('no system message, please') }}"
-    with pytest.raises(InvalidOption, match=r"row 1: the chat template of .* cannot render .* no system message, please"):
+    with pytest.raises(InvalidOption, match=r"row 1: the chat template .* no system message, please"):
         encode_rows(ROWS, tokenizer)
 
 
