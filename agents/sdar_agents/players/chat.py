@@ -38,7 +38,8 @@ class ChatAgent:
         price_completion: of a million completion tokens.
 
     Raises:
-        InvalidOption: `history_length` is not a number from 0, or one of the prices is missing.
+        InvalidOption: `history_length` is not a number from 0, one of the prices is missing, or the policy's chat
+            template takes no system message.
         UnknownName: there is no such style.
     """
 
@@ -67,6 +68,10 @@ class ChatAgent:
         self.history_length = history_length
         self.system = system
         self._reader = CompletionReader(policy, prefilled)
+        render = getattr(policy, "render", None)
+        if system is not None and render is not None:
+            # A template without a system role refuses it now, not in every episode.
+            render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
         self._prices = price_prompt, price_completion
         self._own_style = None if style is None else resolve_style(style)
         self._env: TextEnv[Any] | None = None

@@ -109,7 +109,7 @@ def shortest_answer(rollout: RolloutSettings, suite: str, policy: Policy) -> int
     for command in _SHORT_COMMANDS:
         with suppress(SdarError):
             answer = render_completion(style, command, "x")
-            lengths.append(len(policy.encode(answer.removeprefix(rollout.prefilled))))
+            lengths.append(len(policy.encode(answer.removeprefix(rollout.prefilled or ""))))
     return min(lengths, default=None)
 
 
