@@ -91,6 +91,8 @@ def _chosen(
         # Perhaps another name is unknown; if it is the split, this names the setting and the splits there are.
         choose_split(make_text_env(env_id, **rest).source, wanted, "", names[0])
         raise
+    if takes_split and wanted is not None:
+        wanted = env.split  # an environment may know a split by several names
     usual = usual or env.evaluation_split
     if takes_split and wanted is None and usual not in env.source.splits:
         # It may have the one split that it is made with: then others are only seen by asking.

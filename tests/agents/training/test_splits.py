@@ -110,3 +110,8 @@ def test_a_run_plays_its_split_in_its_environments(env_id: str, tmp_path: Path) 
         "train", "default" if env_id == PLAIN else "held_out"
     ]  # fmt: skip
     assert not trainer.problems or all("evaluation plays" not in problem for problem in trainer.problems)
+
+
+def test_a_split_with_two_names_is_played_and_recorded_by_its_own() -> None:
+    rollout, _, split = evaluated_split(RolloutSettings("sdar/ALFWorld-v0"), {}, "eval_in_distribution")
+    assert (split, rollout.env_kwargs["split"]) == ("valid_seen", "valid_seen")
