@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar
@@ -252,6 +252,9 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
 
     evaluation_split: str = "test"
     """The held-out split that results are reported on by default."""
+
+    path_arguments: Mapping[str, Collection[str]] = MappingProxyType({"data_dir": ()})
+    """Arguments that are paths, which the records of runs keep absolute (`sdar_envs.storage.absolute_arguments`)."""
 
     blocks_on_io: bool = False
     """Whether `reset` and `step` may wait for a server or a disk. An event loop then calls them in threads."""

@@ -12,7 +12,14 @@ from typing import Any
 
 from sdar_envs.errors import MissingExtra, UnknownName, did_you_mean
 
-__all__ = ["add_working_directory", "extra_imports", "import_extra", "import_named", "is_import_path"]
+__all__ = [
+    "add_run_directory",
+    "add_working_directory",
+    "extra_imports",
+    "import_extra",
+    "import_named",
+    "is_import_path",
+]
 
 
 def is_import_path(name: object) -> bool:
@@ -58,6 +65,19 @@ def add_working_directory() -> None:
     """Put the working directory on `sys.path`, unless it is there."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def add_run_directory(folder: object) -> None:
+    """Put the folder in which a run was begun first on `sys.path`: its `module:name` objects are those found there.
+
+    Args:
+        folder: as the run's record has it; None, or a folder that is no more, is left out.
+    """
+    if isinstance(folder, str) and os.path.isdir(folder):
+        add_working_directory()
+        if folder in sys.path:
+            sys.path.remove(folder)
         sys.path.insert(0, folder)
 
 

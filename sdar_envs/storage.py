@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import platformdirs
 
-from sdar_envs.errors import InvalidOption, MissingData
+from sdar_envs.errors import InvalidOption, MissingData, did_you_mean
 
-__all__ = ["cache_dir", "given_path", "with_progress", "write_atomic"]
+__all__ = [
+    "absolute_arguments",
+    "absolute_path",
+    "cache_dir",
+    "check_run",
+    "given_path",
+    "with_progress",
+    "write_atomic",
+]
 
 ItemT = TypeVar("ItemT")
 
@@ -35,6 +43,62 @@ def given_path(path: object) -> Path:
         return Path(expanded).expanduser().absolute()
     except RuntimeError as error:
         raise MissingData(f"there is no folder {path!r} ({error})") from error
+
+
+def absolute_path(value: Any, names: Collection[str] = ()) -> Any:
+    """Return a value that names an existing file or folder as an absolute path; any other value as it is.
+
+    A configuration that is written down is read again from other folders, where a relative path leads elsewhere. The
+    name of a model on a hub, an address or `module:name` is no file, and stays.
+
+    Args:
+        value: a str or `Path`, or a list of them.
+        names: texts that mean something else than a file of that name, such as `embedded`.
+    """
+    if isinstance(value, (list, tuple)):
+        return type(value)(absolute_path(part, names) for part in value)
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())
+    if not isinstance(value, str) or not value or value in names:
+        return value
+    expanded = os.path.expanduser(os.path.expandvars(value))
+    return os.path.abspath(expanded) if os.path.exists(expanded) else value
+
+
+def absolute_arguments(owner: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments with their paths absolute, for a record of how something was made.
+
+    Args:
+        owner: the class or function that gets them. Its attribute `path_arguments` maps each argument that is a path
+            to the texts that mean something else there: `{"data_dir": (), "retriever": ("embedded",)}`.
+        given: the arguments, by name.
+    """
+    paths: Mapping[str, Collection[str]] = getattr(owner, "path_arguments", {})
+    return {name: absolute_path(value, paths[name]) if name in paths else value for name, value in given.items()}
+
+
+def check_run(folder: Path, config: str) -> None:
+    """Check that a folder holds a run which can be resumed.
+
+    Args:
+        folder: as given by the user.
+        config: name of the file that each run has.
+
+    Raises:
+        MissingData: it does not; the message names the closest folder that does.
+    """
+    if (folder / config).is_file():
+        return
+    absolute = folder.absolute()
+    if not absolute.parent.is_dir():
+        around, suggestion = f"and there is no folder {absolute.parent}", ""
+    else:
+        runs = sorted(path.name for path in absolute.parent.iterdir() if (path / config).is_file())
+        around, suggestion = f"runs beside it: {', '.join(runs[:5]) or 'none'}", did_you_mean(absolute.name, runs)
+    raise MissingData(
+        f"{folder} holds no run to resume (it has no {config}); {around}. Name the run's folder, or leave out --resume "
+        f"to begin a new one.{suggestion}"
+    )
 
 
 def cache_dir() -> Path:

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
@@ -107,6 +108,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
 
     suite = "search_qa"
     evaluation_split = "test"
+    path_arguments = MappingProxyType({"data_dir": (), "retriever": ("embedded",)})
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sdar_agents.engines.chat_template import Messages
 from sdar_agents.engines.policy import Policy, Request, Sampling
 from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.types import Completion
@@ -65,6 +66,14 @@ class BatchingPolicy:
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return await waiting.answer
+
+    def render(self, messages: Messages) -> str:
+        """Return messages as the policy's chat template renders them.
+
+        Raises:
+            InvalidOption: the template refuses them.
+        """
+        return self._policy.render(messages)
 
     async def close(self) -> None:
         """Stop after the batch that is being generated."""

@@ -24,6 +24,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from sdar_agents.engines.template_errors import template_errors
 from sdar_envs.control_tokens import break_control_tokens, is_control_token
 from sdar_envs.prompt import STYLES
 
@@ -77,13 +78,15 @@ class ChatTemplate:
         """Return the prompt's text with the generation prompt, to be encoded by `encode`.
 
         It is what the template makes of the messages, with marks inside the control tokens of their contents.
+
+        Raises:
+            InvalidOption: the template refuses them.
         """
-        text = self.tokenizer.apply_chat_template(
-            [{**message, "content": self.mark(message["content"])} for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            **self.options,
-        )
+        marked = [{**message, "content": self.mark(message["content"])} for message in messages]
+        with template_errors(self.tokenizer, messages):
+            text = self.tokenizer.apply_chat_template(
+                marked, tokenize=False, add_generation_prompt=True, **self.options
+            )
         assert isinstance(text, str)
         return text
 

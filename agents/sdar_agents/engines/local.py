@@ -5,9 +5,9 @@ For speed, serve the model with vLLM and use `sdar_agents.engines.endpoint`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from sdar_agents.engines.batching import BatchingPolicy
 from sdar_agents.engines.policy import Sampling
@@ -42,6 +42,9 @@ class LocalPolicy(BatchingPolicy):
         UnknownName: there is no such engine.
         MissingExtra: torch or transformers is not installed.
     """
+
+    path_arguments: ClassVar[Mapping[str, Collection[str]]] = MappingProxyType({"model": ()})
+    """Arguments that are paths (`sdar_envs.storage.absolute_arguments`)."""
 
     def __init__(
         self,

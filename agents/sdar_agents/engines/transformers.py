@@ -31,6 +31,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
 from sdar_agents.engines.chat_template import ChatTemplate, Messages
+from sdar_agents.engines.loading_errors import check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.scoring.batch import pack_by_length
 from sdar_agents.types import Completion, StopReason
@@ -365,13 +366,18 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
         InvalidOption: it cannot be loaded, or the device has no float64, which sampling uses.
     """
     device = choose_device(device)
+    check_folder(model)
     try:
         with without_bars():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype or "auto")
+            # False, not the default: on a terminal the default asks whether to run the model's own code, and waits.
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                model, dtype=dtype or "auto", trust_remote_code=False
+            )
         loaded = loaded.to(device).eval()
-    except (OSError, ValueError, AttributeError, RuntimeError, AssertionError) as error:  # the last: no CUDA in torch
-        raise InvalidOption(f"the model {model!r} cannot be loaded on {device} ({error}).") from error
+    except Exception as error:  # of transformers, safetensors, torch: what the cause happens to run into
+        raise loading_error(model, device, error) from error
+    check_tokenizer(model, tokenizer)
     return loaded, tokenizer
 
 

@@ -6,8 +6,9 @@ The prompt is that of the task's suite (`sdar_envs.prompt`). The policy runs beh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import gymnasium as gym
 
@@ -17,7 +18,7 @@ from sdar_agents.players.agent import Decision
 from sdar_envs import TextEnv
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption
-from sdar_envs.prompt import Turn, render_messages, resolve_style
+from sdar_envs.prompt import STYLES, Turn, render_messages, resolve_style
 
 __all__ = ["ChatAgent"]
 
@@ -37,9 +38,13 @@ class ChatAgent:
         price_completion: of a million completion tokens.
 
     Raises:
-        InvalidOption: `history_length` is not a number from 0, or one of the prices is missing.
+        InvalidOption: `history_length` is not a number from 0, one of the prices is missing, or the policy's chat
+            template takes no system message.
         UnknownName: there is no such style.
     """
+
+    path_arguments: ClassVar[Mapping[str, Collection[str]]] = MappingProxyType({"style": ("default", *STYLES)})
+    """Arguments that are paths, and the texts that mean something else (`sdar_envs.storage.absolute_arguments`)."""
 
     def __init__(
         self,
@@ -63,6 +68,10 @@ class ChatAgent:
         self.history_length = history_length
         self.system = system
         self._reader = CompletionReader(policy, prefilled)
+        render = getattr(policy, "render", None)
+        if system is not None and render is not None:
+            # A template without a system role refuses it now, not in every episode.
+            render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
         self._prices = price_prompt, price_completion
         self._own_style = None if style is None else resolve_style(style)
         self._env: TextEnv[Any] | None = None

@@ -17,6 +17,7 @@ from sdar_agents.players.agent import AsyncAdapter
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.storage import absolute_arguments
 
 __all__ = ["AGENT_NAMES", "MODELS", "open_agent"]
 
@@ -36,7 +37,8 @@ def open_agent(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -
     Args:
         name: one of `AGENT_NAMES`, or `module:Class` for a class of your own with the methods of `Agent` (called in
             threads) or of `AsyncAgent` (coroutines). An instance plays one episode at a time.
-        settings: keyword arguments of the agent, such as `{"model": ..., "temperature": 0.4}`, or of your class.
+        settings: keyword arguments of the agent, such as `{"model": ..., "temperature": 0.4}`, or of your class. Files
+            and folders among them, which your class names in `path_arguments`, are kept absolute.
         env_ids: what it will play.
 
     Raises:
@@ -85,6 +87,7 @@ def _open_model(name: str, make: Callable[..., AsyncPolicy], settings: Mapping[s
             )
     if "model" not in settings:
         raise InvalidOption(f"the {name} agent was given no model: name one with --model.")
+    settings = absolute_arguments(ChatAgent, absolute_arguments(make, settings))
     policy = make(**{key: value for key, value in settings.items() if key in of_policy})
     # A policy says what became of a default such as "a GPU if there is one".
     resolved = {key: getattr(policy, key, value) for key, value in {**known, **settings}.items()}
@@ -104,6 +107,7 @@ def _keywords(make: Callable[..., Any]) -> dict[str, Any]:
 
 def _open_class(name: str, settings: Mapping[str, Any]) -> AgentPool:
     made = import_agent(name)
+    settings = absolute_arguments(made, settings)
     is_async = inspect.iscoroutinefunction(made.act)
 
     def make() -> Any:

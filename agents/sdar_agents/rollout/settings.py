@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sdar_agents.engines.policy import Sampling
-from sdar_agents.settings.checks import check_settings, setting
+from sdar_agents.settings.checks import check_settings, path_setting, setting
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import is_import_path
+from sdar_envs.prompt import STYLES
 
 __all__ = ["OnFailure", "Overlong", "RolloutSettings"]
 
@@ -55,7 +56,7 @@ class RolloutSettings:
     env_id: str
     env_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     reward: str | None = None
-    style: str | None = None
+    style: str | None = path_setting(None, names=("default", *STYLES))
     history_length: int = setting(2, low=0)
     max_prompt_tokens: int | None = setting(None, low=1)
     max_new_tokens: int = setting(512, low=1)

@@ -16,17 +16,29 @@ import functools
 import math
 import numbers
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.storage import absolute_path
 
-__all__ = ["check_names", "check_settings", "check_value", "setting", "value_kinds"]
+__all__ = [
+    "absolute_paths",
+    "check_names",
+    "check_settings",
+    "check_value",
+    "path_setting",
+    "setting",
+    "value_kinds",
+]
 
 _WORDS: Mapping[Any, str] = MappingProxyType(
     {bool: "true or false", str: "text", Mapping: "a section with settings", type(None): "null"}
 )
+
+
+SettingsT = TypeVar("SettingsT")
 
 
 def setting(default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Any:
@@ -39,6 +51,31 @@ def setting(default: Any, *, low: float = -math.inf, high: float = math.inf, abo
         above: the value must be greater than this.
     """
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+def path_setting(default: Any = dataclasses.MISSING, *, names: Collection[str] = ()) -> Any:
+    """Dataclass field for a file or folder, or several, or for a name where there is no such file.
+
+    Args:
+        default: of the field; without one it must be given.
+        names: texts that mean something else than a file of that name.
+    """
+    return dataclasses.field(default=default, metadata={"path": tuple(names)})
+
+
+def absolute_paths(settings: SettingsT) -> SettingsT:
+    """Return a dataclass instance with its `path_setting`s absolute, and those of the dataclasses nested in it.
+
+    A value that is no file here, such as the name of a model on a hub, stays as it is.
+    """
+    changed = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if "path" in field.metadata:
+            changed[field.name] = absolute_path(value, field.metadata["path"])
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changed[field.name] = absolute_paths(value)
+    return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
 
 
 def check_names(owner: type, given: Mapping[str, Any]) -> None:
@@ -65,7 +102,8 @@ def check_settings(owner: Any) -> None:
     hints = _hints(kind)
     for field in dataclasses.fields(owner):
         name = f"{kind.__name__}.{field.name}"
-        check_value(name, getattr(owner, field.name), hints[field.name], **field.metadata)
+        limits = {key: value for key, value in field.metadata.items() if key in ("low", "high", "above")}
+        check_value(name, getattr(owner, field.name), hints[field.name], **limits)
 
 
 def check_value(

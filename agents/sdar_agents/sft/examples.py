@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -111,8 +110,8 @@ def encode_rows(
             check_row(row, where)
             try:
                 prompts.append(template.render(row["messages"]))
-            except TemplateError as error:
-                raise InvalidOption(f"{where} does not suit the tokenizer's chat template ({error}).") from error
+            except InvalidOption as error:
+                raise InvalidOption(f"{where}: {error}") from error
             completions.append(template.mark(template.continuation(row["completion"])) + tokenizer.eos_token)
         for prompt, completion in zip(template.encode_batch(prompts), template.encode_batch(completions), strict=True):
             if max_length is not None and len(prompt) + len(completion) > max_length:

@@ -26,7 +26,7 @@ from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, 
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
 from sdar_envs.lines import append_row, drop_torn_line, parse_row
-from sdar_envs.storage import write_atomic
+from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = ["default_settings", "warm_start"]
 
@@ -79,9 +79,9 @@ def warm_start(
         if not path.is_file():
             raise MissingData(f"there are no demonstrations {str(path)!r}: write some with sdar demos.")
     config = {
-        "model": model,
-        "demonstrations": [str(path) for path in demonstrations],
-        "validation": [str(path) for path in validation],
+        "model": absolute_path(model, TINY_MODELS),
+        "demonstrations": absolute_path([str(path) for path in demonstrations]),
+        "validation": absolute_path([str(path) for path in validation]),
         **asdict(settings),
     }
     _check_folder(folder, config, resume=resume)
@@ -131,6 +131,8 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(not item.name.startswith(".") for item in folder.iterdir())):
             raise InvalidOption(f"{folder} exists and is no run: choose another folder.")
+        if resume:
+            check_run(folder, _CONFIG)
         return
     if not resume:
         raise InvalidOption(f"{folder} already holds a run: choose another folder, or resume it.")
@@ -140,6 +142,8 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
         raise CorruptData(f"{path} is not JSON ({error}): choose another folder.") from error
     # A setting that did not exist when the run began has its default.
     found = {**asdict(SFTSettings()), "validation": [], **found} if isinstance(found, dict) else {}
+    # A run may have been begun when paths were still written down as they were given.
+    found |= {name: absolute_path(found.get(name), TINY_MODELS) for name in ("model", "demonstrations", "validation")}
     changed = [name for name in config if found.get(name) != config[name]]
     if changed:
         raise InvalidOption(

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from sdar_agents.training.config import LoraSettings
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.importing import import_extra
 
 __all__ = ["add_adapters", "load_weights"]
@@ -25,14 +27,38 @@ def add_adapters(model: nn.Module, settings: LoraSettings, *, seed: int) -> nn.M
 
     Raises:
         MissingExtra: peft is not installed.
+        UnknownName: the model has no layer of one of these names.
+        InvalidOption: peft refuses the layers.
     """
     peft: Any = import_extra("peft", extra="lora", purpose="model.lora")
-    targets: Any = settings.targets if settings.targets == "all-linear" else re.split(r"[,\s]+", settings.targets)
+    targets: Any = "all-linear" if settings.targets == "all-linear" else _layers(model, settings.targets)
     config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, task_type="CAUSAL_LM")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted: nn.Module = peft.get_peft_model(model, config)
+        try:
+            adapted: nn.Module = peft.get_peft_model(model, config)
+        except ValueError as error:
+            raise InvalidOption(
+                f"model.lora.targets is {settings.targets!r}, which peft refuses ({' '.join(str(error).split())}); "
+                "wanted names of linear layers, or all-linear."
+            ) from error
     return adapted
+
+
+def _layers(model: nn.Module, targets: str) -> list[str]:
+    """Return the names in a list of targets; each must be that of a layer, or the end of its path."""
+    paths = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Embedding, Conv1D))]
+    names = [name for name in re.split(r"[,\s]+", targets) if name]
+    known = list(dict.fromkeys(path.rpartition(".")[2] for path in paths))
+    for name in names:
+        if not any(path == name or path.endswith(f".{name}") for path in paths):
+            raise UnknownName(
+                f"model.lora.targets has {name!r}, and the model has no layer of that name; it has {', '.join(known)}; "
+                f"all-linear is all but the head.{did_you_mean(name, known)}"
+            )
+    if not names:
+        raise InvalidOption(f"model.lora.targets is {targets!r}; wanted all-linear, or some of {', '.join(known)}.")
+    return names
 
 
 def load_weights(model: Any, folder: Path) -> None:

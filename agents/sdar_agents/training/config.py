@@ -19,10 +19,12 @@ from sdar_agents.algorithms import SUITES, Algorithm, Preset, make_algorithm
 from sdar_agents.configs import config_names, config_text
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
-from sdar_agents.settings.checks import check_settings, setting
+from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, merge, parse_overrides, read_yaml, to_plain
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.registry import suite_of
+from sdar_envs.importing import import_named, is_import_path
+from sdar_envs.registry import env_creator, suite_of
+from sdar_envs.storage import absolute_arguments
 from sdar_skills.context import Placement
 
 __all__ = [
@@ -75,7 +77,7 @@ class ModelSettings:
         engine_options: keyword arguments of the engine.
     """
 
-    path: str
+    path: str = path_setting()
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: str | None = None
     lora: LoraSettings | None = None
@@ -108,7 +110,7 @@ class SkillSettings:
 
     retriever: str = "task_type"
     options: Mapping[str, Any] = field(default_factory=dict)
-    library: tuple[str, ...] = ()
+    library: tuple[str, ...] = path_setting(())
     builtin: bool = True
     k: int = setting(6, low=0)
     placement: Placement = "user"
@@ -129,7 +131,8 @@ class EvaluationSettings:
     Attributes:
         every: evaluate after each so many steps, and after the last; 0 for never.
         at_start: evaluate before the first step too.
-        split: of the panel's tasks; null is the environment's `evaluation_split`, or its only split.
+        split: of the panel's tasks, also given to environments that have an argument `split`; null is that of
+            `evaluation.env_kwargs`, else the environment's `evaluation_split`, else its only split.
         tasks: size of the panel; 0 for none.
         env_kwargs: of the environment, on top of those of the rollout.
         temperature: of the sampled evaluation.
@@ -221,7 +224,8 @@ class TrainConfig:
         methods: settings by method; those of the chosen one count, under `algorithm`'s.
         seed: of the tasks, the sampling, the order of the episodes.
         steps: of the run.
-        split: of the training tasks; null is `train`, or the only split of an environment that has one.
+        split: of the training tasks, also given to environments that have an argument `split`; null is that of
+            `rollout.env_kwargs`, else `train`, else the only split of an environment that has one.
         train_tasks: only so many of its tasks, `sdar_envs.registry.sample_indices`; null for all.
         tasks_per_step: different tasks in a step.
         group_size: episodes of each task.
@@ -285,13 +289,33 @@ class TrainConfig:
         return make_algorithm(self.method, preset=self.preset, suite=suite, **settings)
 
     def resolved(self) -> TrainConfig:
-        """Return the configuration with every setting of its method written out."""
-        return replace(self, algorithm=to_plain(self.make_algorithm()), methods={})
+        """Return the configuration with every setting of its method written out, and its paths absolute.
+
+        So it means the same in every working directory. Paths among the arguments of the environment and among the
+        options of an engine or retriever of one's own are those that its class names in `path_arguments`.
+        """
+        config = absolute_paths(self)
+        env = env_creator(config.rollout.env_id)
+        model, rollout, skills, evaluation = config.model, config.rollout, config.skills, config.evaluation
+        return replace(
+            config,
+            model=replace(model, engine_options=_absolute_options(model.engine, model.engine_options, "an engine")),
+            rollout=replace(rollout, env_kwargs=absolute_arguments(env, rollout.env_kwargs)),
+            skills=replace(skills, options=_absolute_options(skills.retriever, skills.options, "a retriever")),
+            evaluation=replace(evaluation, env_kwargs=absolute_arguments(env, evaluation.env_kwargs)),
+            algorithm=to_plain(self.make_algorithm()),
+            methods={},
+        )
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, which `load_config` reads."""
         text: str = yaml.safe_dump(to_plain(self), sort_keys=False, allow_unicode=True)
         return text
+
+
+def _absolute_options(name: str, options: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return the options of an object of one's own with its paths absolute; those of others have none."""
+    return absolute_arguments(import_named(name, what=what), options) if is_import_path(name) else options
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:

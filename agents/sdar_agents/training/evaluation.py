@@ -14,12 +14,12 @@ from sdar_agents.engines.policy import Policy
 from sdar_agents.rollout.rollout import Rollout
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts
-from sdar_agents.rollout.task_stream import choose_split
 from sdar_agents.training.config import EvaluationSettings
 from sdar_agents.training.intervals import wilson_interval
+from sdar_agents.training.splits import evaluated_split
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.registry import make_text_env, sample_tasks
+from sdar_envs.registry import sample_tasks
 
 __all__ = ["Evaluation", "success_metrics"]
 
@@ -35,6 +35,7 @@ class Evaluation:
 
     Attributes:
         panel: the tasks.
+        split: that they are of; None if nothing is evaluated.
 
     Raises:
         UnknownName: there is no such split, or none that results are reported on.
@@ -50,15 +51,14 @@ class Evaluation:
     ) -> None:
         self.settings = settings
         self.panel: tuple[Task, ...] = ()
+        self.split: str | None = None
         self._ways: dict[str, Rollout] = {}
         if not (settings.every and settings.tasks):
             return
-        kwargs = {**rollout.env_kwargs, **settings.env_kwargs}
-        env = make_text_env(rollout.env_id, **kwargs)
-        split = choose_split(env.source, settings.split, env.evaluation_split, "evaluation.split")
-        self.panel = sample_tasks(env.source, split, settings.tasks)
+        rollout, source, self.split = evaluated_split(rollout, settings.env_kwargs, settings.split)
+        self.panel = sample_tasks(source, self.split, settings.tasks)
         # The environment's own reward: results are success and score, whatever training shapes.
-        plain = replace(rollout, env_kwargs=kwargs, greedy=True, reward=None)
+        plain = replace(rollout, greedy=True, reward=None)
         if settings.greedy:
             self._ways["greedy"] = Rollout(plain, policy)
         if settings.sampled:

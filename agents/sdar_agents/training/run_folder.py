@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ from sdar_agents.rollout.recording import FORMAT
 from sdar_agents.settings.reader import read_yaml, to_plain
 from sdar_agents.training.config import TrainConfig, changed_settings, make_config
 from sdar_envs.errors import InvalidOption, MissingData
-from sdar_envs.storage import write_atomic
+from sdar_envs.importing import add_run_directory
+from sdar_envs.storage import check_run, write_atomic
 
-__all__ = ["CONFIG", "FACTS", "check_folder", "read_run_config", "write_facts"]
+__all__ = ["CONFIG", "FACTS", "check_folder", "enter_run", "read_run_config", "write_facts"]
 
 CONFIG = "config.yaml"
 """The run's configuration, with every setting written out."""
 
 FACTS = "run.json"
-"""Facts about the run: `format`, versions, command, when it was resumed."""
+"""Facts about the run: `format`, `directory` in which it was begun, versions, command, when it was resumed."""
 
 # Settings that a resumed run may change: they decide for how long it trains and what it saves, not what a step does.
 _FREE = ("steps", "checkpoints", "log")
@@ -49,7 +51,9 @@ def check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
 
 
 def _check_resumed(folder: Path, config: TrainConfig) -> None:
-    before = to_plain(read_run_config(folder))
+    enter_run(folder)
+    # A run may have been begun when paths were still written down as they were given.
+    before = to_plain(read_run_config(folder).resolved())
     changed = [
         name
         for name in changed_settings(before, to_plain(config))
@@ -60,6 +64,18 @@ def _check_resumed(folder: Path, config: TrainConfig) -> None:
             f"{folder} is a run of another configuration: {', '.join(changed)} changed. Resume with the same settings, "
             "or start a new run."
         )
+
+
+def enter_run(folder: Path) -> None:
+    """Prepare for resuming a run: check that there is one, and import `module:name` objects from where it was begun.
+
+    Raises:
+        MissingData: the folder holds no run.
+    """
+    check_run(folder, CONFIG)
+    path = folder / FACTS
+    if path.exists():
+        add_run_directory(json.loads(path.read_text(encoding="utf-8")).get("directory"))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -78,6 +94,7 @@ def read_run_config(folder: Path) -> TrainConfig:
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the facts of a run, or add those of a resumed run to what it began with."""
     path = folder / FACTS
+    facts = {"directory": os.getcwd(), **facts}
     if path.exists():
         begun = json.loads(path.read_text(encoding="utf-8"))
         facts = {**begun, "resumed": [*begun.get("resumed", []), facts]}

@@ -15,6 +15,7 @@ that are not finite.
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -37,18 +38,21 @@ from sdar_agents.training.adapters import add_adapters, load_weights
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.training.config import TrainConfig
 from sdar_agents.training.evaluation import Evaluation, success_metrics
+from sdar_agents.training.learnability import rounding_problems, shortest_answer, signal_problems
 from sdar_agents.training.run_folder import CONFIG, check_folder, read_run_config, write_facts
 from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
+from sdar_agents.training.splits import trained_split
 from sdar_agents.types import Row, make_rows
 from sdar_envs.errors import InvalidOption, RunStopped
-from sdar_envs.registry import make_text_env
 from sdar_envs.storage import write_atomic
 
 if sys.platform != "win32":
     import resource
 
 __all__ = ["CONFIG", "Trainer", "read_run_config"]
+
+_log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -60,9 +64,12 @@ class Trainer:
         resume: continue from the folder's last checkpoint; without one, from the beginning.
         facts: for `run.json`, such as versions and the git revision.
 
+    Attributes:
+        problems: what keeps the run from learning, a sentence each. They are logged as warnings, and in `run.json`.
+
     Raises:
         InvalidOption: the folder holds a run and `resume` is False, or its configuration is another one; the model
-            cannot be loaded; a setting does not fit the environment or the model.
+            cannot be loaded; a setting does not fit the environment or the model; nothing can be learnt.
         UnknownName: there is no such split, strategy or reward function, or there are no skills for the suite and the
             method needs them.
         MissingData: there is nothing to resume.
@@ -84,12 +91,14 @@ class Trainer:
             state = {} if saved is None else saved.read_state()
             self._load_model()
             self._open_tasks(state)
+            self._check_template()
+            self._find_problems()
             if saved is None:
                 # Nothing here draws from torch's own generator; an environment or a model of yours may.
                 torch.manual_seed(config.seed)
             else:
                 self._restore(saved, state)
-            self._open_records(saved, state, facts or {})
+            self._open_records(saved, state, {**(facts or {}), "problems": self.problems})
         except BaseException:
             self._open.close()
             raise
@@ -99,12 +108,14 @@ class Trainer:
     def _load_model(self) -> None:
         """Make the model, its inference engine and its learner."""
         config = self.config
+        self.algorithm = config.make_algorithm()
+        # Before the model, which may take minutes to load.
+        self.problems = signal_problems(config, self.algorithm)
         model, self.tokenizer = load_model(config.model.path, device=config.model.device, dtype=config.model.dtype)
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
         self.policy: Policy = make_engine(config.model.engine, model, self.tokenizer, self._engine_options())
-        self.algorithm = config.make_algorithm()
         self._fingerprint = fingerprint(model)
         self.learner = Learner(
             model,
@@ -129,9 +140,9 @@ class Trainer:
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
         """Make the task stream, the skills, the rollout and the evaluation."""
         config = self.config
-        source = make_text_env(config.rollout.env_id, **config.rollout.env_kwargs).source
+        rollout, source, self._split = trained_split(config.rollout, config.split)
         self.stream = TaskStream(
-            source, config.split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
+            source, self._split, per_step=config.tasks_per_step, seed=config.seed, limit=config.train_tasks
         )
         self.skills = RunSkills(
             config.skills,
@@ -144,10 +155,34 @@ class Trainer:
         )
         self._open.callback(self.skills.close)
         shown = self.skills.prompts if self.skills.is_shown else None
-        self.rollout = Rollout(config.rollout, self.policy, skills=shown)
+        self.rollout = Rollout(rollout, self.policy, skills=shown)
         self._open.callback(self.rollout.close)
         self.evaluation = Evaluation(config.evaluation, config.rollout, self.policy, skills=self.skills.prompts)
         self._open.callback(self.evaluation.close)
+
+    def _check_template(self) -> None:
+        """Render a prompt with the roles of this run: a template that refuses them does so before the first step."""
+        shown = self.skills.prompts if self.skills.is_shown else None
+        has_system = self.config.rollout.system or (shown is not None and shown.placement == "system")
+        roles = ("system", "user") if has_system else ("user",)
+        self.policy.render([{"role": role, "content": "Go on."} for role in roles])
+
+    def _find_problems(self) -> None:
+        """Complete `problems`, and log them."""
+        config = self.config
+        self.problems += rounding_problems(self.model, config.learner.lr)
+        needed = shortest_answer(config.rollout, self.stream.tasks(1)[0].suite, self.policy)
+        if needed is not None and config.rollout.max_new_tokens < needed:
+            self.problems.append(
+                f"rollout.max_new_tokens is {config.rollout.max_new_tokens}, and the shortest answer in the format "
+                f"that prompts ask for takes {needed} tokens"
+            )
+        if self._split == self.evaluation.split:
+            self.problems.append(
+                f"evaluation plays the split {self._split!r}, which is trained on: set evaluation.split to another one"
+            )
+        for problem in self.problems:
+            _log.warning("this run may learn little: %s.", problem)
 
     def _open_records(self, saved: Checkpoint | None, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the configuration, and open what a run writes, as it was at the checkpoint."""

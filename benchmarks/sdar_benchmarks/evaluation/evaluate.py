@@ -10,6 +10,7 @@ only if many episodes in a row end in errors.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
@@ -163,6 +164,7 @@ def _config(plan: Plan, panels: Sequence[Panel], agents: AgentPool) -> dict[str,
     return {
         "format": FORMAT,
         "command": plan.command,
+        "directory": os.getcwd(),
         "created": now(),
         "panels": [panel.to_json() for panel in panels],
         "agent": {"name": agents.name, "settings": dict(agents.settings)},

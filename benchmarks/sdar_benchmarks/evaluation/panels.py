@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sdar_benchmarks.evaluation.arguments import env_defaults, make_env
+from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env
 from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption
 from sdar_envs.registry import sample_indices
+from sdar_envs.storage import absolute_arguments
 
 __all__ = ["Panel", "PanelSpec", "evaluation_split"]
 
@@ -72,7 +73,7 @@ class Panel:
         env_id: id of the environment.
         split: name of the split.
         limit: as in the specification.
-        env_kwargs: all arguments of the environment, defaults filled in.
+        env_kwargs: all arguments of the environment, defaults filled in, paths absolute.
 
     Raises:
         InvalidOption: the limit is not positive or missing for a split without end, or there are no tasks.
@@ -88,7 +89,8 @@ class Panel:
         defaults = env_defaults(spec.env_id)
         # An environment with one split may have no such argument; a split that was asked for is refused by `make_env`.
         takes_split = "split" in defaults or spec.split is not None
-        self._given = {**spec.env_kwargs, **({"split": self.split} if takes_split else {})}
+        given = absolute_arguments(env_class(spec.env_id), spec.env_kwargs)
+        self._given = {**given, **({"split": self.split} if takes_split else {})}
         self._idle: list[TextEnv[Any]] = []
         env = self.take_env()
         # An environment may know a split by several names; records hold one.

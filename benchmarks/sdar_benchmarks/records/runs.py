@@ -34,8 +34,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.importing import add_run_directory
 from sdar_envs.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
-from sdar_envs.storage import write_atomic
+from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = [
     "CONFIG",
@@ -51,6 +52,7 @@ __all__ = [
     "EpisodeKey",
     "RunWriter",
     "changed_keys",
+    "enter_run",
     "final_episodes",
     "read_config",
     "read_episodes",
@@ -91,7 +93,7 @@ ERROR_REASONS = frozenset({"agent_error", "endpoint_error", "env_error"})
 
 # What may differ when a run is resumed: it decides neither the tasks nor how they are played.
 _FREE_KEYS = frozenset(
-    {"command", "created", "finished", "concurrency", "revision", "platform", "resumed", "migrated_from"}
+    {"command", "directory", "created", "finished", "concurrency", "revision", "platform", "resumed", "migrated_from"}
 )
 _FREE_VERSIONS = frozenset({"python", "gymnasium", "numpy"})
 _FREE_LIMITS = frozenset({"attempts"})
@@ -214,6 +216,20 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{_MIGRATED_FORMAT} and {FORMAT}: "
             "use the release that wrote it, or evaluate again into another folder."
         )
+    return config
+
+
+def enter_run(folder: Path) -> dict[str, Any]:
+    """Prepare for resuming a run: return its configuration, and import `module:name` objects from where it was begun.
+
+    Raises:
+        MissingData: the folder is no run; the message names the closest one beside it.
+        CorruptData: the configuration cannot be read.
+        InvalidOption: it is of an unknown format.
+    """
+    check_run(folder, CONFIG)
+    config = read_config(folder)
+    add_run_directory(config.get("directory"))
     return config
 
 
@@ -395,8 +411,13 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _differences(f"{path}[{index}]", before, after)
-    elif old != new:
+    elif old != new and not _is_same_path(old, new):
         yield f"{path} was {old!r} and is {new!r}"
+
+
+def _is_same_path(old: Any, new: Any) -> bool:
+    """Return whether a run has a path as it was given, as runs had them, and it is now given from the same folder."""
+    return isinstance(old, str) and isinstance(new, str) and os.path.isabs(new) and absolute_path(old) == new
 
 
 def _is_free(folder: Path) -> bool:

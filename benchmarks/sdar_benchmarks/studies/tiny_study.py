@@ -246,7 +246,7 @@ def _fine_tune(part: _Part, demonstrations: Sequence[Path], progress: Progress) 
         demonstrations,
         part.sft,
         replace(default_settings(settings.model), seed=part.seed),
-        resume=part.sft.exists(),
+        resume=(part.sft / "config.json").is_file(),
         log=lambda measures: progress(f"fine-tuning, seed {part.seed}", int(measures["step"]), int(measures["steps"])),
     )
 

@@ -142,6 +142,17 @@ def test_whoever_left_is_not_waited_for(folder: str) -> None:
     assert isinstance(kept, Completion)
 
 
+def test_a_template_without_a_system_role_is_an_error_before_the_first_episode(tmp_path: Path) -> None:
+    pytest.importorskip("helpers.tiny_chat", exc_type=ImportError).save_tiny_chat(tmp_path)
+    template = tmp_path / "chat_template.jinja"
+    rule = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    template.write_text(rule + template.read_text())
+    settings = {"model": str(tmp_path), "max_tokens": 4}
+    with pytest.raises(InvalidOption, match=r"roles system, user .*System role not supported.*the setting `system`"):
+        open_agent("transformers", {**settings, "system": "Be good."}, ["sdar/ALFWorld-v0"])
+    open_agent("transformers", settings, ["sdar/ALFWorld-v0"])
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [

@@ -348,7 +348,7 @@ def test_the_template_has_its_options_and_its_say() -> None:
     found = encode_rows(ROWS[:1], tokenizer, template_options={"opening": "<think>"})
     assert tokenizer.decode(found.token_ids[: found.prompt_lengths[0]]).endswith("<|assistant|><think>")
     tokenizer.chat_template = "{{ raise_exception('no system message, please') }}"
-    with pytest.raises(InvalidOption, match=r"row 1 does not suit .* \(no system message, please\)"):
+    with pytest.raises(InvalidOption, match=r"row 1: the chat template .* no system message, please"):
         encode_rows(ROWS, tokenizer)
 
 
@@ -450,7 +450,7 @@ def test_a_folder_is_free_again_if_a_run_could_not_begin(
         warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="cpu", validation=[bad])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny-tset").mkdir()  # a folder that holds no model, so that no hub is asked
-    with pytest.raises(InvalidOption, match=r"(?s)cannot be loaded .* Did you mean 'tiny-test'"):
+    with pytest.raises(InvalidOption, match=r"cannot be loaded.* Did you mean 'tiny-test'"):
         warm_start("tiny-tset", [demos], tmp_path / "run", QUICK, device="cpu")
     with pytest.raises(InvalidOption, match="cannot be made on abacus"):
         warm_start("tiny-test", [demos], tmp_path / "run", QUICK, device="abacus")

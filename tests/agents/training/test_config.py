@@ -183,7 +183,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         (["train"], "wanted --config NAME"),
         (["train", "--config", "alfworld_sdar_tiny", "--lerner.lr", "1"], "Did you mean 'learner'"),
         (["train", "--config", "alfworld_sdar_tiny", "--model.path", str(tmp_path / "no")], "cannot be loaded"),
-        (["train", "--resume", str(tmp_path)], "cannot be read"),
+        (["train", "--resume", str(tmp_path)], "holds no run to resume"),
         (["train", "--resume", str(tmp_path), "--out", "x"], "with --resume"),
     ):
         assert main(argv) == 2

@@ -493,7 +493,7 @@ class TestTrouble:
         (tmp_path / "mine.txt").touch()
         with pytest.raises(InvalidOption, match="is no training run"):
             Trainer(run_config(model), tmp_path)
-        with pytest.raises(MissingData, match="is no training run"):
+        with pytest.raises(MissingData, match="holds no run to resume"):
             Trainer(run_config(model), tmp_path, resume=True)
 
     def test_no_model(self, tmp_path: Path) -> None:

@@ -234,7 +234,8 @@ def test_killed_at_random_points_it_ends_as_if_never_interrupted(
     kills = 0
     for _ in range(3):
         before = (tmp_path / "killed" / EPISODES).stat().st_size if (tmp_path / "killed" / EPISODES).exists() else 0
-        process = subprocess.Popen([*command, "killed", "--resume"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        resume = ["--resume"] if (tmp_path / "killed" / runs.CONFIG).exists() else []
+        process = subprocess.Popen([*command, "killed", *resume], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         # Kill it in the middle of things: some bytes after it has begun to write.
         wanted = before + draw.randrange(1, 3000)
         while process.poll() is None:
@@ -248,8 +249,8 @@ def test_killed_at_random_points_it_ends_as_if_never_interrupted(
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 1
     assert 1 <= len(read_episodes(tmp_path / "killed")) < total
-    for name in ("killed", "whole"):
-        subprocess.run([*command, name, "--resume"], cwd=tmp_path, check=True, capture_output=True)
+    for arguments in (["killed", "--resume"], ["whole"]):
+        subprocess.run([*command, *arguments], cwd=tmp_path, check=True, capture_output=True)
     assert len(read_episodes(tmp_path / "whole")) == total
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")

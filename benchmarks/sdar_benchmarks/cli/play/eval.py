@@ -31,14 +31,16 @@ def add(commands: Commands) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
     command.add_argument("--concurrency", type=int, metavar="C", help="episodes in flight (default: the agent's)")
     command.add_argument("--out", metavar="DIR", help="keep configuration, episodes, trajectories and numbers there")
-    command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    command.add_argument(
+        "--resume", action="store_true", help="go on with the run in that folder; without an ENV_ID, as it was begun"
+    )
     _add_agent(command)
     group = command.add_argument_group("limits")
     group.add_argument("--max-turn-seconds", type=float, metavar="S", help="for one decision of the agent")
     group.add_argument("--episode-seconds", type=float, metavar="S", help="for an episode")
     group.add_argument("--episode-tokens", type=int, metavar="N", help="read and written in an episode")
     group.add_argument("--attempts", type=int, default=2, metavar="N", help="at an episode that fails by an error")
-    command.set_defaults(run=_run, parser=command)
+    command.set_defaults(run=_run, parser=command, recorded=None)
 
 
 def _add_agent(command: argparse.ArgumentParser) -> None:
@@ -68,7 +70,7 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    if not (args.env_ids or args.preset):
+    if not (args.env_ids or args.preset or args.resume):
         args.parser.error("name an environment, such as sdar/ALFWorld-v0, or give --preset quick")
     from sdar_benchmarks.analysis.tables import overview
     from sdar_benchmarks.analysis.terminal import print_table
@@ -77,10 +79,17 @@ def _run(args: argparse.Namespace) -> None:
 
     if args.resume and args.out is None:
         raise InvalidOption("--resume goes on with the run in a folder: name the folder with --out.")
-    runs = _planned(args)
     out = None if args.out is None else Path(args.out)
     if out is None and args.preset:
         out = Path("runs") / f"{args.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    if args.resume and not (args.env_ids or args.preset):
+        assert out is not None
+        runs = [_recorded(args, out)]
+    else:
+        if args.resume:
+            assert out is not None
+            _enter(out, args)
+        runs = _planned(args)
     evaluations = [(run, _evaluate(run, args, out)) for run in runs]
     if len(runs) > 1:
         # Their reports hold the rest.
@@ -100,6 +109,57 @@ def _run(args: argparse.Namespace) -> None:
             f"{errors} episodes ended in an error and count as failures"
             f"{'; --resume tries them again' if out else ': with --out, they can be tried again later'}."
         )
+
+
+def _enter(out: Path, args: argparse.Namespace) -> None:
+    """Check that there is a run to resume, and import objects of the user's own from where it was begun.
+
+    Raises:
+        MissingData: there is none.
+    """
+    from sdar_benchmarks.evaluation.presets import PRESETS
+    from sdar_benchmarks.records.runs import CONFIG, enter_run
+    from sdar_envs import ENV_IDS
+    from sdar_envs.storage import check_run
+
+    names = [run.name for run in PRESETS[args.preset](args.env_ids or ENV_IDS)] if args.preset else [""]
+    if args.agent:
+        names.append(args.agent)  # of a preset, whose agents it replaces
+    begun = [out / name for name in names if (out / name / CONFIG).is_file()]
+    if not begun:
+        check_run(out, str(Path(names[0]) / CONFIG))
+    enter_run(begun[0])
+
+
+def _recorded(args: argparse.Namespace, out: Path) -> PresetRun:
+    """Return a run as its configuration has it; seeds and limits of `args` become those of the run.
+
+    Raises:
+        MissingData: there is no run.
+        InvalidOption: a setting is given that the run has already.
+    """
+    from sdar_agents.players.registry import MODELS
+    from sdar_benchmarks.evaluation.panels import PanelSpec
+    from sdar_benchmarks.evaluation.presets import PresetRun
+    from sdar_benchmarks.records.runs import enter_run
+    from sdar_envs.errors import InvalidOption
+
+    fixed = ("limit", "agent", "agent_settings", "settings", "seeds", "seed", "max_turn_seconds", "episode_seconds")
+    for name in (*fixed, "episode_tokens", *args.env_options, *args.agent_options):
+        if getattr(args, name) not in (args.parser.get_default(name), None):
+            raise InvalidOption(
+                f"--{name.replace('_', '-')} was given with --resume and no environment: the run goes on as it was "
+                "begun. Leave it out, or give the whole command line of the run."
+            )
+    config = enter_run(out)
+    panels = []
+    for panel in config["panels"]:
+        env_kwargs = {name: value for name, value in panel["env_kwargs"].items() if name != "split"}
+        panels.append(PanelSpec(panel["env_id"], panel["split"], panel["limit"], env_kwargs))
+    args.recorded = config
+    agent, settings = config["agent"]["name"], config["agent"]["settings"]
+    # The scripts have no settings; those of `default` say which script plays what.
+    return PresetRun("", tuple(panels), agent, settings if agent in MODELS or ":" in agent else {})
 
 
 def _planned(args: argparse.Namespace) -> list[PresetRun]:
@@ -169,13 +229,12 @@ def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Eva
     from sdar_benchmarks.evaluation.episodes import Limits
     from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 
-    plan = Plan(
-        run.panels,
-        seeds=range(args.seed, args.seed + args.seeds),
-        limits=Limits(args.max_turn_seconds, args.episode_seconds, args.episode_tokens, args.attempts),
-        concurrency=args.concurrency,
-        command=args.typed,
-    )
+    limits = Limits(args.max_turn_seconds, args.episode_seconds, args.episode_tokens, args.attempts)
+    seeds: Sequence[int] = range(args.seed, args.seed + args.seeds)
+    if args.recorded is not None:
+        limits = replace(Limits(**args.recorded["limits"]), attempts=args.attempts)
+        seeds = args.recorded["seeds"]
+    plan = Plan(run.panels, seeds=seeds, limits=limits, concurrency=args.concurrency, command=args.typed)
     assert run.agent is not None
     agents = open_agent(run.agent, run.settings, [panel.env_id for panel in run.panels])
     columns = (

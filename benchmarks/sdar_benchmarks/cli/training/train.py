@@ -46,7 +46,8 @@ def _run(args: argparse.Namespace) -> None:
     for package in ("torch", "transformers"):
         import_extra(package, extra="train", purpose="training")
     from sdar_agents.training.config import load_config
-    from sdar_agents.training.trainer import CONFIG, Trainer
+    from sdar_agents.training.run_folder import CONFIG, enter_run
+    from sdar_agents.training.trainer import Trainer
     from sdar_benchmarks.records.provenance import training_facts
 
     overrides = list(args.overrides)
@@ -54,6 +55,7 @@ def _run(args: argparse.Namespace) -> None:
         overrides += ["--method", args.method]
     if args.resume is not None:
         folder = Path(args.resume)
+        enter_run(folder)
         config = load_config(str(folder / CONFIG), overrides)
     else:
         config = load_config(args.config, overrides)
