@@ -54,11 +54,11 @@ def _run(args: argparse.Namespace) -> None:
     if path.exists() and not args.overwrite:
         raise InvalidOption(f"{path} exists: choose another file, or pass --overwrite.")
     env_kwargs = environment_arguments(args)
-    split = env_kwargs.pop("split", "train")
+    split = env_kwargs.pop("split", None)
     names = [field.name for field in dataclasses.fields(DemonstrationSettings)]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     settings = DemonstrationSettings(**{**given, "env_kwargs": env_kwargs, "split": split})
-    make_env(settings.env_id, {**env_kwargs, "split": split})  # refuses misspelt arguments by name
+    make_env(settings.env_id, env_kwargs)  # refuses misspelt arguments by name
     counts = {"episodes": 0, "rows": 0, "lost": 0}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as progress:
