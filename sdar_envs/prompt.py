@@ -4,9 +4,9 @@ The prompt of a turn is built from scratch: one user message with the task, the 
 the admissible commands. Past reasoning is not part of it: a `Turn` holds only the action. How a suite is presented is
 one `PromptStyle`; `STYLES` has those of this package, and `resolve_style` finds your own by name.
 
-Chat templates, tokenisation and memory belong to whoever runs the model. `parse_completion` accepts any text: it always
-returns an action, and `is_well_formed` says whether the completion kept the format. Only what stands after the thought
-is an answer; a completion without a readable action gives an empty one, and the history then says so (`UNREADABLE`).
+Chat templates, tokenisation and memory are the caller's. `parse_completion` accepts any text: it always
+returns an action, and `is_well_formed` says whether the completion kept the format. Only the text after the thought
+is the answer; a completion without a readable action gives an empty one, and the history then says so (`UNREADABLE`).
 
 The styles of `PARITY_STYLES` have the same prompts and read completions exactly as verl-agent and SDAR do, thoughts
 included.

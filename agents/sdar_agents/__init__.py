@@ -1,8 +1,17 @@
 """Agents that play text environments, policies that complete their prompts, and the reference trainer.
 
 Two protocols, each in a plain and an asynchronous form: an *agent* plays an episode (`Agent`, `AsyncAgent`), a *policy*
-completes prompts (`Policy`, `AsyncPolicy`). Importing this package loads no torch; the names of the trainer do, when
-they are first used.
+(inference engine) completes prompts (`Policy`, `AsyncPolicy`).
+
+- Agents: `make_agent` (scripted, `AGENTS`), `open_agent` (all, for evaluation), `ChatAgent`, which asks a policy.
+- Policies: `TransformersPolicy`, `EndpointPolicy`, `ScriptedPolicy`, `make_engine`; `Request`, `Sampling`,
+  `Completion`.
+- Rollouts: `Rollout`, `RolloutSettings`, `SkillPrompts`; their `Trajectory`, of `Turn`s; `make_rows` for training rows.
+- Training: `load_config` and `Trainer`; `Learner` updates a model alone; `make_algorithm`, and `sdar_agents.algorithms`
+  for the methods and their losses.
+- Fine-tuning: `sdar_agents.sft`.
+
+Importing this package loads no torch; the names of the trainer do, when they are first used.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -5,7 +5,7 @@ that the model was fed and exactly those that it sampled: nothing is tokenised t
 `sdar_agents.scoring.batch`; this module imports no torch. The JSON form of a trajectory is in
 `sdar_agents.rollout.recording`.
 
-Construction fails on what would train something else without notice: log-probabilities that do not pair with tokens, an
+Construction refuses values that would silently train something else: log-probabilities that do not pair with tokens, an
 empty prompt, numbers that are not finite.
 """
 
@@ -156,7 +156,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training example: a turn's prompt, its sampled response and what its episode earned.
+    """One training example: a turn's prompt, its sampled response and its episode's return.
 
     Attributes:
         prompt_ids: what the model was fed; at least one token, which predicts the first of the response.
@@ -198,7 +198,7 @@ class Row:
 
     @property
     def score(self) -> float:
-        """What this row is worth before normalisation: `episode_return - invalid_penalty`."""
+        """Return minus penalty, before normalisation: `episode_return - invalid_penalty`."""
         return self.episode_return - self.invalid_penalty
 
 

@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 
-# Templates in the lists of admissible commands, which stand for every search and every answer.
+# Templates in the lists of admissible commands, in place of all searches and all answers.
 _SEARCH = "search[<your query>]"
 _ANSWER = "answer[<your answer>]"
 
 
 class Agent(Protocol):
-    """Plays one episode at a time: `reset` when it begins, then `act` for every turn.
+    """Protocol of an agent: `reset` begins an episode, `act` chooses the command of each turn.
 
     `sdar_agents.AsyncAgent` is the same with coroutines.
     """
@@ -70,7 +70,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Samples admissible commands; fills in templates with words that it reads."""
+    """Random agent: samples admissible commands; fills in templates with words that it reads."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -112,7 +112,7 @@ def _words(text: str) -> list[str]:
 
 
 class OracleAgent:
-    """Follows a plan that is made from the hidden state in every turn: an upper bound."""
+    """Oracle agent: follows a plan made from the hidden state in every turn; an upper bound."""
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
@@ -194,13 +194,13 @@ class _SuiteAgent:
 
 
 class ExplorerAgent(_SuiteAgent):
-    """ALFWorld: searches the likeliest places first; reads only what a player sees."""
+    """Rule-based ALFWorld agent: searches the likeliest places first; reads only what a player sees."""
 
     name = "explorer"
     scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
 
     def read(self, skills: Iterable[Skill], rng: random.Random) -> None:
-        """Search by skills instead of common sense: first where they say that a thing is kept, then at random.
+        """Take the likely places from skills instead of common sense: first those they name, then the others at random.
 
         Args:
             skills: read by `sdar_skills.retrieval.homes.read_habits`; none for a purely random order.
@@ -224,14 +224,14 @@ class ExplorerAgent(_SuiteAgent):
 
 
 class RuleAgent(_SuiteAgent):
-    """WebShop: searches, compares results, chooses options, buys; reads only pages."""
+    """Rule-based WebShop agent: searches, compares results, chooses options, buys; reads only pages."""
 
     name = "rule"
     scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
 
 
 class QuestionAsQueryAgent(_SuiteAgent):
-    """Search-QA: searches for the question itself and answers by pattern matching."""
+    """Search-QA baseline: searches for the question itself and answers by pattern matching."""
 
     name = "question-as-query"
     scripts = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})
@@ -256,7 +256,7 @@ def default_agent(env_id: str) -> str:
 
 
 class DefaultAgent:
-    """Plays each environment by its script; random where there is none."""
+    """Default agent: plays each environment by its script, at random where there is none."""
 
     def __init__(self) -> None:
         self._agent: Agent | None = None

@@ -118,7 +118,7 @@ class PromptBuilder:
         return TurnPrompt(messages, ids, teacher_ids or None, tuple(map(name_skill, context.skills)))
 
     def parse(self, episode: Episode, completion: Completion) -> ParsedCompletion:
-        """Read a completion as the prompt asked for it."""
+        """Parse a completion by the prompt's style."""
         return self._reader.read(completion, self._style(episode))
 
     def _style(self, episode: Episode) -> PromptStyle:

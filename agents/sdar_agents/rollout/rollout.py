@@ -75,7 +75,7 @@ class RolloutResult:
 
 
 class Rollout:
-    """Batched player of tasks, each by a group of episodes.
+    """Batched rollout: plays each task by a group of episodes, all prompts of a turn in one batch.
 
     Args:
         settings: the environment, the prompt and the sampling.

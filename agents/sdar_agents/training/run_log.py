@@ -61,7 +61,7 @@ class Lines:
 
 
 class Tracker(Protocol):
-    """Experiment tracker: gets the metrics of each step."""
+    """Protocol of an experiment tracker, such as TensorBoard: logs the metrics of each step."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log the metrics of one step."""

@@ -167,7 +167,7 @@ Record = Mapping[str, Any]
 
 
 def records_folder(root: Path) -> Path:
-    """Return where the records of a leaderboard are: `benchmarks/results` if there is that folder, else `results`.
+    """Return the folder of a leaderboard's records: `benchmarks/results` if it exists, else `results`.
 
     Args:
         root: folder of the leaderboard.
@@ -489,7 +489,9 @@ def commands() -> str:
         if agent != "random":
             played.setdefault(agent, []).append(env_id)
     folders = {agent: f"runs/leaderboard/{agent.partition(' ')[0]}" for agent in played}
-    lines = [f"sdar eval {' '.join(env_ids)} --agent {agent} --out {folders[agent]}" for agent, env_ids in played.items()]
+    lines = [
+        f"sdar eval {' '.join(env_ids)} --agent {agent} --out {folders[agent]}" for agent, env_ids in played.items()
+    ]
     return "\n".join(
         [*lines, f"sdar leaderboard add --replace {' '.join(folders.values())}", "sdar leaderboard render"]
     )

@@ -268,7 +268,7 @@ class RunWriter:
 
     Attributes:
         folder: as given.
-        config: as it stands in the folder.
+        config: the content of `config.json`.
         episodes: the attempts that the folder already held.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The catalogue of this package: generated once from a pinned seed, then read from the cache folder in packed form."""
+"""Embedded catalogue: generated once from a pinned seed, then read from the cache folder in packed form."""
 
 from __future__ import annotations
 

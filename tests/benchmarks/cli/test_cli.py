@@ -343,7 +343,10 @@ def test_an_argument_of_another_environment(run) -> None:
         (("eval", ALFWORLD, "--limit", "many"), "argument --limit: invalid int value: 'many' (see `sdar eval --help`)"),
         (("eval", ALFWORLD, "--splt", "test"), "unrecognized arguments: --splt test. Did you mean '--split'?"),
         (("eval", ALFWORLD, "--preset", "papr"), "Did you mean 'paper'?"),
-        (("skills", "show", "alfworld/look", "--libary=DIR"), "Did you mean '--library'? (see `sdar skills show --help`)"),
+        (
+            ("skills", "show", "alfworld/look", "--libary=DIR"),
+            "Did you mean '--library'? (see `sdar skills show --help`)",
+        ),
     ],
 )
 def test_misspelt_arguments_are_explained_in_one_line(

@@ -14,7 +14,7 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar demos`."""
-    command = commands.add_parser("demos", help="let an expert play and write rows for fine-tuning")
+    command = commands.add_parser("demos", help="write demonstrations of an expert, for fine-tuning")
     add_environment(command)
     command.add_argument(
         "--out", required=True, metavar="FILE", help="JSON Lines: messages and completion of each turn"
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     command.add_argument("--episodes", type=int, metavar="N", help="how many (default: 100)")
     command.add_argument("--first", type=int, metavar="N", help="number of the first task (default: 0)")
-    command.add_argument("--expert", metavar="NAME", help="who plays (default: the environment's own script)")
+    command.add_argument("--expert", metavar="NAME", help="agent that plays (default: the environment's script)")
     command.add_argument("--guesses", action="store_true", help="ALFWorld's explorer knows places only from skills")
     command.add_argument(
         "--noise", type=float, metavar="X", help="share of other commands than the expert's (default: 0)"
