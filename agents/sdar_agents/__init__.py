@@ -36,7 +36,7 @@ from sdar_agents.players.agent import AsyncAgent, Decision, in_thread
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_agents.players.registry import AGENT_NAMES, open_agent
-from sdar_agents.types import Completion, EndReason, Row, StopReason, Trajectory, Turn, make_rows
+from sdar_agents.types import Completion, EpisodeStopReason, Row, StopReason, Trajectory, Turn, make_rows
 from sdar_envs.importing import import_extra
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ __all__ = [
     "Completion",
     "Decision",
     "DefaultAgent",
-    "EndReason",
     "EndpointPolicy",
+    "EpisodeStopReason",
     "ExplorerAgent",
     "Learner",
     "LearnerSettings",

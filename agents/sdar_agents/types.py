@@ -19,12 +19,12 @@ from typing import Any, Literal, get_args
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, did_you_mean
 
-__all__ = ["Completion", "EndReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
+__all__ = ["Completion", "EpisodeStopReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
 
 StopReason = Literal["eos", "stop", "length"]
 """Why a completion ended: end-of-sequence token, stop string, limit of new tokens."""
 
-EndReason = Literal["terminated", "step_limit", "token_limit"]
+EpisodeStopReason = Literal["terminated", "step_limit", "token_limit"]
 """Why an episode ended: its task did, the environment truncated it, or the next prompt would not have fitted.
 
 The words are those of `stop_reason` in `trajectories.jsonl` and `episodes.jsonl`."""
@@ -128,7 +128,7 @@ class Trajectory:
         episode_id: unique in the run.
         turns: oldest first; a finished episode has no turn after its end.
         success: whether the task was solved.
-        end_reason: see `EndReason`.
+        stop_reason: see `EpisodeStopReason`.
         score: the environment's score at the end.
         final_observation: the environment's text after the last command.
     """
@@ -139,13 +139,13 @@ class Trajectory:
     episode_id: str
     turns: tuple[Turn, ...]
     success: bool
-    end_reason: EndReason
+    stop_reason: EpisodeStopReason
     score: float = 0.0
     final_observation: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
-        _check_choice("end_reason", self.end_reason, get_args(EndReason))
+        _check_choice("stop_reason", self.stop_reason, get_args(EpisodeStopReason))
         _check_finite("score", self.score)
 
     @property

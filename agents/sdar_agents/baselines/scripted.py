@@ -70,7 +70,7 @@ class Agent(Protocol):
 
 
 class RandomAgent:
-    """Random agent: samples admissible commands; fills in templates with words that it reads."""
+    """Samples admissible commands; fills in templates with words that it reads."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -112,7 +112,7 @@ def _words(text: str) -> list[str]:
 
 
 class OracleAgent:
-    """Oracle agent: follows a plan made from the hidden state in every turn; an upper bound."""
+    """Follows a plan made from the hidden state in every turn: an upper bound."""
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
@@ -194,7 +194,7 @@ class _SuiteAgent:
 
 
 class ExplorerAgent(_SuiteAgent):
-    """Rule-based ALFWorld agent: searches the likeliest places first; reads only what a player sees."""
+    """ALFWorld: searches the likeliest places first; reads only what a player sees."""
 
     name = "explorer"
     scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
@@ -224,14 +224,14 @@ class ExplorerAgent(_SuiteAgent):
 
 
 class RuleAgent(_SuiteAgent):
-    """Rule-based WebShop agent: searches, compares results, chooses options, buys; reads only pages."""
+    """WebShop: searches, compares results, chooses options, buys; reads only pages."""
 
     name = "rule"
     scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
 
 
 class QuestionAsQueryAgent(_SuiteAgent):
-    """Search-QA baseline: searches for the question itself and answers by pattern matching."""
+    """Search-QA: searches for the question itself and answers by pattern matching."""
 
     name = "question-as-query"
     scripts = MappingProxyType({"sdar/SearchQA-v0": "sdar_agents.baselines.question_as_query:QuestionAsQuery"})
@@ -256,7 +256,7 @@ def default_agent(env_id: str) -> str:
 
 
 class DefaultAgent:
-    """Default agent: plays each environment by its script, at random where there is none."""
+    """Plays each environment by its script; random where there is none."""
 
     def __init__(self) -> None:
         self._agent: Agent | None = None

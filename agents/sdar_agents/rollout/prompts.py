@@ -96,7 +96,7 @@ class PromptBuilder:
         except ContextTooLong as error:
             if self.settings.overlong == "error":
                 raise InvalidOption(str(error)) from error
-            episode.end_reason = "token_limit"
+            episode.stop_reason = "token_limit"
             counts["rollout/overlong_episodes"] += 1
             return None
         counts["rollout/shrunk_prompts"] += context.dropped_turns > 0

@@ -33,7 +33,7 @@ class RewardFunction(Protocol):
         Args:
             trajectory: a finished episode with at least one turn. The `reward` of each turn is the environment's;
                 `score`, `is_action_valid`, `is_well_formed`, `action` and `completion.text` say what was done, `task`,
-                `success` and `end_reason` how it ended.
+                `success` and `stop_reason` how it ended.
         """
         ...
 

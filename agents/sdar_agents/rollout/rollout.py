@@ -241,7 +241,7 @@ class Rollout:
                     )
                 )
                 if terminated or truncated:
-                    episode.end_reason = "terminated" if terminated else "step_limit"
+                    episode.stop_reason = "terminated" if terminated else "step_limit"
 
     @contextmanager
     def _failing(self, episode: Episode) -> Iterator[None]:
@@ -320,7 +320,7 @@ def _metrics(trajectories: Sequence[Trajectory], counts: Counter[str]) -> dict[s
         "rollout/prompt_tokens": float(sum(len(turn.prompt_ids) for turn in turns)),
         "rollout/response_tokens": float(sum(len(turn.completion.token_ids) for turn in turns)),
         "rollout/cut_responses": float(sum(turn.completion.stop_reason == "length" for turn in turns)),
-        "rollout/step_limit_episodes": float(sum(t.end_reason == "step_limit" for t in trajectories)),
+        "rollout/step_limit_episodes": float(sum(t.stop_reason == "step_limit" for t in trajectories)),
         **{f"rollout/{name}": float(counts[f"rollout/{name}"]) for name in _ROLLOUT_COUNTS},
     }
 
