@@ -11,11 +11,11 @@ from sdar_envs import Task, TextEnv
 from sdar_envs.prompt import Turn as PastTurn
 from sdar_skills import Skill
 
-__all__ = ["Episode"]
+__all__ = ["RunningEpisode"]
 
 
 @dataclass(slots=True, eq=False)
-class Episode:
+class RunningEpisode:
     """One episode that is being played.
 
     Attributes:

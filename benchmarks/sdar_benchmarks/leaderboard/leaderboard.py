@@ -274,7 +274,7 @@ def _records(folder: Path) -> list[Record]:
     revision = _revision(config)
     if not FIELDS["revision"].accepts(revision):
         raise InvalidOption(
-            f"the revision of {folder} is {revision!r}; wanted a commit, so that anybody can run the command again: "
+            f"the revision of {folder} is {revision!r}; wanted a commit, so that the result can be reproduced: "
             "commit your changes and evaluate from that checkout."
         )
     others = [part["revision"] for part in config.get("resumed", []) if "revision" in part]

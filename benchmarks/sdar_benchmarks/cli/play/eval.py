@@ -156,7 +156,7 @@ def _by_environment(env_ids: Sequence[str], given: Mapping[str, Any]) -> dict[st
     for name in given:
         if name not in names:
             raise UnknownName(
-                f"none of {', '.join(known)} has an argument {name!r}; `sdar info` tells what they have."
+                f"none of {', '.join(known)} has an argument {name!r}; `sdar info` lists their arguments."
                 f"{did_you_mean(name, names)}"
             )
     return {
