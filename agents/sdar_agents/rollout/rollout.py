@@ -193,7 +193,7 @@ class Rollout:
             raise InvalidOption("there are no tasks; wanted at least one to play.")
         if self.skills is not None and self.skills.control_members >= group_size:
             raise InvalidOption(
-                f"control_members is {self.skills.control_members} in groups of {group_size}; wanted fewer: nobody "
+                f"control_members is {self.skills.control_members} in groups of {group_size}; wanted fewer: no member "
                 "would be shown a skill."
             )
 
