@@ -59,7 +59,7 @@ __all__ = ["LONGEST_HEAD", "create_app"]
 
 _LONGEST_ADDRESS = 4_000_000
 LONGEST_HEAD = 2 * _LONGEST_ADDRESS
-"""`longest_head` for `sdar_envs.serving.serve`: longer addresses still get an error page."""
+"""`longest_head` for `sdar_envs.http.serving.serve`: longer addresses still get an error page."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,6}")
 _HEADERS = {

@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
 
 def _webshop(args: argparse.Namespace) -> None:
     from sdar_benchmarks.evaluation.arguments import make_env
-    from sdar_envs.serving import serve
+    from sdar_envs.http.serving import serve
     from sdar_envs.webshop.env import WebShopEnv
     from sdar_envs.webshop.site.site import LONGEST_HEAD, create_app
 
