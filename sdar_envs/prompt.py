@@ -390,8 +390,8 @@ def parse_completion(
 ) -> ParsedCompletion:
     """Parse a model's completion into an action; accepts any string, in time linear in its length.
 
-    The answer is what stands after the last `</think>`; all of the text if it has no think tags; nothing if a `<think>`
-    stands after the last `</think>`, because that thought has not ended. Text before a thought is no answer either.
+    The answer is the text after the last `</think>`; all of the text if it has no think tags; nothing if a `<think>`
+    follows the last `</think>`, because that thought has not ended. Text before a thought is no answer either.
 
     The action is the content of the first action block of the answer, stripped: a closing tag and the nearest opening
     one before it. Blocks in quotation marks or backticks, empty ones, and earlier turns that are repeated as the prompt
@@ -552,7 +552,7 @@ def _reasoning(text: str) -> str:
 
 
 def _answer(text: str) -> str:
-    """Return what stands after the thought; nothing if the thought has not ended."""
+    """Return the text after the thought; nothing if the thought has not ended."""
     end = text.rfind("</think>")
     answer = text if end < 0 else text[end + len("</think>") :]
     return "" if "<think>" in answer else answer
