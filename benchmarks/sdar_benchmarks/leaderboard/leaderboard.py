@@ -240,6 +240,10 @@ def check_record(record: Any, name: str) -> None:
     Raises:
         CorruptData: it is no record.
     """
+    if isinstance(record, dict) and not FIELDS["format"].accepts(record.get("format")):
+        raise CorruptData(
+            f"{name}: format is {record.get('format')!r}; wanted {FORMAT}: delete the file and add the run again."
+        )
     _check_fields(record, FIELDS, name, "the record")
     for metric in ("success", "score"):
         numbers = record["metrics"][metric]

@@ -226,6 +226,14 @@ def test_damaged_records_are_refused_by_field(root, path: str, value: object, sa
     assert file.name in str(refused.value)
 
 
+def test_a_record_of_format_1_is_refused_with_what_to_do(root) -> None:
+    [file] = add_run(finished(root / "run"), root)
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({"format": 1, "suite": record.pop("env_id"), **{**record, "format": 1}}))
+    with pytest.raises(CorruptData, match=r"format is 1; wanted 2: delete the file and add the run again"):
+        load_records(root)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1, "format": 1}', '{"format": NaN}', "null"])
 def test_what_is_no_record_at_all(root, content: str) -> None:
     (root / "results").mkdir()
