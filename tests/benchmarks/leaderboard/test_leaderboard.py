@@ -229,7 +229,7 @@ def test_damaged_records_are_refused_by_field(root, path: str, value: object, sa
 def test_a_record_of_format_1_is_refused_with_what_to_do(root) -> None:
     [file] = add_run(finished(root / "run"), root)
     record = json.loads(file.read_text())
-    file.write_text(json.dumps({"format": 1, "suite": record.pop("env_id"), **{**record, "format": 1}}))
+    file.write_text(json.dumps({"format": 1, "suite": record.pop("env_id")} | {**record, "format": 1}))
     with pytest.raises(CorruptData, match=r"format is 1; wanted 2: delete the file and add the run again"):
         load_records(root)
 
