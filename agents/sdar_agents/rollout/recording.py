@@ -20,7 +20,7 @@ from sdar_agents.engines.reading import infer_prefilled
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_envs.lines import append_row, drop_torn_line, read_rows
+from sdar_envs.files.lines import append_row, drop_torn_line, read_rows
 from sdar_envs.prompt import parse_completion, style_for
 
 __all__ = [

@@ -34,7 +34,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_envs.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
+from sdar_envs.files.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
 from sdar_envs.storage import write_atomic
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from sdar_envs.arrays import open_or_make
+from sdar_envs.files.arrays import open_or_make
 from sdar_envs.webshop.catalog.generator import generate_catalog, nouns_of
 from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.catalog.products import Catalog
