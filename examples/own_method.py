@@ -1,6 +1,6 @@
 """A training method of your own: RLOO, REINFORCE with a leave-one-out baseline (arXiv 2402.14740).
 
-In this folder, `sdar train alfworld_sdar_tiny --method own_method:RLOO --algorithm.max_advantage 5` trains with it;
+In this folder, `sdar train --config alfworld_sdar_tiny --method own_method:RLOO` trains with it;
 `--suite alfworld` names the suite whose KL coefficient and penalty it takes if the environment is your own.
 """
 

@@ -16,7 +16,7 @@ def shaped(trajectory: Trajectory) -> list[float]:
     """Return a reward for each turn. One number for the whole episode would do too: its last turn gets it.
 
     `turn.reward` is the environment's; a turn also has `score`, `action`, `observation` and `completion.text`, and the
-    trajectory `task`, `success` and `end_reason`.
+    trajectory `task`, `success` and `stop_reason`.
     """
     return [
         turn.reward - STEP_COST - REFUSED_COST * (not turn.is_action_valid) - MALFORMED_COST * (not turn.is_well_formed)

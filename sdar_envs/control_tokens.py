@@ -1,4 +1,4 @@
-"""Control tokens of chat templates that stand in text: found by the forms of the known model families, and broken up.
+"""Control tokens of chat templates within plain text: detection by the forms of known model families, and escaping.
 
 A passage, a product title, a question, a skill or a model's own query may hold `<|im_end|>`. A server that renders
 messages by its chat template reads it as the end of the message. `break_control_tokens` makes text of it, for prompts

@@ -4,9 +4,9 @@ The prompt of a turn is built from scratch: one user message with the task, the 
 the admissible commands. Past reasoning is not part of it: a `Turn` holds only the action. How a suite is presented is
 one `PromptStyle`; `STYLES` has those of this package, and `resolve_style` finds your own by name.
 
-Chat templates, tokenisation and memory belong to whoever runs the model. `parse_completion` accepts any text: it always
-returns an action, and `is_well_formed` says whether the completion kept the format. Only what stands after the thought
-is an answer; a completion without a readable action gives an empty one, and the history then says so (`UNREADABLE`).
+Chat templates, tokenisation and memory are the caller's. `parse_completion` accepts any text: it always
+returns an action, and `is_well_formed` says whether the completion kept the format. Only the text after the thought
+is the answer; a completion without a readable action gives an empty one, and the history then says so (`UNREADABLE`).
 
 The styles of `PARITY_STYLES` have the same prompts and read completions exactly as verl-agent and SDAR do, thoughts
 included.
@@ -390,8 +390,8 @@ def parse_completion(
 ) -> ParsedCompletion:
     """Parse a model's completion into an action; accepts any string, in time linear in its length.
 
-    The answer is what stands after the last `</think>`; all of the text if it has no think tags; nothing if a `<think>`
-    stands after the last `</think>`, because that thought has not ended. Text before a thought is no answer either.
+    The answer is the text after the last `</think>`; all of the text if it has no think tags; nothing if a `<think>`
+    follows the last `</think>`, because that thought has not ended. Text before a thought is no answer either.
 
     The action is the content of the first action block of the answer, stripped: a closing tag and the nearest opening
     one before it. Blocks in quotation marks or backticks, empty ones, and earlier turns that are repeated as the prompt
@@ -552,7 +552,7 @@ def _reasoning(text: str) -> str:
 
 
 def _answer(text: str) -> str:
-    """Return what stands after the thought; nothing if the thought has not ended."""
+    """Return the text after the thought; nothing if the thought has not ended."""
     end = text.rfind("</think>")
     answer = text if end < 0 else text[end + len("</think>") :]
     return "" if "<think>" in answer else answer

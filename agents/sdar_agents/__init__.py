@@ -1,8 +1,17 @@
 """Agents that play text environments, policies that complete their prompts, and the reference trainer.
 
 Two protocols, each in a plain and an asynchronous form: an *agent* plays an episode (`Agent`, `AsyncAgent`), a *policy*
-completes prompts (`Policy`, `AsyncPolicy`). Importing this package loads no torch; the names of the trainer do, when
-they are first used.
+(inference engine) completes prompts (`Policy`, `AsyncPolicy`).
+
+- Agents: `make_agent` (scripted, `AGENTS`), `open_agent` (all, for evaluation), `ChatAgent`, which asks a policy.
+- Policies: `TransformersPolicy`, `EndpointPolicy`, `ScriptedPolicy`, `make_engine`; `Request`, `Sampling`,
+  `Completion`.
+- Rollouts: `Rollout`, `RolloutSettings`, `SkillPrompts`; their `Trajectory`, of `Turn`s; `make_rows` for training rows.
+- Training: `load_config` and `Trainer`; `Learner` updates a model alone; `make_algorithm`, and `sdar_agents.algorithms`
+  for the methods and their losses.
+- Fine-tuning: `sdar_agents.sft`.
+
+Importing this package loads no torch; the names of the trainer do, when they are first used.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,7 +36,7 @@ from sdar_agents.players.agent import AsyncAgent, Decision, in_thread
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_agents.players.registry import AGENT_NAMES, open_agent
-from sdar_agents.types import Completion, EndReason, Row, StopReason, Trajectory, Turn, make_rows
+from sdar_agents.types import Completion, EpisodeStopReason, Row, StopReason, Trajectory, Turn, make_rows
 from sdar_envs.importing import import_extra
 
 if TYPE_CHECKING:
@@ -50,8 +59,8 @@ __all__ = [
     "Completion",
     "Decision",
     "DefaultAgent",
-    "EndReason",
     "EndpointPolicy",
+    "EpisodeStopReason",
     "ExplorerAgent",
     "Learner",
     "LearnerSettings",

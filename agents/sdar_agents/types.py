@@ -5,7 +5,7 @@ that the model was fed and exactly those that it sampled: nothing is tokenised t
 `sdar_agents.scoring.batch`; this module imports no torch. The JSON form of a trajectory is in
 `sdar_agents.rollout.recording`.
 
-Construction fails on what would train something else without notice: log-probabilities that do not pair with tokens, an
+Construction refuses values that would silently train something else: log-probabilities that do not pair with tokens, an
 empty prompt, numbers that are not finite.
 """
 
@@ -19,12 +19,12 @@ from typing import Any, Literal, get_args
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, did_you_mean
 
-__all__ = ["Completion", "EndReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
+__all__ = ["Completion", "EpisodeStopReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
 
 StopReason = Literal["eos", "stop", "length"]
 """Why a completion ended: end-of-sequence token, stop string, limit of new tokens."""
 
-EndReason = Literal["terminated", "step_limit", "token_limit"]
+EpisodeStopReason = Literal["terminated", "step_limit", "token_limit"]
 """Why an episode ended: its task did, the environment truncated it, or the next prompt would not have fitted.
 
 The words are those of `stop_reason` in `trajectories.jsonl` and `episodes.jsonl`."""
@@ -128,7 +128,7 @@ class Trajectory:
         episode_id: unique in the run.
         turns: oldest first; a finished episode has no turn after its end.
         success: whether the task was solved.
-        end_reason: see `EndReason`.
+        stop_reason: see `EpisodeStopReason`.
         score: the environment's score at the end.
         final_observation: the environment's text after the last command.
     """
@@ -139,13 +139,13 @@ class Trajectory:
     episode_id: str
     turns: tuple[Turn, ...]
     success: bool
-    end_reason: EndReason
+    stop_reason: EpisodeStopReason
     score: float = 0.0
     final_observation: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
-        _check_choice("end_reason", self.end_reason, get_args(EndReason))
+        _check_choice("stop_reason", self.stop_reason, get_args(EpisodeStopReason))
         _check_finite("score", self.score)
 
     @property
@@ -156,7 +156,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training example: a turn's prompt, its sampled response and what its episode earned.
+    """One training example: a turn's prompt, its sampled response and its episode's return.
 
     Attributes:
         prompt_ids: what the model was fed; at least one token, which predicts the first of the response.
@@ -198,7 +198,7 @@ class Row:
 
     @property
     def score(self) -> float:
-        """What this row is worth before normalisation: `episode_return - invalid_penalty`."""
+        """Return minus penalty, before normalisation: `episode_return - invalid_penalty`."""
         return self.episode_return - self.invalid_penalty
 
 

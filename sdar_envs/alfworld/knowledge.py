@@ -74,7 +74,7 @@ SLICEABLE = _FOOD
 TOGGLEABLE = _names("DeskLamp FloorLamp")
 CONTAINERS = _COOKWARE | _TABLEWARE | {"Box"}
 
-# What may stand on a counter or table.
+# Receptacles that may be on a counter or table.
 _THINGS = (
     _FOOD
     | _CUTLERY
@@ -93,7 +93,7 @@ _THINGS = (
 PICKUPABLE = _THINGS | _names("PaperTowelRoll Pillow Plunger ScrubBrush TeddyBear Towel")
 
 FLOOR_THINGS = _SPORTS | _names("Plunger ScrubBrush")
-"""Objects that mostly stand or lie on the floor, in no receptacle."""
+"""Objects that are mostly on the floor, in no receptacle."""
 
 _SCENERY = _names(
     "Bathtub Blinds Boots Chair Curtains FloorLamp Footstool LaundryHamperLid LightSwitch Mirror Painting "

@@ -1,4 +1,4 @@
-"""PDDL domain and text grammar of exported games: ALFWorld's rules and words, written anew.
+"""PDDL domain and text grammar of exported games: reimplementations of ALFWorld's rules and words.
 
 TextWorld needs both inside every `game.tw-pddl`. They are equivalent to the released ones without the parts that no
 game uses; tests prove that TextWorld plays games with either alike.

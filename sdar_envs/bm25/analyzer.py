@@ -35,7 +35,7 @@ _STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 _ASCII_TOKEN = re.compile(
     r"[A-Za-z0-9_]+(?:(?:(?<=[A-Za-z])[:.'](?=[A-Za-z])|(?<=[0-9])[,;.'](?=[0-9]))[A-Za-z0-9_]+)*+"
 )
-# What stands between two spaces and is not all ASCII: no token reaches across a space.
+# Text between two spaces that is not all ASCII: no token reaches across a space.
 _FOREIGN = re.compile(r"(?<![^ ])[\x00-\x1f\x21-\x7f]*+[^\x00-\x7f][^ ]*+")
 _UNDERSCORES = re.compile("_+")
 
@@ -109,7 +109,7 @@ def _tokenize_unicode(text: str) -> list[str]:
     classes, first_sign, token, emoji = _grammar()
     signs = text.translate(classes)
     # A token ends within a window, so that each position costs a bounded time whatever the text. The window is
-    # counted in UTF-16 units: `units[i]` of them stand before code point i.
+    # counted in UTF-16 units: `units[i]` of them precede code point i.
     units = None
     if max(text, default="") > "\uffff":
         units = list(accumulate((2 if character > "\uffff" else 1 for character in text), initial=0))
@@ -163,7 +163,7 @@ def _grammar() -> _Grammar:
             low, high = int(first, 16), int(last or first, 16)
             classes[low : high + 1] = sign.encode() * (high + 1 - low)
 
-    x = "[xzvtks]*+"  # marks that belong to what stands before them
+    x = "[xzvtks]*+"  # marks that belong to the character before them
     letter, digit, katakana, joiner = f"[AHi]{x}", f"D{x}", f"K{x}", f"_{x}"
     # A Hebrew letter keeps an apostrophe, and joins the next over a double quote. A letter that was reached over
     # a mark within a word does neither, nor does the second of such a pair: Lucene's grammar, not Unicode's.

@@ -8,7 +8,7 @@ words in a query.
 
 On disk an index is a folder of `.npy` files and one `index.json`, memory-mapped by `open`, so that the processes of
 a machine share one copy. A posting takes six bytes: the document, and a code for the pair (word count, length).
-`sdar_envs.arrays` says which damage `open` detects.
+`sdar_envs.files.arrays` says which damage `open` detects.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.bm25.analyzer import analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
+from sdar_envs.files.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.storage import with_progress
 
 __all__ = ["SearchIndex", "above_bound", "open_or_build"]

@@ -1,1 +1,1 @@
-"""HTTP client shared by the clients of retrieval servers and WebShop sites (extra `client`)."""
+"""HTTP: retry policy (`retries`), client (`transport`, extra `client`), server (`serving`, extra `server`)."""

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from sdar_envs.errors import SdarError
+from sdar_envs.http.retries import Attempts, RetriesExhausted, is_retryable
 from sdar_envs.importing import extra_imports
-from sdar_envs.retries import Attempts, RetriesExhausted, is_retryable
 
 with extra_imports("client", purpose="the HTTP client"):
     import requests

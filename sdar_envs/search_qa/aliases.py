@@ -190,7 +190,7 @@ _ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
-# Where one golden answer has different other spellings, by the passage that the answer stands in.
+# Where one golden answer has different other spellings, by the passage that contains the answer.
 _ALIASES_OF_PASSAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"country/KP/adjective": ("North Korean",), "country/KR/adjective": ("South Korean",)}
 )

@@ -26,9 +26,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.arrays import checksum, open_arrays, save_arrays
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.files.arrays import checksum, open_arrays, save_arrays
 from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Corpus", "import_corpus", "read_passages", "reporting"]

@@ -41,7 +41,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
 
     **Reward**: 0 until the end, then the score of the answer by `reward`: `em` (1 for exact match after
     normalisation), `f1_squad` or `f1_hotpot` (F1 in SQuAD's form, or HotpotQA's and FlashRAG's, where yes and no match
-    only themselves), `sub_em` (a golden answer stands in it), `em_format` (Search-R1's, with part of the reward for
+    only themselves), `sub_em` (it contains a golden answer), `em_format` (Search-R1's, with part of the reward for
     format) or `em_format_v03` (as in its scripts of v0.3, without the bonus for a passage that shows the answer). Times
     `reward_scale`.
 
@@ -67,7 +67,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
     | the reference (`sdar`) | `fixed` |
     |---|---|
     | passages come as JSON: line breaks, quotes and all beyond ASCII are escaped | passages come as they are |
-    | tags in passages stand as they are, and chat templates may read them | `<answer>` and its like become `[answer]` |
+    | tags in passages are kept, and chat templates may read them | `<answer>` and its like become `[answer]` |
     | the last answer block of the whole transcript is scored, also one inside a passage | only the answer is scored |
     | the last turn never searches: three searches in four turns | the last turn may search; turns left are shown |
     | an invalid completion is carried out and punished | it is not carried out |

@@ -7,7 +7,7 @@ Search-R1 (the same columns and more), the reference (`env_kwargs`), verl and Sk
 
 Rows that cannot be played (no question, no golden answer, not an object) are refused with file and line: leaving one
 out silently would change every number. A golden answer that is empty after normalisation, such as "The", equals an
-empty answer and stands in every answer: it is left out and counted in a warning, and a row with no other is refused.
+empty answer and occurs in every answer: it is left out and counted in a warning, and a row with no other is refused.
 """
 
 from __future__ import annotations

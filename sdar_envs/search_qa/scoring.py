@@ -77,9 +77,9 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 def sub_exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 if one of the golden answers stands somewhere in the prediction after normalisation, else 0.
+    """Return 1 if the prediction contains one of the golden answers, both normalised, else 0.
 
-    Parts of words count: "art" stands in "party".
+    Parts of words count: "party" contains "art".
     """
     found = normalize(prediction)
     return float(any(normalize(answer) in found for answer in answers))
@@ -122,33 +122,33 @@ def _f1(found: list[str], wanted: list[str], *, without_words: float) -> float:
 
 
 def contains_answer(passage: str, answers: Sequence[str]) -> bool:
-    """Return whether a golden answer stands somewhere in a passage after normalisation; parts of words count."""
+    """Return whether a passage contains a golden answer, both normalised; parts of words count."""
     text = normalize(passage)
     return any(normalize(answer) in text for answer in answers)
 
 
 def contains_whole_answer(passage: str, answers: Sequence[str]) -> bool:
-    """Return whether a golden answer stands in a passage after normalisation, by whole words.
+    """Return whether a passage contains a golden answer by whole words, both normalised.
 
-    "art" does not stand in "party". A golden answer without words stands in nothing.
+    "party" does not contain "art". No passage contains a golden answer without words.
     """
     text = f" {normalize(passage)} "
     return any(f" {wanted} " in text for wanted in map(normalize, answers) if wanted)
 
 
 def answer_blocks(text: str) -> list[str]:
-    """Return what stands in the answer blocks of a text, in order."""
+    """Return the contents of the answer blocks of a text, in order."""
     return _blocks(text, "answer")
 
 
 def last_answer(text: str) -> str | None:
-    """Return what stands in the last answer block of a text, stripped; None if there is no block."""
+    """Return the content of the last answer block of a text, stripped; None if there is no block."""
     blocks = answer_blocks(text)
     return blocks[-1].strip() if blocks else None
 
 
 def _blocks(text: str, tag: str) -> list[str]:
-    """Return what stands between a tag and the next one that closes it, in time linear in the text."""
+    """Return the texts between each opening tag and the next closing one, in time linear in the text."""
     blocks = []
     begin = text.find(f"<{tag}>")
     while begin >= 0:

@@ -72,7 +72,7 @@ def action_of(completion: str) -> str:
 
 
 def written(action: str) -> str:
-    """Return the cut completion that an action stands for."""
+    """Return the cut completion that an action is made of."""
     if not _is_written_otherwise(action):
         return cut(action)
     name, _, rest = action.partition("[")
@@ -113,7 +113,7 @@ def read(transcript: str, answers: Sequence[str], *, prompt: str = PROMPT_TAGS, 
     Args:
         transcript: all completions and observations.
         answers: golden answers.
-        prompt: what stands before the transcript; its blocks count.
+        prompt: the text before the transcript; its blocks count.
         is_text: the golden answers came as one text, not as a list: then each of its letters counts as an answer that
             an information block may hold.
     """

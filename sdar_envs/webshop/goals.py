@@ -25,9 +25,9 @@ from typing import Literal, NamedTuple, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.files.arrays import open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.webshop.catalog.products import Catalog, Product
 
 __all__ = [

@@ -30,7 +30,7 @@ def turn(**changes: Any) -> Turn:
 
 
 def trajectory(*turns: Turn, **changes: Any) -> Trajectory:
-    fields = {"task": TASK, "seed": 1, "group_id": "g", "episode_id": "e", "success": True, "end_reason": "terminated"}
+    fields = {"task": TASK, "seed": 1, "group_id": "g", "episode_id": "e", "success": True, "stop_reason": "terminated"}
     return Trajectory(turns=turns, **(fields | changes))
 
 
@@ -44,7 +44,7 @@ def trajectory(*turns: Turn, **changes: Any) -> Trajectory:
         (lambda: Completion((True,), None, "", "eos"), "holds True"),
         (lambda: turn(reward=math.inf), "reward is inf"),
         (lambda: turn(score=math.nan), "score is nan"),
-        (lambda: trajectory(end_reason="truncated"), "wanted one of terminated, step_limit, token_limit"),
+        (lambda: trajectory(stop_reason="truncated"), "wanted one of terminated, step_limit, token_limit"),
         (lambda: Row(prompt_ids=(), response_ids=(1,)), "prompt_ids is empty"),
         (lambda: Row(prompt_ids=(1,), response_ids=(1,), teacher_prompt_ids=()), "teacher_prompt_ids is empty"),
         (lambda: Row(prompt_ids=(1,), response_ids=(), invalid_penalty=-0.1), "wanted 0 or more"),
@@ -66,7 +66,7 @@ def test_a_penalty_costs_its_own_row_and_not_the_episode() -> None:
 
 def test_a_truncated_response_is_trained_unless_it_is_masked() -> None:
     cut = turn(completion=Completion((8, 9), (-0.5, -1.25), "look", "length"))
-    rows = make_rows(trajectory(turn(), cut, success=False, end_reason="step_limit"))
+    rows = make_rows(trajectory(turn(), cut, success=False, stop_reason="step_limit"))
     assert [row.is_truncated for row in rows] == [False, True]
     assert [row.score for row in rows] == [0.0, 0.0]
     assert make_batch(rows, pad_id=0).mask.tolist() == [[True, True], [True, True]]

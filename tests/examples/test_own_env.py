@@ -30,11 +30,6 @@ def in_the_folder_of_the_examples(monkeypatch):
         del gymnasium.registry[env_id]
 
 
-@pytest.mark.parametrize("file", ["own_env.py", "gym_env.py", "own_prompt.py"])
-def test_an_example_is_read_at_one_glance(file):
-    assert len((EXAMPLES / file).read_text().splitlines()) <= 60
-
-
 @every_example
 def test_it_keeps_the_contract(env_id):
     sdar_envs.check_env(sdar_envs.make_text_env(env_id))

@@ -20,10 +20,6 @@ def in_the_folder_of_the_examples(monkeypatch):
     sys.modules.pop("own_retriever", None)
 
 
-def test_the_example_is_at_most_60_lines_long():
-    assert len((EXAMPLES / "own_retriever.py").read_text().splitlines()) <= 60
-
-
 def test_it_finds_what_the_question_is_about():
     env = SearchQAEnv(split="test", retriever=NAME)
     solved = 0

@@ -77,7 +77,7 @@ class GRPO:
         clip_low: PPO's clip: the importance ratio may fall this far below 1 before the gradient stops.
         clip_high: and rise this far above 1.
         dual_clip: bound on the ratio where the advantage is negative; None for none.
-        kl_coef: factor of the KL penalty to the reference policy.
+        kl_coef: factor of the KL penalty to the reference policy; by suite in `sdar train`, see `registry.SUITES`.
         kl_kind: estimator of the KL.
         entropy_coef: factor of the entropy bonus.
         aggregation: how losses per token become one number.

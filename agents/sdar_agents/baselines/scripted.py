@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 
-# Templates in the lists of admissible commands, which stand for every search and every answer.
+# Templates in the lists of admissible commands, in place of all searches and all answers.
 _SEARCH = "search[<your query>]"
 _ANSWER = "answer[<your answer>]"
 
 
 class Agent(Protocol):
-    """Plays one episode at a time: `reset` when it begins, then `act` for every turn.
+    """Protocol of an agent: `reset` begins an episode, `act` chooses the command of each turn.
 
     `sdar_agents.AsyncAgent` is the same with coroutines.
     """
@@ -112,7 +112,7 @@ def _words(text: str) -> list[str]:
 
 
 class OracleAgent:
-    """Follows a plan that is made from the hidden state in every turn: an upper bound."""
+    """Follows a plan made from the hidden state in every turn: an upper bound."""
 
     def __init__(self) -> None:
         self._env: TextEnv[Any] | None = None
@@ -200,7 +200,7 @@ class ExplorerAgent(_SuiteAgent):
     scripts = MappingProxyType({"sdar/ALFWorld-v0": "sdar_agents.baselines.explorer:Explorer"})
 
     def read(self, skills: Iterable[Skill], rng: random.Random) -> None:
-        """Search by skills instead of common sense: first where they say that a thing is kept, then at random.
+        """Take the likely places from skills instead of common sense: first those they name, then the others at random.
 
         Args:
             skills: read by `sdar_skills.retrieval.homes.read_habits`; none for a purely random order.

@@ -124,7 +124,7 @@ class BatchingPolicy:
         for i, completion in zip(fitting, completions, strict=True):
             answers[i] = replace(
                 completion,
-                # What the engine counted itself stands; without token ids nothing is known.
+                # The engine's own counts are kept; without token ids there is nothing to count.
                 prompt_tokens=completion.prompt_tokens or len(prompts[i]) or None,
                 completion_tokens=completion.completion_tokens or len(completion.token_ids) or None,
             )

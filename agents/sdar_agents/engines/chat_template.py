@@ -1,9 +1,9 @@
 """Chat template of a tokenizer: messages to token ids, in which only the template's own control tokens are such.
 
-What stands in messages is text: a passage or a product title that holds `<|im_end|>` must not end the user's turn.
+The content of messages is text: a passage or a product title that holds `<|im_end|>` must not end the user's turn.
 `ChatTemplate.render` marks the control tokens in the contents of messages, before the template is applied, and
 `ChatTemplate.encode` encodes what is marked as plain text. Text without control tokens is encoded as the tokenizer does
-it, to the id. The mark stands inside of the control token, so templates may trim, split or repeat contents.
+it, to the id. The mark is inside the control token, so templates may trim, split or repeat contents.
 
 Control tokens are the special tokens of the tokenizer, and other added tokens of a known form, such as `<tool_call>`
 (`sdar_envs.control_tokens`); the tags of answers (`<think>`, `<action>`, ...) are not. Plain text is encoded by a copy
@@ -128,7 +128,7 @@ class ChatTemplate:
         return completion.lstrip().removeprefix("<think>") if self.prefilled else completion
 
     def mark(self, text: str) -> str:
-        """Return a text whose control tokens `encode` takes for text."""
+        """Escape the control tokens of a text: `encode` then treats them as plain text."""
         if self._near is None:
             return break_control_tokens(text) if not self._knows_tokens else text
         if self._is_normalizing and not text.isascii() and not self._near.search(text):

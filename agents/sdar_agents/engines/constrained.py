@@ -55,7 +55,7 @@ class ConstrainedPolicy:
 
     @property
     def prefilled(self) -> str:
-        """The wrapped policy's."""
+        """What the wrapped policy's chat template writes at the start of the model's turn."""
         return self._policy.prefilled
 
     def render(self, messages: Messages) -> str:

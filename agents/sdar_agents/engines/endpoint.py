@@ -1,6 +1,6 @@
 """Chat models behind an OpenAI-compatible HTTP endpoint: vLLM, SGLang, Ollama, hosted ones.
 
-Requests that fail for a reason that may pass are repeated by `sdar_envs.retries`: no connection, no answer in time,
+Requests that fail for a passing reason are repeated by `sdar_envs.http.retries`: no connection, no answer in time,
 retryable statuses such as 429 and 503, and bodies that break off. Any other failure (a wrong key, model or address, a
 web page instead of JSON) is an `EndpointError` at once.
 
@@ -25,8 +25,8 @@ from sdar_agents.types import Completion, StopReason
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption
+from sdar_envs.http.retries import RetriesExhausted, RetryPolicy, is_retryable
 from sdar_envs.importing import import_extra
-from sdar_envs.retries import RetriesExhausted, RetryPolicy, is_retryable
 from sdar_skills.evidence.proposers import Chat
 
 __all__ = ["Endpoint", "EndpointPolicy", "endpoint_chat"]
@@ -57,7 +57,7 @@ class Endpoint:
         max_tokens: of one completion; None leaves it to the server.
         send_seed: send a seed with each request. Most servers then repeat themselves, more or less.
         request_seconds: timeout of one request.
-        retries: how often a failed request is repeated at most; see `sdar_envs.retries.RetryPolicy`.
+        retries: how often a failed request is repeated at most; see `sdar_envs.http.retries.RetryPolicy`.
         backoff_seconds: the first backoff.
         extra_body: further fields of the request, such as
             `{"chat_template_kwargs": {"enable_thinking": False}}`.

@@ -103,7 +103,7 @@ class Request:
 
 
 class Policy(Protocol):
-    """An inference engine that completes batches of prompts.
+    """Protocol of an inference engine that completes batches of prompts.
 
     An engine of one's own is a class with these methods, made with a model and its tokenizer; see
     `sdar_agents.engines.registry.make_engine`. Where its log-probabilities differ from the trained model's, the loss
@@ -137,7 +137,7 @@ class Policy(Protocol):
 
 
 class AsyncPolicy(Protocol):
-    """An inference engine that completes single prompts concurrently, with sampling settings of its own.
+    """Protocol of an inference engine that completes single prompts concurrently, with its own sampling settings.
 
     It may have an attribute `prefilled`: what its chat template writes at the start of the model's turn, such as
     `<think>`; None if it does not know.

@@ -315,7 +315,7 @@ class _PreallocatedLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some rows, in this order; the next token allocates anew."""
+        """Keep some rows, in this order; the next token allocates new caches."""
         super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
         self.buffers = None
 

@@ -53,7 +53,7 @@ class Decision:
 
 
 class AsyncAgent(Protocol):
-    """Plays one episode at a time, awaited: `reset`, then `act` for every turn.
+    """Protocol of an agent in coroutines: `reset` begins an episode, `act` chooses the command of each turn.
 
     A class may have `async def close(self)` too, which is awaited when no more episodes follow.
     """

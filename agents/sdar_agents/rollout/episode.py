@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdar_agents.types import EndReason, Trajectory, Turn
+from sdar_agents.types import EpisodeStopReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.prompt import Turn as PastTurn
 from sdar_skills import Skill
 
-__all__ = ["Episode"]
+__all__ = ["RunningEpisode"]
 
 
 @dataclass(slots=True, eq=False)
-class Episode:
+class RunningEpisode:
     """One episode that is being played.
 
     Attributes:
@@ -30,7 +30,7 @@ class Episode:
         past: all turns, as prompts show them.
         turns: all turns, as the trajectory keeps them.
         shown: the skills that stood in one of its prompts, by id.
-        end_reason: why it ended; None while it runs.
+        stop_reason: why it ended; None while it runs.
         failure: what its environment raised.
     """
 
@@ -45,17 +45,17 @@ class Episode:
     past: list[PastTurn] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     shown: dict[str, Skill] = field(default_factory=dict)
-    end_reason: EndReason | None = None
+    stop_reason: EpisodeStopReason | None = None
     failure: Exception | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether it takes another turn."""
-        return self.end_reason is None and self.failure is None
+        return self.stop_reason is None and self.failure is None
 
     def trajectory(self) -> Trajectory:
         """Return the record of the episode, which has ended."""
-        assert self.end_reason is not None
+        assert self.stop_reason is not None
         return Trajectory(
             task=self.task,
             seed=self.seed,
@@ -63,7 +63,7 @@ class Episode:
             episode_id=self.episode_id,
             turns=tuple(self.turns),
             success=bool(self.info["is_success"]),
-            end_reason=self.end_reason,
+            stop_reason=self.stop_reason,
             score=float(self.info["score"]),
             final_observation=self.observation,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from sdar_agents.engines.policy import Policy
 from sdar_agents.engines.reading import CompletionReader
-from sdar_agents.rollout.episode import Episode
+from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts, name_skill
 from sdar_agents.types import Completion
@@ -77,7 +77,7 @@ class PromptBuilder:
         if skills is not None and skills.reader == "teacher":
             self.max_teacher_tokens = self._limit("the teacher's max_prompt_tokens", skills.max_prompt_tokens)
 
-    def build(self, episode: Episode, counts: Counter[str]) -> TurnPrompt | None:
+    def build(self, episode: RunningEpisode, counts: Counter[str]) -> TurnPrompt | None:
         """Return the prompts of an episode's next turn; None if they do not fit, which ends the episode.
 
         Args:
@@ -96,7 +96,7 @@ class PromptBuilder:
         except ContextTooLong as error:
             if self.settings.overlong == "error":
                 raise InvalidOption(str(error)) from error
-            episode.end_reason = "token_limit"
+            episode.stop_reason = "token_limit"
             counts["rollout/overlong_episodes"] += 1
             return None
         counts["rollout/shrunk_prompts"] += context.dropped_turns > 0
@@ -117,14 +117,14 @@ class PromptBuilder:
             _count_skills(episode, context, ids if teacher_ids is None else teacher_ids, counts)
         return TurnPrompt(messages, ids, teacher_ids or None, tuple(map(name_skill, context.skills)))
 
-    def parse(self, episode: Episode, completion: Completion) -> ParsedCompletion:
-        """Read a completion as the prompt asked for it."""
+    def parse(self, episode: RunningEpisode, completion: Completion) -> ParsedCompletion:
+        """Parse a completion by the prompt's style."""
         return self._reader.read(completion, self._style(episode))
 
-    def _style(self, episode: Episode) -> PromptStyle:
+    def _style(self, episode: RunningEpisode) -> PromptStyle:
         return style_of(episode.env, episode.task) if self._own_style is None else self._own_style
 
-    def _parts(self, episode: Episode) -> PromptParts:
+    def _parts(self, episode: RunningEpisode) -> PromptParts:
         style = self._style(episode)
         return prompt_parts(
             terse(style) if self.settings.terse else style,
@@ -137,7 +137,7 @@ class PromptBuilder:
         )
 
     def _student(
-        self, episode: Episode, parts: PromptParts, skills: Sequence[Skill], placement: Placement
+        self, episode: RunningEpisode, parts: PromptParts, skills: Sequence[Skill], placement: Placement
     ) -> tuple[TeacherContext, tuple[int, ...]]:
         limit = self.max_tokens if self.settings.overlong == "shrink" else None
         context, ids = self._fitted(parts, skills, placement, limit)
@@ -180,7 +180,7 @@ class PromptBuilder:
         return context - new if tokens is None else tokens
 
 
-def _count_skills(episode: Episode, context: TeacherContext, ids: tuple[int, ...], counts: Counter[str]) -> None:
+def _count_skills(episode: RunningEpisode, context: TeacherContext, ids: tuple[int, ...], counts: Counter[str]) -> None:
     used = {arm.skill for arm in context.skills}
     episode.shown.update({skill.id: skill for skill in episode.skills or () if skill.id in used})
     counts["skills/prompts"] += bool(used)

@@ -20,7 +20,7 @@ from sdar_agents.engines.reading import infer_prefilled
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_envs.lines import append_row, drop_torn_line, read_rows
+from sdar_envs.files.lines import append_row, drop_torn_line, read_rows
 from sdar_envs.prompt import parse_completion, style_for
 
 __all__ = [
@@ -71,7 +71,7 @@ def trajectory_row(
         "instruction": task.instruction,
         "is_success": trajectory.success,
         "score": trajectory.score,
-        "stop_reason": trajectory.end_reason,
+        "stop_reason": trajectory.stop_reason,
         "group_id": trajectory.group_id,
         "episode_id": trajectory.episode_id,
         "task_data": dict(task.data),
@@ -144,7 +144,7 @@ def trajectory_from_row(row: Mapping[str, Any]) -> Trajectory:
             episode_id=row["episode_id"],
             turns=tuple(map(_turn, row["turns"])),
             success=row["is_success"],
-            end_reason=row["stop_reason"],
+            stop_reason=row["stop_reason"],
             score=row["score"],
             final_observation=row.get("final_observation", ""),
         )

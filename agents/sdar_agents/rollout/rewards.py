@@ -1,4 +1,4 @@
-"""Reward functions of one's own: `rollout.reward` names one as `module:function`.
+"""User-defined reward functions: `rollout.reward` names one as `module:function`.
 
     def shaped(trajectory: Trajectory) -> list[float]:
         return [turn.reward - 0.01 * (not turn.is_action_valid) for turn in trajectory.turns]
@@ -23,7 +23,7 @@ __all__ = ["RewardFunction", "apply_reward", "load_reward"]
 
 
 class RewardFunction(Protocol):
-    """Function from a finished episode to what is trained on."""
+    """Protocol of a reward function: maps a finished episode to the rewards of its turns."""
 
     def __call__(self, trajectory: Trajectory) -> float | Sequence[float]:
         """Return the reward of each turn, or one number for the whole episode, which its last turn gets.
@@ -33,7 +33,7 @@ class RewardFunction(Protocol):
         Args:
             trajectory: a finished episode with at least one turn. The `reward` of each turn is the environment's;
                 `score`, `is_action_valid`, `is_well_formed`, `action` and `completion.text` say what was done, `task`,
-                `success` and `end_reason` how it ended.
+                `success` and `stop_reason` how it ended.
         """
         ...
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdar_agents.engines.policy import Policy, Request, Situation
-from sdar_agents.rollout.episode import Episode
+from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
 from sdar_agents.rollout.settings import RolloutSettings
@@ -75,7 +75,7 @@ class RolloutResult:
 
 
 class Rollout:
-    """Batched player of tasks, each by a group of episodes.
+    """Batched rollout: plays each task by a group of episodes, all prompts of a turn in one batch.
 
     Args:
         settings: the environment, the prompt and the sampling.
@@ -159,11 +159,11 @@ class Rollout:
 
     # -- the parts of a turn ----------------------------------------------------------------
 
-    def _begin(self, tasks: Sequence[Task], group_size: int, seed: int, step: int) -> list[Episode]:
+    def _begin(self, tasks: Sequence[Task], group_size: int, seed: int, step: int) -> list[RunningEpisode]:
         self._check_call(tasks, group_size, seed, step)
         while len(self._envs) < len(tasks) * group_size:
             self._envs.append(make_text_env(self.settings.env_id, **self.settings.env_kwargs))
-        episodes: list[Episode] = []
+        episodes: list[RunningEpisode] = []
         seen: Counter[str] = Counter()
         for task in tasks:
             seen[task.id] += 1
@@ -176,7 +176,7 @@ class Rollout:
                 if self.skills is not None:
                     skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
                 env = self._envs[len(episodes)]
-                episode = Episode(task, group_id, episode_id, episode_seed, env, skills)
+                episode = RunningEpisode(task, group_id, episode_id, episode_seed, env, skills)
                 episodes.append(episode)
                 with self._failing(episode):
                     episode.observation, episode.info = env.reset(seed=group_seed, options={"task_id": task.id})
@@ -193,11 +193,11 @@ class Rollout:
             raise InvalidOption("there are no tasks; wanted at least one to play.")
         if self.skills is not None and self.skills.control_members >= group_size:
             raise InvalidOption(
-                f"control_members is {self.skills.control_members} in groups of {group_size}; wanted fewer: nobody "
+                f"control_members is {self.skills.control_members} in groups of {group_size}; wanted fewer: no member "
                 "would be shown a skill."
             )
 
-    def _generate(self, asked: Sequence[tuple[Episode, TurnPrompt]]) -> list[Completion]:
+    def _generate(self, asked: Sequence[tuple[RunningEpisode, TurnPrompt]]) -> list[Completion]:
         requests = [
             Request(
                 prompt.ids,
@@ -209,7 +209,7 @@ class Rollout:
         ]
         return self.policy.generate(requests, self.settings.sampling) if requests else []
 
-    def _step(self, asked: Sequence[tuple[Episode, TurnPrompt]], answers: Sequence[Completion]) -> None:
+    def _step(self, asked: Sequence[tuple[RunningEpisode, TurnPrompt]], answers: Sequence[Completion]) -> None:
         if not asked:
             return
         parsed = [self.prompts.parse(episode, answer) for (episode, _), answer in zip(asked, answers, strict=True)]
@@ -241,10 +241,10 @@ class Rollout:
                     )
                 )
                 if terminated or truncated:
-                    episode.end_reason = "terminated" if terminated else "step_limit"
+                    episode.stop_reason = "terminated" if terminated else "step_limit"
 
     @contextmanager
-    def _failing(self, episode: Episode) -> Iterator[None]:
+    def _failing(self, episode: RunningEpisode) -> Iterator[None]:
         """Keep what an environment raises, or raise it with a note that says where."""
         try:
             yield
@@ -257,7 +257,9 @@ class Rollout:
 
     # -- the result -------------------------------------------------------------------------
 
-    def _result(self, episodes: Sequence[Episode], counts: Counter[str], times: Mapping[str, float]) -> RolloutResult:
+    def _result(
+        self, episodes: Sequence[RunningEpisode], counts: Counter[str], times: Mapping[str, float]
+    ) -> RolloutResult:
         failed = [episode for episode in episodes if episode.failure is not None]
         if len(failed) == len(episodes):
             assert failed[-1].failure is not None
@@ -320,7 +322,7 @@ def _metrics(trajectories: Sequence[Trajectory], counts: Counter[str]) -> dict[s
         "rollout/prompt_tokens": float(sum(len(turn.prompt_ids) for turn in turns)),
         "rollout/response_tokens": float(sum(len(turn.completion.token_ids) for turn in turns)),
         "rollout/cut_responses": float(sum(turn.completion.stop_reason == "length" for turn in turns)),
-        "rollout/step_limit_episodes": float(sum(t.end_reason == "step_limit" for t in trajectories)),
+        "rollout/step_limit_episodes": float(sum(t.stop_reason == "step_limit" for t in trajectories)),
         **{f"rollout/{name}": float(counts[f"rollout/{name}"]) for name in _ROLLOUT_COUNTS},
     }
 

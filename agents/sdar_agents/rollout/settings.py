@@ -1,4 +1,4 @@
-"""Settings of a rollout: which environment is played, and how it is put to the policy."""
+"""Rollout settings: environment, prompts, sampling, reward function, limits."""
 
 from __future__ import annotations
 

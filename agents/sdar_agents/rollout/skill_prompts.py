@@ -34,13 +34,13 @@ class SkillPrompts:
     Attributes:
         retriever: chooses the skills, once per episode.
         reader: see `Reader`.
-        placement: where they stand in the prompt.
+        placement: where in the prompt they are inserted.
         k: how many at most.
         skill_tokens: that their texts may take together; the retriever needs `count_tokens` then. None is no limit.
         max_prompt_tokens: limit of the teacher's whole prompt; None is what the policy's context leaves. What does not
             fit is dropped as `teacher_context` says: skills from the worst, but not the best; then history. The
             student's prompt has the rollout's limit.
-        varied: draw anew for each member of a group, for strategies that draw; else the group shares its skills.
+        varied: draw again for each member of a group, for strategies that draw; else the group shares its skills.
         control_members: so many members of each group, the last ones, are shown nothing: the ledger's control.
 
     Raises:

@@ -68,12 +68,12 @@ class TaskStream:
 
 
 def choose_split(source: TaskSource, given: str | None, usual: str, name: str) -> str:
-    """Return the split that is meant: the one given, the usual one, or the only one.
+    """Resolve the name of a split: the one given, else the usual one, else the only one.
 
     Args:
         source: where tasks come from.
         given: the setting; None if it is not set.
-        usual: what None stands for.
+        usual: the split for None, if the environment has it.
         name: of the setting.
 
     Raises:

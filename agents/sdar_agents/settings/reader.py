@@ -88,7 +88,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         if not name.startswith("--") or len(name) < 3:
-            raise InvalidOption(f"{name!r} stands where a setting was wanted, such as --learner.lr 3e-6.")
+            raise InvalidOption(f"{name!r} is no setting; wanted --a.b value, such as --learner.lr 3e-6.")
         if not equals:
             if not rest:
                 raise InvalidOption(f"{name} has no value: write {name} VALUE.")
@@ -98,7 +98,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         for part in path:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
-                raise InvalidOption(f"{name} comes beside a value for --{part}; wanted one of the two.")
+                raise InvalidOption(f"both {name} and --{part} have a value; wanted one of the two.")
         if last in section:
             raise InvalidOption(f"{name} is given twice.")
         section[last] = Given(value)

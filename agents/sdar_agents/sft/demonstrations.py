@@ -61,7 +61,7 @@ class DemonstrationSettings:
 
     env_id: str
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    split: str | None = "train"
+    split: str | None = None
     episodes: int = setting(100, low=1)
     first: int = setting(0, low=0)
     expert: str | None = None

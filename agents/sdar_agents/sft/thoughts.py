@@ -1,6 +1,6 @@
 """Reasoning for demonstrations: sentences that lead from what a prompt shows to the expert's command.
 
-Each sentence names something that stands in the prompt, so that a small model can copy every word of it; the
+Each sentence names something from the prompt, so that a small model can copy every word of it; the
 command follows from the last one. The hidden state is not used. One fact may come from turns that the prompt no longer
 shows: whether the held object was heated, cooled or cleaned.
 """

@@ -25,7 +25,7 @@ from sdar_agents.sft.sft import fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
-from sdar_envs.lines import append_row, drop_torn_line, parse_row
+from sdar_envs.files.lines import append_row, drop_torn_line, parse_row
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = ["default_settings", "warm_start"]

@@ -100,10 +100,10 @@ class SkillSettings:
         library: folders of skills in addition to those of this package.
         builtin: use those of this package.
         k: how many skills at most.
-        placement: where they stand in the prompt.
+        placement: where in the prompt they are inserted.
         skill_tokens: that their texts may take together; null for no limit.
         max_prompt_tokens: limit of the teacher's prompt; null is what the model's context leaves.
-        varied: choose anew for each member of a group.
+        varied: choose again for each member of a group.
         control_members: so many members of each group are shown nothing.
         gamma: discount of the statistics that bandits learn from, per step.
     """

@@ -93,7 +93,7 @@ class Evaluation:
                         "success": trajectory.success,
                         "score": trajectory.score,
                         "turns": len(trajectory.turns),
-                        "stop_reason": trajectory.end_reason,
+                        "stop_reason": trajectory.stop_reason,
                     }
                 )
         return metrics, rows

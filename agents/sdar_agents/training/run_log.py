@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdar_envs.errors import CorruptData, MissingExtra
-from sdar_envs.lines import append_row, read_rows
+from sdar_envs.files.lines import append_row, read_rows
 from sdar_envs.storage import write_atomic
 
 __all__ = ["Bar", "Lines", "Tracker", "check_tracker", "open_tracker"]
@@ -61,7 +61,7 @@ class Lines:
 
 
 class Tracker(Protocol):
-    """Experiment tracker: gets the metrics of each step."""
+    """Protocol of an experiment tracker, such as TensorBoard: logs the metrics of each step."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log the metrics of one step."""

@@ -1,4 +1,4 @@
-"""Skills of a training run: what is shown, the ledger of what came of it, the statistics that bandits learn from."""
+"""Skills of a training run: retriever, ledger of shown skills with rewards, statistics for bandit retrievers."""
 
 from __future__ import annotations
 
@@ -129,12 +129,12 @@ class RunSkills:
         return make_retriever(settings.retriever, library, **options)
 
     def refresh(self) -> None:
-        """Let the next choices see what the ledger holds now: all choices of a step see the same."""
+        """Read new ledger rows into the statistics; once per step, so that all its choices use the same."""
         if self.statistics is not None:
             self.statistics.refresh()
 
     def record(self, result: RolloutResult, step: int, gaps: Mapping[str, float]) -> None:
-        """Append what was shown in a step, and what came of it, to the ledger.
+        """Append the skills shown in a step, with the rewards of their episodes, to the ledger.
 
         Args:
             result: of the step's rollout.

@@ -1,0 +1,1 @@
+"""Analysis of runs: summary statistics, confidence intervals, paired comparisons, tables."""

@@ -34,8 +34,12 @@ def add_address(command: argparse.ArgumentParser, *, port: int) -> None:
         command: the parser of a verb that opens a server.
         port: the default port.
     """
-    command.add_argument("--host", default="127.0.0.1", metavar="NAME", help="listen there (default: %(default)s)")
-    command.add_argument("--port", type=int, default=port, metavar="N", help="0: any (default: %(default)s)")
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="NAME", help="address to listen on (default: %(default)s)"
+    )
+    command.add_argument(
+        "--port", type=int, default=port, metavar="N", help="port to listen on; 0: any free one (default: %(default)s)"
+    )
 
 
 def add_environment(command: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -61,11 +65,11 @@ def add_environment(command: argparse.ArgumentParser, *, several: bool = False) 
         help="any argument of the environment (`sdar info` names them), such as goals=human; may be repeated",
     )
     options = [
-        group.add_argument("--split", metavar="NAME", help="part of the tasks (default: the environment's)"),
-        group.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
+        group.add_argument("--split", metavar="NAME", help="split of the tasks (default: the environment's)"),
+        group.add_argument("--data", metavar="NAME", help="source of the tasks, such as official"),
         group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
         group.add_argument("--wording", metavar="NAME", help="ALFWorld: commands of this release, such as put"),
-        group.add_argument("--max-steps", type=int, metavar="N", help="steps in an episode"),
+        group.add_argument("--max-steps", type=int, metavar="N", help="step limit of an episode"),
     ]
     command.set_defaults(env_options=tuple(option.dest for option in options))
 

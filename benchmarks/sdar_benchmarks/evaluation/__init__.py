@@ -1,0 +1,1 @@
+"""Evaluation: agents play panels of tasks, and every episode is recorded."""

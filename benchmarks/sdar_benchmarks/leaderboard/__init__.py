@@ -1,0 +1,1 @@
+"""Leaderboard: checked records of results, and the tables made of them."""

@@ -49,7 +49,7 @@ __all__ = [
     "render",
 ]
 
-FORMAT = 1
+FORMAT = 2
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 
 # The place of the data, the address of a search engine and the drawing of frames are no part of the task; the panel's
@@ -113,7 +113,7 @@ _SHARES = _Kind(
 
 FIELDS: Mapping[str, Any] = {
     "format": _Kind(f"{FORMAT}", lambda value: value == FORMAT and _is_count(value)),
-    "suite": _TEXT,
+    "env_id": _TEXT,
     "split": _TEXT,
     "env_kwargs": _OBJECT,
     "panel": {
@@ -167,7 +167,7 @@ Record = Mapping[str, Any]
 
 
 def records_folder(root: Path) -> Path:
-    """Return where the records of a leaderboard are: `benchmarks/results` if there is that folder, else `results`.
+    """Return the folder of a leaderboard's records: `benchmarks/results` if it exists, else `results`.
 
     Args:
         root: folder of the leaderboard.
@@ -177,7 +177,7 @@ def records_folder(root: Path) -> Path:
 
 
 def add_run(folder: Path, root: Path, *, replace: bool = False) -> list[Path]:
-    """Make a record of each suite of a run, all or none.
+    """Make a record of each panel of a run, all or none.
 
     Args:
         folder: of a finished run.
@@ -240,6 +240,10 @@ def check_record(record: Any, name: str) -> None:
     Raises:
         CorruptData: it is no record.
     """
+    if isinstance(record, dict) and not FIELDS["format"].accepts(record.get("format")):
+        raise CorruptData(
+            f"{name}: format is {record.get('format')!r}; wanted {FORMAT}: delete the file and add the run again."
+        )
     _check_fields(record, FIELDS, name, "the record")
     for metric in ("success", "score"):
         numbers = record["metrics"][metric]
@@ -274,7 +278,7 @@ def _records(folder: Path) -> list[Record]:
     revision = _revision(config)
     if not FIELDS["revision"].accepts(revision):
         raise InvalidOption(
-            f"the revision of {folder} is {revision!r}; wanted a commit, so that anybody can run the command again: "
+            f"the revision of {folder} is {revision!r}; wanted a commit, so that the result can be reproduced: "
             "commit your changes and evaluate from that checkout."
         )
     others = [part["revision"] for part in config.get("resumed", []) if "revision" in part]
@@ -291,15 +295,15 @@ def _records(folder: Path) -> list[Record]:
             "about an endpoint. `sdar eval --resume` tries them again."
         )
     records = []
-    for suite in config["panels"]:
-        played = [e for e in episodes if (e.env_id, e.split) == (suite["env_id"], suite["split"])]
-        wanted = suite["tasks"] * len(config["seeds"])
+    for panel in config["panels"]:
+        played = [e for e in episodes if (e.env_id, e.split) == (panel["env_id"], panel["split"])]
+        wanted = panel["tasks"] * len(config["seeds"])
         if len(played) != wanted:
             raise InvalidOption(
-                f"{folder} has {len(played)} episodes of {suite['env_id']}; wanted {wanted}: go on with "
+                f"{folder} has {len(played)} episodes of {panel['env_id']}; wanted {wanted}: go on with "
                 "`sdar eval --resume`."
             )
-        records.append(_record(config, suite, summarize_panel(suite["env_id"], suite["split"], played)))
+        records.append(_record(config, panel, summarize_panel(panel["env_id"], panel["split"], played)))
     return records
 
 
@@ -308,7 +312,7 @@ def _revision(config: Mapping[str, Any]) -> str:
     return str(config.get("revision") or f"sdar-envs=={config['versions']['sdar-envs']}")
 
 
-def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: PanelSummary) -> Record:
+def _record(config: Mapping[str, Any], panel: Mapping[str, Any], summary: PanelSummary) -> Record:
     numbers, settings = summary.total, config["agent"]["settings"]
     if numbers.invalid_share is None:
         raise InvalidOption(
@@ -318,10 +322,10 @@ def _record(config: Mapping[str, Any], suite: Mapping[str, Any], summary: PanelS
     tokens = [count for count in (numbers.prompt_tokens, numbers.completion_tokens) if count is not None]
     return {
         "format": FORMAT,
-        "suite": suite["env_id"],
-        "split": suite["split"],
-        "env_kwargs": {name: value for name, value in sorted(suite["env_kwargs"].items()) if name not in _PRIVATE},
-        "panel": {name: suite[name] for name in ("tasks", "limit", "variant", "fingerprint")},
+        "env_id": panel["env_id"],
+        "split": panel["split"],
+        "env_kwargs": {name: value for name, value in sorted(panel["env_kwargs"].items()) if name not in _PRIVATE},
+        "panel": {name: panel[name] for name in ("tasks", "limit", "variant", "fingerprint")},
         "agent": config["agent"]["name"],
         "model": settings.get("model"),
         "settings": {name: value for name, value in settings.items() if name not in FREE_SETTINGS},
@@ -365,9 +369,9 @@ def _interval(value: float, interval: Sequence[float]) -> dict[str, float]:
 
 def _file_name(record: Record) -> str:
     """Return the name of a record's file: readable, and unique for each agent on each panel."""
-    identity = {name: record[name] for name in ("suite", "split", "env_kwargs", "panel", "agent", "settings", "seeds")}
+    identity = {name: record[name] for name in ("env_id", "split", "env_kwargs", "panel", "agent", "settings", "seeds")}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    words = [record["suite"].rpartition("/")[2], record["split"], record["agent"], record["model"] or ""]
+    words = [record["env_id"].rpartition("/")[2], record["split"], record["agent"], record["model"] or ""]
     readable = "-".join(re.sub(r"[^a-z0-9.]+", "-", word.lower()).strip("-.")[:40] for word in words if word)
     return f"{readable}-{digest}.json"
 
@@ -431,9 +435,9 @@ def render(root: Path, *, check: bool = False) -> list[Path]:
 
 def _leaderboard(records: Sequence[Record], folder: Path) -> str:
     parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
-    for (suite, split, _, _), rows in _panels(records).items():
+    for (env_id, split, _, _), rows in _panels(records).items():
         told = _told(rows[0])
-        parts.append(f"## {_escape(suite)}, {_escape(split)}\n")
+        parts.append(f"## {_escape(env_id)}, {_escape(split)}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
@@ -478,7 +482,7 @@ _COLUMNS = ("agent", "model", "won", "95 % interval", "score", "95 % interval", 
 
 
 def commands() -> str:
-    """Return the commands that make the rows of the scripted agents, for all suites of this package.
+    """Return the commands that make the rows of the scripted agents, on all environments of this package.
 
     All runs come first: a record that changes makes the checkout dirty, and what a dirty checkout plays is refused.
     """
@@ -489,7 +493,9 @@ def commands() -> str:
         if agent != "random":
             played.setdefault(agent, []).append(env_id)
     folders = {agent: f"runs/leaderboard/{agent.partition(' ')[0]}" for agent in played}
-    lines = [f"sdar eval {' '.join(suites)} --agent {agent} --out {folders[agent]}" for agent, suites in played.items()]
+    lines = [
+        f"sdar eval {' '.join(env_ids)} --agent {agent} --out {folders[agent]}" for agent, env_ids in played.items()
+    ]
     return "\n".join(
         [*lines, f"sdar leaderboard add --replace {' '.join(folders.values())}", "sdar leaderboard render"]
     )
@@ -500,7 +506,7 @@ def _panels(records: Iterable[Record]) -> dict[tuple[str, str, str, str], list[R
     panels: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
         kwargs = json.dumps(record["env_kwargs"], sort_keys=True)
-        key = (record["suite"], record["split"], record["panel"]["fingerprint"], kwargs)
+        key = (record["env_id"], record["split"], record["panel"]["fingerprint"], kwargs)
         panels.setdefault(key, []).append(record)
     return {key: sorted(panels[key], key=_rank) for key in sorted(panels)}
 
@@ -513,7 +519,7 @@ def _rank(record: Record) -> tuple[float, float, str, str]:
 def _told(record: Record) -> str:
     """Return the limit and the arguments of the panel that are not the defaults."""
     try:
-        defaults = env_defaults(record["suite"])
+        defaults = env_defaults(record["env_id"])
     except UnknownName:
         defaults = {}
     missing = object()
@@ -576,10 +582,10 @@ def _short_table(records: Sequence[Record]) -> str:
     for panel in _panels(records).values():
         for record in panel:
             told = _told(record)
-            suite = f"{record['suite']}, {record['split']}" + (f", {told}" if told else "")
+            panel_name = f"{record['env_id']}, {record['split']}" + (f", {told}" if told else "")
             rows.append(
                 [
-                    _escape(suite),
+                    _escape(panel_name),
                     _escape(_who(record)),
                     "{} ({})".format(*_share_cells(record["metrics"]["success"])),
                     f"{record['metrics']['score']['value']:.3f}",

@@ -1,0 +1,1 @@
+"""Run folders on disk: writers and readers of configurations, episodes, trajectories and metrics."""

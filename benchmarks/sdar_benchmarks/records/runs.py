@@ -34,8 +34,8 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.files.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
 from sdar_envs.importing import add_run_directory
-from sdar_envs.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = [
@@ -284,7 +284,7 @@ class RunWriter:
 
     Attributes:
         folder: as given.
-        config: as it stands in the folder.
+        config: the content of `config.json`.
         episodes: the attempts that the folder already held.
 
     Raises:

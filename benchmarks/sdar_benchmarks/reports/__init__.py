@@ -1,0 +1,1 @@
+"""HTML reports of runs, and the web viewer of their episodes."""

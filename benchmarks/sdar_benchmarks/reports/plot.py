@@ -35,7 +35,7 @@ class Series:
         points: (x, y), by rising x.
         raw: the unsmoothed points, drawn faintly.
         band: (x, low, high) of the uncertainty, drawn as an area.
-        note: text beside the label, such as the last value.
+        note: text after the label, such as the last value.
     """
 
     label: str

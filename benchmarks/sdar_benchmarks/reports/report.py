@@ -259,7 +259,7 @@ def _settings(run: _Run) -> list[tuple[str, str, bool]]:
 
 
 def _training_settings(folder: Path) -> list[tuple[str, str, bool]]:
-    """Return what the trainer left beside the metrics: facts about software and machine, and the configuration."""
+    """Return the other files of a training run: facts about software and machine, and the configuration."""
     rows: list[tuple[str, str, bool]] = []
     facts, config = folder / _FACTS, folder / _TRAINING_CONFIG
     if facts.exists():
@@ -270,7 +270,9 @@ def _training_settings(folder: Path) -> list[tuple[str, str, bool]]:
             raise CorruptData(f"{facts} is no JSON object ({error}): restore it, or remove it.") from error
     if config.exists():
         rows.append(("Configuration", config.read_text(encoding="utf-8"), True))
-    return rows or [("Configuration", f"There is no {CONFIG}, {_TRAINING_CONFIG} or {_FACTS} beside {METRICS}.", False)]
+    return rows or [
+        ("Configuration", f"There is no {CONFIG}, {_TRAINING_CONFIG} or {_FACTS} in the folder of {METRICS}.", False)
+    ]
 
 
 # -- several runs ---------------------------------------------------------------------------

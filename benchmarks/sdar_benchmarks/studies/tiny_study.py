@@ -80,7 +80,7 @@ class StudySettings:
 
     @property
     def all_seeds(self) -> range:
-        """All seeds."""
+        """The seeds of all repetitions: `seed`, `seed + 1`, ..."""
         return range(self.seed, self.seed + self.seeds)
 
 
@@ -121,7 +121,7 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
         and the differences to the first method.
 
     Raises:
-        InvalidOption: the folder belongs to a study with other settings, or a setting is out of range.
+        InvalidOption: the folder holds a study with other settings, or a setting is out of range.
         UnknownName: there is no such model, method or setting.
         RunStopped: a stage failed; finished stages are kept.
     """

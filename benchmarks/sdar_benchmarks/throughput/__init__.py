@@ -1,0 +1,1 @@
+"""Throughput benchmarks: speed and memory of environments, search, skills, generation and training."""

@@ -3,7 +3,7 @@
 A ledger of a million showings is written in batches of 1,024, which is one training step of 128 episodes with 8 skills.
 It has 60 skills and 6 task types, as many as a suite has. A choice ranks all 60 skills for one task, from statistics of
 the whole ledger; the showings of a training step are read once, before its first choice. Times are CPU seconds; the
-file lies in the system's temporary folder.
+file is in the system's temporary folder.
 """
 
 from __future__ import annotations

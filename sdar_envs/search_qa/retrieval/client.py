@@ -39,8 +39,8 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
-from sdar_envs.retries import Deadline, RetriesExhausted, RetryPolicy
 from sdar_envs.search_qa.retrieval.engines.engine import check_request
 from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
 

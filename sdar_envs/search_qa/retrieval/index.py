@@ -6,7 +6,7 @@
 A folder holds the corpus (`corpus`), what the engine makes of it (`engine`), and `index.json`, which is written last
 and names the engine and all files with their checksums. It is built under another name in the same folder, so an index
 that can be opened is whole; the remains of a build that was killed are swept away by the next one. Opening compares
-checksums as `sdar_envs.arrays` does.
+checksums as `sdar_envs.files.arrays` does.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sdar_envs.arrays import checksum
 from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.files.arrays import checksum
 from sdar_envs.search_qa.corpus import Corpus, import_corpus
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.retrieval.engines.bm25s import Bm25sRetriever

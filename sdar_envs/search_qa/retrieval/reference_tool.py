@@ -1,7 +1,7 @@
 """Search tool of the reference implementation (SDAR, verl-agent), for `compat="sdar"`.
 
 It knows one dialect, tries ten times with pauses of 1 to 9 s, and gives every failure to the model as if it were a
-passage. That is kept on purpose, so this is the one HTTP client here without `sdar_envs.retries`. Use
+passage. That is kept on purpose, so this is the one HTTP client here without `sdar_envs.http.retries`. Use
 `sdar_envs.search_qa.retrieval.client` for anything else.
 
 Source: the search tool of `skyrl_gym` in SDAR and verl-agent.

@@ -38,7 +38,7 @@ class SearchTool(Protocol):
         ...
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
-        """Return what the search for each query gave.
+        """Return the result of the search for each query.
 
         Raises:
             RetrievalFailed: the search failed, and failures are not to be shown.
@@ -66,7 +66,7 @@ class RetrieverTool:
         return self.retriever.fingerprint
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
-        """Search."""
+        """Return the hits of each query; see `SearchTool.find`."""
         try:
             return [Finding(hits) for hits in self.retriever.search(queries, self._topk)]
         except RetrievalFailed as error:
@@ -93,7 +93,7 @@ class ServerTool:
         return self._tool.url
 
     def find(self, queries: Sequence[str]) -> list[Finding]:
-        """Search."""
+        """Return the server's text for each query; see `SearchTool.find`."""
         if len(queries) <= 1:
             return [self._find(query) for query in queries]
         with ThreadPoolExecutor(min(len(queries), _MOST_THREADS), thread_name_prefix="sdar-search") as pool:
@@ -217,7 +217,7 @@ def _named_place(name: str) -> _Place:
         return _Place(name, (), lambda _: embedded_retriever())
     path = given_path(name)
     try:
-        # Another index may stand where an older one stood.
+        # The folder may hold another index than before.
         state = (path / "index.json").stat()
     except OSError:
         if re.fullmatch(r"[\w.-]+:\d+(/.*)?", name):

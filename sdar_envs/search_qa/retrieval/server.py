@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
+from sdar_envs.http.serving import serve
 from sdar_envs.importing import extra_imports
 from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
-from sdar_envs.serving import serve
 
 with extra_imports("server", purpose="the retrieval server"):
     from starlette.applications import Starlette

@@ -1,10 +1,10 @@
-"""The catalogue of this package: generated once from a pinned seed, then read from the cache folder in packed form."""
+"""Embedded catalogue: generated once from a pinned seed, then read from the cache folder in packed form."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from sdar_envs.arrays import open_or_make
+from sdar_envs.files.arrays import open_or_make
 from sdar_envs.webshop.catalog.generator import generate_catalog, nouns_of
 from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.catalog.products import Catalog

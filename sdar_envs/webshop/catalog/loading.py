@@ -28,8 +28,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from sdar_envs.arrays import open_or_make
 from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.files.arrays import open_or_make
 from sdar_envs.storage import given_path
 from sdar_envs.webshop.catalog.products import Catalog, CatalogPacker, HumanInstruction, Product
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.arrays import open_arrays, running_sum, save_arrays
 from sdar_envs.errors import CorruptData
+from sdar_envs.files.arrays import open_arrays, running_sum, save_arrays
 
 __all__ = ["Catalog", "CatalogPacker", "HumanInstruction", "Product", "document_text"]
 

@@ -21,9 +21,9 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import Outcome, Task, TextEnv
 from sdar_envs.errors import InvalidOption, SdarError, UnknownName
+from sdar_envs.http.retries import RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
 from sdar_envs.importing import extra_imports
-from sdar_envs.retries import RetryPolicy
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.reward import Quirks
 from sdar_envs.webshop.site import MARK

@@ -3,7 +3,7 @@
     app = create_app(open_shop("embedded"), WebShopEnv().source)
 
 A page's visible text nodes, joined by ` [SEP] `, are the text observation; all other text for people (the search bar
-on every page, the parts of the score, "Next task") stands in attributes and is shown by the style sheet. Where a
+on every page, the parts of the score, "Next task") is in attributes and is shown by the style sheet. Where a
 button leads is what the core does on that click, so the site and the environment cannot drift apart.
 
 The server is stateless: an address holds the task, the search, the product and the options. Addresses are data that
@@ -59,7 +59,7 @@ __all__ = ["LONGEST_HEAD", "create_app"]
 
 _LONGEST_ADDRESS = 4_000_000
 LONGEST_HEAD = 2 * _LONGEST_ADDRESS
-"""`longest_head` for `sdar_envs.serving.serve`: longer addresses still get an error page."""
+"""`longest_head` for `sdar_envs.http.serving.serve`: longer addresses still get an error page."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,6}")
 _HEADERS = {

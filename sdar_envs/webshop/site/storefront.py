@@ -1,6 +1,6 @@
 """HTML pages of the shop, rendered with Jinja2 (autoescape on) from the package's `templates`.
 
-The visible text nodes of a page are those of the text observation, in its order; what else people read stands in
+The visible text nodes of a page are those of the text observation, in its order; what else people read is in
 `data-text`, which the style sheet shows, or in other attributes.
 """
 

@@ -1,0 +1,1 @@
+"""Evidence about skills: the ledger of shown skills, its statistics, A/B trials, and proposals from episodes."""

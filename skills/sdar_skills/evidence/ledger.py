@@ -484,7 +484,7 @@ def showings_of_group(
         control = [reward for member, reward in zip(arms, rewards, strict=True) if member == [NO_SKILL]]
         if not control:
             raise InvalidOption(
-                f"baseline is 'control', but none of the {len(arms)} members was shown nothing: leave one or more "
+                f"baseline is 'control', but none of the {len(arms)} members is without skills: leave one or more "
                 "without skills, or pass baseline='group' or a number."
             )
         base = math.fsum(control) / len(control)

@@ -152,7 +152,7 @@ class TrialRule:
 
 
 class Verdict(NamedTuple):
-    """Verdict on one skill.
+    """Decision of a trial about one skill: its new status and the reason.
 
     Attributes:
         skill: the skill, unchanged.

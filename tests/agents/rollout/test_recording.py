@@ -65,7 +65,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
         episode_id="e",
         turns=tuple(draw(st.lists(turns(), max_size=3))),
         success=draw(st.booleans()),
-        end_reason=draw(st.sampled_from(["terminated", "step_limit", "token_limit"])),
+        stop_reason=draw(st.sampled_from(["terminated", "step_limit", "token_limit"])),
         score=draw(st.floats(0, 1)),
         final_observation=draw(st.text()),
     )
@@ -165,7 +165,7 @@ def test_format_1_is_migrated_and_not_misread(result: RolloutResult) -> None:
     read = trajectory_from_row(row)
     assert [turn.is_well_formed for turn in read.turns] == [True, False]
     assert [turn.is_action_valid for turn in read.turns] == [None, None]
-    assert read.end_reason == "step_limit"
+    assert read.stop_reason == "step_limit"
     assert read.task == result.trajectories[0].task
 
 

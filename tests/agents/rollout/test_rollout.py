@@ -128,7 +128,7 @@ def test_every_suite_is_played_and_can_be_trained_on(env_id: str, policy: Transf
             # Tokenised once: what was fed is what the messages render to.
             assert turn.prompt_ids == policy.encode(policy.render(turn.messages))
             assert len(turn.skill_ids) == 2
-        assert trajectory.end_reason == "step_limit"
+        assert trajectory.stop_reason == "step_limit"
 
 
 def test_each_turn_is_a_prompt_of_its_own_with_the_last_turns() -> None:
@@ -170,7 +170,7 @@ def test_an_episode_that_has_ended_is_not_asked_for_again() -> None:
     assert asked == [sum(length > turn for length in lengths) for turn in range(max(lengths))]
     assert sum(asked) == len(rows_of_words(result)) == result.metrics["rollout/turns"]
     for trajectory in result.trajectories:
-        assert (trajectory.success, trajectory.end_reason, trajectory.episode_return, trajectory.score) == (
+        assert (trajectory.success, trajectory.stop_reason, trajectory.episode_return, trajectory.score) == (
             True,
             "terminated",
             1.0,
@@ -387,7 +387,7 @@ def test_what_does_not_fit_without_history_ends_the_episode_or_is_an_error() -> 
         settings = toy_settings(max_prompt_tokens=first, overlong=overlong)
         result = Rollout(settings, Says(*says.texts)).collect(toy_tasks(1), group_size=2, seed=0, step=0)
         for trajectory in result.trajectories:
-            assert (len(trajectory.turns), trajectory.end_reason, trajectory.success) == (1, "token_limit", False)
+            assert (len(trajectory.turns), trajectory.stop_reason, trajectory.success) == (1, "token_limit", False)
         assert result.metrics["rollout/overlong_episodes"] == 2
     settings = toy_settings(max_prompt_tokens=first, overlong="error")
     with pytest.raises(

@@ -134,10 +134,10 @@ def test_what_is_refused(given: dict[str, Any], error: type[Exception], message:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["learner.lr", "1"], "stands where a setting was wanted"),
+        (["learner.lr", "1"], "is no setting; wanted --a.b value"),
         (["--learner.lr"], "has no value"),
         (["--seed", "1", "--seed=2"], "given twice"),
-        (["--seed", "1", "--seed.a", "2"], "comes beside a value"),
+        (["--seed", "1", "--seed.a", "2"], "have a value; wanted one of the two"),
         (["--learner", "1"], "learner is '1'; wanted a section"),
         (["--learner.lr", "high"], "learner.lr is 'high'; wanted a number"),
     ],

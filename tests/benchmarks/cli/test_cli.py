@@ -334,12 +334,31 @@ def test_an_argument_of_another_environment(run) -> None:
         del gym.registry["toy/PlayedCounting-v0"]
 
 
-@pytest.mark.parametrize("arguments", [(), ("evaluate",), ("eval",), ("eval", ALFWORLD, "--limit", "many")])
-def test_misspelt_arguments_are_explained(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "the following arguments are required: COMMAND (see `sdar --help`)"),
+        (("evl",), "Did you mean 'eval'?"),
+        (("skills", "chek"), "Did you mean 'check'? (see `sdar skills --help`)"),
+        (("eval", ALFWORLD, "--limit", "many"), "argument --limit: invalid int value: 'many' (see `sdar eval --help`)"),
+        (("eval", ALFWORLD, "--splt", "test"), "unrecognized arguments: --splt test. Did you mean '--split'?"),
+        (("eval", ALFWORLD, "--preset", "papr"), "Did you mean 'paper'?"),
+        (
+            ("skills", "show", "alfworld/look", "--libary=DIR"),
+            "Did you mean '--library'? (see `sdar skills show --help`)",
+        ),
+    ],
+)
+def test_misspelt_arguments_are_explained_in_one_line(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: sdar")
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    assert message in text
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def test_every_suite_of_a_run_has_a_record(root) -> None:
     rows += [episode(i, env_id=WEBSHOP, split="test", is_success=False) for i in range(2)]
     add_run(write_run(root / "run", rows, settings=config(panels=suites)), root)
     first, second = load_records(root)
-    assert (first["suite"], second["suite"]) == (ALFWORLD, WEBSHOP)
+    assert (first["env_id"], second["env_id"]) == (ALFWORLD, WEBSHOP)
     assert first["metrics"]["tokens"] == 100
     assert second["metrics"]["success"]["value"] == 0
     assert "data_dir" not in second["env_kwargs"]
@@ -191,9 +191,9 @@ def change(path: str, value: object):
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        ("format", 2, "format is 2; wanted 1"),
+        ("format", 1, "format is 1; wanted 2"),
         ("format", True, "format is True"),
-        ("suite", "", "suite is ''; wanted text"),
+        ("env_id", "", "env_id is ''; wanted text"),
         ("agnet", "x", "a field 'agnet', which no record has. Did you mean 'agent'?"),
         ("agent", ..., "agent is missing"),
         ("metrics", [], r"metrics is \[\]; wanted an object"),
@@ -224,6 +224,14 @@ def test_damaged_records_are_refused_by_field(root, path: str, value: object, sa
     with pytest.raises(CorruptData, match=says) as refused:
         load_records(root)
     assert file.name in str(refused.value)
+
+
+def test_a_record_of_format_1_is_refused_with_what_to_do(root) -> None:
+    [file] = add_run(finished(root / "run"), root)
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({"format": 1, "suite": record.pop("env_id")} | {**record, "format": 1}))
+    with pytest.raises(CorruptData, match=r"format is 1; wanted 2: delete the file and add the run again"):
+        load_records(root)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1, "format": 1}', '{"format": NaN}', "null"])

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdar_envs import arrays
 from sdar_envs.bm25 import index as search
 from sdar_envs.bm25.analyzer import analyze
 from sdar_envs.bm25.index import SearchIndex, open_or_build
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.files import arrays
 from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 from sdar_envs.webshop.catalog.products import document_text
 
@@ -315,7 +315,7 @@ def test_really_full_disk(cache):
     cache.mkdir(parents=True)
     code = (
         "import builtins, warnings\n"
-        "from sdar_envs import arrays\nfrom sdar_envs.bm25 import index as search\n"
+        "from sdar_envs.files import arrays\nfrom sdar_envs.bm25 import index as search\n"
         "real = open\n"
         "def full(path, mode='r', *args, **kwargs):\n"
         "    return real('/dev/full' if 'w' in mode else path, mode, *args, **kwargs)\n"
@@ -352,7 +352,7 @@ def test_interrupted_build_leaves_nothing(cache):
 BUILD = """
 import sys, time
 sys.path.insert(0, {folder!r})
-from sdar_envs import arrays
+from sdar_envs.files import arrays
 from sdar_envs.bm25 import index as search
 {without_lock}
 def documents():

@@ -7,8 +7,8 @@ import time
 import pytest
 from helpers.retrieval_servers import OK, SLOW, Server, speaking
 
+from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy
 from sdar_envs.http.transport import NoResponse, Transport, exchange_with_retries
-from sdar_envs.retries import Deadline, RetriesExhausted, RetryPolicy
 
 
 @pytest.mark.parametrize("speak", SLOW.values(), ids=SLOW)

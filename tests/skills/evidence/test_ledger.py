@@ -442,7 +442,7 @@ def test_baselines() -> None:
 def test_a_group_that_can_teach_nothing_is_refused() -> None:
     with pytest.raises(InvalidOption, match=r"all 2 members of the group were shown the same.*sum to 0"):
         group([[OPEN, LOOK], [LOOK, OPEN]], [1.0, 0.0])
-    with pytest.raises(InvalidOption, match="none of the 2 members was shown nothing"):
+    with pytest.raises(InvalidOption, match="none of the 2 members is without skills"):
         group([[OPEN], [LOOK]], [1.0, 0.0], baseline="control")
     with pytest.raises(InvalidOption, match="2 lists of skills, 1 rewards and no gaps"):
         group([[OPEN], [LOOK]], [1.0])

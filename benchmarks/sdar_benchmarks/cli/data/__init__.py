@@ -1,0 +1,1 @@
+"""Verbs for indexes and benchmarks: `sdar index`, `sdar bench`."""

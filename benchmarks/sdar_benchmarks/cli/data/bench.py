@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
     command = commands.add_parser("bench", help="measure speed and memory of environments, skills, generation, trainer")
     command.add_argument("envs", nargs="*", metavar="ENV_ID", help="only these (default: all)")
     command.add_argument("--output", metavar="FILE", help="write a record as JSON")
-    command.add_argument("--baseline", metavar="FILE", help="an older record: print how many times better this is")
+    command.add_argument("--baseline", metavar="FILE", help="older record to compare with: print the ratios")
     command.set_defaults(run=_run)
 
 

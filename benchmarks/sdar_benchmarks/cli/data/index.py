@@ -20,29 +20,31 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar index` and its actions."""
-    command = commands.add_parser("index", help="make passages searchable, and search them")
+    command = commands.add_parser("index", help="build a search index of a corpus, and search it")
     actions = command.add_subparsers(dest="index_command", required=True, metavar="COMMAND")
 
     build = actions.add_parser("build", help="index a corpus file into a new folder")
     build.add_argument(
         "corpus", metavar="CORPUS", help="JSON Lines with id and contents, or id, title and text; or .gz"
     )
-    build.add_argument("--out", required=True, metavar="DIR", help="the folder; it appears when the index is complete")
+    build.add_argument(
+        "--out", required=True, metavar="DIR", help="new folder of the index; it appears when the index is complete"
+    )
     build.add_argument(
         "--engine", default="bm25", metavar="NAME", help="bm25, bm25s, tantivy or faiss (default: %(default)s)"
     )
     build.add_argument("--overwrite", action="store_true", help="replace the index if it exists")
     group = build.add_argument_group("faiss")
     group.add_argument("--encoder", metavar="NAME", help="model of sentence-transformers, such as intfloat/e5-base-v2")
-    group.add_argument("--query-prefix", default="query: ", metavar="TEXT", help="goes before a query (default: E5's)")
+    group.add_argument("--query-prefix", default="query: ", metavar="TEXT", help="prefix of queries (default: E5's)")
     group.add_argument(
-        "--passage-prefix", default="passage: ", metavar="TEXT", help="goes before a passage (default: E5's)"
+        "--passage-prefix", default="passage: ", metavar="TEXT", help="prefix of passages (default: E5's)"
     )
     group.add_argument("--factory", metavar="NAME", help="kind of index, such as IVF4096,SQ8 (default: Flat)")
     build.set_defaults(run=_build)
 
     search = actions.add_parser("search", help="print the best passages for a query")
-    search.add_argument("index", metavar="DIR", help="what `sdar index build` made")
+    search.add_argument("index", metavar="DIR", help="folder of an index, made by `sdar index build`")
     search.add_argument("query", metavar="QUERY", help="any text")
     search.add_argument("-k", type=int, default=3, metavar="N", help="how many passages (default: %(default)s)")
     search.set_defaults(run=_search)

@@ -1,0 +1,1 @@
+"""Verbs that play environments: `sdar list`, `info`, `play`, `eval`."""

@@ -21,25 +21,33 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar eval`."""
-    command = commands.add_parser("eval", help="let an agent play every task of a split")
+    command = commands.add_parser("eval", help="evaluate an agent on every task of a split")
     add_environment(command, several=True)
     command.add_argument(
-        "--preset", choices=["quick", "paper"], help="quick: see that all works; paper: SDAR's panels and sampling"
+        "--preset",
+        choices=["quick", "paper"],
+        help="quick: smoke test; paper: the panels and sampling settings of SDAR's paper",
     )
     command.add_argument("--limit", type=int, metavar="N", help="only N tasks, a fixed sample (default: all)")
     command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
     command.add_argument("--concurrency", type=int, metavar="C", help="episodes in flight (default: the agent's)")
-    command.add_argument("--out", metavar="DIR", help="keep configuration, episodes, trajectories and numbers there")
     command.add_argument(
-        "--resume", action="store_true", help="go on with the run in that folder; without an ENV_ID, as it was begun"
+        "--out", metavar="DIR", help="run folder: configuration, episodes, trajectories, summary, report"
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="resume the run in that folder; without an ENV_ID, as it was begun"
     )
     _add_agent(command)
     group = command.add_argument_group("limits")
-    group.add_argument("--max-turn-seconds", type=float, metavar="S", help="for one decision of the agent")
-    group.add_argument("--episode-seconds", type=float, metavar="S", help="for an episode")
-    group.add_argument("--episode-tokens", type=int, metavar="N", help="read and written in an episode")
-    group.add_argument("--attempts", type=int, default=2, metavar="N", help="at an episode that fails by an error")
+    group.add_argument("--max-turn-seconds", type=float, metavar="S", help="time limit of one turn of the agent")
+    group.add_argument("--episode-seconds", type=float, metavar="S", help="time limit of an episode")
+    group.add_argument(
+        "--episode-tokens", type=int, metavar="N", help="token limit of an episode, prompts and completions"
+    )
+    group.add_argument(
+        "--attempts", type=int, default=2, metavar="N", help="attempts at an episode that ends in an error"
+    )
     command.set_defaults(run=_run, parser=command, recorded=None)
 
 
@@ -49,13 +57,15 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
         "--agent", metavar="NAME", help="`sdar list` names them; module:Class for yours (default: the suite's script)"
     )
     options = [
-        group.add_argument("--model", metavar="NAME", help="openai: the server's name of it; transformers: a folder"),
+        group.add_argument(
+            "--model", metavar="NAME", help="openai: the model's name on the server; transformers: a folder"
+        ),
         group.add_argument("--base-url", metavar="URL", help="openai: address up to /v1 (default: $OPENAI_BASE_URL)"),
-        group.add_argument("--temperature", type=float, metavar="T", help="of the sampling"),
-        group.add_argument("--max-tokens", type=int, metavar="N", help="of one completion"),
-        group.add_argument("--history-length", type=int, metavar="N", help="past turns that a prompt shows"),
-        group.add_argument("--price-prompt", type=float, metavar="X", help="of a million tokens read"),
-        group.add_argument("--price-completion", type=float, metavar="X", help="of a million tokens written"),
+        group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature"),
+        group.add_argument("--max-tokens", type=int, metavar="N", help="token limit of a completion"),
+        group.add_argument("--history-length", type=int, metavar="N", help="number of past turns in a prompt"),
+        group.add_argument("--price-prompt", type=float, metavar="X", help="price of a million prompt tokens"),
+        group.add_argument("--price-completion", type=float, metavar="X", help="price of a million completion tokens"),
     ]
     group.add_argument(
         "--agent-set",
@@ -206,7 +216,7 @@ def _by_environment(env_ids: Sequence[str], given: Mapping[str, Any]) -> dict[st
     for name in given:
         if name not in names:
             raise UnknownName(
-                f"none of {', '.join(known)} has an argument {name!r}; `sdar info` tells what they have."
+                f"none of {', '.join(known)} has an argument {name!r}; `sdar info` lists their arguments."
                 f"{did_you_mean(name, names)}"
             )
     return {

@@ -14,7 +14,7 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar info`."""
-    command = commands.add_parser("info", help="what an environment takes and gives, with an example")
+    command = commands.add_parser("info", help="arguments and splits of an environment, with an example task")
     add_environment(command)
     command.add_argument("--task", metavar="ID", help="print this task as JSON")
     command.set_defaults(run=_run)

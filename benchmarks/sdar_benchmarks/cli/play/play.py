@@ -11,10 +11,10 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar play`."""
-    command = commands.add_parser("play", help="play in the terminal")
+    command = commands.add_parser("play", help="play an environment in the terminal")
     add_environment(command)
     command.add_argument("--task", metavar="ID", help="play this task")
-    command.add_argument("--seed", type=int, metavar="N", help="choose the first task (default: any)")
+    command.add_argument("--seed", type=int, metavar="N", help="seed that chooses the first task (default: random)")
     command.set_defaults(run=_run)
 
 

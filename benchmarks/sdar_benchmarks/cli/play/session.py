@@ -158,7 +158,7 @@ class Session:
         return f"{step} step" if step == 1 else f"{step} steps"
 
     def _say(self, text: str) -> None:
-        # Only a terminal wants lines broken between words; whoever reads a pipe wants them whole.
+        # Lines are wrapped between words in a terminal only; a pipe gets them whole.
         self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=not self._console.is_terminal)
 
 

@@ -1,0 +1,1 @@
+"""Verbs that show results: `sdar report`, `view`, `compare`, `leaderboard`."""

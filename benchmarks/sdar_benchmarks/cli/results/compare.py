@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar compare`."""
-    command = commands.add_parser("compare", help="how two runs differ, task by task")
+    command = commands.add_parser("compare", help="paired comparison of two runs: differences, intervals, p-values")
     command.add_argument("run_a", metavar="RUN_A", help="folder of a run")
     command.add_argument("run_b", metavar="RUN_B", help="folder of another run on the same tasks")
     command.set_defaults(run=_run)

@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar leaderboard` and its actions."""
-    command = commands.add_parser("leaderboard", help="results as records, and the tables that are made of them")
+    command = commands.add_parser("leaderboard", help="keep results as records, and make tables of them")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     action = actions.add_parser("commands", help="print the commands that make the rows of the scripted agents")
@@ -26,7 +26,9 @@ def add(commands: Commands) -> None:
     action.set_defaults(run=_add)
 
     action = actions.add_parser("render", help="make LEADERBOARD.md, and the table in README.md if it has the markers")
-    action.add_argument("--check", action="store_true", help="write nothing, fail if they are not current")
+    action.add_argument(
+        "--check", action="store_true", help="write nothing; exit with status 1 if the tables are not up to date"
+    )
     _add_root(action)
     action.set_defaults(run=_render)
 

@@ -1,0 +1,1 @@
+"""Verbs that open servers: `sdar serve webshop`, `sdar serve retriever`."""

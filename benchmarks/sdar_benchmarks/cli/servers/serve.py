@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar serve` and its servers."""
-    command = commands.add_parser("serve", help="open a server: the shop in the browser, or passages for Search-QA")
+    command = commands.add_parser("serve", help="start a server: the WebShop site, or a retrieval server for Search-QA")
     servers = command.add_subparsers(dest="server", required=True, metavar="SERVER")
 
     command = servers.add_parser("webshop", help="the shop of sdar/WebShop-v0 as a web site")
@@ -32,14 +32,18 @@ def add(commands: Commands) -> None:
     add_address(command, port=8000)
     command.add_argument("--index", metavar="DIR", help="made by `sdar index build` (default: the embedded facts)")
     command.add_argument(
-        "--topk", type=int, default=3, metavar="N", help="passages where a request does not say (default: %(default)s)"
+        "--topk",
+        type=int,
+        default=3,
+        metavar="N",
+        help="passages per query, unless the request says (default: %(default)s)",
     )
     command.set_defaults(run=_retriever)
 
 
 def _webshop(args: argparse.Namespace) -> None:
     from sdar_benchmarks.evaluation.arguments import make_env
-    from sdar_envs.serving import serve
+    from sdar_envs.http.serving import serve
     from sdar_envs.webshop.env import WebShopEnv
     from sdar_envs.webshop.site.site import LONGEST_HEAD, create_app
 

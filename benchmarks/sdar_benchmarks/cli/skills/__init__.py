@@ -1,0 +1,1 @@
+"""The verb `sdar skills`, one module for each group of actions."""

@@ -20,7 +20,9 @@ _GAPS = 1
 
 def add(actions: Commands) -> None:
     """Add `sdar skills check`."""
-    action = actions.add_parser("check", help="what each task gets, and what is missing; status 1 if something is")
+    action = actions.add_parser(
+        "check", help="report the skills that each task gets, and gaps; status 1 if there are gaps"
+    )
     action.add_argument("--suite", metavar="NAME", help="such as alfworld")
     action.add_argument(
         "--env", dest="env_id", metavar="ENV_ID", help="an environment of yours, such as module:ID (instead of --suite)"
@@ -29,14 +31,16 @@ def add(actions: Commands) -> None:
     action.add_argument(
         "--strategy", action="append", metavar="NAME", help="may be repeated (default: all, embedding with --encoder)"
     )
-    action.add_argument("--ledger", metavar="FILE", help="what ucb, thompson and hybrid know (default: nothing yet)")
+    action.add_argument(
+        "--ledger", metavar="FILE", help="ledger that ucb, thompson and hybrid choose by (default: empty)"
+    )
     action.add_argument("--encoder", metavar="NAME", help="model of sentence-transformers, for embedding")
     action.add_argument("-k", type=int, default=6, metavar="N", help="skills for a task (default: %(default)s)")
     action.add_argument("--summary", action="store_true", help="do not print the tasks one by one")
     add_library(action)
     options = [
-        action.add_argument("--split", metavar="NAME", help="part of the tasks (default: the environment's)"),
-        action.add_argument("--data", metavar="NAME", help="where tasks come from, such as official"),
+        action.add_argument("--split", metavar="NAME", help="split of the tasks (default: the environment's)"),
+        action.add_argument("--data", metavar="NAME", help="source of the tasks, such as official"),
         action.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
     ]
     action.set_defaults(run=_run, parser=action, env_options=tuple(option.dest for option in options))

@@ -14,20 +14,18 @@ __all__ = ["add"]
 
 def add(actions: Commands) -> None:
     """Add both actions."""
-    action = actions.add_parser("import", help="make SKILL.md files of another collection")
+    action = actions.add_parser("import", help="import a collection of another format as SKILL.md files")
     action.add_argument("source", metavar="PATH", help="a folder with skill_mapping.json (sdar), or a file (skillrl)")
     action.add_argument("--format", choices=["sdar", "skillrl"], required=True)
-    action.add_argument("--suite", required=True, metavar="NAME", help="what the skills are for, such as alfworld")
-    action.add_argument(
-        "--output", required=True, metavar="DIR", help="where the files go: DIR/<suite>/<name>/SKILL.md"
-    )
+    action.add_argument("--suite", required=True, metavar="NAME", help="suite of the skills, such as alfworld")
+    action.add_argument("--output", required=True, metavar="DIR", help="output folder: DIR/<suite>/<name>/SKILL.md")
     action.add_argument(
         "--task-type",
         type=_translation,
         action="append",
         default=[],
         metavar="THEIRS=OURS",
-        help="what a kind of task in the source is here, or general; may be repeated",
+        help="map a task type of the source to one of ours, or to general; may be repeated",
     )
     action.set_defaults(run=_import)
 

@@ -14,7 +14,7 @@ __all__ = ["add_library", "read_library"]
 def add_library(action: argparse.ArgumentParser) -> None:
     """Add `--library` and `--no-builtin`."""
     action.add_argument(
-        "--library", action="append", default=[], metavar="DIR", help="a folder of skills, too; may be repeated"
+        "--library", action="append", default=[], metavar="DIR", help="additional folder of skills; may be repeated"
     )
     action.add_argument("--no-builtin", action="store_true", help="without the skills of this package")
 

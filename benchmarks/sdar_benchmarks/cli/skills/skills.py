@@ -10,7 +10,9 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar skills` and its actions."""
-    command = commands.add_parser("skills", help="what teachers may read: list, search, check, import, export, stats")
+    command = commands.add_parser(
+        "skills", help="skill libraries and ledgers: list, show, search, check, import, export, stats"
+    )
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     for module in (browse, check, exchange, stats):
         module.add(actions)

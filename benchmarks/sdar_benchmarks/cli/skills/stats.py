@@ -46,8 +46,8 @@ class _Row(NamedTuple):
 
 def add(actions: Commands) -> None:
     """Add `sdar skills stats`."""
-    action = actions.add_parser("stats", help="how the skills of a ledger did, by task type")
-    action.add_argument("ledger", metavar="LEDGER", help="the file that a run has written")
+    action = actions.add_parser("stats", help="statistics of the skills in a ledger, by task type")
+    action.add_argument("ledger", metavar="LEDGER", help="ledger file of a training run")
     action.add_argument("--suite", metavar="NAME", help="only this suite, such as alfworld")
     action.add_argument("--task-type", metavar="NAME", help="only this kind of task")
     action.add_argument("--json", action="store_true", help="print JSON instead of a table")

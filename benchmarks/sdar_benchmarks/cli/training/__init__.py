@@ -1,0 +1,1 @@
+"""Verbs for training: `sdar train`, `demos`, `sft`, `study`."""

@@ -14,7 +14,7 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar demos`."""
-    command = commands.add_parser("demos", help="let an expert play and write rows for fine-tuning")
+    command = commands.add_parser("demos", help="write demonstrations of an expert, for fine-tuning")
     add_environment(command)
     command.add_argument(
         "--out", required=True, metavar="FILE", help="JSON Lines: messages and completion of each turn"
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     command.add_argument("--episodes", type=int, metavar="N", help="how many (default: 100)")
     command.add_argument("--first", type=int, metavar="N", help="number of the first task (default: 0)")
-    command.add_argument("--expert", metavar="NAME", help="who plays (default: the environment's own script)")
+    command.add_argument("--expert", metavar="NAME", help="agent that plays (default: the environment's script)")
     command.add_argument("--guesses", action="store_true", help="ALFWorld's explorer knows places only from skills")
     command.add_argument(
         "--noise", type=float, metavar="X", help="share of other commands than the expert's (default: 0)"
@@ -54,11 +54,11 @@ def _run(args: argparse.Namespace) -> None:
     if path.exists() and not args.overwrite:
         raise InvalidOption(f"{path} exists: choose another file, or pass --overwrite.")
     env_kwargs = environment_arguments(args)
-    split = env_kwargs.pop("split", "train")
+    split = env_kwargs.pop("split", None)
     names = [field.name for field in dataclasses.fields(DemonstrationSettings)]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     settings = DemonstrationSettings(**{**given, "env_kwargs": env_kwargs, "split": split})
-    make_env(settings.env_id, {**env_kwargs, "split": split})  # refuses misspelt arguments by name
+    make_env(settings.env_id, env_kwargs)  # refuses misspelt arguments by name
     counts = {"episodes": 0, "rows": 0, "lost": 0}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as progress:

@@ -16,18 +16,20 @@ def add(commands: Commands) -> None:
     """Add `sdar sft`."""
     command = commands.add_parser("sft", help="fine-tune a model on demonstrations")
     command.add_argument(
-        "model", metavar="MODEL", help="a folder, a name on the hub, or tiny-1m or tiny-5m: new, random weights"
+        "model",
+        metavar="MODEL",
+        help="folder, name on the Hugging Face hub, or tiny-1m or tiny-5m for a new model with random weights",
     )
-    command.add_argument("demos", nargs="+", metavar="FILE", help="what `sdar demos` wrote")
+    command.add_argument("demos", nargs="+", metavar="FILE", help="file of demonstrations, written by `sdar demos`")
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder; it gets model/ and sft.jsonl")
     command.add_argument(
         "--validation",
         action="append",
         default=[],
         metavar="FILE",
-        help="rows of other tasks, whose loss is measured and not learnt; may be repeated",
+        help="validation file of demonstrations; may be repeated",
     )
-    command.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    command.add_argument("--resume", action="store_true", help="resume the run in that folder")
     command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (default: CUDA, if any)")
     command.add_argument(
         "--set",

@@ -15,24 +15,30 @@ def add(commands: Commands) -> None:
     """Add `sdar study`."""
     command = commands.add_parser(
         "study",
-        help="demonstrations, a tiny model, GRPO and SDAR from one checkpoint, a report; goes on where it stopped",
+        help="compare GRPO and SDAR on a tiny model, from demonstrations to a report; resumes where it stopped",
         epilog="Any setting of the training may follow by its path, such as --steps 5 --learner.lr 3e-5.",
         allow_abbrev=False,
     )
-    command.add_argument("--out", default="runs/tiny", metavar="DIR", help="its folder (default: %(default)s)")
-    command.add_argument("--model", default="tiny-1m", metavar="NAME", help="or tiny-5m (default: %(default)s)")
-    command.add_argument("--episodes", type=int, default=1800, metavar="N", help="demonstrated (default: %(default)s)")
+    command.add_argument("--out", default="runs/tiny", metavar="DIR", help="folder of the study (default: %(default)s)")
+    command.add_argument("--model", default="tiny-1m", metavar="NAME", help="tiny-1m or tiny-5m (default: %(default)s)")
+    command.add_argument(
+        "--episodes", type=int, default=1800, metavar="N", help="number of demonstrations (default: %(default)s)"
+    )
     command.add_argument(
         "--readings",
         type=int,
         default=8000,
         metavar="N",
-        help="additional first turns whose prompts show skills (default: %(default)s)",
+        help="additional demonstrations of a first turn with skills in the prompt (default: %(default)s)",
     )
     command.add_argument("--methods", default="grpo,sdar", metavar="A,B", help="to compare (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
     command.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="how many; more can follow later (default: %(default)s)"
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of seeds; a later call may add more (default: %(default)s)",
     )
     command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")
     command.set_defaults(run=_run, overrides=())

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--list", action="store_true", help="name the configurations of this package")
     command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
     command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
-    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    command.add_argument("--resume", metavar="RUN", help="resume the run in this folder")
     command.set_defaults(run=_run, overrides=())
 
 

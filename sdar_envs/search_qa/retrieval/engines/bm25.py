@@ -1,7 +1,7 @@
 """BM25 engine over memory-mapped NumPy arrays: the default, for up to some million passages.
 
 Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in memory, 2 GB per million passages of a hundred
-words; a built index lies on disk, and processes share it.
+words; a built index is a folder on disk, which processes share.
 """
 
 from __future__ import annotations

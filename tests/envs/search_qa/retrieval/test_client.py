@@ -19,8 +19,8 @@ from helpers.invented import TableRetriever
 from helpers.live import running
 from helpers.retrieval_servers import SLOW, Server, hits, item, speaking
 
-from sdar_envs import retries
 from sdar_envs.errors import InvalidOption
+from sdar_envs.http import retries
 from sdar_envs.search_qa.retrieval import client as module
 from sdar_envs.search_qa.retrieval.client import HttpRetriever
 from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.errors import InvalidOption
-from sdar_envs.serving import serve
+from sdar_envs.http.serving import serve
 from sdar_envs.webshop.catalog.loading import CatalogFiles, load_catalog
 from sdar_envs.webshop.goals import Goals, GoalTasks
 from sdar_envs.webshop.nouns import KnownNouns

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 import pytest
 
 from sdar_envs.errors import InvalidOption, SdarError
-from sdar_envs.retries import Deadline, RetriesExhausted, RetryPolicy, is_retryable, retry_after_seconds
+from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy, is_retryable, retry_after_seconds
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 520, 529, 599])

@@ -1,0 +1,1 @@
+"""File formats: cached numpy arrays (`arrays`) and append-only JSON Lines (`lines`)."""
