@@ -459,7 +459,10 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
 
     @abstractmethod
     def _commands(self) -> list[str]:
-        """Return a new sorted list of the admissible commands."""
+        """Return a new list of the admissible commands, in an order that depends on the state alone.
+
+        Prompts list them in this order: sorted, or as they stand on the page that the player reads.
+        """
 
     @abstractmethod
     def _save(self) -> StateT:

@@ -91,7 +91,8 @@ class RandomAgent:
                 f"the random agent got no admissible command in {info['task_id']!r}; "
                 "it can only play environments that list them."
             )
-        return filled(self._random.choice(commands), observation, info, self._random)
+        # Sorted, so that a seed plays the same whatever order an environment lists them in.
+        return filled(self._random.choice(sorted(commands)), observation, info, self._random)
 
 
 def filled(command: str, observation: str, info: Mapping[str, Any], rng: random.Random) -> str:

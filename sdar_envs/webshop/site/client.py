@@ -158,7 +158,7 @@ class WebShopClientEnv(TextEnv[Page]):
             return [SEARCH_TEMPLATE]
         clicks = [(name, f"click[{name}]") for name in reader.clickables if name != "search"]
         quirks = self.source.quirks
-        return sorted(command for name, command in clicks if parse_action(command, quirks) == ("click", name))
+        return [command for name, command in clicks if parse_action(command, quirks) == ("click", name)]
 
     def _save(self) -> Page:
         return self._reader.page
