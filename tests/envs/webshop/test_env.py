@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.checker import check_env
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, UnsolvableGame
 from sdar_envs.webshop import nouns as nouns_module
+from sdar_envs.webshop import shop as shop_module
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.env import WebShopEnv
@@ -543,10 +545,24 @@ def test_tasks_of_a_small_catalogue():
 
 def test_nouns_without_spacy_are_flagged(monkeypatch):
     monkeypatch.setattr(nouns_module, "_model_module", lambda: None)
-    assert isinstance(best_nouns(["Red Hat"]), WordNouns)
+    with pytest.warns(UserWarning, match="nouns of product titles are guessed"):
+        assert isinstance(best_nouns(["Red Hat"]), WordNouns)
     monkeypatch.setattr(nouns_module, "read_cache", lambda titles=None: {"Red Hat": ("hat",)})
     assert best_nouns(["Red Hat"]).is_exact
     assert best_nouns(["Red Hat"]).of("Red Hat") == ("hat",)
+
+
+def test_guessed_nouns_are_a_flag_of_the_data(monkeypatch):
+    assert WebShopEnv(split="test").data_flags == {}
+    monkeypatch.setattr(nouns_module, "_model_module", lambda: None)
+    monkeypatch.setattr(nouns_module, "read_cache", lambda titles=None: {})
+    shop_module._official_shop.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flags = [WebShopEnv(**EDGE).data_flags for _ in range(2)]
+    shop_module._official_shop.cache_clear()
+    assert flags == [{"title_nouns": "guessed"}] * 2
+    assert len(caught) == 1
 
 
 def test_nouns_are_kept(tmp_path, monkeypatch):
