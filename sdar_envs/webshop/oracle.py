@@ -1,13 +1,15 @@
 """Oracle of WebShop: a plan that buys the goal's product with a full score.
 
-It searches for the goal's own product by its title, else by the magic searches that list a query or a category,
-and chooses the fewest option values that meet all wanted options. It tries the plan on a copy of the session, so a
+It searches with the words of the instruction, as a player does, if the goal's own product is among the first 20
+results, else by the product's hidden title, or by the magic searches that list a query or a category; and it chooses the
+fewest option values that meet all wanted options. It tries the plan on a copy of the session, so a
 plan that is returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with
 another product, which the reward allows in principle, is not looked for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from sdar_envs.webshop.reward import matched_options
@@ -15,6 +17,9 @@ from sdar_envs.webshop.session import Session
 
 __all__ = ["plan"]
 
+# Pages of results that a plan may turn to find the product by the words of the instruction.
+_VISIBLE_PAGES = 2
+_LIMIT = re.compile(r",? and price lower than \d+\.\d+ dollars$")
 _UNTYPEABLE = str.maketrans("[]<>\n\r\t", " " * 7)
 
 
@@ -82,10 +87,21 @@ def _ways(session: Session) -> Iterator[tuple[list[str], Mapping[str, str]]]:
         pages = list(state.results).index(product.number) // 10 + 1 - state.page
         if pages >= 0:
             yield [*["click[next >]"] * pages, click], {}
-    title = " ".join(product.title.translate(_UNTYPEABLE).split())
-    bullet = " ".join(product.bullets[0].translate(_UNTYPEABLE).split()) if product.bullets else ""
-    for query in (title, f"{title} {bullet}", f"<q> {product.query}", f"<c> {product.category}"):
+    words = _typeable(session.goal.instruction)
+    title = _typeable(product.title)
+    bullet = _typeable(product.bullets[0]) if product.bullets else ""
+    for query, limit in (
+        (_LIMIT.sub("", words), _VISIBLE_PAGES),
+        (words, _VISIBLE_PAGES),
+        *((text, None) for text in (title, f"{title} {bullet}", f"<q> {product.query}", f"<c> {product.category}")),
+    ):
         trial = session.copy()
         if trial.act(f"search[{query}]") and product.number in trial.state.results:
             pages = list(trial.state.results).index(product.number) // 10
+            if limit is not None and pages >= limit:
+                continue
             yield [f"search[{query}]", *["click[next >]"] * pages, click], {}
+
+
+def _typeable(text: str) -> str:
+    return " ".join(text.translate(_UNTYPEABLE).split())

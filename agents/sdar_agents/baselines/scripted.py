@@ -193,6 +193,12 @@ class _SuiteAgent:
             raise EpisodeOver(f"the {self.name} agent was asked to act before reset(): call reset() first.")
         return self._script.act(observation, info)
 
+    def overruled(self) -> None:
+        """Say that the latest command was not given, but another one, as in noisy demonstrations."""
+        forget = getattr(self._script, "overruled", None)
+        if forget is not None:
+            forget()
+
 
 class ExplorerAgent(_SuiteAgent):
     """ALFWorld: searches the likeliest places first; reads only what a player sees."""
