@@ -1,10 +1,10 @@
 """Oracle of WebShop: a plan that buys the goal's product with a full score.
 
 It searches with the words of the instruction, as a player does, if the goal's own product is among the first 20
-results, else by the product's hidden title, or by the magic searches that list a query or a category; and it chooses the
-fewest option values that meet all wanted options. It tries the plan on a copy of the session, so a
-plan that is returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with
-another product, which the reward allows in principle, is not looked for.
+results, else by the product's hidden title, or by the magic searches that list a query or a category. It chooses the
+fewest option values that meet all wanted options, and tries the plan on a copy of the session, so a plan that is
+returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with another
+product, which the reward allows in principle, is not looked for.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ SMALL = {"rooms": "small", "max_steps": 30}
 
 def episodes(**given: Any) -> list[list[dict[str, Any]]]:
     base: dict[str, Any] = {"env_id": ALFWORLD, "env_kwargs": SMALL, "episodes": 30, "guesses": True, "terse": True}
-    return list(demonstrate(DemonstrationSettings(**{**base, **given})))
+    base |= {"noise": 0.0, "again": False}
+    return [played.rows for played in demonstrate(DemonstrationSettings(**{**base, **given}))]
 
 
 def action(row: dict[str, Any]) -> str:
@@ -88,14 +89,14 @@ def test_a_row_is_what_a_rollout_asks_a_policy(
     given: dict[str, Any], terse: bool, with_skills: bool, history_length: int
 ) -> None:
     shown = DemonstrationSettings(
-        **given, episodes=3, with_skills=float(with_skills), terse=terse, history_length=history_length
+        **given, episodes=3, with_skills=float(with_skills), terse=terse, history_length=history_length, noise=0.0
     )
     skills = None
     if with_skills:
         skills = SkillPrompts(make_retriever(shown.retriever, Library.load()), reader="student", k=shown.k)
     settings = RolloutSettings(shown.env_id, shown.env_kwargs, terse=terse, history_length=history_length)
     source = sdar_envs.make_vec(shown.env_id, 1, **shown.env_kwargs).envs[0].source
-    played = [rows for rows in demonstrate(shown) if rows]
+    played = [demonstration.rows for demonstration in demonstrate(shown) if demonstration.rows]
     assert played
     for rows in played:
         policy = Reciter(rows)
