@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["RuleShopper"]
+__all__ = ["EMPTY_WORDS", "RuleShopper"]
 
 # The default step limit of an episode.
 _STEPS = 15
@@ -24,7 +24,7 @@ _RESULTS = re.compile(r"Page \d+ \(Total results: \d+\)")
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _AMOUNT = re.compile(r"\$(\d+(?:\.\d+)?)")
 # Stop words of instructions.
-_EMPTY_WORDS = frozenset(
+EMPTY_WORDS = frozenset(
     re.findall(
         r"\w+",
         "a am an and are as at be buy by can choose come could do find for from get good have hello help i in "
@@ -274,4 +274,4 @@ def _segments(observation: str) -> list[str]:
 
 def _stems(text: str) -> frozenset[str]:
     words = re.findall(r"[a-z0-9.]+", text.lower())
-    return frozenset(word.rstrip(".s") for word in words if word not in _EMPTY_WORDS and word.rstrip(".s"))
+    return frozenset(word.rstrip(".s") for word in words if word not in EMPTY_WORDS and word.rstrip(".s"))

@@ -8,8 +8,9 @@ A row holds the prompt of a policy at that turn (`messages`, from `sdar_envs.pro
 follows them. With `noise`, some commands are not the expert's: refused ones, useless ones and mistakes. Only what comes
 after them becomes a row, so that a policy learns to recover from its own.
 
-Rows are the same for the same settings. What cannot be learnt from is left out, with the reason: episodes that the expert
-loses or cannot play, and those with a search for words that neither the instruction nor any page has shown.
+Rows are the same for the same settings. What cannot be learnt from is left out, with the reason: episodes that the
+expert loses or cannot play, and those with a search for names or codes that neither the instruction nor any page has
+shown.
 """
 
 from __future__ import annotations
@@ -304,13 +305,15 @@ def _try(env: TextEnv[Any], action: str) -> tuple[str, float, bool, bool, dict[s
 
 
 def _check_search(action: str, texts: list[str]) -> None:
-    """Refuse a search for words that no text holds: a policy could not know them."""
+    """Refuse a search for a name or code that no text holds; a policy can word a question anew, but not know those."""
     query = _SEARCH.fullmatch(action)
     if query is None:
         return
     seen = {word.lower() for text in texts for word in _WORD.findall(text)}
-    if any(word.lower() not in seen for word in _WORD.findall(query[1])):
-        raise _LeftOut("the expert searches for words that it was never shown")
+    for position, word in enumerate(_WORD.findall(query[1])):
+        is_name = (position > 0 and word[0].isupper()) or any(map(str.isdigit, word))
+        if is_name and word.lower() not in seen:
+            raise _LeftOut("the expert searches for names or codes that it was never shown")
 
 
 def _inform(expert: Agent, skills: tuple[Skill, ...], settings: DemonstrationSettings, rng: random.Random) -> None:

@@ -96,8 +96,8 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
             f"**{summary.total.errors} episodes ended in an error** and count as failures; `--resume` tries them again."
         )
     parts += [
-        f"**The data of {panel['env_id']} depart from the reference ones** ({data_words(panel['data_flags'])}): its scores "
-        "do not compare with those of other data."
+        f"**The data of {panel['env_id']} depart from the reference ones** ({data_words(panel['data_flags'])}): its "
+        "scores do not compare with those of other data."
         for panel in config["panels"]
         if panel.get("data_flags")
     ]

@@ -41,6 +41,14 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
     assert "is a folder: name a file in it" in capsys.readouterr().err
 
 
+def test_what_is_left_out_is_named_and_the_rest_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "demos.jsonl"
+    arguments = ["demos", "sdar/WebShop-v0", "--expert", "oracle", "--episodes", "2", "--first", "26", "--noise", "0"]
+    assert main([*arguments, "--out", str(file)]) == 0
+    assert "left out, the expert has no plan: 1 (webshop/train/0027)" in capsys.readouterr().out
+    assert {json.loads(line)["task_id"] for line in file.read_text().splitlines()} == {"webshop/train/0026"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
