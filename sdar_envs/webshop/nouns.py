@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdar_envs.importing import import_extra
-from sdar_envs.storage import cache_dir
+from sdar_envs.storage import cache_dir, with_progress
 
 __all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns", "noun_flags"]
 
@@ -161,7 +161,13 @@ class SpacyNouns:
             # These do not touch the part of speech; without them the model is twice as fast.
             self._model = package.load(exclude=["parser", "ner", "lemmatizer"])
         fresh = {}
-        for title, document in zip(titles, _progress(self._model.pipe(titles), len(titles)), strict=True):
+        found = with_progress(
+            self._model.pipe(titles),
+            "Finding nouns in titles (once)",
+            total=len(titles),
+            show_from=_SHOW_PROGRESS_FROM,
+        )
+        for title, document in zip(titles, found, strict=True):
             fresh[title] = tuple(token.text.lower() for token in document if token.pos_ in _PART_OF_SPEECH)
         self._nouns.update(fresh)
         _append_cache(fresh)
@@ -234,13 +240,3 @@ def _model_module() -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _progress(documents: Iterable[Any], total: int) -> Iterable[Any]:
-    if total < _SHOW_PROGRESS_FROM:
-        return documents
-    # Not at the top: most shops never need a progress bar.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
-
-    return track(documents, "Finding nouns in titles (once)", total=total, console=Console(stderr=True), transient=True)
