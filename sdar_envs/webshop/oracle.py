@@ -52,12 +52,13 @@ def _score(session: Session, actions: tuple[str, ...]) -> float:
 def _choices(session: Session, chosen: Mapping[str, str]) -> list[str] | None:
     """Return the fewest clicks on option values that, after what is chosen already, meet all options of the goal."""
     goal = session.goal
+    rules = (session.controls.quirks, session.controls.thefuzz)
     name_of = session.controls.choices(goal.product.number)
     # Covered options -> clicks. At most one value per option name, and the goal's own value comes first.
     found: dict[frozenset[int], list[str]] = {frozenset(): []}
     own = frozenset(option if isinstance(option, str) else option[1] for option in goal.options)
     for name, values in goal.product.options:
-        kept = matched_options([chosen[name]] if name in chosen else [], goal.options, session.controls.quirks)
+        kept = matched_options([chosen[name]] if name in chosen else [], goal.options, *rules)
         extended: dict[frozenset[int], list[str]] = {}
         for covered, clicks in found.items():
             known = extended.get(covered | kept)
@@ -66,7 +67,7 @@ def _choices(session: Session, chosen: Mapping[str, str]) -> list[str] | None:
         for value in sorted(dict.fromkeys(values), key=lambda value: value not in own):
             if name_of.get(value) != name:
                 continue
-            met = matched_options([value], goal.options, session.controls.quirks)
+            met = matched_options([value], goal.options, *rules)
             for covered, clicks in found.items():
                 known = extended.get(covered | met)
                 if known is None or len(known) > len(clicks) + 1:

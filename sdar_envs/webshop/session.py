@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.goals import Goal, Goals
-from sdar_envs.webshop.reward import Purchase, Quirks, score_purchase
+from sdar_envs.webshop.reward import Purchase, Quirks, TheFuzz, score_purchase
 from sdar_envs.webshop.shop import RESULTS, Shop
 
 __all__ = ["SUB_PAGES", "Controls", "Session", "SessionState"]
@@ -88,12 +88,16 @@ class Controls:
     Args:
         shop: the shop.
         quirks: how actions are parsed and purchases scored.
+        thefuzz: the version of thefuzz by which texts are compared: see `sdar_envs.webshop.reward`.
         show_attributes: whether products have a button to the page of their attributes.
     """
 
-    def __init__(self, shop: Shop, quirks: Quirks = "original", *, show_attributes: bool = False) -> None:
+    def __init__(
+        self, shop: Shop, quirks: Quirks = "original", *, thefuzz: TheFuzz = "0.22", show_attributes: bool = False
+    ) -> None:
         self.shop = shop
         self.quirks: Quirks = quirks
+        self.thefuzz: TheFuzz = thefuzz
         self.sub_pages = SUB_PAGES if show_attributes else SUB_PAGES[:-1]
         self.item = lru_cache(maxsize=4096)(self._item)
         self.link = lru_cache(maxsize=1 << 14)(self._link)
@@ -249,6 +253,7 @@ class Session:
             self.goal,
             self.controls.shop.nouns,
             quirks=self.controls.quirks,
+            thefuzz=self.controls.thefuzz,
         )
         self.state = state._replace(page_name="done", purchase=purchase)
 

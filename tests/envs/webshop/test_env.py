@@ -35,6 +35,7 @@ from sdar_envs.webshop.original import OriginalSessions
 from sdar_envs.webshop.pages import Pages
 from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import Shop
+from sdar_envs.webshop.verl_agent import VerlAgentWebShop
 
 ID = "sdar/WebShop-v0"
 DATA = Path(__file__).parent / "data"
@@ -232,6 +233,37 @@ def test_verl_agent_goals_are_drawn_in_the_originals_order():
     order = list(range(len(goals)))
     random.Random(5).shuffle(order)
     assert list(goals._order) == order
+
+
+def test_verl_agents_workers_in_one_call():
+    envs = VerlAgentWebShop(seed=3, env_num=4, group_n=2)
+    indices = verl_agent_indices(3, 4, 500, len(envs.envs[0].source.goals))
+    for _ in range(2):
+        observations, infos = envs.reset()
+        wanted = next(indices)
+        assert [env.unwrapped.goal.index for env in envs.envs] == [index for index in wanted for _ in range(2)]
+        assert observations[::2] == observations[1::2]
+        for group, index in enumerate(wanted):
+            worker = WebShopEnv(protocol="verl-agent", split="train", worker_seed=3 + group)
+            assert infos["instruction"][2 * group] == worker.source.goals[index].instruction
+    env = envs.envs[0]
+    for action in env.oracle_plan():
+        _, rewards, terminated, *_ = envs.step([action] + [None if done else "look" for done in envs._terminated[1:]])
+    assert (rewards[0], terminated[0]) == (10.0, True)
+    assert envs.step(["search[hat]"] * 8)[1][0] == 0.0
+
+
+def test_verl_agents_validation_has_seeds_of_its_own():
+    envs = VerlAgentWebShop(seed=0, is_train=False, env_num=2, group_n=1)
+    _, infos = envs.reset()
+    wanted = next(verl_agent_indices(1000, 2, 0, 500))
+    for group, index in enumerate(wanted):
+        worker = WebShopEnv(protocol="verl-agent", split="valid", worker_seed=1000 + group)
+        assert infos["instruction"][group] == worker.source.goals[index].instruction
+    with pytest.raises(InvalidOption, match="verl-agent seeds workers when they are made"):
+        envs.reset(seed=1)
+    with pytest.raises(InvalidOption, match="protocol, worker_seed cannot be given"):
+        VerlAgentWebShop(worker_seed=1, protocol="canonical")
 
 
 def test_verl_agent_indices():
@@ -451,6 +483,19 @@ def test_observation_forms():
     assert seen["text"] == f"WebShop [SEP] Instruction: [SEP] {instruction} [SEP] Search"
     assert seen["text_rich"] == f"WebShop\nInstruction: \n{instruction}\n[button] Search [button_]\n"
     assert seen["url"] == "http://127.0.0.1:3000/17"
+
+
+def test_the_attributes_page_is_shown_on_demand():
+    env = WebShopEnv(split="test", show_attributes=True)
+    env.reset(seed=0)
+    for action in env.oracle_plan()[:2]:
+        *_, info = env.step(action)
+    assert "click[attributes]" in info["admissible_commands"]
+    page, *_ = env.step("click[attributes]")
+    assert all(attribute in page for attribute in env.goal.attributes)
+    assert env.variant == "text, quirks original, attributes"
+    with pytest.raises(InvalidOption, match="show_attributes is 'yes'"):
+        WebShopEnv(show_attributes="yes")
 
 
 def test_values_with_brackets():
