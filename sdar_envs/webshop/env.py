@@ -228,7 +228,7 @@ class WebShopEnv(TextEnv[SessionState]):
     def _variant(self) -> str:
         marks = ["attributes"] if self._arguments["show_attributes"] else []
         marks += [f"thefuzz {self._controls.thefuzz}"] if self._controls.thefuzz != "0.22" else []
-        return ", ".join([self._arguments["observation"], f"quirks {self.quirks}", *marks])
+        return ", ".join([str(self._arguments["observation"]), f"quirks {self.quirks}", *marks])
 
     def _data_flags(self) -> dict[str, str]:
         return noun_flags(self._exact)

@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from itertools import product as combinations
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from sdar_envs.errors import SdarError
 from sdar_envs.webshop.catalog.loading import CatalogFiles
@@ -93,6 +93,7 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         files = CatalogFiles.find(args.data_dir) if args.data == "official" else None
+        kinds: list[Literal["synthetic", "human"]]
         kinds = [args.goals] if args.goals else ["synthetic", *(["human"] if files is None or files.human else [])]
         shop = open_shop(args.data, data_dir=args.data_dir, human="human" in kinds, num_products=args.num_products)
         for quirks in [args.quirks] if args.quirks else get_args(Quirks):

@@ -31,8 +31,8 @@ class VerlAgentWebShop(TextVectorEnv):
     """Vector of `env_num` groups of `group_n` workers, with verl-agent's seeds, goals and rewards.
 
     Group g loads the shop with the seed `seed + g`, for validation `seed + 1000 + g`, which decides its prices, price
-    limits and order of goals. Each `reset()` gives each group the index that verl-agent draws; the same index is another
-    goal in each group. The reward is 10 for a score of 1, else 0.
+    limits and order of goals. Each `reset()` gives each group the index that verl-agent draws; the same index is
+    another goal in each group. The reward is 10 for a score of 1, else 0.
 
     Args:
         seed: the trainer's `env.seed`.
