@@ -93,8 +93,10 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         files = CatalogFiles.find(args.data_dir) if args.data == "official" else None
-        kinds: list[Literal["synthetic", "human"]]
-        kinds = [args.goals] if args.goals else ["synthetic", *(["human"] if files is None or files.human else [])]
+        has_human = files is None or files.human is not None
+        kinds: list[Literal["synthetic", "human"]] = ["synthetic", "human"] if has_human else ["synthetic"]
+        if args.goals:
+            kinds = [args.goals]
         shop = open_shop(args.data, data_dir=args.data_dir, human="human" in kinds, num_products=args.num_products)
         for quirks in [args.quirks] if args.quirks else get_args(Quirks):
             for kind in kinds:
