@@ -160,8 +160,8 @@ def write_demonstrations(
         try:
             for demonstration in demonstrate(settings):
                 tally.add(demonstration)
-                progress(tally)
                 yield from map(row_line, demonstration.rows)
+                progress(tally)
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -286,13 +286,12 @@ def prompt(row: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(("env_id", "expert"), EXPERTS)
 def test_every_suite_shows_how_to_recover_by_default(env_id: str, expert: str | None) -> None:
-    rows = [row for found in played(env_id, expert) for row in found.rows]
-    after_others = 0
-    for earlier, row in itertools.pairwise(rows):
-        if row["task_id"] == earlier["task_id"] and row["turn"] > earlier["turn"] + 1:
-            after_others += 1
-    assert after_others > 5
-    assert after_others < len(rows) / 2
+    after_others = rows = 0
+    for found in played(env_id, expert):
+        turns = [-1, *(row["turn"] for row in found.rows)]
+        after_others += sum(later > earlier + 1 for earlier, later in itertools.pairwise(turns))
+        rows += len(found.rows)
+    assert 3 < after_others < rows / 2
 
 
 @pytest.mark.parametrize(("env_id", "expert"), EXPERTS)
@@ -343,9 +342,11 @@ def test_a_click_that_named_nothing_is_called_useless_and_a_chosen_option_is_not
 
 
 def test_what_an_expert_cannot_play_is_left_out_and_named() -> None:
-    by_reason = {found.task_id: found.reason for found in played("sdar/WebShop-v0", "oracle", episodes=28, noise=0.0)}
-    assert by_reason.pop("webshop/train/0027") == "the expert has no plan"
-    assert set(by_reason.values()) == {""}
+    found = played("sdar/WebShop-v0", "oracle", episodes=60, noise=0.0)
+    left_out = [one for one in found if one.reason == "the expert has no plan"]
+    assert 0 < len(left_out) < 10
+    assert all(one.rows == [] for one in left_out)
+    assert sum(bool(one.rows) for one in found) > 45
 
 
 class Chinese(CountingEnv):
@@ -365,13 +366,13 @@ def test_a_command_that_the_format_refuses_is_left_out(monkeypatch: pytest.Monke
 
 
 def test_what_was_made_before_an_error_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = DemonstrationSettings(env_id="sdar/WebShop-v0", episodes=5, noise=0.0)
+    settings = DemonstrationSettings(env_id="sdar/WebShop-v0", episodes=10, noise=0.0)
     whole = write_demonstrations(tmp_path / "whole.jsonl", settings)
-    assert (whole.episodes, len((tmp_path / "whole.jsonl").read_text().splitlines())) == (5, whole.rows)
+    assert (whole.episodes, len((tmp_path / "whole.jsonl").read_text().splitlines())) == (10, whole.rows)
     played_tasks: list[DemonstrationTally] = []
 
     def interrupt(tally: DemonstrationTally) -> None:
-        if tally.episodes == 4:
+        if tally.episodes == 8:
             raise KeyboardInterrupt
         played_tasks.append(tally)
 

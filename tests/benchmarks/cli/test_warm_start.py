@@ -44,10 +44,13 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
 
 def test_what_is_left_out_is_named_and_the_rest_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "demos.jsonl"
-    arguments = ["demos", "sdar/WebShop-v0", "--expert", "oracle", "--episodes", "2", "--first", "26", "--noise", "0"]
+    arguments = ["demos", "sdar/WebShop-v0", "--expert", "oracle", "--episodes", "60", "--noise", "0"]
     assert main([*arguments, "--out", str(file)]) == 0
-    assert "left out, the expert has no plan: 1 (webshop/train/0027)" in capsys.readouterr().out
-    assert {json.loads(line)["task_id"] for line in file.read_text().splitlines()} == {"webshop/train/0026"}
+    named = re.search(r"left out, the expert has no plan: \d+ \((webshop/train/\d+)", capsys.readouterr().out)
+    assert named is not None
+    kept = {json.loads(line)["task_id"] for line in file.read_text().splitlines()}
+    assert len(kept) > 45
+    assert named[1] not in kept
 
 
 @pytest.mark.parametrize(
