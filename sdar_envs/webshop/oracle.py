@@ -1,13 +1,15 @@
 """Oracle of WebShop: a plan that buys the goal's product with a full score.
 
-It searches for the goal's own product by its title, else by the magic searches that list a query or a category,
-and chooses the fewest option values that meet all wanted options. It tries the plan on a copy of the session, so a
-plan that is returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with
-another product, which the reward allows in principle, is not looked for.
+It searches with the words of the instruction, as a player does, if the goal's own product is among the first 20
+results, else by the product's hidden title, or by the magic searches that list a query or a category. It chooses the
+fewest option values that meet all wanted options, and tries the plan on a copy of the session, so a plan that is
+returned scores 1.0. Some goals have none: see the quirks in `sdar_envs.webshop.reward`. A full score with another
+product, which the reward allows in principle, is not looked for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from sdar_envs.webshop.reward import matched_options
@@ -15,6 +17,9 @@ from sdar_envs.webshop.session import Session
 
 __all__ = ["plan"]
 
+# Pages of results that a plan may turn to find the product by the words of the instruction.
+_VISIBLE_PAGES = 2
+_LIMIT = re.compile(r",? and price lower than \d+\.\d+ dollars$")
 _UNTYPEABLE = str.maketrans("[]<>\n\r\t", " " * 7)
 
 
@@ -47,12 +52,13 @@ def _score(session: Session, actions: tuple[str, ...]) -> float:
 def _choices(session: Session, chosen: Mapping[str, str]) -> list[str] | None:
     """Return the fewest clicks on option values that, after what is chosen already, meet all options of the goal."""
     goal = session.goal
+    rules = (session.controls.quirks, session.controls.thefuzz)
     name_of = session.controls.choices(goal.product.number)
     # Covered options -> clicks. At most one value per option name, and the goal's own value comes first.
     found: dict[frozenset[int], list[str]] = {frozenset(): []}
     own = frozenset(option if isinstance(option, str) else option[1] for option in goal.options)
     for name, values in goal.product.options:
-        kept = matched_options([chosen[name]] if name in chosen else [], goal.options, session.controls.quirks)
+        kept = matched_options([chosen[name]] if name in chosen else [], goal.options, *rules)
         extended: dict[frozenset[int], list[str]] = {}
         for covered, clicks in found.items():
             known = extended.get(covered | kept)
@@ -61,7 +67,7 @@ def _choices(session: Session, chosen: Mapping[str, str]) -> list[str] | None:
         for value in sorted(dict.fromkeys(values), key=lambda value: value not in own):
             if name_of.get(value) != name:
                 continue
-            met = matched_options([value], goal.options, session.controls.quirks)
+            met = matched_options([value], goal.options, *rules)
             for covered, clicks in found.items():
                 known = extended.get(covered | met)
                 if known is None or len(known) > len(clicks) + 1:
@@ -82,10 +88,21 @@ def _ways(session: Session) -> Iterator[tuple[list[str], Mapping[str, str]]]:
         pages = list(state.results).index(product.number) // 10 + 1 - state.page
         if pages >= 0:
             yield [*["click[next >]"] * pages, click], {}
-    title = " ".join(product.title.translate(_UNTYPEABLE).split())
-    bullet = " ".join(product.bullets[0].translate(_UNTYPEABLE).split()) if product.bullets else ""
-    for query in (title, f"{title} {bullet}", f"<q> {product.query}", f"<c> {product.category}"):
+    words = _typeable(session.goal.instruction)
+    title = _typeable(product.title)
+    bullet = _typeable(product.bullets[0]) if product.bullets else ""
+    for query, limit in (
+        (_LIMIT.sub("", words), _VISIBLE_PAGES),
+        (words, _VISIBLE_PAGES),
+        *((text, None) for text in (title, f"{title} {bullet}", f"<q> {product.query}", f"<c> {product.category}")),
+    ):
         trial = session.copy()
         if trial.act(f"search[{query}]") and product.number in trial.state.results:
             pages = list(trial.state.results).index(product.number) // 10
+            if limit is not None and pages >= limit:
+                continue
             yield [f"search[{query}]", *["click[next >]"] * pages, click], {}
+
+
+def _typeable(text: str) -> str:
+    return " ".join(text.translate(_UNTYPEABLE).split())

@@ -12,25 +12,40 @@ the first colour word inside it: a goal such as color: black1901 cannot be met b
 that equals the name of an option ("size") meets it. `quirks="fixed"` compares values with values: a goal's option is
 met by the same value, or by one that matches after both are reduced to their colour. In both, any shade of a colour
 passes, and so does a value that shares all its words with the wanted one.
+
+`thefuzz="0.22"` (default) compares as thefuzz does from 0.20 on, which is what an installation of today gets. WebShop's
+requirements pin 0.19, for which an underscore is a letter: ("color", "black_style_99496") then has no word `black`, and
+"black" scores 36 instead of 100. `thefuzz="0.19"` is that version with python-Levenshtein.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from rapidfuzz.fuzz import token_set_ratio
+from rapidfuzz.fuzz import ratio, token_set_ratio
 from rapidfuzz.utils import default_process
 
 from sdar_envs.webshop.catalog.loading import Product
 from sdar_envs.webshop.goals import Goal
 from sdar_envs.webshop.nouns import TitleNouns
 
-__all__ = ["COLORS", "Purchase", "Quirks", "matched_options", "normalize_color", "score_purchase", "similarity"]
+__all__ = [
+    "COLORS",
+    "Purchase",
+    "Quirks",
+    "TheFuzz",
+    "matched_options",
+    "normalize_color",
+    "score_purchase",
+    "similarity",
+]
 
 Quirks = Literal["original", "fixed"]
+TheFuzz = Literal["0.22", "0.19"]
 
 _MATCH = 85
 
@@ -50,6 +65,7 @@ COLORS: tuple[str, ...] = tuple(
 
 # thefuzz drops these characters (it calls that "forcing ASCII") before it prepares a text.
 _LATIN_1 = dict.fromkeys(range(0x80, 0x100))
+_NO_LETTER = re.compile(r"\W")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +87,21 @@ def normalize_color(text: str) -> str:
     return next((color for color in COLORS if color in text), text)
 
 
-def similarity(one: str, other: str) -> int:
-    """Return thefuzz's `token_set_ratio`, 0 to 100."""
+def similarity(one: str, other: str, thefuzz: TheFuzz = "0.22") -> int:
+    """Return thefuzz's `token_set_ratio`, 0 to 100, as of a version: see the module."""
+    if thefuzz == "0.19":
+        return _similarity_019(one, other)
     return round(token_set_ratio(_prepared(one), _prepared(other)))
+
+
+def _similarity_019(one: str, other: str) -> int:
+    left, right = (frozenset(_NO_LETTER.sub(" ", text.translate(_LATIN_1)).lower().split()) for text in (one, other))
+    if not left or not right:
+        return 0
+    shared = " ".join(sorted(left & right))
+    whole = [f"{shared} {' '.join(sorted(words - (left & right)))}".strip() for words in (left, right)]
+    pairs = ((shared, whole[0]), (shared, whole[1]), (whole[0], whole[1]))
+    return max(round(ratio(a, b)) if a and b else 0 for a, b in pairs)
 
 
 def score_purchase(
@@ -84,6 +112,7 @@ def score_purchase(
     nouns: TitleNouns,
     *,
     quirks: Quirks = "original",
+    thefuzz: TheFuzz = "0.22",
 ) -> Purchase:
     """Score the purchase of a product.
 
@@ -94,10 +123,11 @@ def score_purchase(
         goal: what was wanted.
         nouns: gives the nouns of titles.
         quirks: see the module.
+        thefuzz: see the module.
     """
     breakdown = _type_reward(product, goal, nouns)
-    attributes = sum(_has_attribute(product, wanted) for wanted in goal.attributes)
-    matched = len(matched_options(options.values(), goal.options, quirks))
+    attributes = sum(_has_attribute(product, wanted, thefuzz) for wanted in goal.attributes)
+    matched = len(matched_options(options.values(), goal.options, quirks, thefuzz))
     in_budget = price <= goal.price_upper
     parts = len(goal.attributes) + len(goal.options) + 1
     score = (attributes + matched + in_budget) / parts * breakdown["r_type"]
@@ -116,30 +146,35 @@ def score_purchase(
 
 
 def matched_options(
-    purchased: Iterable[str], wanted: Sequence[tuple[str, str] | str], quirks: Quirks = "original"
+    purchased: Iterable[str],
+    wanted: Sequence[tuple[str, str] | str],
+    quirks: Quirks = "original",
+    thefuzz: TheFuzz = "0.22",
 ) -> frozenset[int]:
     """Return which of a goal's options, by position, the purchased values meet."""
     values = list(purchased)
     return frozenset(
-        position for position, option in enumerate(wanted) if any(_meets(value, option, quirks) for value in values)
+        position
+        for position, option in enumerate(wanted)
+        if any(_meets(value, option, quirks, thefuzz) for value in values)
     )
 
 
 @lru_cache(maxsize=1 << 14)
-def _meets(value: str, option: tuple[str, str] | str, quirks: Quirks) -> bool:
+def _meets(value: str, option: tuple[str, str] | str, quirks: Quirks, thefuzz: TheFuzz) -> bool:
     bare = option if isinstance(option, str) else option[1]
     if quirks == "fixed":
-        return value == bare or similarity(normalize_color(value), normalize_color(bare)) > _MATCH
+        return value == bare or similarity(normalize_color(value), normalize_color(bare), thefuzz) > _MATCH
     if isinstance(option, str):
         target = normalize_color(option)
     else:
         # Looking for a colour in a pair finds only an element that equals it; the pair's repr is what is compared.
         target = next((color for color in COLORS if color in option), str(option))
-    return similarity(normalize_color(value), target) > _MATCH
+    return similarity(normalize_color(value), target, thefuzz) > _MATCH
 
 
-def _has_attribute(product: Product, wanted: str) -> bool:
-    return any(similarity(known, wanted) > _MATCH for known in product.attributes) or any(
+def _has_attribute(product: Product, wanted: str, thefuzz: TheFuzz) -> bool:
+    return any(similarity(known, wanted, thefuzz) > _MATCH for known in product.attributes) or any(
         wanted in text.lower() for text in (product.title, " ".join(product.bullets), product.description)
     )
 

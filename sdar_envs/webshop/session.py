@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.goals import Goal, Goals
-from sdar_envs.webshop.reward import Purchase, Quirks, score_purchase
+from sdar_envs.webshop.reward import Purchase, Quirks, TheFuzz, score_purchase
 from sdar_envs.webshop.shop import RESULTS, Shop
 
 __all__ = ["SUB_PAGES", "Controls", "Session", "SessionState"]
@@ -88,12 +88,16 @@ class Controls:
     Args:
         shop: the shop.
         quirks: how actions are parsed and purchases scored.
+        thefuzz: the version of thefuzz by which texts are compared: see `sdar_envs.webshop.reward`.
         show_attributes: whether products have a button to the page of their attributes.
     """
 
-    def __init__(self, shop: Shop, quirks: Quirks = "original", *, show_attributes: bool = False) -> None:
+    def __init__(
+        self, shop: Shop, quirks: Quirks = "original", *, thefuzz: TheFuzz = "0.22", show_attributes: bool = False
+    ) -> None:
         self.shop = shop
         self.quirks: Quirks = quirks
+        self.thefuzz: TheFuzz = thefuzz
         self.sub_pages = SUB_PAGES if show_attributes else SUB_PAGES[:-1]
         self.item = lru_cache(maxsize=4096)(self._item)
         self.link = lru_cache(maxsize=1 << 14)(self._link)
@@ -130,9 +134,9 @@ class Controls:
         return _LinkControls(clickable, (command,) if does_something else ())
 
     def _commands(self, clickables: Sequence[str]) -> tuple[str, ...]:
-        """Return the clicks, sorted, that parse to what they click and do something."""
+        """Return the clicks, in the page's order, that parse to what they click and do something."""
         clicks = ((name, f"click[{name}]") for name in clickables if name != "search")
-        return tuple(sorted(command for name, command in clicks if self.parse(command) == ("click", name)))
+        return tuple(command for name, command in clicks if self.parse(command) == ("click", name))
 
 
 class Session:
@@ -249,6 +253,7 @@ class Session:
             self.goal,
             self.controls.shop.nouns,
             quirks=self.controls.quirks,
+            thefuzz=self.controls.thefuzz,
         )
         self.state = state._replace(page_name="done", purchase=purchase)
 
@@ -269,23 +274,20 @@ class Session:
         return self.state.results[(page - 1) * _PER_PAGE : page * _PER_PAGE]
 
     def commands(self) -> list[str]:
-        """Return the admissible clicks, sorted, and `SEARCH_TEMPLATE` on a page with a search bar."""
+        """Return the admissible clicks in the page's order, `SEARCH_TEMPLATE` on a page with a search bar."""
         state = self.state
         if state.page_name == "item_page":
             return list(self.controls.item(state.product).commands)
         if state.page_name == "index":
             return [SEARCH_TEMPLATE]
         if state.page_name == "item_sub_page":
-            return ["click[< prev]", "click[back to search]"]
+            return ["click[back to search]", "click[< prev]"]
         if state.page_name == "done":
             return []
         link = self.controls.link
-        commands = ["click[back to search]", "click[next >]"]
-        if state.page > 1:
-            commands.append("click[< prev]")
+        commands = [f"click[{name}]" for name in self._result_buttons()]
         for number in self.listed():
             commands += link(number).commands
-        commands.sort()
         return commands
 
     def available_actions(self) -> dict[str, Any]:
@@ -302,9 +304,11 @@ class Session:
             return ["back to search", "< prev"]
         if state.page_name == "done":
             return []
-        names = ["back to search", "< prev", "next >"] if state.page > 1 else ["back to search", "next >"]
         link = self.controls.link
-        return names + [link(number).clickable for number in self.listed()]
+        return [*self._result_buttons(), *(link(number).clickable for number in self.listed())]
+
+    def _result_buttons(self) -> tuple[str, ...]:
+        return ("back to search", "< prev", "next >") if self.state.page > 1 else ("back to search", "next >")
 
     def url(self) -> str:
         """Return the page's address on the original's site. Two of its buttons depend on it: see `_page_name`."""

@@ -112,7 +112,7 @@ def test_the_instruction_is_given_told_or_the_first_observation():
 
 def test_commands_are_known_where_the_environment_lists_them():
     env = from_gym(Climb(*[{"admissible_commands": ("up", "rest")}] * 2))
-    assert env.reset(seed=0)[1]["admissible_commands"] == ["rest", "up"]
+    assert env.reset(seed=0)[1]["admissible_commands"] == ["up", "rest"]
     assert [env.step(action)[-1]["is_action_valid"] for action in ("rest", "fly")] == [True, False]
     env = from_gym(Climb())
     assert env.reset(seed=0)[1]["admissible_commands"] == []

@@ -135,9 +135,40 @@ def test_shopping_says_the_instruction_once_and_lists_every_command():
     instruction = "Find me a red hat, and price lower than 20.00 dollars"
     page = f"Instruction: [SEP] {instruction} [SEP] Back to Search [SEP] < Prev [SEP] color [SEP] red [SEP] Buy Now"
     commands = ["click[< prev]", "click[back to search]", "click[buy now]", "click[red]"]
-    (message,) = render_messages(WEBSHOP, instruction, [Turn("WebShop", "search[red hat]")], page, commands)
+    start = f"WebShop [SEP] Instruction: [SEP] {instruction} [SEP] Search"
+    (message,) = render_messages(WEBSHOP, instruction, [Turn(start, "search[red hat]")], page, commands)
     assert message["content"].count(instruction) == 1
+    assert f"Your task: {instruction}\n" in message["content"]
+    assert "observation: WebShop [SEP] Search\n" in message["content"]
+    assert "turn 2:\nBack to Search [SEP] < Prev" in message["content"]
     assert "\n".join(["Commands you can give now:", *commands]) in message["content"]
+
+
+def test_an_instruction_with_braces_is_cut_out_of_a_rich_page():
+    page = "Instruction: \na {instruction} hat\n[button] Search [button_]\n"
+    (message,) = render_messages(WEBSHOP, "a {instruction} hat ", [], page, [])
+    assert "Your task: a {instruction} hat" in message["content"]
+    assert "Observation:\n[button] Search [button_]" in message["content"]
+
+
+def test_text_that_only_quotes_the_instruction_stays():
+    page = "Instruction: [SEP] a hat [SEP] Back to Search [SEP] a hat [SEP] Buy Now"
+    (message,) = render_messages(WEBSHOP, "a hat", [], page, [])
+    assert "Observation:\nBack to Search [SEP] a hat [SEP] Buy Now" in message["content"]
+    assert "Your task: a hat\n" in message["content"]
+
+
+def test_a_style_without_frames_shows_observations_as_they_are():
+    page = "Instruction: [SEP] a hat [SEP] Buy Now"
+    style = dataclasses.replace(WEBSHOP, instruction_frames=())
+    (message,) = render_messages(style, "a hat", [Turn(page, "look")], page, [])
+    assert message["content"].count(page) == 2
+
+
+def test_an_option_in_chinese_can_be_clicked():
+    assert parse_completion("<think>红色 is red</think><action>click[红色]</action>", WEBSHOP).is_well_formed
+    assert render_completion(WEBSHOP, "click[红色]", "红色 is red.")
+    assert not parse_completion("<think>红色</think><action>look</action>", ALFWORLD).is_well_formed
 
 
 def test_shopping_drops_its_history_beyond_13000_characters():

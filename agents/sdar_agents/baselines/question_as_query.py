@@ -50,6 +50,10 @@ class QuestionAsQuery:
         self._question = info["instruction"]
         self._has_searched = False
 
+    def overruled(self) -> None:
+        """Search again: the latest action was not taken, and what the page shows may belong to another search."""
+        self._has_searched = False
+
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the search, then the answer."""
         if not self._has_searched:

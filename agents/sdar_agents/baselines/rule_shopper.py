@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["RuleShopper"]
+__all__ = ["EMPTY_WORDS", "RuleShopper"]
 
 # The default step limit of an episode.
 _STEPS = 15
@@ -24,7 +24,7 @@ _RESULTS = re.compile(r"Page \d+ \(Total results: \d+\)")
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _AMOUNT = re.compile(r"\$(\d+(?:\.\d+)?)")
 # Stop words of instructions.
-_EMPTY_WORDS = frozenset(
+EMPTY_WORDS = frozenset(
     re.findall(
         r"\w+",
         "a am an and are as at be buy by can choose come could do find for from get good have hello help i in "
@@ -112,16 +112,28 @@ class RuleShopper:
         self._open: _Candidate | None = None
         self._bought: _Candidate | None = None
         self._chosen: list[str] = []
+        # Whether every page so far was one that an action of this script led to.
+        self._is_led = True
         self._left = _STEPS
-        self._searches = 0
+        self._shortened = 1
+        self._before = self._plan()
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the next action."""
         page = _segments(observation)
         clicks: list[str] = info["available_actions"]["clickables"]
+        self._before = self._plan()
         action = self._decide(page, clicks)
         self._left -= 1
         return action
+
+    def overruled(self) -> None:
+        """Forget the latest action: another one was taken, of which only the next page tells."""
+        self._open, self._bought, self._chosen, self._shortened = self._before
+        self._is_led = False
+
+    def _plan(self) -> tuple[_Candidate | None, _Candidate | None, list[str], int]:
+        return self._open, self._bought, list(self._chosen), self._shortened
 
     # -- decisions --------------------------------------------------------------------------
 
@@ -130,6 +142,11 @@ class RuleShopper:
             return self._search()
         if any(map(_RESULTS.fullmatch, page)):
             return self._on_results(page, clicks)
+        if not self._is_led and "buy now" in clicks and (self._open is None or self._open.title not in page):
+            self._open = next((known for known in self._candidates.values() if known.title in page), None)
+            self._chosen = []
+            if self._open is None:
+                return "click[back to search]"
         if self._open is None:
             return self._search()
         if "buy now" in clicks:
@@ -141,18 +158,19 @@ class RuleShopper:
         return "click[< prev]"
 
     def _search(self) -> str:
-        self._searches += 1
         words = self._wish.query.split()
-        # After a search without results: a shorter query.
-        return f"search[{' '.join(words[: max(1, len(words) // self._searches)])}]"
+        return f"search[{' '.join(words[: max(1, len(words) // self._shortened)])}]"
 
     def _on_results(self, page: list[str], clicks: list[str]) -> str:
         self._open = None
         self._learn_results(page)
         here = [candidate for candidate in self._candidates.values() if candidate.asin.lower() in clicks]
         if not here:
+            self._shortened += 1
             return self._search()
         best = self._bought or self._best()
+        if not self._is_led and best is not None and best not in here and self._left >= 4 + len(best.choices or ()):
+            return self._search()
         fresh = [candidate for candidate in here if candidate.choices is None]
         if best is None or (self._bought is None and fresh and self._left >= 6 + len(best.choices or ())):
             self._open = max(fresh or here, key=self._promise)
@@ -256,4 +274,4 @@ def _segments(observation: str) -> list[str]:
 
 def _stems(text: str) -> frozenset[str]:
     words = re.findall(r"[a-z0-9.]+", text.lower())
-    return frozenset(word.rstrip(".s") for word in words if word not in _EMPTY_WORDS and word.rstrip(".s"))
+    return frozenset(word.rstrip(".s") for word in words if word not in EMPTY_WORDS and word.rstrip(".s"))

@@ -91,7 +91,8 @@ class RandomAgent:
                 f"the random agent got no admissible command in {info['task_id']!r}; "
                 "it can only play environments that list them."
             )
-        return filled(self._random.choice(commands), observation, info, self._random)
+        # Sorted, so that a seed plays the same whatever order an environment lists them in.
+        return filled(self._random.choice(sorted(commands)), observation, info, self._random)
 
 
 def filled(command: str, observation: str, info: Mapping[str, Any], rng: random.Random) -> str:
@@ -191,6 +192,12 @@ class _SuiteAgent:
         if self._script is None:
             raise EpisodeOver(f"the {self.name} agent was asked to act before reset(): call reset() first.")
         return self._script.act(observation, info)
+
+    def overruled(self) -> None:
+        """Say that the latest command was not given, but another one, as in noisy demonstrations."""
+        forget = getattr(self._script, "overruled", None)
+        if forget is not None:
+            forget()
 
 
 class ExplorerAgent(_SuiteAgent):

@@ -5,18 +5,22 @@
 A row holds the prompt of a policy at that turn (`messages`, from `sdar_envs.prompt`) and the answer to learn
 (`completion`): a thought in words of the prompt (`sdar_agents.sft.thoughts`), and the expert's command. With
 `with_skills`, a share of the episodes shows skills in the prompt, where a teacher would read them, and the explorer
-follows them. With `noise`, some commands are not the expert's; only what comes after them becomes a row, so that a
-policy learns to recover from its own mistakes.
+follows them. With `noise`, some commands are not the expert's: refused ones, useless ones and mistakes. Only what comes
+after them becomes a row, so that a policy learns to recover from its own.
 
-Rows are the same for the same settings. Episodes that the expert loses are left out.
+Rows are the same for the same settings. What cannot be learnt from is left out, with the reason: episodes that the
+expert loses or cannot play, and those with a search for names or codes that neither the instruction nor any page has
+shown.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from sdar_agents.baselines.scripted import Agent, ExplorerAgent, default_agent, filled, make_agent
@@ -24,13 +28,24 @@ from sdar_agents.rollout.task_stream import choose_split
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.sft.thoughts import think
 from sdar_envs import Task, TextEnv
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, UnsolvableGame, UnsupportedGame
 from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
 from sdar_envs.registry import make_text_env, sample_indices
+from sdar_envs.storage import write_atomic
 from sdar_skills import Library, Retriever, Skill, make_retriever, teacher_messages
 from sdar_skills.retrieval.homes import read_habits
 
-__all__ = ["DemonstrationSettings", "demonstrate", "row_line"]
+__all__ = [
+    "Demonstration",
+    "DemonstrationSettings",
+    "DemonstrationTally",
+    "demonstrate",
+    "row_line",
+    "write_demonstrations",
+]
+
+_SEARCH = re.compile(r"search\[(.*)\]", re.DOTALL)
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +64,9 @@ class DemonstrationSettings:
             order.
         turns: only the first so many turns of an episode; None for all. One turn each of many homes teaches a model to
             read their skills.
-        noise: share of the commands that are drawn from those that were admissible earlier in the episode, instead of
-            the expert's.
+        noise: share of the commands that are drawn from those that were admissible at some time of the episode, instead
+            of the expert's. One that would lose the episode at once is not given.
+        again: play an episode that was lost with noise again without.
         with_skills: share of the episodes with skills in the prompt.
         retriever: the strategy of `sdar_skills` that chooses them.
         k: how many skills at most.
@@ -67,7 +83,8 @@ class DemonstrationSettings:
     expert: str | None = None
     guesses: bool = False
     turns: int | None = setting(None, low=1)
-    noise: float = setting(0.0, low=0, high=0.9)
+    noise: float = setting(0.2, low=0, high=0.9)
+    again: bool = True
     with_skills: float = setting(0.0, low=0, high=1)
     retriever: str = "task_type"
     k: int = setting(1, low=1)
@@ -79,13 +96,96 @@ class DemonstrationSettings:
         check_settings(self)
 
 
-def demonstrate(settings: DemonstrationSettings) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of each episode, oldest turn first; an empty list for an episode that the expert lost.
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One episode of an expert.
+
+    Attributes:
+        task_id: what was played.
+        rows: its rows, oldest turn first; empty if it is left out.
+        reason: why it is left out, such as `lost`; empty if it is not.
+    """
+
+    task_id: str
+    rows: list[dict[str, Any]]
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class DemonstrationTally:
+    """Progress of `write_demonstrations`.
+
+    Attributes:
+        episodes: played so far, those left out included.
+        rows: written so far.
+        left_out: the tasks left out, by reason.
+    """
+
+    episodes: int = 0
+    rows: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, demonstration: Demonstration) -> None:
+        """Count an episode."""
+        self.episodes += 1
+        self.rows += len(demonstration.rows)
+        if demonstration.reason:
+            self.left_out.setdefault(demonstration.reason, []).append(demonstration.task_id)
+
+
+def write_demonstrations(
+    path: Path,
+    settings: DemonstrationSettings,
+    *,
+    progress: Callable[[DemonstrationTally], object] = lambda _: None,
+) -> DemonstrationTally:
+    """Write the rows of demonstrations to a file of JSON Lines, which appears when it is complete.
+
+    An error or an interrupt in the middle ends the file, too: the rows of the episodes before it are kept.
+
+    Args:
+        path: the file.
+        settings: what is demonstrated.
+        progress: called after each episode.
+
+    Raises:
+        InvalidOption: no episode has a row; nothing is written then.
+        UnknownName: see `demonstrate`.
+    """
+    tally = DemonstrationTally()
+    stopped: BaseException | None = None
+
+    def lines() -> Iterator[str]:
+        nonlocal stopped
+        try:
+            for demonstration in demonstrate(settings):
+                tally.add(demonstration)
+                yield from map(row_line, demonstration.rows)
+                progress(tally)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if not tally.rows:
+                raise
+            stopped = error
+        if not tally.rows:
+            reasons = "; ".join(f"{reason}: {', '.join(ids[:3])}" for reason, ids in tally.left_out.items())
+            raise InvalidOption(
+                f"none of {tally.episodes} episodes can be learnt from ({reasons}): choose another expert or split."
+            )
+
+    write_atomic(path, lines())
+    if stopped is not None:
+        raise stopped
+    return tally
+
+
+def demonstrate(settings: DemonstrationSettings) -> Iterator[Demonstration]:
+    """Play the episodes, one by one.
 
     Raises:
         UnknownName: there is no such environment, split, expert or strategy.
         InvalidOption: the split is not that long, or the expert does not guess.
-        UnsolvableGame: noise has led the oracle into a dead end.
     """
     env = make_text_env(settings.env_id, **settings.env_kwargs)
     split = choose_split(env.source, settings.split, "train", "split")
@@ -102,7 +202,11 @@ def demonstrate(settings: DemonstrationSettings) -> Iterator[list[dict[str, Any]
     if settings.guesses and not isinstance(make_agent(name), ExplorerAgent):
         raise InvalidOption(f"guesses is for ALFWorld's explorer, and the expert is {name!r}: leave it out.")
     for index in indices:
-        yield _episode(env, env.source.task(split, index), name, settings, retriever)
+        task = env.source.task(split, index)
+        played = _play(env, task, name, settings, retriever)
+        if played.reason and settings.noise and settings.again:
+            played = _play(env, task, name, replace(settings, noise=0.0), retriever)
+        yield played
 
 
 def row_line(row: Mapping[str, Any]) -> str:
@@ -110,9 +214,30 @@ def row_line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
+def _play(
+    env: TextEnv[Any], task: Task, name: str, settings: DemonstrationSettings, retriever: Retriever
+) -> Demonstration:
+    try:
+        rows, is_won = _episode(env, task, name, settings, retriever)
+    except _LeftOut as error:
+        return Demonstration(task.id, [], str(error))
+    except UnsolvableGame:
+        return Demonstration(task.id, [], "the expert has no plan")
+    except UnsupportedGame:
+        return Demonstration(task.id, [], "the expert cannot read the instruction, or the game cannot be played")
+    if not is_won:
+        return Demonstration(task.id, [], "lost")
+    return Demonstration(task.id, [row for row in rows if settings.turns is None or row["turn"] < settings.turns])
+
+
+class _LeftOut(Exception):
+    """The reason why an episode cannot be learnt from."""
+
+
 def _episode(
     env: TextEnv[Any], task: Task, name: str, settings: DemonstrationSettings, retriever: Retriever
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the rows of an episode, and whether it was won."""
     rng = random.Random(f"{settings.seed}/{task.id}")
     observation, info = env.reset(options={"task_id": task.id})
     expert = make_agent(name)
@@ -125,19 +250,31 @@ def _episode(
     style = terse(style) if settings.terse else style
     past: list[Turn] = []
     rows: list[dict[str, Any]] = []
-    known: dict[str, None] = {}
+    # Where the tag is the command, no listed command is ever refused, but an unreadable answer is.
+    known: dict[str, None] = {"": None} if style.tag_is_command else {}
     is_over = False
     while not is_over:
-        known |= dict.fromkeys(c for c in info["admissible_commands"] if c not in style.hidden_commands)
+        commands, shown = info["admissible_commands"], settings.history_length
+        known |= dict.fromkeys(command for command in commands if command not in style.hidden_commands)
         action = expert.act(observation, info)
+        # Commands of earlier turns too, so that a policy knows how to go on after a command that is refused.
+        result = None
         if known and rng.random() < settings.noise:
-            # Commands of earlier turns too, so that "Nothing happens." is an answer that a policy knows how to go on
-            # from.
-            action = filled(rng.choice(list(known)), observation, info, rng)
+            stray = filled(rng.choice(list(known)), observation, info, rng)
+            result = _try(env, stray)
+        if result is not None:
+            action = stray
+            overruled = getattr(expert, "overruled", None)
+            if overruled is not None:
+                overruled()
         else:
-            commands, shown = info["admissible_commands"], settings.history_length
+            _check_search(action, [info["instruction"], *(turn.observation for turn in past), observation])
             parts = prompt_parts(style, info["instruction"], past, observation, commands, history_length=shown)
             thought = think(task, past, observation, action, commands=commands, shown=shown)
+            try:
+                completion = render_completion(style, action, thought)
+            except InvalidOption as error:
+                raise _LeftOut(f"the command {action!r:.60} does not survive the prompt style's format") from error
             rows.append(
                 {
                     "task_id": task.id,
@@ -146,13 +283,37 @@ def _episode(
                     "expert": name,
                     "skills": [f"{skill.id}@{skill.version}" for skill in skills],
                     "messages": teacher_messages(parts, skills),
-                    "completion": render_completion(style, action, thought),
+                    "completion": completion,
                 }
             )
+            result = env.step(action)
         past.append(Turn(observation, action))
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, _, terminated, truncated, info = result
         is_over = terminated or truncated
-    return [row for row in rows if settings.turns is None or row["turn"] < settings.turns] if info["is_success"] else []
+    return rows, bool(info["is_success"])
+
+
+def _try(env: TextEnv[Any], action: str) -> tuple[str, float, bool, bool, dict[str, Any]] | None:
+    """Step, unless that loses the episode: then the environment is as it was, and the result None."""
+    here = env.snapshot()
+    result = env.step(action)
+    _, _, terminated, _, info = result
+    if terminated and not info["is_success"]:
+        env.restore(here)
+        return None
+    return result
+
+
+def _check_search(action: str, texts: list[str]) -> None:
+    """Refuse a search for a name or code that no text holds; a policy can word a question anew, but not know those."""
+    query = _SEARCH.fullmatch(action)
+    if query is None:
+        return
+    seen = {word.lower() for text in texts for word in _WORD.findall(text)}
+    for position, word in enumerate(_WORD.findall(query[1])):
+        is_name = (position > 0 and word[0].isupper()) or any(map(str.isdigit, word))
+        if is_name and word.lower() not in seen:
+            raise _LeftOut("the expert searches for names or codes that it was never shown")
 
 
 def _inform(expert: Agent, skills: tuple[Skill, ...], settings: DemonstrationSettings, rng: random.Random) -> None:

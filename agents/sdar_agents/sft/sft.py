@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,16 @@ from sdar_agents.sft.settings import SFTSettings
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import InvalidOption, RunStopped
 
-__all__ = ["fine_tune"]
+__all__ = ["TrainingPlan", "fine_tune"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """Size of a fine-tuning: rows, their tokens, and optimiser steps over all epochs."""
+
+    rows: int
+    tokens: int
+    steps: int
 
 
 def fine_tune(
@@ -47,6 +57,8 @@ def fine_tune(
     save_model: Callable[[Path], object] | None = None,
     resume_from: Checkpoint | None = None,
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
+    begin: Callable[[TrainingPlan], object] = lambda _: None,
+    progress: Callable[[int, int], object] = lambda *_: None,
 ) -> None:
     """Train a model on examples, in place.
 
@@ -62,6 +74,8 @@ def fine_tune(
         log: gets `step`, `steps`, `loss` and `accuracy` of the completions' tokens, `lr`, `grad_norm`, `tokens` so far,
             `tokens_per_second`, every `settings.log_every` steps and at the end; `validation_loss` and
             `validation_accuracy` as `settings.validate_every` says.
+        begin: called before the first step.
+        progress: called with the step and the tokens so far before the first step and after each.
 
     Raises:
         RunStopped: the gradient is not finite, or a checkpoint cannot be written.
@@ -74,9 +88,12 @@ def fine_tune(
     disable_dropout(model)
     model.train()
     run.start_clock()
+    begin(TrainingPlan(len(examples.lengths), int(examples.lengths.sum()), run.steps))
+    progress(first, run.tokens)
     with _gradient_checkpointing(model) if settings.gradient_checkpointing else nullcontext():
         for step in range(first + 1, run.steps + 1):
             line = run.take_step(step)
+            progress(step, run.tokens)
             if line is not None:
                 log(line)
             is_saved = step < run.steps and _is_due(step, settings.save_every)

@@ -21,7 +21,7 @@ from typing import Any
 from sdar_agents.engines.transformers import choose_device, load_model
 from sdar_agents.sft.examples import Examples, check_row, encode_rows
 from sdar_agents.sft.settings import SFTSettings
-from sdar_agents.sft.sft import fine_tune
+from sdar_agents.sft.sft import TrainingPlan, fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
@@ -51,6 +51,8 @@ def warm_start(
     validation: Sequence[Path] = (),
     resume: bool = False,
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
+    begin: Callable[[TrainingPlan], object] = lambda _: None,
+    progress: Callable[[int, int], object] = lambda *_: None,
 ) -> Path:
     """Fine-tune a model on demonstrations.
 
@@ -63,6 +65,8 @@ def warm_start(
         validation: files of held-out rows, which are measured and not trained on; of other tasks, or they say little.
         resume: continue after the latest checkpoint of the folder, or from the beginning if there is none.
         log: also gets what is written to `sft.jsonl`, see `fine_tune`.
+        begin: called before the first step.
+        progress: called with the step and the tokens so far.
 
     Returns:
         The folder of the model.
@@ -117,6 +121,8 @@ def warm_start(
             save_model=save,
             resume_from=checkpoint,
             log=write,
+            begin=begin,
+            progress=progress,
         )
     temporary = folder / ".model"
     shutil.rmtree(temporary, ignore_errors=True)

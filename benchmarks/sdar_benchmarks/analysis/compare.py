@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdar_benchmarks.analysis.statistics import FlipTest, bootstrap_intervals, sign_flip_test
-from sdar_benchmarks.analysis.tables import TextTable
+from sdar_benchmarks.analysis.tables import TextTable, data_words
 from sdar_benchmarks.records.runs import Episode, EpisodeKey, final_episodes, read_config, read_episodes
 from sdar_envs.errors import InvalidOption
 
@@ -70,7 +70,8 @@ def compare_runs(folder_a: Path, folder_b: Path) -> Comparison:
     Raises:
         MissingData: one is no run.
         CorruptData: one is damaged.
-        InvalidOption: one is of another format, or they have no task and seed in common.
+        InvalidOption: one is of another format, they have no task and seed in common, or they were played on data that
+            do not compare.
     """
     config_a, config_b = read_config(folder_a), read_config(folder_b)
     episodes_a, episodes_b = (final_episodes(read_episodes(folder)) for folder in (folder_a, folder_b))
@@ -82,7 +83,7 @@ def compare(episodes_a: Sequence[Episode], episodes_b: Sequence[Episode]) -> Com
     """Compare the final episodes of two runs.
 
     Raises:
-        InvalidOption: they have no task and seed in common.
+        InvalidOption: they have no task and seed in common, or were played on data that do not compare.
     """
     a = {episode.key: episode for episode in episodes_a}
     b = {episode.key: episode for episode in episodes_b}
@@ -95,6 +96,7 @@ def compare(episodes_a: Sequence[Episode], episodes_b: Sequence[Episode]) -> Com
             f"the runs have no task and seed in common ({len(a)} and {len(b)} episodes): compare runs of the same "
             "environments, splits and seeds."
         )
+    _refuse_mixed_data(groups)
     if len(groups) > 1:
         groups["all"] = [pair for pairs in groups.values() for pair in pairs]
     differences = [
@@ -122,6 +124,18 @@ def _difference(group: str, measure: str, pairs: Sequence[tuple[Episode, Episode
         interval=(float(low), float(high)),
         test=sign_flip_test(np.bincount(members, weights=changes)),
     )
+
+
+def _refuse_mixed_data(groups: Mapping[str, Sequence[tuple[Episode, Episode]]]) -> None:
+    for env_id, pairs in groups.items():
+        for one, other in pairs:
+            flags_a, flags_b = one.data_flags or {}, other.data_flags or {}
+            if flags_a != flags_b:
+                raise InvalidOption(
+                    f"the runs do not compare: the data of {env_id} are {data_words(flags_a)} in the first run and "
+                    f"{data_words(flags_b)} in the second, which changes scores. Evaluate both with the same data and "
+                    "the same extras installed."
+                )
 
 
 def _panel_warnings(a: Mapping[EpisodeKey, Episode], b: Mapping[EpisodeKey, Episode]) -> list[str]:

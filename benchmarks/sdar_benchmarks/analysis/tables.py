@@ -9,7 +9,7 @@ from typing import Any
 from sdar_agents import default_agent
 from sdar_benchmarks.analysis.summary import PanelSummary, RunSummary, Summary
 
-__all__ = ["TextTable", "overview", "panel_means", "panel_tables", "panel_title", "report_markdown"]
+__all__ = ["TextTable", "data_words", "overview", "panel_means", "panel_tables", "panel_title", "report_markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ class TextTable:
         """Return the table in Markdown."""
         lines = [self.columns, ("---", *("---:" for _ in self.columns[1:])), *self.rows]
         return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def data_words(flags: Mapping[str, Any]) -> str:
+    """Return flags of the data in words, such as `title_nouns=guessed`; `the reference ones` if there are none."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(flags.items())) or "the reference ones"
 
 
 def panel_title(config: Mapping[str, Any], panel: PanelSummary) -> str:
@@ -90,6 +95,12 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
         parts.append(
             f"**{summary.total.errors} episodes ended in an error** and count as failures; `--resume` tries them again."
         )
+    parts += [
+        f"**The data of {panel['env_id']} depart from the reference ones** ({data_words(panel['data_flags'])}): its "
+        "scores do not compare with those of other data."
+        for panel in config["panels"]
+        if panel.get("data_flags")
+    ]
     for panel in summary.panels:
         tables = [table.markdown() for table in panel_tables(panel)]
         parts += [f"## {panel_title(config, panel)}", *tables, _details(panel)]

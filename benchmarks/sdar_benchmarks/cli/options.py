@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any, TypeAlias
 
-__all__ = ["Commands", "add_address", "add_environment", "environment_arguments", "setting"]
+__all__ = ["Commands", "add_address", "add_environment", "add_shop", "environment_arguments", "setting"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `ArgumentParser.add_subparsers` returns: verbs and actions add their parsers to it."""
@@ -55,6 +55,37 @@ def add_environment(command: argparse.ArgumentParser, *, several: bool = False) 
     else:
         command.add_argument("env_id", metavar="ENV_ID", help=text)
     group = command.add_argument_group("environment")
+    _add_settings(group)
+    options = [
+        group.add_argument("--split", metavar="NAME", help="split of the tasks (default: the environment's)"),
+        *_add_data(group),
+        group.add_argument("--wording", metavar="NAME", help="ALFWorld: commands of this release, such as put"),
+        group.add_argument("--max-steps", type=int, metavar="N", help="step limit of an episode"),
+    ]
+    command.set_defaults(env_options=tuple(option.dest for option in options))
+
+
+def add_shop(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the shop and its goals, named as where an environment is made."""
+    group = command.add_argument_group("environment")
+    _add_settings(group)
+    options = [
+        *_add_data(group),
+        group.add_argument("--quirks", metavar="NAME", help="original or fixed (default: original)"),
+    ]
+    command.set_defaults(env_options=tuple(option.dest for option in options))
+
+
+def _add_data(group: argparse._ArgumentGroup) -> list[argparse.Action]:
+    return [
+        group.add_argument("--data", metavar="NAME", help="source of the tasks, such as official"),
+        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
+        group.add_argument("--goals", metavar="NAME", help="WebShop: synthetic or human"),
+        group.add_argument("--num-products", type=int, metavar="N", help="WebShop: only the first N records"),
+    ]
+
+
+def _add_settings(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--set",
         dest="settings",
@@ -64,14 +95,6 @@ def add_environment(command: argparse.ArgumentParser, *, several: bool = False) 
         metavar="NAME=VALUE",
         help="any argument of the environment (`sdar info` names them), such as goals=human; may be repeated",
     )
-    options = [
-        group.add_argument("--split", metavar="NAME", help="split of the tasks (default: the environment's)"),
-        group.add_argument("--data", metavar="NAME", help="source of the tasks, such as official"),
-        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
-        group.add_argument("--wording", metavar="NAME", help="ALFWorld: commands of this release, such as put"),
-        group.add_argument("--max-steps", type=int, metavar="N", help="step limit of an episode"),
-    ]
-    command.set_defaults(env_options=tuple(option.dest for option in options))
 
 
 def environment_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -189,6 +189,7 @@ async def play_episode(
         agent_seconds=clock.agent_seconds,
         data_set=task.data.get("data_set"),
         metrics=record.info.get("metrics"),
+        data_flags=dict(text_env(env).data_flags) or None,
     )
     trajectory = {
         **identity,

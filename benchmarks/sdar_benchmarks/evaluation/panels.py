@@ -135,8 +135,8 @@ class Panel:
             **self._content(),
         }
 
-    def _content(self) -> dict[str, str]:
-        """Return `variant` and `fingerprint`, which identify the content of the tasks.
+    def _content(self) -> dict[str, Any]:
+        """Return `variant` and `fingerprint`, which identify the content of the tasks, and `data_flags` if any.
 
         `variant` says, besides the task, what decides how an episode reads, such as the corpus that is searched.
         `fingerprint` is a digest of it and of each task's id, kind, instruction, first observation, and right answers
@@ -153,7 +153,9 @@ class Panel:
             row += [task.data[name] for name in ("aliases", "folds_accents") if name in task.data]
             digest.update(json.dumps(row).encode())
         self.give_back(env)
-        return {"variant": variant, "fingerprint": digest.hexdigest()[:32]}
+        flags = dict(env.data_flags)
+        content = {"variant": variant, "fingerprint": digest.hexdigest()[:32]}
+        return {**content, "data_flags": flags} if flags else content
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ from typing import Any
 
 from sdar_agents import default_agent
 from sdar_benchmarks.analysis.summary import PanelSummary, Summary, summarize_panel
+from sdar_benchmarks.analysis.tables import data_words
 from sdar_benchmarks.evaluation.arguments import env_defaults
 from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
 from sdar_envs import ENV_IDS
@@ -297,6 +298,12 @@ def _records(folder: Path) -> list[Record]:
     records = []
     for panel in config["panels"]:
         played = [e for e in episodes if (e.env_id, e.split) == (panel["env_id"], panel["split"])]
+        flags = next((e.data_flags for e in played if e.data_flags), None)
+        if flags:
+            raise InvalidOption(
+                f"the data of {panel['env_id']} in {folder} are {data_words(flags)}, so that its scores do not compare "
+                "with other rows: install what the warnings of the run name, and evaluate again."
+            )
         wanted = panel["tasks"] * len(config["seeds"])
         if len(played) != wanted:
             raise InvalidOption(

@@ -1,9 +1,10 @@
 """Run folder of an evaluation, its writer and its readers: configuration, episodes, trajectories, summary.
 
 - `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `panels` (a list of
-  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`), `agent` (`name`, `settings`), `seeds`,
-  `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`, `episode_tokens`, `attempts`), `versions`,
-  `revision`, `platform`, and `resumed`, a list of what was different when the run was resumed. No secrets.
+  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`, and `data_flags` if there are any),
+  `agent` (`name`, `settings`), `seeds`, `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`,
+  `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, and `resumed`, a list of what was different when
+  the run was resumed. No secrets.
 - `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
   a task and seed is the one that counts.
 - `trajectories.jsonl`: a row per finished attempt: `env_id`, `task_id`, `task_type`, `split`, `seed`, `attempt`,
@@ -138,6 +139,7 @@ class Episode:
         agent_seconds: the part of it that the agent took, waiting included.
         data_set: of the task, such as `nq`; None in suites that know only one.
         metrics: further scores at the end by name, such as `f1_squad`; None in suites that have none.
+        data_flags: how the data departed from the reference ones (`TextEnv.data_flags`); None if they did not.
     """
 
     env_id: str
@@ -164,6 +166,7 @@ class Episode:
     agent_seconds: float
     data_set: str | None = None
     metrics: Mapping[str, float] | None = None
+    data_flags: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> EpisodeKey:
@@ -182,7 +185,7 @@ class Episode:
             CorruptData: a field is missing.
         """
         try:
-            row = {"data_set": None, "metrics": None, **row}
+            row = {"data_set": None, "metrics": None, "data_flags": None, **row}
             return cls(**{name: row["return" if name == "episode_return" else name] for name in _EPISODE_FIELDS})
         except KeyError as error:
             raise CorruptData(f"an episode's row has no {error.args[0]!r}; its keys are {', '.join(row)}.") from error

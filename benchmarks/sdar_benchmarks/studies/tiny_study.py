@@ -211,6 +211,7 @@ def _demonstrations(part: _Part, rollout: Any) -> dict[str, DemonstrationSetting
         first=part.seed * (settings.episodes + settings.readings),
         guesses=True,
         noise=0.25,
+        again=False,
         with_skills=0.5,
         retriever="home",
         history_length=rollout.history_length,
@@ -230,9 +231,9 @@ def _demonstrations(part: _Part, rollout: Any) -> dict[str, DemonstrationSetting
 
 def _demonstrate(path: Path, shown: DemonstrationSettings, progress: Callable[[str, int, int | None], None]) -> None:
     def lines() -> Iterator[str]:
-        for done, rows in enumerate(demonstrate(shown), 1):
+        for done, played in enumerate(demonstrate(shown), 1):
             progress(f"demonstrations, {path.stem}", done, shown.episodes)
-            yield from map(row_line, rows)
+            yield from map(row_line, played.rows)
 
     write_atomic(path, lines())
 

@@ -30,12 +30,14 @@ from typing import Any, TextIO
 
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.files.arrays import open_or_make
-from sdar_envs.storage import given_path
+from sdar_envs.storage import given_path, with_progress
 from sdar_envs.webshop.catalog.products import Catalog, CatalogPacker, HumanInstruction, Product
 
 __all__ = ["Catalog", "CatalogFiles", "HumanInstruction", "Product", "build_catalog", "load_catalog", "open_catalog"]
 
 _CHUNK = 1 << 22
+# Bytes of the files from which reading takes seconds.
+_SHOW_PROGRESS_FROM = 1 << 26
 _LARGEST_RECORD = 1 << 26
 _BETWEEN = " \t\n\r"
 _DUMMY_ATTRIBUTES = ("DUMMY_ATTR",)
@@ -144,10 +146,21 @@ def load_catalog(files: CatalogFiles, *, human: bool = False, num_products: int 
             f"human goals need items_human_ins.json in the folder of {files.products}: download it as "
             "princeton-nlp/WebShop's setup.sh does, or use goals='synthetic'."
         )
-    attributes = _read_object(files.attributes)
-    instructions = _read_object(files.human) if human and files.human is not None else {}
+    is_large = sum(size for _, size, _ in files.state()) >= _SHOW_PROGRESS_FROM
+    paths = [files.attributes, *([files.human] if human and files.human is not None else [])]
+    reading = with_progress(
+        paths,
+        "Reading attributes and instructions (once)",
+        total=len(paths),
+        show_from=len(paths) + 1,
+        is_long=is_large,
+    )
+    attributes, *rest = [_read_object(path) for path in reading]
+    instructions = rest[0] if rest else {}
     return build_catalog(
-        _read_array(files.products),
+        with_progress(
+            _read_array(files.products), "Reading products (once)", total=None, show_from=0, is_long=is_large
+        ),
         attributes,
         instructions,
         num_products=num_products,

@@ -25,6 +25,7 @@ from sdar_envs.http.retries import RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
 from sdar_envs.importing import extra_imports
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
+from sdar_envs.webshop.nouns import noun_flags
 from sdar_envs.webshop.reward import Quirks
 from sdar_envs.webshop.site import MARK
 
@@ -158,13 +159,16 @@ class WebShopClientEnv(TextEnv[Page]):
             return [SEARCH_TEMPLATE]
         clicks = [(name, f"click[{name}]") for name in reader.clickables if name != "search"]
         quirks = self.source.quirks
-        return sorted(command for name, command in clicks if parse_action(command, quirks) == ("click", name))
+        return [command for name, command in clicks if parse_action(command, quirks) == ("click", name)]
 
     def _save(self) -> Page:
         return self._reader.page
 
     def _load(self, task: Task, state: Page) -> None:
         self._show(_Reader(state))
+
+    def _data_flags(self) -> dict[str, str]:
+        return noun_flags(self.source.title_score_exact)
 
     def _env_id(self) -> str:
         return _ID

@@ -1,26 +1,64 @@
 """SVG pictures of products, drawn from the product alone.
 
-The query that a product was collected with says what is drawn, or else its department; colours, pattern and proportions
-are a function of the ASIN. A picture never depends on the wanted product or on its attributes. No text, links, scripts.
+The query that a product was collected with says what is drawn, or else its department. Its colour is the chosen one, or
+the first that its options or its title name, or else a function of the ASIN, as are pattern and proportions. A picture
+never depends on the wanted product or on its attributes. No text, links, scripts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from sdar_envs.webshop.catalog.loading import Product
 
-__all__ = ["favicon", "picture"]
+__all__ = ["chosen_color", "favicon", "picture"]
 
 _SIZE = 240
 
+# Hue, saturation and lightness of the colour words.
+_COLOR_TABLE = """
+alabaster 40 20 92; apricot 28 90 76; aqua 180 80 58; ash 90 4 66; azure 205 85 60; beige 44 42 80;
+black 220 8 14; blue 216 72 48; blush 352 60 82; bordeaux 345 62 26; bronze 30 56 42; brown 24 44 32;
+burgundy 345 66 28; camel 34 44 56; camo 84 24 34; caramel 30 62 50; champagne 44 54 82; charcoal 210 8 26;
+chestnut 16 48 34; chocolate 22 52 24; coffee 26 40 28; cognac 20 62 38; copper 22 56 46; coral 14 86 66;
+cranberry 346 66 38; cream 48 60 88; crimson 348 78 46; cyan 188 82 50; denim 216 42 42;
+eggplant 292 32 26; emerald 152 60 36; espresso 22 36 18; fuchsia 316 76 52; gold 44 76 52;
+graphite 215 9 30; grape 276 40 36; gray 210 5 54; green 134 50 38; grey 210 5 54; heather 250 10 64;
+indigo 252 56 38; ivory 54 56 92; khaki 52 28 56; lavender 262 52 80; lemon 54 88 66; lilac 280 38 76;
+lime 84 70 48; magenta 312 74 48; maroon 350 64 26; mauve 292 24 62; merlot 346 56 26; mint 152 46 76;
+mocha 24 28 38; mustard 45 74 46; natural 38 34 76; navy 222 58 22; nude 24 42 76; olive 66 36 34;
+orange 26 90 54; peach 24 88 80; pewter 210 6 56; pink 338 78 74; plum 304 34 36; purple 274 48 44;
+red 2 72 46; rose 346 58 66; royal 226 66 44; rust 16 66 40; salmon 8 78 70; sand 38 38 70;
+sapphire 218 72 38; silver 210 8 76; slate 212 14 42; tan 34 40 64; taupe 32 12 52; teal 180 54 32;
+turquoise 174 62 52; violet 270 54 56; walnut 24 32 30; wheat 40 56 78; white 210 16 96; wine 342 56 30;
+yellow 50 90 58
+"""
+_COLORS = {
+    word: (int(hue), int(saturation), int(light))
+    for word, hue, saturation, light in map(str.split, _COLOR_TABLE.split(";"))
+}
 
-def picture(product: Product) -> str:
-    """Return a square SVG picture of a product."""
+
+def picture(product: Product, color: str | None = None) -> str:
+    """Return a square SVG picture of a product.
+
+    Args:
+        product: what is drawn.
+        color: a chosen value, such as `navy blue`; None for the product's first.
+    """
     seed = hashlib.sha256(product.asin.encode("utf-8", "replace")).digest()
     hue = seed[0] * 360 // 256
     other = (hue + 30 + seed[1] % 5 * 60) % 360
     body, trim, dark = f"hsl({hue} 55% 52%)", f"hsl({other} 60% 70%)", f"hsl({hue} 45% 28%)"
+    named_color = _first_color([*([color] if color else []), *_color_texts(product)])
+    if named_color is not None:
+        hue, saturation, light = _COLORS[named_color]
+        body = f"hsl({hue} {saturation}% {light}%)"
+        trim = f"hsl({hue} {saturation * 2 // 3}% {light + 24 if light < 60 else light - 18}%)"
+        dark = f"hsl({hue} {saturation // 2}% {max(light - 26, 8) if light > 30 else light + 26}%)"
+        other = hue
     named = (_BY_WORD[word] for word in reversed(product.query.lower().split()) if word in _BY_WORD)
     draw = next(named, _BY_DEPARTMENT.get(product.category, _box))
     pattern = _pattern(seed[2] % 4, 10 + seed[3] % 12, trim)
@@ -31,6 +69,24 @@ def picture(product: Product) -> str:
         f'<ellipse cx="120" cy="206" rx="{66 + seed[4] % 20}" ry="10" fill="hsl({other} 25% 80%)"/>'
         f"{draw(seed, body, trim, dark)}</svg>"
     )
+
+
+def chosen_color(options: Mapping[str, str]) -> str | None:
+    """Return the chosen value of a colour option, if there is one."""
+    return next((value for name, value in options.items() if "color" in name or "colour" in name), None)
+
+
+def _color_texts(product: Product) -> Iterator[str]:
+    for name, values in product.options:
+        if "color" in name or "colour" in name:
+            yield from values
+    yield product.title
+
+
+def _first_color(texts: Iterable[str]) -> str | None:
+    """Return the first colour word of the first text that has one."""
+    words = (word for text in texts for word in re.findall("[a-z]+", text.lower().replace("rose gold", "gold")))
+    return next((word for word in words if word in _COLORS), None)
 
 
 def favicon() -> str:

@@ -20,6 +20,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -28,7 +29,7 @@ from sdar_envs.errors import UnknownName
 from sdar_envs.importing import extra_imports
 from sdar_envs.webshop.catalog.loading import Product
 from sdar_envs.webshop.goals import GoalTasks
-from sdar_envs.webshop.reward import Quirks
+from sdar_envs.webshop.reward import Quirks, TheFuzz
 from sdar_envs.webshop.session import SUB_PAGES, Controls, Session, SessionState
 from sdar_envs.webshop.shop import Shop, UnansweredSearch
 from sdar_envs.webshop.site import MARK
@@ -79,15 +80,24 @@ _PAGES = {
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 
 
-def create_app(shop: Shop, tasks: GoalTasks, *, quirks: Quirks = "original") -> Starlette:
+def create_app(
+    shop: Shop,
+    tasks: GoalTasks,
+    *,
+    quirks: Quirks = "original",
+    thefuzz: TheFuzz = "0.22",
+    show_attributes: bool = False,
+) -> Starlette:
     """Return the site as a Starlette application.
 
     Args:
         shop: the shop.
         tasks: what visitors are asked to buy; of the same shop. An environment's are its `source`.
         quirks: as for `sdar_envs.webshop.env.WebShopEnv`.
+        thefuzz: likewise.
+        show_attributes: likewise.
     """
-    site = _Site(shop, tasks, quirks)
+    site = _Site(tasks, Controls(shop, quirks, thefuzz=thefuzz, show_attributes=show_attributes))
     css = resources.files("sdar_envs.webshop.site").joinpath("site.css").read_text(encoding="utf-8")
     routes = [
         Route("/", site.chooser),
@@ -103,15 +113,15 @@ def create_app(shop: Shop, tasks: GoalTasks, *, quirks: Quirks = "original") -> 
         Route("/site.css", lambda _: _respond(css, "text/css", headers=_FOR_A_DAY)),
         Route("/favicon.svg", lambda _: _respond(favicon(), "image/svg+xml", headers=_FOR_A_DAY)),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _refusal, Exception: _failure})
+    return Starlette(routes=routes, exception_handlers={HTTPException: site.refusal, Exception: site.failure})
 
 
 class _Site:
-    def __init__(self, shop: Shop, tasks: GoalTasks, quirks: Quirks) -> None:
-        self._shop = shop
+    def __init__(self, tasks: GoalTasks, controls: Controls) -> None:
+        self._shop = controls.shop
         self._tasks = tasks
-        self._controls = Controls(shop, quirks)
-        self._numbers = {product.asin: product.number for product in shop.products}
+        self._controls = controls
+        self._numbers = {product.asin: product.number for product in controls.shop.products}
 
     # -- the pages of the shop --------------------------------------------------------------
 
@@ -151,7 +161,23 @@ class _Site:
 
     def picture(self, request: Request) -> Response:
         product = self._shop.products[self._number(request)]
-        return _respond(picture(product), "image/svg+xml", headers=_FOR_A_DAY)
+        return _respond(picture(product, request.query_params.get("color")), "image/svg+xml", headers=_FOR_A_DAY)
+
+    def refusal(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return self._error(request, error.status_code, error.detail)
+
+    def failure(self, request: Request, error: Exception) -> Response:
+        return self._error(request, 500, "Something went wrong in the shop; the operator's terminal says what.")
+
+    def _error(self, request: Request, status: int, message: str) -> Response:
+        if request.url.path.startswith("/api/"):
+            return _json({"error": message}, status)
+        task = None
+        if status != 500 and len(request.url.query) <= _LONGEST_ADDRESS:
+            with suppress(UnknownName):
+                task = self._tasks.find(request.query_params.get("task", ""))
+        return _html(error_page(status, message, task), status)
 
     def _visit(self, request: Request) -> Visit:
         task = self._task(request)
@@ -306,12 +332,3 @@ def _html(content: str, status: int = 200) -> Response:
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
     return _respond(json.dumps(content), "application/json", status)
-
-
-def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _html(error_page(error.status_code, error.detail), error.status_code)
-
-
-def _failure(request: Request, error: Exception) -> Response:
-    return _html(error_page(500, "Something went wrong in the shop; the operator's terminal says what."), 500)

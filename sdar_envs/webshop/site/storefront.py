@@ -19,6 +19,7 @@ from sdar_envs.webshop.goals import NO_LIMIT, Goal
 from sdar_envs.webshop.pages import options_as_json
 from sdar_envs.webshop.reward import Purchase
 from sdar_envs.webshop.session import Session, SessionState
+from sdar_envs.webshop.site.pictures import chosen_color
 
 __all__ = [
     "OPTION",
@@ -127,14 +128,27 @@ def results_page(visit: Visit) -> str:
         (products[number], visit.address(state._replace(page_name="item_page", product=number, results=())))
         for number in visit.session.listed()
     ]
+    following = visit.session.copy()
+    following.state = state._replace(page=state.page + 1)
     return _render(
         "results",
         f"Results for {short(' '.join(state.keywords))}",
         visit=visit,
         state=state,
         has_previous="< prev" in visit.session.available_actions()["clickables"],
+        has_next=bool(following.listed()),
+        advice=_advice(visit, bool(state.results)),
         cards=cards,
     )
+
+
+def _advice(visit: Visit, is_found: bool) -> str:
+    """Return what to do about an empty page of results."""
+    if is_found:
+        return "There are no more products. Go back a page, or search with other words."
+    if len(visit.session.state.keywords) > 3:
+        return "No product has these words. Try fewer of them: what it is, and the most important property."
+    return "No product has these words. Try others: what it is, in a word or two."
 
 
 def item_page(visit: Visit) -> str:
@@ -157,6 +171,7 @@ def item_page(visit: Visit) -> str:
         product=product,
         fields=visit.fields(state._replace(options={})),
         options=options,
+        color=chosen_color(state.options),
         prefix=OPTION,
         sub_pages=visit.session.controls.sub_pages,
     )
@@ -219,9 +234,21 @@ def _share(share: float, count: int, weight: float) -> str:
     return f"{round(share * count)} of {count}; counts {weight:.0%}"
 
 
-def error_page(status: int, message: str) -> str:
-    """Return the page of an HTTP error."""
-    return _render("error", {404: "Not found", 405: "Not possible"}.get(status, "Sorry"), message=message)
+def error_page(status: int, message: str, task: Task | None = None) -> str:
+    """Return the page of an HTTP error.
+
+    Args:
+        status: of the answer.
+        message: what is wrong.
+        task: what the visitor is asked to buy, if the address names it: the page leads back to it.
+    """
+    return _render(
+        "error",
+        {404: "Not found", 405: "Not possible"}.get(status, "Sorry"),
+        message=message,
+        task=task,
+        this_task=None if task is None else make_address("/shop", [("task", task.id)]),
+    )
 
 
 def chooser_page(sizes: Mapping[str, int], split: str, tasks: Sequence[Task], start: int) -> str:
@@ -264,8 +291,8 @@ def make_address(path: str, fields: Sequence[tuple[str, str]]) -> str:
     return f"{path}?{urlencode(fields, errors='replace')}"
 
 
-def _picture(product: Product) -> str:
-    return make_address("/picture.svg", [("asin", product.asin)])
+def _picture(product: Product, color: str | None = None) -> str:
+    return make_address("/picture.svg", [("asin", product.asin), *([("color", color)] if color else [])])
 
 
 def short(text: str) -> str:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.toy import CountingEnv
 
 import sdar_envs
 from sdar_agents.baselines.scripted import ExplorerAgent, default_agent
 from sdar_agents.engines.policy import Request
 from sdar_agents.rollout.rollout import Rollout, RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts
-from sdar_agents.sft.demonstrations import DemonstrationSettings, demonstrate, row_line
+from sdar_agents.sft.demonstrations import (
+    Demonstration,
+    DemonstrationSettings,
+    DemonstrationTally,
+    demonstrate,
+    row_line,
+    write_demonstrations,
+)
+from sdar_agents.sft.thoughts import shopping_thought
 from sdar_agents.types import Completion
 from sdar_envs.alfworld.generator import room_habits
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
-from sdar_envs.prompt import parse_completion, style_for
+from sdar_envs.prompt import PromptStyle, Turn, parse_completion, style_for
+from sdar_envs.registry import make_text_env
 from sdar_skills import Library, make_retriever
 
 ALFWORLD = "sdar/ALFWorld-v0"
@@ -27,7 +39,8 @@ SMALL = {"rooms": "small", "max_steps": 30}
 
 def episodes(**given: Any) -> list[list[dict[str, Any]]]:
     base: dict[str, Any] = {"env_id": ALFWORLD, "env_kwargs": SMALL, "episodes": 30, "guesses": True, "terse": True}
-    return list(demonstrate(DemonstrationSettings(**{**base, **given})))
+    base |= {"noise": 0.0, "again": False}
+    return [played.rows for played in demonstrate(DemonstrationSettings(**{**base, **given}))]
 
 
 def action(row: dict[str, Any]) -> str:
@@ -88,14 +101,14 @@ def test_a_row_is_what_a_rollout_asks_a_policy(
     given: dict[str, Any], terse: bool, with_skills: bool, history_length: int
 ) -> None:
     shown = DemonstrationSettings(
-        **given, episodes=3, with_skills=float(with_skills), terse=terse, history_length=history_length
+        **given, episodes=3, with_skills=float(with_skills), terse=terse, history_length=history_length, noise=0.0
     )
     skills = None
     if with_skills:
         skills = SkillPrompts(make_retriever(shown.retriever, Library.load()), reader="student", k=shown.k)
     settings = RolloutSettings(shown.env_id, shown.env_kwargs, terse=terse, history_length=history_length)
     source = sdar_envs.make_vec(shown.env_id, 1, **shown.env_kwargs).envs[0].source
-    played = [rows for rows in demonstrate(shown) if rows]
+    played = [demonstration.rows for demonstration in demonstrate(shown) if demonstration.rows]
     assert played
     for rows in played:
         policy = Reciter(rows)
@@ -255,3 +268,123 @@ def test_unknown_names_are_refused() -> None:
     for given in ({"expert": "explorre"}, {"retriever": "hom"}, {"split": "trian"}):
         with pytest.raises(UnknownName):
             episodes(**given)
+
+
+# -- what can be learnt --------------------------------------------------------------------------
+
+EXPERTS = [("sdar/WebShop-v0", None), ("sdar/WebShop-v0", "oracle"), ("sdar/SearchQA-v0", "oracle"), (ALFWORLD, None)]
+
+
+def played(env_id: str, expert: str | None = None, **given: Any) -> list[Demonstration]:
+    return list(demonstrate(DemonstrationSettings(env_id=env_id, expert=expert, **{"episodes": 40, **given})))
+
+
+def prompt(row: dict[str, Any]) -> str:
+    text: str = row["messages"][-1]["content"]
+    return text
+
+
+@pytest.mark.parametrize(("env_id", "expert"), EXPERTS)
+def test_every_suite_shows_how_to_recover_by_default(env_id: str, expert: str | None) -> None:
+    after_others = rows = 0
+    for found in played(env_id, expert):
+        turns = [-1, *(row["turn"] for row in found.rows)]
+        after_others += sum(later > earlier + 1 for earlier, later in itertools.pairwise(turns))
+        rows += len(found.rows)
+    assert 3 < after_others < rows / 2
+
+
+@pytest.mark.parametrize(("env_id", "expert"), EXPERTS)
+def test_searches_name_only_what_was_shown(env_id: str, expert: str | None) -> None:
+    for found in played(env_id, expert, history_length=15):
+        for row in found.rows:
+            query = re.search(r"<action>search\[(.*)\]|<search>(.*)</search>", row["completion"])
+            for word in re.findall(r"\w+", (query[1] or query[2]) if query else "")[1:]:
+                if word[0].isupper() or any(map(str.isdigit, word)):
+                    assert word.lower() in prompt(row).lower(), (row["task_id"], word)
+
+
+@pytest.mark.parametrize(("env_id", "expert"), EXPERTS)
+def test_a_thought_is_no_command_and_does_not_repeat_the_instruction(env_id: str, expert: str | None) -> None:
+    source = make_text_env(env_id).source
+    for found in played(env_id, expert):
+        for row in found.rows:
+            thought = row["completion"].partition("</think>")[0]
+            command = parse_completion(row["completion"], style_for(source.find(row["task_id"]).suite)).action
+            assert command not in thought
+            assert not re.search(r"(search|click|answer)\[", thought)
+            assert source.find(row["task_id"]).instruction not in thought
+            assert len(thought) < 400
+
+
+def test_quoted_words_and_prices_stand_in_the_prompt() -> None:
+    for found in played("sdar/WebShop-v0"):
+        for row in found.rows:
+            thought = row["completion"].partition("</think>")[0]
+            if price := re.search(r"It costs (\$[\d.]+), and the limit is ([\d.]+ dollars)", thought):
+                assert price[1] in prompt(row)
+                assert price[2] in prompt(row)
+            if wanted := re.search(r"The task wants (.*)\.", thought):
+                assert wanted[1] in prompt(row).lower()
+    for found in played("sdar/SearchQA-v0", "oracle", history_length=9):
+        for row in found.rows:
+            if read := re.search(r"I read: (.*) (That is the answer|I look up)", row["completion"]):
+                assert read[1] in prompt(row)
+
+
+def test_a_click_that_named_nothing_is_called_useless_and_a_chosen_option_is_not() -> None:
+    page = (
+        "Instruction: [SEP] a hat with color: red [SEP] Back to Search [SEP] < Prev [SEP] color [SEP] red [SEP] Buy Now"
+    )
+    for earlier, said in (("click[red]", False), ("click[blue]", True)):
+        thought = shopping_thought("a hat with color: red", [Turn(page, earlier)], page, "click[buy now]")
+        assert ("That changed nothing." in thought) is said
+
+
+def test_what_an_expert_cannot_play_is_left_out_and_named() -> None:
+    found = played("sdar/WebShop-v0", "oracle", episodes=60, noise=0.0)
+    left_out = [one for one in found if one.reason == "the expert has no plan"]
+    assert 0 < len(left_out) < 10
+    assert all(one.rows == [] for one in left_out)
+    assert sum(bool(one.rows) for one in found) > 45
+
+
+class Chinese(CountingEnv):
+    """Takes one command, which is in Chinese."""
+
+    prompt_style = PromptStyle("", refuse_cjk=True)
+
+    def oracle_plan(self) -> tuple[str, ...]:
+        return ("click[红色]",)
+
+
+def test_a_command_that_the_format_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdar_agents.sft.demonstrations.make_text_env", lambda *_, **__: Chinese())
+    found = played("toy/Chinese-v0", "oracle", split=None, episodes=2)
+    assert [one.rows for one in found] == [[], []]
+    assert all("'click[红色]' does not survive the prompt style's format" in one.reason for one in found)
+
+
+def test_what_was_made_before_an_error_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = DemonstrationSettings(env_id="sdar/WebShop-v0", episodes=10, noise=0.0)
+    whole = write_demonstrations(tmp_path / "whole.jsonl", settings)
+    assert (whole.episodes, len((tmp_path / "whole.jsonl").read_text().splitlines())) == (10, whole.rows)
+    played_tasks: list[DemonstrationTally] = []
+
+    def interrupt(tally: DemonstrationTally) -> None:
+        if tally.episodes == 8:
+            raise KeyboardInterrupt
+        played_tasks.append(tally)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_demonstrations(tmp_path / "part.jsonl", settings, progress=interrupt)
+    kept = (tmp_path / "part.jsonl").read_text()
+    assert kept
+    assert (tmp_path / "whole.jsonl").read_text().startswith(kept)
+
+
+def test_nothing_to_learn_from_is_an_error_that_says_why(tmp_path: Path) -> None:
+    settings = DemonstrationSettings(env_id=ALFWORLD, env_kwargs={"rooms": "small", "max_steps": 2}, episodes=3)
+    with pytest.raises(InvalidOption, match=r"none of 3 episodes can be learnt from \(lost: alfworld/small_train/0000"):
+        write_demonstrations(tmp_path / "rows.jsonl", settings)
+    assert not list(tmp_path.iterdir())

@@ -240,3 +240,11 @@ def test_a_difference_that_chance_does_not_explain_has_no_p_of_zero() -> None:
     comparison = compare(none, all_)
     assert comparison.differences[0].test.p == 0
     assert [row[-1] for row in difference_table(comparison).rows] == ["< 1e-300"] * 2
+
+
+def test_runs_on_data_that_score_differently_are_refused() -> None:
+    exact = [episode("a", True), episode("b", False)]
+    guessed = [dataclasses.replace(row, data_flags={"title_nouns": "guessed"}) for row in exact]
+    assert compare(guessed, guessed).differences
+    with pytest.raises(InvalidOption, match=r"the reference ones in the first.*title_nouns=guessed in the second"):
+        compare(exact, guessed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def test_a_file_is_only_replaced_when_asked(tmp_path: Path, capsys: pytest.Captu
     assert file.read_text() != "precious\n"
     assert main([*DEMOS, "--out", str(tmp_path), "--overwrite"]) == 2
     assert "is a folder: name a file in it" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_named_and_the_rest_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "demos.jsonl"
+    arguments = ["demos", "sdar/WebShop-v0", "--expert", "oracle", "--episodes", "60", "--noise", "0"]
+    assert main([*arguments, "--out", str(file)]) == 0
+    named = re.search(r"left out, the expert has no plan: \d+ \((webshop/train/\d+)", capsys.readouterr().out)
+    assert named is not None
+    kept = {json.loads(line)["task_id"] for line in file.read_text().splitlines()}
+    assert len(kept) > 45
+    assert named[1] not in kept
 
 
 @pytest.mark.parametrize(
@@ -88,3 +100,19 @@ def test_what_cannot_be_done_is_said(
     monkeypatch.chdir(tmp_path)
     assert main(["sft", "tiny-test", "none.jsonl", "--out", "run", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_fine_tuning_says_its_size_and_its_steps_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "demos.jsonl")
+    assert main([*DEMOS, "--out", file]) == 0
+    rows = len(Path(file).read_text().splitlines())
+    monkeypatch.setattr("sdar_envs.storage._SECONDS_BETWEEN_LINES", 0.0)
+    settings = ("--set", "batch_tokens=4000", "--set", "max_tokens=4000", "--set", "log_every=1000")
+    assert main(["sft", "tiny-test", file, "--out", str(tmp_path / "sft"), "--device", "cpu", *settings]) == 0
+    first, *lines = [line for line in capsys.readouterr().err.splitlines() if line[0].isdigit() or "sft" in line]
+    size = re.fullmatch(rf"{rows} rows, ([\d,]+) tokens, (\d+) steps", first)
+    assert size is not None
+    assert {f"sft: {step} of {size[2]}" for step in range(int(size[2]) + 1)} <= set(lines)
+    assert re.match(rf"sft: {size[2]} of {size[2]}, loss [\d.]+  accuracy", lines[-1])

@@ -358,3 +358,17 @@ def test_hostile_passages_stay_text_in_run_and_report(tmp_path: Path, capsys: An
     assert "\u202e" not in page
     observations = [turn["observation"] for row in read_trajectories(tmp_path / "run") for turn in row["turns"]]
     assert any("[answer]Paris" in text for text in observations)  # no tag of a passage is one
+
+
+def test_flags_of_the_data_are_in_configuration_rows_and_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["eval", "sdar/WebShop-v0", "--agent", "rule", "--limit", "2", "--out"]
+    main([*arguments, str(tmp_path / "exact")])
+    monkeypatch.setattr("sdar_envs.webshop.catalog.embedded.EmbeddedNouns.is_exact", False)
+    main([*arguments, str(tmp_path / "guessed")])
+    for name, flags in (("exact", None), ("guessed", {"title_nouns": "guessed"})):
+        folder = tmp_path / name
+        assert read_config(folder)["panels"][0].get("data_flags") == flags
+        assert [row.data_flags for row in read_episodes(folder)] == [flags] * 2
+        assert ("title_nouns=guessed" in (folder / "report.md").read_text()) is (flags is not None)

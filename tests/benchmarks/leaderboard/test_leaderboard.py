@@ -304,3 +304,9 @@ def test_the_commands_of_the_header_can_be_read_by_the_command_line(root) -> Non
 
 def test_the_tables_of_this_repository_are_current() -> None:
     assert render(ROOT, check=True) == []
+
+
+def test_a_run_on_data_that_score_differently_is_no_record(root) -> None:
+    rows = [episode(i, data_flags={"title_nouns": "guessed"}) for i in range(2)]
+    with pytest.raises(InvalidOption, match="are title_nouns=guessed, so that its scores do not compare"):
+        add_run(write_run(root / "run", rows, settings=config()), root)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.checker import check_env
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, UnsolvableGame
 from sdar_envs.webshop import nouns as nouns_module
+from sdar_envs.webshop import shop as shop_module
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.catalog.loading import build_catalog
 from sdar_envs.webshop.env import WebShopEnv
@@ -33,6 +35,7 @@ from sdar_envs.webshop.original import OriginalSessions
 from sdar_envs.webshop.pages import Pages
 from sdar_envs.webshop.session import Controls, Session
 from sdar_envs.webshop.shop import Shop
+from sdar_envs.webshop.verl_agent import VerlAgentWebShop
 
 ID = "sdar/WebShop-v0"
 DATA = Path(__file__).parent / "data"
@@ -232,6 +235,37 @@ def test_verl_agent_goals_are_drawn_in_the_originals_order():
     assert list(goals._order) == order
 
 
+def test_verl_agents_workers_in_one_call():
+    envs = VerlAgentWebShop(seed=3, env_num=4, group_n=2)
+    indices = verl_agent_indices(3, 4, 500, len(envs.envs[0].source.goals))
+    for _ in range(2):
+        observations, infos = envs.reset()
+        wanted = next(indices)
+        assert [env.unwrapped.goal.index for env in envs.envs] == [index for index in wanted for _ in range(2)]
+        assert observations[::2] == observations[1::2]
+        for group, index in enumerate(wanted):
+            worker = WebShopEnv(protocol="verl-agent", split="train", worker_seed=3 + group)
+            assert infos["instruction"][2 * group] == worker.source.goals[index].instruction
+    env = envs.envs[0]
+    for action in env.oracle_plan():
+        _, rewards, terminated, *_ = envs.step([action] + [None if done else "look" for done in envs._terminated[1:]])
+    assert (rewards[0], terminated[0]) == (10.0, True)
+    assert envs.step(["search[hat]"] * 8)[1][0] == 0.0
+
+
+def test_verl_agents_validation_has_seeds_of_its_own():
+    envs = VerlAgentWebShop(seed=0, is_train=False, env_num=2, group_n=1)
+    _, infos = envs.reset()
+    wanted = next(verl_agent_indices(1000, 2, 0, 500))
+    for group, index in enumerate(wanted):
+        worker = WebShopEnv(protocol="verl-agent", split="valid", worker_seed=1000 + group)
+        assert infos["instruction"][group] == worker.source.goals[index].instruction
+    with pytest.raises(InvalidOption, match="verl-agent seeds workers when they are made"):
+        envs.reset(seed=1)
+    with pytest.raises(InvalidOption, match="protocol, worker_seed cannot be given"):
+        VerlAgentWebShop(worker_seed=1, protocol="canonical")
+
+
 def test_verl_agent_indices():
     drawn = list(islice(verl_agent_indices(0, 16, 500, 6910), 2))
     expected = np.random.RandomState(0)
@@ -381,7 +415,8 @@ def test_every_admissible_command_does_something():
         for _ in range(60):
             here = env.snapshot()
             commands = info["admissible_commands"]
-            assert commands == sorted(commands)
+            clicks = [f"click[{name}]" for name in info["available_actions"]["clickables"]]
+            assert commands == [SEARCH_TEMPLATE] or commands == [click for click in clicks if click in commands]
             for command in commands:
                 assert env.step(command)[4]["is_action_valid"], command
                 env.restore(here)
@@ -391,6 +426,18 @@ def test_every_admissible_command_does_something():
             _, _, terminated, _, info = env.step(action)
             if terminated:
                 _, info = env.reset()
+
+
+def test_commands_stand_in_the_order_of_the_page():
+    env = WebShopEnv(split="test")
+    env.reset(seed=0)
+    observation, *_, info = env.step(f"search[{env.task.instruction}]")
+    ranked = re.findall(r"\b[A-Z0-9]{10}\b", observation)
+    assert ranked != sorted(ranked)
+    links = [f"click[{asin.lower()}]" for asin in ranked]
+    assert info["admissible_commands"] == ["click[back to search]", "click[next >]", *links]
+    *_, info = env.step("click[next >]")
+    assert info["admissible_commands"][:3] == ["click[back to search]", "click[< prev]", "click[next >]"]
 
 
 def test_a_snapshot_pickles():
@@ -436,6 +483,19 @@ def test_observation_forms():
     assert seen["text"] == f"WebShop [SEP] Instruction: [SEP] {instruction} [SEP] Search"
     assert seen["text_rich"] == f"WebShop\nInstruction: \n{instruction}\n[button] Search [button_]\n"
     assert seen["url"] == "http://127.0.0.1:3000/17"
+
+
+def test_the_attributes_page_is_shown_on_demand():
+    env = WebShopEnv(split="test", show_attributes=True)
+    env.reset(seed=0)
+    for action in env.oracle_plan()[:2]:
+        *_, info = env.step(action)
+    assert "click[attributes]" in info["admissible_commands"]
+    page, *_ = env.step("click[attributes]")
+    assert all(attribute in page for attribute in env.goal.attributes)
+    assert env.variant == "text, quirks original, attributes"
+    with pytest.raises(InvalidOption, match="show_attributes is 'yes'"):
+        WebShopEnv(show_attributes="yes")
 
 
 def test_values_with_brackets():
@@ -530,10 +590,24 @@ def test_tasks_of_a_small_catalogue():
 
 def test_nouns_without_spacy_are_flagged(monkeypatch):
     monkeypatch.setattr(nouns_module, "_model_module", lambda: None)
-    assert isinstance(best_nouns(["Red Hat"]), WordNouns)
+    with pytest.warns(UserWarning, match="nouns of product titles are guessed"):
+        assert isinstance(best_nouns(["Red Hat"]), WordNouns)
     monkeypatch.setattr(nouns_module, "read_cache", lambda titles=None: {"Red Hat": ("hat",)})
     assert best_nouns(["Red Hat"]).is_exact
     assert best_nouns(["Red Hat"]).of("Red Hat") == ("hat",)
+
+
+def test_guessed_nouns_are_a_flag_of_the_data(monkeypatch):
+    assert WebShopEnv(split="test").data_flags == {}
+    monkeypatch.setattr(nouns_module, "_model_module", lambda: None)
+    monkeypatch.setattr(nouns_module, "read_cache", lambda titles=None: {})
+    shop_module._official_shop.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flags = [WebShopEnv(**EDGE).data_flags for _ in range(2)]
+    shop_module._official_shop.cache_clear()
+    assert flags == [{"title_nouns": "guessed"}] * 2
+    assert len(caught) == 1
 
 
 def test_nouns_are_kept(tmp_path, monkeypatch):

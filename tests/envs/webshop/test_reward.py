@@ -217,3 +217,24 @@ def test_color_list():
 def test_latin_1_characters_are_dropped_as_thefuzz_drops_them(character):
     assert similarity(f"ca{character}fe", "cafe") == 100
     assert similarity("ca\u0100fe", "cafe") < 100
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "newer", "older"),
+    [
+        ("black", "('color', 'black_style_99496')", 100, 36),
+        ("navy blue", "('color', 'navy blue')", 100, 100),
+        ("brass plated", "tiny", 12, 12),
+        ("", "black", 0, 0),
+        ("é", "é", 0, 0),
+    ],
+)
+def test_both_versions_of_thefuzz(one, other, newer, older):
+    """The values of thefuzz 0.22.1, and of 0.19.0 with python-Levenshtein."""
+    assert (similarity(one, other), similarity(one, other, "0.19")) == (newer, older)
+
+
+def test_the_version_of_thefuzz_decides_what_matches():
+    wanted = [("color", "black_style_99496")]
+    assert matched_options(["black"], wanted) == {0}
+    assert matched_options(["black"], wanted, thefuzz="0.19") == frozenset()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from sdar_benchmarks.cli.options import Commands, add_address, environment_arguments
+from sdar_benchmarks.cli.options import Commands, add_address, add_shop, environment_arguments
 
 __all__ = ["add"]
 
@@ -18,15 +18,8 @@ def add(commands: Commands) -> None:
 
     command = servers.add_parser("webshop", help="the shop of sdar/WebShop-v0 as a web site")
     add_address(command, port=3000)
-    group = command.add_argument_group("environment")
-    options = [
-        group.add_argument("--data", metavar="NAME", help="embedded or official (default: embedded)"),
-        group.add_argument("--data-dir", metavar="DIR", help="folder of the official data"),
-        group.add_argument("--goals", metavar="NAME", help="synthetic or human (default: synthetic)"),
-        group.add_argument("--quirks", metavar="NAME", help="original or fixed (default: original)"),
-        group.add_argument("--num-products", type=int, metavar="N", help="only the first N records (default: all)"),
-    ]
-    command.set_defaults(run=_webshop, env_options=tuple(option.dest for option in options))
+    add_shop(command)
+    command.set_defaults(run=_webshop)
 
     command = servers.add_parser("retriever", help="POST /retrieve, for clients of Search-R1, verl, SDAR, verl-agent")
     add_address(command, port=8000)
@@ -47,9 +40,12 @@ def _webshop(args: argparse.Namespace) -> None:
     from sdar_envs.webshop.env import WebShopEnv
     from sdar_envs.webshop.site.site import LONGEST_HEAD, create_app
 
-    env = make_env("sdar/WebShop-v0", environment_arguments(args))
+    given = environment_arguments(args)
+    # All splits are served; this one exists however few goals there are.
+    env = make_env("sdar/WebShop-v0", {"split": "test", **given})
     assert isinstance(env, WebShopEnv)
-    app = create_app(env.shop, env.source, quirks=env.quirks)
+    shown = {name: given[name] for name in ("thefuzz", "show_attributes") if name in given}
+    app = create_app(env.shop, env.source, quirks=env.quirks, **shown)
     _until_interrupted(
         "WebShop", lambda ready: serve(app, host=args.host, port=args.port, longest_head=LONGEST_HEAD, ready=ready)
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments
 
 __all__ = ["add"]
+
+_NAMED = 5
 
 
 def add(commands: Commands) -> None:
@@ -25,7 +26,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--expert", metavar="NAME", help="agent that plays (default: the environment's script)")
     command.add_argument("--guesses", action="store_true", help="ALFWorld's explorer knows places only from skills")
     command.add_argument(
-        "--noise", type=float, metavar="X", help="share of other commands than the expert's (default: 0)"
+        "--noise", type=float, metavar="X", help="share of other commands than the expert's (default: 0.2)"
     )
     command.add_argument(
         "--with-skills", type=float, metavar="X", help="share of episodes with skills in the prompt (default: 0)"
@@ -42,11 +43,10 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from sdar_agents.sft.demonstrations import DemonstrationSettings, demonstrate, row_line
+    from sdar_agents.sft.demonstrations import DemonstrationSettings, DemonstrationTally, write_demonstrations
     from sdar_benchmarks.cli.progress import progress_bar
     from sdar_benchmarks.evaluation.arguments import make_env
     from sdar_envs.errors import InvalidOption
-    from sdar_envs.storage import write_atomic
 
     path = Path(args.out)
     if path.is_dir():
@@ -59,19 +59,21 @@ def _run(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     settings = DemonstrationSettings(**{**given, "env_kwargs": env_kwargs, "split": split})
     make_env(settings.env_id, env_kwargs)  # refuses misspelt arguments by name
-    counts = {"episodes": 0, "rows": 0, "lost": 0}
+    tally = DemonstrationTally()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress_bar(*columns) as progress:
-        bar = progress.add_task("demonstrations", total=settings.episodes)
+    try:
+        with progress_bar(*columns) as progress:
+            bar = progress.add_task("demonstrations", total=settings.episodes)
 
-        def lines() -> Iterator[str]:
-            for rows in demonstrate(settings):
-                counts["episodes"] += 1
-                counts["rows"] += len(rows)
-                counts["lost"] += not rows
-                progress.advance(bar)
-                yield from map(row_line, rows)
+            def show(played: DemonstrationTally) -> None:
+                nonlocal tally
+                tally = played
+                progress.update(bar, completed=played.episodes)
 
-        write_atomic(path, lines())
-    lost = f", {counts['lost']} lost episodes left out" if counts["lost"] else ""
-    print(f"{path}: {counts['rows']} rows of {counts['episodes']} episodes{lost}")
+            write_demonstrations(path, settings, progress=show)
+    finally:
+        if tally.rows:
+            print(f"{path}: {tally.rows} rows of {tally.episodes} episodes")
+        for reason, tasks in tally.left_out.items():
+            more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+            print(f"left out, {reason}: {len(tasks)} ({', '.join(tasks[:_NAMED])}{more})")

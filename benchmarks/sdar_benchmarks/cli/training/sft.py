@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def _run(args: argparse.Namespace) -> None:
 
     for package in ("torch", "transformers"):
         import_extra(package, extra="train", purpose="fine-tuning")
+    from sdar_agents.sft.sft import TrainingPlan
     from sdar_agents.sft.warm_start import default_settings, warm_start
 
     settings = default_settings(args.model)
@@ -70,12 +72,16 @@ def _run(args: argparse.Namespace) -> None:
     with progress_bar(*columns) as progress:
         bar = progress.add_task("sft", total=None, measures="")
 
+        def begin(plan: TrainingPlan) -> None:
+            print(f"{plan.rows:,} rows, {plan.tokens:,} tokens, {plan.steps:,} steps", file=sys.stderr, flush=True)
+            progress.update(bar, total=plan.steps)
+
         def log(measures: Mapping[str, float]) -> None:
             text = (
                 f"loss {measures['loss']:.3f}  accuracy {measures['accuracy']:.1%}  "
                 f"{measures['tokens_per_second']:,.0f} tokens/s"
             )
-            progress.update(bar, completed=measures["step"], total=measures["steps"], measures=text)
+            progress.update(bar, measures=text)
 
         model = warm_start(
             args.model,
@@ -86,5 +92,7 @@ def _run(args: argparse.Namespace) -> None:
             validation=[Path(name) for name in args.validation],
             resume=args.resume,
             log=log,
+            begin=begin,
+            progress=lambda step, _: progress.update(bar, completed=step),
         )
     print(model)

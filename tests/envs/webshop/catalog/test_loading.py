@@ -253,3 +253,14 @@ def test_a_broken_record_does_not_read_gigabytes(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="delimiter"):
             list(loading._elements(file))
         assert file.tell() < 1000 or file.read(1)
+
+
+def test_reading_a_big_catalogue_shows_progress_at_once(monkeypatch, capsys):
+    files = CatalogFiles.find(str(DATA / "catalogue_edge200"))
+    load_catalog(files)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(loading, "_SHOW_PROGRESS_FROM", 1)
+    load_catalog(files)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "Reading attributes and instructions (once): 0 of 1"
+    assert last.startswith("Reading products (once): ")

@@ -142,6 +142,18 @@ def test_the_keyboard_is_enough(site, browser):
     assert float(browser.find_element("css selector", "#reward pre").text) > 0
 
 
+def test_enter_on_an_option_chooses_it(site, browser):
+    from selenium.webdriver.common.keys import Keys
+
+    task_id, wanted = goal()
+    browser.get(f"{site}/item?task={task_id}&query=x&page=1&asin={wanted.product.asin}")
+    radio = browser.find_element("css selector", "input[type=radio]")
+    radio.send_keys(Keys.SPACE)
+    leave(browser, lambda: radio.send_keys(Keys.ENTER))
+    assert "/item?" in browser.current_url
+    assert len(browser.find_elements("css selector", "input:checked")) == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone(site, browser, scheme):
     task_id, wanted = goal()
@@ -161,6 +173,7 @@ def test_a_phone(site, browser, scheme):
         "item": f"item?{there}",
         "description": f"description?{there}",
         "score": f"done?{there}",
+        "long-score": f"done?{there.removesuffix(options)}",
         "error": "nothing",
     }.items():
         browser.get(f"{site}/{address}")

@@ -227,6 +227,10 @@ def test_bad_addresses_are_answered_in_words(site):
     get(site, "/", 404, split="test", start="100000")
     assert site.get("/api/task?id=webshop/test/x").status_code == 404
     assert site.get("/api/task?split=tset&index=0").status_code == 404
+    for path, status in (("/api/task?split=test&index=x", 400), ("/api/nothing", 404), ("/api/task?split=test", 200)):
+        answer = site.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json; charset=utf-8")
+        assert ("error" in answer.json()) is (status != 200)
     assert site.get(f"/results?task={TASK}&query=").headers["location"].startswith("/shop?")
 
 
@@ -278,6 +282,60 @@ def test_pictures_are_drawn_from_the_product_alone(site):
         names = {element.tag.split("}")[1] for element in ElementTree.fromstring(svg).iter()}
         assert names <= {"svg", "defs", "pattern", "rect", "ellipse", "circle", "path"}
         assert svg.replace("http://www.w3.org/2000/svg", "").find("http") == -1
+
+
+def test_pictures_have_the_colours_of_the_options(site):
+    product = next(p for p in shop().products if len(dict(p.options).get("color", ())) > 1)
+    green, red = (picture(product, value) for value in ("forest green", "dark red"))
+    assert "hsl(134 50% 38%)" in green
+    assert "hsl(2 72% 46%)" in red
+    assert get(site, "/picture.svg", asin=product.asin, color="forest green") == green
+    colors = dict(product.options)["color"]
+    chosen = BeautifulSoup(
+        get(site, "/item", query="x", asin=product.asin, **{"option.color": colors[1]}), "html.parser"
+    ).find("img")["src"]
+    assert dict(parse_qsl(urlsplit(chosen).query)) == {"asin": product.asin, "color": colors[1]}
+
+
+def test_the_first_button_of_a_product_chooses_its_options(site):
+    """It is what Enter on an option presses."""
+    product = product_with_options()
+    form = BeautifulSoup(get(site, "/item", query="x", asin=product.asin), "html.parser").find("form", class_="item")
+    first = form.find("button")
+    assert (first["formaction"], first.get_text()) == ("/item", "")
+
+
+def test_empty_results_give_advice_and_no_next_page(site):
+    for fields, advice in (
+        ({"query": "zzqq"}, "No product has these words. Try others"),
+        ({"query": "zzqq yyqq xxqq wwqq"}, "Try fewer of them"),
+        ({"query": shop().products[0].title.lower(), "page": "9"}, "There are no more products"),
+    ):
+        soup = BeautifulSoup(get(site, "/results", **fields), "html.parser")
+        assert (
+            soup.find("p", class_="empty")["data-text"].startswith(advice)
+            or advice in soup.find("p", class_="empty")["data-text"]
+        )
+        [following] = [button for button in soup.find_all("button", class_="btn") if button.get_text() == "Next >"]
+        assert following.find_parent(class_="unseen") is not None
+    soup = BeautifulSoup(get(site, "/results", query="<r>"), "html.parser")
+    [following] = [button for button in soup.find_all("button", class_="btn") if button.get_text() == "Next >"]
+    assert following.find_parent(class_="unseen") is None
+
+
+def test_errors_lead_back_to_the_task(site):
+    html = get(site, "/item", 404, query="x", asin="NOPE")
+    assert f'href="/shop?{urlencode({"task": TASK})}"' in html
+    assert tasks().find(TASK).instruction in unescape(html)
+    assert "Back to the task" not in get(site, "/shop", 404, task="webshop/test/none")
+
+
+def test_long_scores_are_shown_in_short(site):
+    goal = tasks().goal(tasks().find(TASK))
+    for asin in [goal.product.asin, *(product.asin for product in shop().products[:40])]:
+        pre = BeautifulSoup(get(site, "/done", query="x", asin=asin), "html.parser").select_one("#reward pre")
+        score = pre.get_text()
+        assert pre.get("data-text") == (f"{float(score):.2f}" if len(score) > 6 else None)
 
 
 def test_the_style_sheet_asks_nobody(site):
