@@ -73,5 +73,5 @@ def _run(args: argparse.Namespace) -> None:
                 yield from map(row_line, rows)
 
         write_atomic(path, lines())
-    lost = f", {counts['lost']} lost episodes left out" if counts["lost"] else ""
+    lost = f", {counts['lost']} of them lost and left out" if counts["lost"] else ""
     print(f"{path}: {counts['rows']} rows of {counts['episodes']} episodes{lost}")
