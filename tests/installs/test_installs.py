@@ -308,8 +308,8 @@ def try_transformers(environment: Environment) -> None:
     ok(environment, "eval", ALFWORLD, "--limit", "1", "--max-steps", "1", *line)
 
 
-def train(environment: Environment, *more: str) -> None:
-    make_tiny_model(environment)
+def training_line(folder: str, *more: str) -> tuple[str, ...]:
+    """The command line of one step of training on the tiny model."""
     settings = {
         "model.path": "sft/model",
         "rollout.max_new_tokens": "4",
@@ -320,11 +320,20 @@ def train(environment: Environment, *more: str) -> None:
         "evaluation.every": "0",
     }
     line = [part for name, value in settings.items() for part in (f"--{name}", value)]
-    ok(environment, "train", "--config", "alfworld_sdar_tiny", "--out", "runs/tiny", *line, *more)
+    return ("train", "--config", "alfworld_sdar_tiny", "--out", folder, *line, *more)
+
+
+def try_train(environment: Environment) -> None:
+    make_tiny_model(environment)
+    ok(environment, *training_line("runs/tiny"))
+    status, out, err = environment.sdar(*training_line("runs/adapted", "--model.lora.rank", "2"))
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*pip install 'sdar-envs\[lora\]'\n", err), err
 
 
 def try_lora(environment: Environment) -> None:
-    train(environment, "--model.lora.rank", "2", "--log.tracker", "none")
+    make_tiny_model(environment)
+    ok(environment, *training_line("runs/tiny", "--model.lora.rank", "2", "--log.tracker", "none"))
 
 
 def try_embedding(environment: Environment) -> None:
@@ -344,7 +353,7 @@ _TRIALS: dict[str, Callable[[Environment], None]] = {
     "plots": try_plots,
     "browser": try_browser,
     "webshop": try_webshop,
-    "train": train,
+    "train": try_train,
     "lora": try_lora,
     "transformers": try_transformers,
     "embedding": try_embedding,

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-__all__ = ["config_names", "config_text"]
+__all__ = ["config_names", "config_summary", "config_text"]
 
 
 def config_names() -> tuple[str, ...]:
@@ -18,3 +18,12 @@ def config_text(name: str) -> str:
         name: one of `config_names()`.
     """
     return files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def config_summary(name: str) -> str:
+    """Return what a configuration is for: the comment in the first line of its file.
+
+    Args:
+        name: one of `config_names()`.
+    """
+    return config_text(name).partition("\n")[0].removeprefix("#").strip()

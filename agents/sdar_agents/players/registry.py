@@ -19,13 +19,16 @@ from sdar_agents.players.pool import AgentPool
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.storage import absolute_arguments
 
-__all__ = ["AGENT_NAMES", "MODELS", "open_agent"]
+__all__ = ["AGENT_NAMES", "EXTRAS", "MODELS", "open_agent"]
 
 _SECRET = re.compile(r"(^|[_-])(key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE)
 _CHATS_AT_ONCE = 16
 
 MODELS: Mapping[str, type[AsyncPolicy]] = MappingProxyType({"openai": Endpoint, "transformers": LocalPolicy})
 """The policies that `ChatAgent` can ask, by the name of the agent that does."""
+
+EXTRAS: Mapping[str, str] = MappingProxyType({"openai": "openai-compatible", "transformers": "transformers"})
+"""The extra of `sdar-envs` that each of them needs."""
 
 AGENT_NAMES: tuple[str, ...] = ("default", *AGENTS, *MODELS)
 """All names; `default` is the script of each suite."""

@@ -43,6 +43,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sdar_envs import Task
+from sdar_envs.errors import MissingExtra
 from sdar_envs.importing import import_extra
 from sdar_envs.storage import write_atomic
 from sdar_skills.evidence.ledger import Ledger, showings_of_group
@@ -290,6 +291,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.seeds < 2 or arguments.steps < 5:
         parser.error(f"--seeds {arguments.seeds} --steps {arguments.steps}: wanted 2 seeds and 5 steps at least")
+    try:
+        import_extra("matplotlib", extra="plots", purpose="the figure")  # before the minutes of work, not after them
+    except MissingExtra as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     stderr = Console(stderr=True)
     record: dict[str, Any] = {
         "version": importlib.metadata.version("sdar-envs"),

@@ -227,7 +227,10 @@ def _check_engine(engine: str, encoder: Encoder | None, factory: str | None) -> 
     if engine not in ENGINES:
         raise UnknownName(f"no engine {engine!r}; the engines are {', '.join(ENGINES)}.{did_you_mean(engine, ENGINES)}")
     if engine == "faiss" and encoder is None:
-        raise InvalidOption("the engine faiss needs an encoder, such as sentence_encoder('intfloat/e5-base-v2').")
+        raise InvalidOption(
+            "the engine faiss needs an encoder: name a model by --encoder, such as intfloat/e5-base-v2, or pass "
+            "encoder=sentence_encoder('intfloat/e5-base-v2')."
+        )
     if engine != "faiss" and not (encoder is None and factory is None):
         raise InvalidOption(f"an encoder and a factory are for the engine faiss; the engine {engine} takes none.")
 

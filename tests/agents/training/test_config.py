@@ -178,7 +178,9 @@ def test_the_resolved_file_has_every_setting() -> None:
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--list"]) == 0
-    assert capsys.readouterr().out.split() == list(config_names())
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in rows] == list(config_names())
+    assert ["webshop_sdar_paper", "SDAR's published settings for WebShop, for an accelerator."] in rows
     for argv, message in (
         (["train"], "wanted --config NAME"),
         (["train", "--config", "alfworld_sdar_tiny", "--lerner.lr", "1"], "Did you mean 'learner'"),

@@ -60,6 +60,7 @@ def test_list(run) -> None:
     assert re.search(r"^explorer .*what a player sees\.", out, flags=re.MULTILINE)
     agents = ("oracle", "random", "openai", "transformers")
     assert all(re.search(rf"^{agent} ", out, flags=re.MULTILINE) for agent in agents)
+    assert "The agent openai needs pip install 'sdar-envs[openai-compatible]'.\n" in out
 
 
 def test_info(run) -> None:

@@ -53,7 +53,7 @@ def test_engines_by_name(run, source, tmp_path):
     ("arguments", "complaint"),
     [
         (["--engine", "tantivi"], "no engine 'tantivi'; the engines are bm25, bm25s, tantivy, faiss. Did you mean"),
-        (["--engine", "faiss"], "the engine faiss needs an encoder"),
+        (["--engine", "faiss"], "the engine faiss needs an encoder: name a model by --encoder"),
         (["--factory", "Flat"], "the engine bm25 takes none"),
         (["--engine", "faiss", "--encoder", "none/such"], "sdar-envs[embedding]"),
     ],

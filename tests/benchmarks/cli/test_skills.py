@@ -104,7 +104,7 @@ def test_check_asks_the_ledger(run, tmp_path):
     [
         (("check", "--suite", "alfwold"), "Did you mean 'alfworld'"),
         (("check", "--suite", "alfworld", "--strategy", "ucbb"), "no strategy 'ucbb'"),
-        (("check", "--suite", "alfworld", "--strategy", "embedding"), "'embedding' needs encoder"),
+        (("check", "--suite", "alfworld", "--strategy", "embedding"), "name one by --encoder"),
         (("check", "--suite", "alfworld", "--split", "train"), "without end"),
         (("check", "--suite", "alfworld", "--library", "/nowhere"), "there is no folder"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,16 @@ def test_record_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert b"</svg>" in drawn
     plot(record, tmp_path)
     assert (tmp_path / "skill_strategies.svg").read_bytes() == drawn
+
+
+def test_a_missing_matplotlib_is_reported_before_the_simulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["--output", str(tmp_path / "figure")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), "pip install 'sdar-envs[plots]'" in err) == ("", 1, True)
+    assert not (tmp_path / "figure").exists()
 
 
 def test_too_small_a_simulation_is_refused(tmp_path: Path) -> None:

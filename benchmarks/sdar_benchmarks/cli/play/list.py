@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from sdar_agents import AGENTS
-    from sdar_agents.players.registry import MODELS
+    from sdar_agents.players.registry import EXTRAS, MODELS
     from sdar_benchmarks.analysis.terminal import plain_table, stdout
     from sdar_benchmarks.evaluation.arguments import make_env, splits_text
     from sdar_envs import ENV_IDS
@@ -33,3 +33,6 @@ def _run(args: argparse.Namespace) -> None:
     console.print(environments)
     console.print()
     console.print(agents)
+    console.print()
+    for name, extra in EXTRAS.items():
+        console.print(f"The agent {name} needs pip install 'sdar-envs[{extra}]'.")

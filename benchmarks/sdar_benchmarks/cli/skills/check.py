@@ -90,6 +90,7 @@ def _environment_of(suite: str) -> str:
 
 def _retrievers(args: argparse.Namespace, library: Library) -> dict[str, Retriever]:
     """Return the requested strategies, or all that can be made."""
+    from sdar_envs.errors import InvalidOption
     from sdar_envs.search_qa.retrieval.engines.encoder import sentence_encoder
     from sdar_skills import make_retriever, retriever_names
     from sdar_skills.evidence.ledger import Ledger
@@ -103,6 +104,11 @@ def _retrievers(args: argparse.Namespace, library: Library) -> dict[str, Retriev
     # `home` is for small rooms, which no panel of this command has.
     left_out = {"home"} if args.encoder is not None else {"home", "embedding"}
     names = args.strategy or [name for name in retriever_names() if name not in left_out]
+    if "embedding" in names and args.encoder is None:
+        raise InvalidOption(
+            "the strategy embedding needs a model that makes vectors of text: name one by --encoder, such as "
+            "intfloat/e5-base-v2; that needs pip install 'sdar-envs[embedding]'."
+        )
     return {name: make_retriever(name, library, **settings.get(name, {})) for name in names}
 
 

@@ -29,12 +29,14 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from sdar_agents.configs import config_names
+    from sdar_agents.configs import config_names, config_summary
     from sdar_envs.errors import InvalidOption
     from sdar_envs.importing import import_extra
 
     if args.list:
-        print("\n".join(config_names()))
+        names = config_names()
+        width = max(map(len, names))
+        print("\n".join(f"{name:{width}}  {config_summary(name)}" for name in names))
         return
     if (args.config is None) == (args.resume is None):
         raise InvalidOption(
