@@ -143,7 +143,9 @@ def test_search_qa_counts_the_rows_of_each_data_set(tmp_path, monkeypatch):
     folder = tmp_path / "questions"
     for name, split, rows in (("nq", "test", 3), ("nq", "train", 2), ("hotpotqa", "dev", 4)):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps({"id": f"{split}{n}", "question": f"Q{n}?", "golden_answers": ["a"]}) for n in range(rows)]
+        lines = [
+            json.dumps({"id": f"{split}{n}", "question": f"Q{n}?", "golden_answers": ["alpha"]}) for n in range(rows)
+        ]
         (folder / name / f"{split}.jsonl").write_text("\n".join(lines))
     missing = texts(check_data("search_qa", folder), "missing")
     assert "test, nq, questions: 3, and 3,610 are published" in missing
@@ -163,7 +165,7 @@ def test_search_qa_counts_the_rows_of_each_data_set(tmp_path, monkeypatch):
 def test_every_suite_finds_data_below_a_variable_and_by_path(games, tmp_path, monkeypatch, kind):
     write_catalog(tmp_path / "shop", "")
     (tmp_path / "questions").mkdir()
-    (tmp_path / "questions" / "test.jsonl").write_text('{"question": "Q?", "golden_answers": ["a"]}')
+    (tmp_path / "questions" / "test.jsonl").write_text('{"question": "Q?", "golden_answers": ["alpha"]}')
     monkeypatch.setenv("DATA_OF_TODAY", str(tmp_path))
     for env_id, folder, split in (
         ("sdar/ALFWorld-v0", "alfworld/json_2.1.1", "valid_seen"),

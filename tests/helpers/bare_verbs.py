@@ -31,7 +31,7 @@ WORKS: tuple[tuple[str, ...], ...] = (
     ),
     ("leaderboard", "commands"),
     ("demos", ALFWORLD, "--episodes", "2", "--with-skills", "0.5", "--out", "alfworld.jsonl"),
-    ("demos", WEBSHOP, "--episodes", "2", "--out", "webshop.jsonl"),
+    ("demos", WEBSHOP, "--episodes", "8", "--out", "webshop.jsonl"),
     ("demos", SEARCH_QA, "--episodes", "2", "--out", "search_qa.jsonl"),
     ("train", "--list"),
     ("index", "build", "corpus.jsonl", "--out", "index"),

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env
 from sdar_envs import Task, TextEnv
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.registry import sample_indices
 from sdar_envs.storage import absolute_arguments
 
@@ -50,6 +51,12 @@ def evaluation_split(env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyTy
         UnknownName: there is no such environment or argument.
         InvalidOption: there are several splits, and the one declared is none of them.
     """
+    usual = getattr(env_class(env_id), "evaluation_split", None)
+    if usual is not None and "split" in env_defaults(env_id):
+        # Not with the default split first: the data may lack it, as a data set with nothing but a test file does.
+        with suppress(UnknownName):
+            make_env(env_id, {**env_kwargs, "split": usual}).close()
+            return str(usual)
     env = make_env(env_id, env_kwargs)
     declared, splits = env.evaluation_split, list(env.source.splits)
     env.close()
@@ -74,6 +81,7 @@ class Panel:
         split: name of the split.
         limit: as in the specification.
         env_kwargs: all arguments of the environment, defaults filled in, paths absolute.
+        defaults: the default arguments of the environment, as JSON values.
 
     Raises:
         InvalidOption: the limit is not positive or missing for a split without end, or there are no tasks.
@@ -87,6 +95,7 @@ class Panel:
         self.split = evaluation_split(spec.env_id, spec.env_kwargs) if spec.split is None else spec.split
         self.limit = spec.limit
         defaults = env_defaults(spec.env_id)
+        self.defaults = {name: _plain(value) for name, value in defaults.items()}
         # An environment with one split may have no such argument; a split that was asked for is refused by `make_env`.
         takes_split = "split" in defaults or spec.split is not None
         given = absolute_arguments(env_class(spec.env_id), spec.env_kwargs)

@@ -31,6 +31,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
@@ -284,6 +285,8 @@ class RunWriter:
         folder: made if it is missing.
         config: the configuration, complete but for `finished` and `resumed`.
         resume: continue the run in the folder, if there is one.
+        defaults: by environment id, its default arguments: what a run has for an argument that its version of the
+            environment did not have yet.
 
     Attributes:
         folder: as given.
@@ -297,7 +300,14 @@ class RunWriter:
         OSError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         # As the file will have it: tuples become lists.
         self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))
@@ -312,7 +322,7 @@ class RunWriter:
                     raise InvalidOption(
                         f"{folder} holds a run already: continue it with --resume, or choose another folder."
                     )
-                self._take_over()
+                self._take_over(defaults)
             self._write_config()
             self._trajectories = stack.enter_context(open(folder / TRAJECTORIES, "ab", buffering=0))
             self._rows = stack.enter_context(open(folder / EPISODES, "ab", buffering=0))
@@ -369,9 +379,13 @@ class RunWriter:
             os.fsync(file.fileno())
         self._synced = time.monotonic()
 
-    def _take_over(self) -> None:
+    def _take_over(self, defaults: Mapping[str, Mapping[str, Any]]) -> None:
         new, old = self.config, read_config(self.folder)
-        changes = changed_keys(old, new)
+        panels = [
+            {**panel, "env_kwargs": {**defaults.get(panel["env_id"], {}), **panel["env_kwargs"]}}
+            for panel in old["panels"]
+        ]
+        changes = changed_keys({**old, "panels": panels}, new)
         if changes:
             raise InvalidOption(
                 f"{self.folder} is a run of another configuration: {'; '.join(changes)}. "

@@ -109,7 +109,7 @@ def test_a_treatment_is_remembered() -> None:
     assert "It is not hot." in say("put a hot mug in desk.", "go to desk 1", commands, **other)
 
 
-def test_what_no_template_says_is_repeated() -> None:
+def test_a_searcher_that_read_nothing_says_so_without_the_question() -> None:
     task = sdar_envs.tasks("sdar/SearchQA-v0", split="train", limit=1)[0]
     said = think(task, [], "", "search[x]", commands=[], shown=2)
-    assert said == f"The task: {task.instruction.strip()} Next: search[x]"
+    assert said == "I have read no passage yet. I look it up."

@@ -372,3 +372,10 @@ def test_flags_of_the_data_are_in_configuration_rows_and_report(
         assert read_config(folder)["panels"][0].get("data_flags") == flags
         assert [row.data_flags for row in read_episodes(folder)] == [flags] * 2
         assert ("title_nouns=guessed" in (folder / "report.md").read_text()) is (flags is not None)
+
+
+def test_data_with_nothing_but_a_test_file_are_evaluated_on_it(tmp_path) -> None:
+    row = {"id": "test_0", "question": "Which river?", "golden_answers": ["Oder"], "data_source": "nq"}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    kwargs = {"data": "official", "data_dir": str(tmp_path), "retriever": "embedded"}
+    assert evaluation_split("sdar/SearchQA-v0", kwargs) == "test"
