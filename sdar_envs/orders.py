@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from array import array
 from itertools import accumulate
 from typing import Any
 
@@ -57,7 +58,7 @@ class Walk:
         self._rows = self._columns = 0
         self._pass = -1
         self._in_pass = self._place = self._shift = 0
-        self._keys: tuple[tuple[int, ...], ...] = ()
+        self._keys: tuple[array[int], ...] = ()
 
     def __next__(self) -> int:
         """Return the next index."""
@@ -87,7 +88,10 @@ class Walk:
         widths = (self._columns, self._rows) * 2
         # SHAKE, not numpy: its streams may change from version to version.
         name = f"walk {self._seed} {self.size} {self._pass}"
-        numbers = struct.unpack(f"<{sum(widths)}I", hashlib.shake_128(name.encode()).digest(4 * sum(widths)))
+        # An array takes 4 bytes a number, a tuple of integers 36: every environment may have a walk.
+        numbers = array(
+            "I", struct.unpack(f"<{sum(widths)}I", hashlib.shake_128(name.encode()).digest(4 * sum(widths)))
+        )
         ends = list(accumulate(widths))
         self._keys = tuple(numbers[end - width : end] for end, width in zip(ends, widths, strict=True))
 

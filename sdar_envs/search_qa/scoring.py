@@ -15,6 +15,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = [
     "answer_blocks",
@@ -62,6 +63,10 @@ _STEPS = {
 def normalize(text: str) -> str:
     """Return the normalised text: lower case, without ASCII punctuation, articles and repeated spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+# Every turn compares the same passages with the same answers.
+_normalize_kept = lru_cache(maxsize=4096)(normalize)
 
 
 def fold(text: str) -> str:
@@ -123,8 +128,8 @@ def _f1(found: list[str], wanted: list[str], *, without_words: float) -> float:
 
 def contains_answer(passage: str, answers: Sequence[str]) -> bool:
     """Return whether a passage contains a golden answer, both normalised; parts of words count."""
-    text = normalize(passage)
-    return any(normalize(answer) in text for answer in answers)
+    text = _normalize_kept(passage)
+    return any(_normalize_kept(answer) in text for answer in answers)
 
 
 def contains_whole_answer(passage: str, answers: Sequence[str]) -> bool:
@@ -132,8 +137,8 @@ def contains_whole_answer(passage: str, answers: Sequence[str]) -> bool:
 
     "party" does not contain "art". No passage contains a golden answer without words.
     """
-    text = f" {normalize(passage)} "
-    return any(f" {wanted} " in text for wanted in map(normalize, answers) if wanted)
+    text = f" {_normalize_kept(passage)} "
+    return any(f" {wanted} " in text for wanted in map(_normalize_kept, answers) if wanted)
 
 
 def answer_blocks(text: str) -> list[str]:
