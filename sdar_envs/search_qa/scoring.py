@@ -78,7 +78,7 @@ def fold(text: str) -> str:
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the prediction equals one of the golden answers after normalisation, else 0."""
     found = normalize(prediction)
-    return float(any(normalize(answer) == found for answer in answers))
+    return float(any(_normalize_kept(answer) == found for answer in answers))
 
 
 def sub_exact_match(prediction: str, answers: Sequence[str]) -> float:
@@ -87,7 +87,7 @@ def sub_exact_match(prediction: str, answers: Sequence[str]) -> float:
     Parts of words count: "party" contains "art".
     """
     found = normalize(prediction)
-    return float(any(normalize(answer) in found for answer in answers))
+    return float(any(_normalize_kept(answer) in found for answer in answers))
 
 
 def f1_squad(prediction: str, answers: Sequence[str]) -> float:
@@ -99,7 +99,7 @@ def f1_squad(prediction: str, answers: Sequence[str]) -> float:
     Source: Rajpurkar et al. (2016, 2018), evaluation script of SQuAD 2.0.
     """
     found = normalize(prediction).split()
-    return max((_f1(found, normalize(answer).split(), without_words=1.0) for answer in answers), default=0.0)
+    return max((_f1(found, _normalize_kept(answer).split(), without_words=1.0) for answer in answers), default=0.0)
 
 
 def f1_hotpot(prediction: str, answers: Sequence[str]) -> float:
@@ -113,7 +113,7 @@ def f1_hotpot(prediction: str, answers: Sequence[str]) -> float:
     found = normalize(prediction)
     best = 0.0
     for answer in answers:
-        wanted = normalize(answer)
+        wanted = _normalize_kept(answer)
         if found == wanted or not _CLOSED.intersection((found, wanted)):
             best = max(best, _f1(found.split(), wanted.split(), without_words=0.0))
     return best

@@ -122,7 +122,8 @@ class QuestionSession:
         self.question = question
         self.behaviour = behaviour
         self.max_steps = max_steps
-        self.state = QuestionState() if state is None else state
+        self.state = state
+        self._scored: tuple[QuestionState, dict[Metric, float]] | None = None
 
     def query(self, command: str) -> str | None:
         """Return what this command would search for now; None if it would not search."""
@@ -163,6 +164,12 @@ class QuestionSession:
         one an answer. Under `search-r1` it sees the whole transcript. `em_format_v03` is the same without the bonus for
         a passage that shows a golden answer.
         """
+        # The reward and the info of one step both ask.
+        if self._scored is None or self._scored[0] is not self.state:
+            self._scored = self.state, self._score()
+        return dict(self._scored[1])
+
+    def _score(self) -> dict[Metric, float]:
         state, question, answers = self.state, self.question, self.question.answers
         scores: dict[Metric, float] = dict.fromkeys(METRICS, 0.0)
         if not state.is_over:
