@@ -69,7 +69,7 @@ def _fingerprints(games: OfficialGames) -> Iterator[Finding]:
     tasks = [games.task(split, index) for split, size in games.splits.items() for index in range(size or 0)]
     digests = {split: hashlib.sha256() for split in games.splits}
     for task in with_progress(tasks, "Reading ALFWorld games", total=len(tasks), show_from=_SHOW_PROGRESS_FROM):
-        texts = read_texts(games.gamefile(task))
+        texts = read_texts(task.data["gamefile"])
         digests[task.split].update(task.id.encode("utf-8", "surrogateescape"))
         for text in texts:
             digests[task.split].update(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest())

@@ -53,9 +53,9 @@ class EmbeddedGames:
         """Return the compiled game."""
         return _make(self.rooms, task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[1]
 
-    def gamefile(self, task: Task) -> str:
-        """Return a path as an official game's; there is no file."""
-        return _make(self.rooms, task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[2]
+    def load(self, task: Task) -> tuple[Game, str]:
+        """Return the compiled game, and a path as an official game's; there is no file."""
+        return _make(self.rooms, task.split, int(task.id.rsplit("/", 1)[1]), self.wording)[1:]
 
 
 _PREFIXES: Mapping[Rooms, str] = {"full": "alfworld/", "small": "alfworld/small_"}

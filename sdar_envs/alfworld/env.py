@@ -128,8 +128,7 @@ class ALFWorldEnv(TextEnv[State]):
         return found
 
     def _begin(self, task: Task) -> str:
-        self._game = self.source.game(task)
-        self._gamefile = self.source.gamefile(task)
+        self._game, self._gamefile = self.source.load(task)
         self._state = self._game.initial.copy()
         self._local = self._game.local_actions(self._state)
         return self._game.first_observation
@@ -151,8 +150,7 @@ class ALFWorldEnv(TextEnv[State]):
         return self._state.copy()
 
     def _load(self, task: Task, state: State) -> None:
-        self._game = self.source.game(task)
-        self._gamefile = self.source.gamefile(task)
+        self._game, self._gamefile = self.source.load(task)
         self._state = state.copy()
         self._local = self._game.local_actions(self._state)
 

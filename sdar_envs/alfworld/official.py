@@ -148,9 +148,9 @@ class OfficialGames:
         """Return the compiled game."""
         return load_game(Path(task.data["gamefile"]), self.wording)
 
-    def gamefile(self, task: Task) -> str:
-        """Return the path of the game's file."""
-        return str(task.data["gamefile"])
+    def load(self, task: Task) -> tuple[Game, str]:
+        """Return the compiled game, and the path of its file."""
+        return self.game(task), str(task.data["gamefile"])
 
     def _describe(self, path: str, instruction: str) -> Task:
         split, folder, _ = path.split("/")

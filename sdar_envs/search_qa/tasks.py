@@ -100,6 +100,7 @@ class QuestionTasks:
         )
 
 
+@lru_cache(maxsize=1024)
 def question_of(task: Task) -> Question:
     """Return the question of a task."""
     data = task.data
