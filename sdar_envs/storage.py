@@ -174,12 +174,12 @@ def with_progress(
         title: shown before the progress.
         total: number of items; None if it is unknown.
         show_from: number of items from which progress is shown.
-        is_long: show progress whatever the number of items, known or not.
+        is_long: show progress whatever the number of items, known or not, and at once where it is in lines.
     """
     if not is_long and (total is None or total < show_from):
         return items
     if not sys.stderr.isatty():
-        return _in_lines(items, ProgressLines(title), total)
+        return _in_lines(items, ProgressLines(title, at_once=is_long), total)
     # Importing a terminal library takes longer than working through a few items.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import track  # noqa: PLC0415

@@ -26,6 +26,8 @@ def test_few_items_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_end_is_said_if_anything_was(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(with_progress(range(3000), "Reading", total=3000, show_from=1)) == list(range(3000))
+    assert capsys.readouterr().err == ""  # work of less than ten seconds that is not said to be long
+    assert list(with_progress(range(3000), "Reading", total=3000, show_from=1, is_long=True)) == list(range(3000))
     assert capsys.readouterr().err == "Reading: 0 of 3,000\nReading: 3,000 of 3,000\n"
     short = ProgressLines("short", at_once=False)
     short.update(5, 5)
