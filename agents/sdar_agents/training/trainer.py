@@ -45,6 +45,7 @@ from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.splits import trained_split
 from sdar_agents.types import Row, make_rows
 from sdar_envs.errors import InvalidOption, RunStopped
+from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
 if sys.platform != "win32":
@@ -187,6 +188,7 @@ class Trainer:
     def _open_records(self, saved: Checkpoint | None, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the configuration, and open what a run writes, as it was at the checkpoint."""
         config, folder = self.config, self.folder
+        check_no_secrets(to_plain(config))
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / CONFIG, config.to_yaml())
         write_facts(folder, facts)
