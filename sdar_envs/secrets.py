@@ -44,10 +44,11 @@ _REDACTED = "[key]"
 _SHORTEST = 4
 _SHORTEST_ANYWHERE = 8
 _PLACEHOLDERS = frozenset(
-    """
-    anything dummy empty fake false key local lm-studio lmstudio llama nokey no-key no_key none not-needed
-    not-required null ollama placeholder secret sglang sk-no-key-required test token unused vllm
-    """.split()
+    (
+        *("anything", "dummy", "empty", "fake", "false", "key", "local", "lm-studio", "lmstudio", "llama", "nokey"),
+        *("no-key", "no_key", "none", "not-needed", "not-required", "null", "ollama", "placeholder", "secret"),
+        *("sglang", "sk-no-key-required", "test", "token", "unused", "vllm"),
+    )
 )
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -59,9 +60,10 @@ _SCHEME = re.compile(r"(?:bearer|basic|token)\s+", re.IGNORECASE)
 _KEY_LIKE = re.compile(
     r"""
     (?<![A-Za-z0-9]) (?:
-      (?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,} | (?:gsk|hf|xai|nvapi|pplx|r8)[-_][A-Za-z0-9_-]{20,} | gh[opsu]_[A-Za-z0-9]{20,} |
-      github_pat_[A-Za-z0-9_]{20,} | glpat-[A-Za-z0-9_-]{16,} | xox[abeprs]-[A-Za-z0-9-]{10,} | (?:AKIA|ASIA)[A-Z0-9]{16} |
-      AIza[A-Za-z0-9_-]{30,} | eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.
+      (?:sk|pk|rk|nvapi|pplx)[-_][A-Za-z0-9_-]{32,} | (?:gsk|hf|r8)_[A-Za-z0-9]{30,} | gh[opsu]_[A-Za-z0-9]{30,} |
+      github_pat_[A-Za-z0-9_]{30,} | glpat-[A-Za-z0-9_-]{20,} | xox[abeprs]-[A-Za-z0-9-]{20,} |
+      (?:AKIA|ASIA)[A-Z0-9]{16} | AIza[A-Za-z0-9_-]{30,} | xai-[A-Za-z0-9]{30,} |
+      eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.
     ) | (?i:bearer)\s+[A-Za-z0-9._~+/-]{8,}
     """,
     re.VERBOSE,
@@ -209,7 +211,7 @@ _patterns: _Patterns | None = None
 
 
 def redact(text: str) -> str:
-    """Return the text with `[key]` in the place of each known secret, in all forms that the module's docstring names."""
+    """Return the text with `[key]` in the place of each known secret, in all forms that the module's text names."""
     patterns = _patterns
     if patterns is None:
         return text

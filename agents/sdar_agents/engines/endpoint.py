@@ -52,8 +52,8 @@ class Endpoint:
     Args:
         model: its name, as the server knows it.
         base_url: the address up to `/v1`; None for `$OPENAI_BASE_URL`, else a vLLM server on this machine.
-        api_key_env: the environment variable that holds the API key. `OPENAI_API_KEY` may be unset, for servers that want
-            none.
+        api_key_env: the environment variable that holds the API key. `OPENAI_API_KEY` may be unset, for servers that
+            want none.
         temperature: of the sampling; None leaves it to the server.
         max_tokens: of one completion; None leaves it to the server.
         send_seed: send a seed with each request. Most servers then repeat themselves, more or less.

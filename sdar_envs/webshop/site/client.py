@@ -286,7 +286,7 @@ class _Browser:
             raise SiteError(f"{error}. Is the site running? `sdar serve webshop` starts one.") from error
         if answer.status == 401:
             raise SiteError(
-                f"{answer.url[:200]} {answer.describe()}. token_env= names the environment variable with the site's token."
+                f"{answer.url[:200]} {answer.describe()}. token_env= names the environment variable with its token."
             )
         # Pages become observations, which are recorded.
         text = answer.body.decode("utf-8", "surrogateescape")
