@@ -60,9 +60,9 @@ _SCHEME = re.compile(r"(?:bearer|basic|token)\s+", re.IGNORECASE)
 _KEY_LIKE = re.compile(
     r"""
     (?<![A-Za-z0-9]) (?:
-      (?:sk|pk|rk|nvapi|pplx)[-_][A-Za-z0-9_-]{32,} | (?:gsk|hf|r8)_[A-Za-z0-9]{30,} | gh[opsu]_[A-Za-z0-9]{30,} |
-      github_pat_[A-Za-z0-9_]{30,} | glpat-[A-Za-z0-9_-]{20,} | xox[abeprs]-[A-Za-z0-9-]{20,} |
-      (?:AKIA|ASIA)[A-Z0-9]{16} | AIza[A-Za-z0-9_-]{30,} | xai-[A-Za-z0-9]{30,} |
+      (?:sk|pk|rk|nvapi|pplx)[-_](?:[A-Za-z0-9_-]{0,200}[-_])?[A-Za-z0-9]{20,} | (?:gsk|hf|r8)_[A-Za-z0-9]{30,} |
+      gh[opsu]_[A-Za-z0-9]{30,} | github_pat_[A-Za-z0-9_]{30,} | glpat-[A-Za-z0-9_-]{20,} |
+      xox[abeprs]-[A-Za-z0-9-]{20,} | (?:AKIA|ASIA)[A-Z0-9]{16} | AIza[A-Za-z0-9_-]{30,} | xai-[A-Za-z0-9]{30,} |
       eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.
     ) | (?i:bearer)\s+[A-Za-z0-9._~+/-]{8,}
     """,

@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Sequence
 
+from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 
 __all__ = ["LOCAL_HOSTS", "hosts_of", "is_served", "listen", "refusal_of", "shown_address"]
@@ -39,10 +40,13 @@ def listen(host: str, port: int) -> socket.socket:
             f"host is {host!r}; wanted an address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for "
             "everybody who can reach it."
         )
+    if not is_integer(port) or not 0 <= port < 1 << 16:
+        raise InvalidOption(f"port is {port!r}; wanted a number from 0 (any free one) to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError, UnicodeError) as error:
+        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
+        return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
+    except (OSError, ValueError) as error:  # UnicodeError: no name of a host has such characters
         raise InvalidOption(f"cannot listen on {host}, port {port} ({error}): choose another port or host.") from error
 
 
@@ -61,7 +65,6 @@ def hosts_of(host: str, listener: socket.socket) -> tuple[str, ...] | None:
         listener: its socket, whose address decides: `127.1` and a name of one's own for it are this machine too.
     """
     address = ipaddress.ip_address(str(listener.getsockname()[0]).partition("%")[0])
-    address = getattr(address, "ipv4_mapped", None) or address
     if not address.is_loopback:
         return None
     return tuple(dict.fromkeys((*LOCAL_HOSTS, _in_address(host).lower(), _in_address(str(address)))))

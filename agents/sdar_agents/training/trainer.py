@@ -83,6 +83,7 @@ class Trainer:
         self.config = config = config.resolved()
         self.folder = folder
         self.step = 0
+        check_no_secrets(to_plain(config))
         check_folder(folder, config, resume=resume)
         check_tracker(config.log.tracker)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
@@ -188,7 +189,6 @@ class Trainer:
     def _open_records(self, saved: Checkpoint | None, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the configuration, and open what a run writes, as it was at the checkpoint."""
         config, folder = self.config, self.folder
-        check_no_secrets(to_plain(config))
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / CONFIG, config.to_yaml())
         write_facts(folder, facts)
