@@ -10,8 +10,9 @@ error that is recorded or printed.
 
 How much of a text may be replaced depends on the length of the secret:
 
-- from eight characters: wherever it occurs, in capitals or not;
-- from four to seven: where no letter or digit is next to it, because `shelf` is also a part of `bookshelf`;
+- from eight characters, or from four of different kinds, such as `q7:x`: wherever it occurs, in capitals or not;
+- from four to seven letters, or as many digits: where no letter or digit is next to it, because `shelf` is also a part
+  of `bookshelf`;
 - fewer, or one of the words that servers without keys are given (`EMPTY`, `ollama`): nowhere. That is no secret.
 
 A secret that this package did not read is not known to it, and a server that repeats only a part of one, or one that
@@ -266,8 +267,8 @@ def _encoded_forms(secret: str) -> list[str]:
 
 
 def _bounded(secret: str, pattern: str) -> str:
-    """Return a pattern of a secret, for a short one only where it stands alone."""
-    if len(secret) >= _SHORTEST_ANYWHERE:
+    """Return a pattern of a secret; of one that could be a word or a number, only where it stands alone."""
+    if len(secret) >= _SHORTEST_ANYWHERE or not (secret.isalpha() or secret.isdigit()):
         return f"(?i:{pattern})"
     # The last character of an escape is no letter of the text.
     before = "".join(
@@ -293,10 +294,10 @@ def _escaped(character: str) -> str:
     code = ord(character)
     entity = r"&(?:amp;){0,4}"
     forms = [
-        r"\\{0,8}" + re.escape(character),
         rf"\\{{1,8}}(?i:u00{code:02x}|u\{{0{{0,6}}{code:x}\}}|x{code:02x})|\\{{1,8}}(?:{code:03o}|U000000{code:02x})",
         rf"%(?:25){{0,4}}(?i:{code:02x})",
         rf"{entity}\#0{{0,6}}{code};?|{entity}(?i:\#x0{{0,6}}{code:x});?",
         *(entity + re.escape(name) for name, meant in html5.items() if meant == character),
+        r"\\{0,8}" + re.escape(character),  # last: a backslash is also the beginning of its own escapes
     ]
     return f"(?:{'|'.join(forms)})"

@@ -85,13 +85,13 @@ def make_server(
     Raises:
         MissingExtra: uvicorn is not installed.
     """
-    uvicorn = import_extra("uvicorn", extra="server", purpose="serving")
+    library = import_extra("uvicorn", extra="server", purpose="serving")
     # Needs uvicorn itself.
     from sdar_envs.http.protocol import Patience, PatientProtocol  # noqa: PLC0415
 
     # asyncio sets this itself only on sockets that name their protocol; without it each answer waits 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(
+    config = library.Config(
         Guard(app, hosts=hosts_of(host, listener), token=token),
         log_level="warning",
         http=partial(PatientProtocol, patience=patience or Patience()),
@@ -100,5 +100,5 @@ def make_server(
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=longest_head,
     )
-    server: uvicorn.Server = uvicorn.Server(config)
+    server: uvicorn.Server = library.Server(config)
     return server

@@ -23,6 +23,8 @@ KEYS = {
     "of eight characters": "hunter2!",
     "of seven": "hunter2",
     "of four": "a/b\\",
+    "a word": "shelf",
+    "a number": "123456",
 }
 
 
