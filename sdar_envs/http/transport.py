@@ -26,6 +26,7 @@ from urllib.parse import urljoin, urlsplit
 from sdar_envs.errors import SdarError
 from sdar_envs.http.retries import Attempts, RetriesExhausted, is_retryable
 from sdar_envs.importing import extra_imports
+from sdar_envs.secrets import check_headers, redact
 
 with extra_imports("client", purpose="the HTTP client"):
     import requests
@@ -54,8 +55,9 @@ class Response(NamedTuple):
 
     def describe(self) -> str:
         """Return status and beginning of the body, such as `answers 404 Not Found: '<html>...'`, for error messages."""
-        beginning = " ".join(self.body[: 8 * _SHOWN].decode("utf-8", "replace").split())[:_SHOWN]
-        return f"answers {self.status} {self.reason}: {beginning!r}"
+        # Cut after redaction: half a key would not be found.
+        text = redact(self.body[: 80 * _SHOWN].decode("utf-8", "replace"))
+        return f"answers {self.status} {redact(self.reason)}: {' '.join(text.split())[:_SHOWN]!r}"
 
 
 class NoResponse(SdarError, ConnectionError):
@@ -68,7 +70,7 @@ class NoResponse(SdarError, ConnectionError):
     """
 
     def __init__(self, message: str, *, is_lasting: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.is_lasting = is_lasting
 
 
@@ -77,14 +79,17 @@ class Transport:
 
     Args:
         url: an address on the server; kept as `url`. No proxy is used for addresses of this machine.
-        headers: sent with every request.
+        headers: sent with every request; keys and tokens among them are redacted from errors (`sdar_envs.secrets`).
         max_bytes: longest body of a response.
+
+    Raises:
+        InvalidOption: a header cannot be sent.
     """
 
     def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 1 << 28) -> None:
         self.url = url
         self._uses_proxy = urlsplit(url).hostname not in _LOOPBACK
-        self._headers = dict(headers or {})
+        self._headers = check_headers(headers or {})
         self._max_bytes = max_bytes
         self._open()
 
@@ -151,7 +156,7 @@ class Transport:
             while (cause := root.__cause__ or root.__context__) is not None:
                 root = cause
             raise NoResponse(
-                f"{url} gives no answer ({type(root).__name__}: {str(root)[:_SHOWN]})",
+                f"{url} gives no answer ({type(root).__name__}: {redact(str(root))[:_SHOWN]})",
                 is_lasting=isinstance(error, _LASTING),
             ) from error
 
@@ -176,6 +181,7 @@ class Transport:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        check_headers(self._headers)  # a new process does not know the secrets yet
         self._open()
 
 

@@ -100,6 +100,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             the episode is truncated.
         search_seconds: how long one search by a server may take, retries included; with `compat="sdar"`, how long
             each of ten attempts may take.
+        token_env: the environment variable with the token of the retrieval servers; None if they want none.
         reveal_answers: give the golden answers in `info`.
         max_steps: turns.
         reward_scale: factor on the reward.
@@ -124,6 +125,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         reward: Metric = "em",
         on_error: OnError = "raise",
         search_seconds: float = 60.0,
+        token_env: str | None = None,
         reveal_answers: bool = False,
         max_steps: int = 4,
         reward_scale: float = 1.0,
@@ -152,6 +154,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             "reward": reward,
             "on_error": on_error,
             "search_seconds": search_seconds,
+            "token_env": token_env,
             "reveal_answers": reveal_answers,
             "max_steps": max_steps,
             "reward_scale": reward_scale,
@@ -179,6 +182,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             float(search_seconds),
             behaviour=compat,
             shows_failures=on_error != "raise",
+            token_env=token_env,
         )
         self._prepared: tuple[str, Finding] | None = None
         self._session: QuestionSession

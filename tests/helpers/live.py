@@ -3,39 +3,37 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 
-import uvicorn
+from sdar_envs.http.hosts import listen, shown_address
+from sdar_envs.http.serving import make_server
 
 
 @contextlib.contextmanager
-def running(app) -> Iterator[str]:
-    """Serve an app in a thread; give its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", h11_max_incomplete_event_size=8_000_000))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+def running(app, **settings) -> Iterator[str]:
+    """Serve an app in a thread, as `sdar serve` does; give its address. Settings are those of `make_server`."""
+    with listen("127.0.0.1", 0) as listener:
+        server = make_server(app, listener, **{"longest_head": 8_000_000, **settings})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield shown_address("127.0.0.1", listener).rstrip("/")
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextlib.contextmanager
-def served(server: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Run `sdar serve` on a free port; give the server's address and the process."""
+def served(server: str, *arguments: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Run `sdar serve` on a free port; give its address and the process. `variables` are of its environment."""
     command = [sys.executable, "-m", "sdar_benchmarks.cli", "serve", server, "--port", "0", *arguments]
-    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
     try:
         line = process.stdout.readline()

@@ -25,7 +25,7 @@ class Visitor:
     """Asks a viewer for pages. A link may be absolute: its host is the one that reports name."""
 
     def __init__(self, server: ViewerServer) -> None:
-        self._port = server.server_address[1]
+        self.port = server.server_address[1]
 
     def get(self, address: str, params: Mapping[str, str] | None = None, host: str = "127.0.0.1:3030") -> Page:
         path = address.removeprefix("http://127.0.0.1:3030")
@@ -34,7 +34,7 @@ class Visitor:
         return self.ask("GET", path, host)
 
     def ask(self, method: str, path: str, host: str = "127.0.0.1:3030") -> Page:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, headers={"Host": host})
             answer = connection.getresponse()

@@ -4,8 +4,8 @@ Requests that fail for a passing reason are repeated by `sdar_envs.http.retries`
 retryable statuses such as 429 and 503, and bodies that break off. Any other failure (a wrong key, model or address, a
 web page instead of JSON) is an `EndpointError` at once.
 
-The API key comes from an environment variable. It is sent in the `Authorization` header and kept nowhere else; if a
-server repeats it in an answer, `[key]` replaces it.
+The API key comes from an environment variable. It is sent in the `Authorization` header and kept nowhere else; where a
+server or a library repeats it, in an answer or an error, `[key]` replaces it (`sdar_envs.secrets`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption
 from sdar_envs.http.retries import RetriesExhausted, RetryPolicy, is_retryable
 from sdar_envs.importing import import_extra
+from sdar_envs.secrets import read_secret, redact
 from sdar_skills.evidence.proposers import Chat
 
 __all__ = ["Endpoint", "EndpointPolicy", "endpoint_chat"]
 
 _SHOWN = 300
-# What local servers are given for a key ("EMPTY", "ollama") is no secret, and may be a word of an answer.
-_SHORTEST_SECRET = 12
+_KEY_VARIABLE = "OPENAI_API_KEY"
 
 
 class _Failure(NamedTuple):
@@ -52,7 +52,8 @@ class Endpoint:
     Args:
         model: its name, as the server knows it.
         base_url: the address up to `/v1`; None for `$OPENAI_BASE_URL`, else a vLLM server on this machine.
-        api_key_env: the environment variable that holds the API key; unset for servers that want none.
+        api_key_env: the environment variable that holds the API key. `OPENAI_API_KEY` may be unset, for servers that
+            want none.
         temperature: of the sampling; None leaves it to the server.
         max_tokens: of one completion; None leaves it to the server.
         send_seed: send a seed with each request. Most servers then repeat themselves, more or less.
@@ -63,7 +64,8 @@ class Endpoint:
             `{"chat_template_kwargs": {"enable_thinking": False}}`.
 
     Raises:
-        InvalidOption: an argument is out of range, or the address holds a user name or password.
+        InvalidOption: an argument is out of range, the address holds a user name or password, or there is no such
+            variable or no HTTP header can hold its value.
         MissingExtra: the extra `openai-compatible` is not installed.
     """
 
@@ -72,7 +74,7 @@ class Endpoint:
         model: str,
         *,
         base_url: str | None = None,
-        api_key_env: str = "OPENAI_API_KEY",
+        api_key_env: str = _KEY_VARIABLE,
         temperature: float | None = None,
         max_tokens: int | None = 512,
         send_seed: bool = True,
@@ -93,11 +95,9 @@ class Endpoint:
         if not isinstance(extra_body, Mapping):
             raise InvalidOption(f'extra_body is {extra_body!r}; wanted a JSON object such as {{"top_p": 0.9}}.')
         self.model = model
-        self.base_url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or "http://127.0.0.1:8000/v1")
+        self._key = read_secret(api_key_env, argument="api_key_env", default=_KEY_VARIABLE)
         self.api_key_env = api_key_env
-        self._key = os.environ.get(api_key_env, "").strip()
-        if not self._key.isascii():
-            raise InvalidOption(f"the key in ${api_key_env} has characters that no HTTP header can hold: set it again.")
+        self.base_url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or "http://127.0.0.1:8000/v1")
         self._retry_policy = RetryPolicy(retries=retries, backoff_seconds=backoff_seconds)
         self._send_seed = send_seed
         self._max_tokens = max_tokens
@@ -148,34 +148,33 @@ class Endpoint:
             )
         except self._request_error as error:
             return _Failure(f"{type(error).__name__}{f': {error}' if str(error) else ''}")
-        text = self._without_key(response.text)
+        text = response.text
         if is_retryable(response.status_code):
-            return _Failure(f"{response.status_code} {text[:_SHOWN]}", response.headers.get("Retry-After"))
+            return _Failure(f"{response.status_code} {_beginning(text)}", response.headers.get("Retry-After"))
         if not response.is_success:
-            raise EndpointError(self._says(f"{response.status_code} {text[:_SHOWN]}{self._advice(response)}"))
+            raise EndpointError(self._says(f"{response.status_code} {_beginning(text)}{self._advice(response)}"))
         if text.lstrip()[:1] == "<":
             raise EndpointError(
-                self._says(f"a web page, {text.lstrip()[:80]!r}. Is the address right? It often ends in /v1.")
+                self._says(
+                    f"a web page, {_beginning(text.lstrip(), 80)!r}. Is the address right? It often ends in /v1."
+                )
             )
         try:
             return _read(text, self._max_tokens)
         except ValueError as error:
-            return _Failure(f"{error}: {text[:_SHOWN]!r}")
+            return _Failure(f"{error}: {_beginning(text)!r}")
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
     def _says(self, answer: str) -> str:
-        return f"{self.base_url}/chat/completions answered {answer}"
+        return redact(f"{self.base_url}/chat/completions answered {answer}")
 
     def _advice(self, response: Any) -> str:
         if response.status_code in (401, 403):
             return f" (the key comes from ${self.api_key_env}, which is {'set' if self._key else 'not set'})"
         return ""
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_SECRET else text
 
 
 class EndpointPolicy:
@@ -315,6 +314,7 @@ def _read(text: str, max_tokens: int | None) -> Completion:
         raise ValueError("no chat completion") from error
     if not isinstance(content, str) or not isinstance(reasoning, str | None):
         raise ValueError("no text")
+    content, reasoning = redact(content), None if reasoning is None else redact(reasoning)
     prompt_tokens, completion_tokens = (count if is_integer(count) else None for count in tokens)
     finish_reason = choice.get("finish_reason")
     stop_reason: StopReason = "eos"
@@ -325,8 +325,14 @@ def _read(text: str, max_tokens: int | None) -> Completion:
     elif isinstance(choice.get("stop_reason"), str):  # vLLM's field: the stop string that was met
         stop_reason = "stop"
         # Servers leave it out, and an answer without its closing tag is none.
-        content = content.removesuffix(choice["stop_reason"]) + choice["stop_reason"]
+        met = redact(choice["stop_reason"])
+        content = content.removesuffix(met) + met
     return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens)
+
+
+def _beginning(text: str, length: int = _SHOWN) -> str:
+    """Return the beginning of a server's answer. Cut after redaction: half a key would not be found."""
+    return redact(text[: 100 * length])[:length]
 
 
 def _checked_url(url: str) -> str:
@@ -336,13 +342,15 @@ def _checked_url(url: str) -> str:
     except ValueError:
         is_address = False
     if not is_address:
-        raise InvalidOption(f"base_url is {url!r}; wanted an address such as http://127.0.0.1:8000/v1.")
+        raise InvalidOption(f"base_url is {redact(url)!r}; wanted an address such as http://127.0.0.1:8000/v1.")
     if parts.username is not None or parts.query or parts.fragment:
         # The address is written into the run folder; passwords and keys must not be.
         raise InvalidOption(
             f"base_url at {parts.hostname} holds a user name, password or query; wanted a bare address. "
             "The key comes from an environment variable, named by api_key_env."
         )
+    if redact(url) != url:
+        raise InvalidOption("base_url holds the key, and is written into the run folder: wanted a bare address.")
     return url.rstrip("/").removesuffix("/chat/completions")
 
 

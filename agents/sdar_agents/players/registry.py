@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -17,11 +16,11 @@ from sdar_agents.players.agent import AsyncAdapter
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import absolute_arguments
 
 __all__ = ["AGENT_NAMES", "EXTRAS", "MODELS", "open_agent"]
 
-_SECRET = re.compile(r"(^|[_-])(key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE)
 _CHATS_AT_ONCE = 16
 
 MODELS: Mapping[str, type[AsyncPolicy]] = MappingProxyType({"openai": Endpoint, "transformers": LocalPolicy})
@@ -46,10 +45,16 @@ def open_agent(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -
 
     Raises:
         UnknownName: there is no such agent, or it has no such setting.
-        InvalidOption: a setting is missing or out of range.
+        InvalidOption: a setting is missing, out of range, or holds a secret (settings are recorded).
         MissingExtra: the agent needs an extra that is not installed.
     """
-    _refuse_secrets(settings)
+    check_no_secrets(settings)
+    pool = _open(name, settings, env_ids)
+    check_no_secrets(pool.settings)  # again: the agent has read its key, which is known now
+    return pool
+
+
+def _open(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -> AgentPool:
     if ":" in name:
         return _open_class(name, settings)
     if name in MODELS:
@@ -64,17 +69,6 @@ def open_agent(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -
     make = DefaultAgent if name == "default" else AGENTS[name]
     chosen = {env_id: default_agent(env_id) for env_id in env_ids} if name == "default" else {}
     return AgentPool(name, lambda: AsyncAdapter(make(), in_threads=False), settings=chosen)
-
-
-def _refuse_secrets(settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        if _SECRET.search(name):
-            raise InvalidOption(
-                f"the setting {name!r} looks like a secret, and settings are written into the run folder: put "
-                "it into an environment variable (the openai agent takes its name as api_key_env)."
-            )
-        if isinstance(value, Mapping):
-            _refuse_secrets(value)
 
 
 def _open_model(name: str, make: Callable[..., AsyncPolicy], settings: Mapping[str, Any]) -> AgentPool:

@@ -45,6 +45,7 @@ from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.splits import trained_split
 from sdar_agents.types import Row, make_rows
 from sdar_envs.errors import InvalidOption, RunStopped
+from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
 if sys.platform != "win32":
@@ -82,6 +83,7 @@ class Trainer:
         self.config = config = config.resolved()
         self.folder = folder
         self.step = 0
+        check_no_secrets(to_plain(config))
         check_folder(folder, config, resume=resume)
         check_tracker(config.log.tracker)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)

@@ -114,13 +114,14 @@ def _run(args: argparse.Namespace) -> int:
     import gymnasium as gym
 
     from sdar_envs.errors import SdarError
+    from sdar_envs.secrets import redact
 
     try:
         status: int = args.run(args) or 0
         sys.stdout.flush()
     except (SdarError, gym.error.Error) as error:
         # An error is one line, even if its message has several.
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", " ".join(redact(str(error)).split()), file=sys.stderr)
         return 2
     except BrokenPipeError:
         raise

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any, TypeAlias
 
-__all__ = ["Commands", "add_address", "add_environment", "add_shop", "environment_arguments", "setting"]
+__all__ = ["Commands", "add_address", "add_environment", "add_shop", "add_token", "environment_arguments", "setting"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `ArgumentParser.add_subparsers` returns: verbs and actions add their parsers to it."""
@@ -39,6 +39,19 @@ def add_address(command: argparse.ArgumentParser, *, port: int) -> None:
     )
     command.add_argument(
         "--port", type=int, default=port, metavar="N", help="port to listen on; 0: any free one (default: %(default)s)"
+    )
+
+
+def add_token(command: argparse.ArgumentParser) -> None:
+    """Add `--token-env`.
+
+    Args:
+        command: the parser of a verb that opens a server for programs.
+    """
+    command.add_argument(
+        "--token-env",
+        metavar="NAME",
+        help="environment variable with a token that each request must send (default: none is wanted)",
     )
 
 

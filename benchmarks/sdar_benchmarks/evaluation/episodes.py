@@ -18,6 +18,7 @@ from sdar_envs import Task
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, UnsolvableGame
 from sdar_envs.rng import derive_seed
+from sdar_envs.secrets import redact
 
 __all__ = ["Limits", "play_episode"]
 
@@ -181,7 +182,9 @@ async def play_episode(
         malformed_answers=record.malformed(),
         terminated=record.terminated,
         truncated=record.truncated,
-        error=None if error is None else {"type": type(error).__name__, "message": str(error)[:_MESSAGE_LENGTH]},
+        error=None
+        if error is None
+        else {"type": type(error).__name__, "message": redact(str(error))[:_MESSAGE_LENGTH]},
         prompt_tokens=record.total("prompt_tokens"),
         completion_tokens=record.total("completion_tokens"),
         cost=record.total("cost"),

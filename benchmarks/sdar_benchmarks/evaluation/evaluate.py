@@ -28,6 +28,7 @@ from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError
 from sdar_envs.rng import derive_seed
+from sdar_envs.secrets import check_no_secrets, redact
 
 __all__ = ["Evaluation", "Plan", "Tally", "evaluate", "evaluate_async"]
 
@@ -161,9 +162,11 @@ async def evaluate_async(
 
 
 def _config(plan: Plan, panels: Sequence[Panel], agents: AgentPool) -> dict[str, Any]:
+    for panel in panels:
+        check_no_secrets(panel.env_kwargs, whose="argument")
     return {
         "format": FORMAT,
-        "command": plan.command,
+        "command": redact(plan.command),
         "directory": os.getcwd(),
         "created": now(),
         "panels": [panel.to_json() for panel in panels],

@@ -35,6 +35,7 @@ from sdar_benchmarks.evaluation.arguments import env_defaults
 from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
 from sdar_envs import ENV_IDS
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
 __all__ = [
@@ -55,7 +56,7 @@ BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 
 # The place of the data, the address of a search engine and the drawing of frames are no part of the task; the panel's
 # variant names the corpus and the engine.
-_PRIVATE = frozenset({"data_dir", "render_mode", "retriever"})
+_PRIVATE = frozenset({"data_dir", "render_mode", "retriever", "token_env"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +327,8 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], summary: PanelS
             "a run of format 1 counts malformed answers and invalid actions as one, and a record wants the invalid "
             "actions alone: evaluate again."
         )
+    # A run of somebody else, or of an agent that reads its key itself.
+    check_no_secrets({"command": config["command"], "env_kwargs": panel["env_kwargs"], **settings}, whose="fact")
     tokens = [count for count in (numbers.prompt_tokens, numbers.completion_tokens) if count is not None]
     return {
         "format": FORMAT,

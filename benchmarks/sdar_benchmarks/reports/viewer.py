@@ -8,14 +8,16 @@ without the script, which only adds keyboard shortcuts. The server is `http.serv
 
 Addresses are looked up in the index and never used as paths, so only the run folder can be read. Errors are pages too:
 episodes and turns that do not exist (404), malformed addresses (400), trajectories that cannot be read (500). Requests
-whose Host header is not one of this machine's names are refused (400), unless the server listens on another address.
+whose Host header is not one of this machine's names are refused (400), unless others can reach the server
+(`sdar_envs.http.hosts`).
 """
 
 from __future__ import annotations
 
+import io
 import re
 import socket
-import socketserver
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -37,17 +39,14 @@ from sdar_benchmarks.reports.episode_html import (
 )
 from sdar_benchmarks.reports.markup import Cell, Link, Table, render, short, stylesheet
 from sdar_benchmarks.reports.plot import number
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.http.hosts import hosts_of, is_served, listen, refusal_of, shown_address
 
-__all__ = ["LOCAL_HOSTS", "ViewerServer", "serve_viewer"]
-
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-"""Host names by which this machine may be addressed. DNS rebinding: a foreign page must not read runs through a name of
-its own."""
+__all__ = ["ViewerServer", "serve_viewer"]
 
 _PER_PAGE = 100
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
-_IDLE_SECONDS = 60
+_HEAD_SECONDS = 30.0  # for a request to arrive, since the connection or the answer before
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
@@ -100,7 +99,7 @@ class ViewerServer(ThreadingHTTPServer):
 
     Args:
         index: the run.
-        host: address to listen on; other than `LOCAL_HOSTS`, requests may name any host.
+        host: address to listen on; if others than this machine can reach it, requests may name any host.
         port: 0 for any free port.
 
     Attributes:
@@ -111,22 +110,15 @@ class ViewerServer(ThreadingHTTPServer):
     """
 
     def __init__(self, index: RunIndex, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        is_ipv6 = ":" in host
-        shown = f"[{host}]" if is_ipv6 else host
-        self.address_family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        listener = listen(host, port)
+        # It would bind a socket of its own, and ask the DNS for this machine's name, which may take long.
+        super().__init__((host, port), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_address = listener.getsockname()
         self.pages = _Viewer(index)
-        self.hosts = LOCAL_HOSTS if shown in LOCAL_HOSTS else None
-        try:
-            super().__init__((host, port), _Handler)
-        except (OSError, OverflowError) as error:
-            raise InvalidOption(
-                f"cannot listen on {host}, port {port} ({error}): choose another port or host."
-            ) from error
-        self.address = f"http://{shown}:{self.server_address[1]}/"
-
-    def server_bind(self) -> None:
-        """Bind the socket. Not HTTPServer's method, which asks the DNS for this machine's name and may wait for it."""
-        socketserver.TCPServer.server_bind(self)
+        self.hosts = hosts_of(host, listener)
+        self.address = shown_address(host, listener)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +139,27 @@ class _Refusal(Exception):
 class _Handler(BaseHTTPRequestHandler):
     server: ViewerServer
     protocol_version = "HTTP/1.1"
-    timeout = _IDLE_SECONDS
+    timeout = _HEAD_SECONDS
     # One write per answer: head and body would otherwise wait for each other's acknowledgement.
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._input = _TimedReader(self.connection)
+        self.rfile = io.BufferedReader(self._input)
+
+    def handle_one_request(self) -> None:
+        self._input.restart()
+        super().handle_one_request()
+
     def do_GET(self) -> None:
-        hosts, name = self.server.hosts, self.headers.get("Host", "").lower()
+        hosts, names = self.server.hosts, self.headers.get_all("Host", [])
+        name = names[0] if len(names) == 1 else ""
         try:
-            if hosts is not None and re.sub(r":[0-9]*$", "", name) not in hosts:
-                raise _Refusal(400, f"This viewer is not {short(name)!r}: ask for it by {' or '.join(hosts)}.")
+            if hosts is not None and not is_served(name, hosts):
+                raise _Refusal(400, refusal_of(name, hosts))
             answer = self.server.pages.answer(self.path)
         except _Refusal as refusal:
             answer = _refusal(refusal)
@@ -189,6 +192,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the terminal free for errors."""
+
+
+class _TimedReader(io.RawIOBase):
+    """Input of a socket whose reads may take limited time together: each alone could take its time for ever."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.restart()
+
+    def restart(self) -> None:
+        self._deadline = time.monotonic() + _HEAD_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request did not arrive in time")
+        self._connection.settimeout(left)
+        count = self._connection.recv_into(buffer)
+        self._connection.settimeout(_HEAD_SECONDS)
+        return count
 
 
 @dataclass(frozen=True, slots=True)

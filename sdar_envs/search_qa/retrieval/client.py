@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
@@ -43,6 +43,7 @@ from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
 from sdar_envs.search_qa.retrieval.engines.engine import check_request
 from sdar_envs.search_qa.retrieval.retriever import Hit, Passage, RetrievalFailed
+from sdar_envs.secrets import bearer_header, is_secret_name, redact
 
 __all__ = ["Dialect", "HttpRetriever"]
 
@@ -71,7 +72,9 @@ class HttpRetriever:
         retries: how often a request is sent again, at most.
         connections: requests of batches under way at once, at most.
         batch_size: queries in one request, at most; in the dialect `query` it is always one.
-        headers: sent with every request, such as `{"Authorization": "Bearer ..."}`.
+        headers: sent with every request.
+        token_env: the environment variable with the servers' token, sent as `Authorization: Bearer ...`; None for
+            servers that want none.
         seed: of the random share of the pauses between retries; None for any.
 
     Raises:
@@ -90,6 +93,7 @@ class HttpRetriever:
         connections: int = 16,
         batch_size: int = 256,
         headers: Mapping[str, str] | None = None,
+        token_env: str | None = None,
         seed: int | None = None,
     ) -> None:
         if dialect not in ("auto", *_DIALECTS):
@@ -104,6 +108,7 @@ class HttpRetriever:
         self._connections = _count("connections", connections, 1)
         self._batch_size = _count("batch_size", batch_size, 1)
         self._seed = seed
+        headers = dict(headers or {}) | ({} if token_env is None else bearer_header(token_env))
         self._servers = [Transport(address, headers=headers, max_bytes=_MAX_BYTES) for address in _addresses(url)]
         self._open()
         self._dialect, self._fingerprint = self._find_out(dialect)
@@ -238,7 +243,7 @@ class HttpRetriever:
         """
         try:
             health = server.exchange("GET", urljoin(server.url, "health"), seconds=min(self._timeout, self._deadline))
-            return str(json.loads(health.body)["engine"]) if health.status == 200 else ""
+            return redact(str(json.loads(health.body)["engine"])) if health.status == 200 else ""
         except NoResponse as error:
             raise RetrievalFailed(f"{error}. Is a retrieval server running there? {_START_HINT}.") from error
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -338,7 +343,7 @@ def _hit(item: Any) -> Hit:
     score = item.get("score")
     if score is not None and (isinstance(score, (bool, str, list, dict)) or not abs(score) <= _LARGEST_SCORE):
         raise ValueError(f"a score is {_brief(score)}")
-    return Hit(Passage(str(passage_id), contents), None if score is None else float(score))
+    return Hit(Passage(redact(str(passage_id)), redact(contents)), None if score is None else float(score))
 
 
 # -- what errors say ------------------------------------------------------------------------------
@@ -353,14 +358,14 @@ def _refusal(response: Response, request: _Request) -> str:
 
 def _advice(status: int) -> str:
     return {
-        401: "headers= can carry a key.",
-        403: "headers= can carry a key.",
+        401: "token_env= names the environment variable with the server's token.",
+        403: "token_env= names the environment variable with the server's token.",
         413: "A smaller batch_size= makes smaller requests.",
     }.get(status, "Is the address right? Retrieval servers answer to POST, most at /retrieve.")
 
 
 def _brief(value: object) -> str:
-    return repr(value)[:80]
+    return redact(repr(value)[:8_000])[:80]
 
 
 # -- arguments ------------------------------------------------------------------------------------
@@ -385,6 +390,11 @@ def _address(url: object) -> str:
     if parts.username is not None or parts.password is not None:
         raise InvalidOption(
             f"the url of {parts.hostname} holds a user's name: it would be shown in every error. Put it into headers=."
+        )
+    if any(is_secret_name(name) for name, _ in parse_qsl(parts.query)):
+        raise InvalidOption(
+            f"the url of {parts.hostname} holds a key: it would be shown in every error. Put it into an environment "
+            "variable, and give the variable's name as token_env=."
         )
     return urlunsplit(parts._replace(path=parts.path if parts.path.strip("/") else "/retrieve", fragment=""))
 

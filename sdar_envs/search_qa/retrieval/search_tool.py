@@ -133,7 +133,13 @@ _retrievers: WeakValueDictionary[Hashable, CachingRetriever] = WeakValueDictiona
 
 
 def open_tool(
-    where: object, topk: int, seconds: float, *, behaviour: Behaviour = "fixed", shows_failures: bool
+    where: object,
+    topk: int,
+    seconds: float,
+    *,
+    behaviour: Behaviour = "fixed",
+    shows_failures: bool,
+    token_env: str | None = None,
 ) -> SearchTool:
     """Return the search tool over an engine.
 
@@ -147,16 +153,25 @@ def open_tool(
         seconds: for one search by a server, retries included; as the reference does it, for one attempt.
         behaviour: ask a server as the reference (`sdar`) or Search-R1 does, or as this package does (`fixed`).
         shows_failures: return failed searches as findings instead of raising.
+        token_env: the environment variable with the servers' token; None if they want none.
 
     Raises:
         RetrievalFailed: the server cannot be reached.
         MissingData: there is no such index.
         CorruptData: the index is damaged.
-        InvalidOption: `where` is none of these, or one of the originals is to ask several servers.
+        InvalidOption: `where` is none of these, one of the originals is to ask several servers, or a token is given for
+            what is no server, or for one that an original asks.
         UnknownName: `module:name` names nothing.
         MissingExtra: what the engine needs is not installed.
     """
     place = _place(where)
+    if token_env is not None:
+        if not place.addresses or behaviour != "fixed":
+            raise InvalidOption(
+                "token_env is for retrieval servers (retriever='http://...') and compat='fixed'; the originals send no "
+                "token: leave it out."
+            )
+        place = _Place((place.key, token_env), place.addresses, partial(_open_servers, place.addresses, token_env))
     as_original = behaviour != "fixed" and place.addresses != ()
     if as_original and len(place.addresses) > 1:
         raise InvalidOption(
@@ -202,7 +217,7 @@ def _place(where: object) -> _Place:
         addresses = (where,) if isinstance(where, str) else tuple(where)
         if not addresses or not all(map(_is_address, addresses)):
             raise InvalidOption(f"retriever is {where!r}; wanted addresses that begin with http:// or https://.")
-        return _Place(addresses, addresses, partial(_open_servers, addresses))
+        return _Place(addresses, addresses, partial(_open_servers, addresses, None))
     if _is_retriever(where):
         # The tool under this key holds the object, so no other object can have its id.
         return _Place(id(where), (), lambda _: cast("Retriever", where))
@@ -255,8 +270,8 @@ def _import_retriever(name: str, _: float) -> Retriever:
     return cast("Retriever", found)
 
 
-def _open_servers(addresses: tuple[str, ...], seconds: float) -> Retriever:
+def _open_servers(addresses: tuple[str, ...], token_env: str | None, seconds: float) -> Retriever:
     # Needs the extra `client`, which no other search does.
     from sdar_envs.search_qa.retrieval.client import HttpRetriever  # noqa: PLC0415
 
-    return HttpRetriever(addresses, deadline=seconds)
+    return HttpRetriever(addresses, deadline=seconds, token_env=token_env)

@@ -11,12 +11,14 @@ and type and place of each error in a 422 body are those of the two original ser
   says `queries`.
 - `return_scores=false`, which is also the default, gives bare documents in both dialects. Search-R1's server fails
   (500), or, for exactly two queries, answers with the documents of the first alone.
-- There are limits, with an answer that names them: bytes of a body (413), queries in a request, passages for a query
-  (422). The originals have none, and fail on a negative `topk`.
-- A body is read as JSON also if its type is not given. 422 bodies do not repeat the input. A failure is JSON too.
+- There are limits, with an answer that names them: bytes of a body, passages in an answer (413), queries in a request,
+  passages for a query (422). The originals have none, and fail on a negative `topk`.
+- A body whose type is not given is no JSON: a page of a foreign site could send it from a visitor's browser. 422 bodies
+  do not repeat the input. A failure is JSON too.
 
 Searches run in one thread outside the event loop. Requests that arrive while a search runs are batched into the next
 one, so that a thousand clients with one query each cost a few calls of the engine; at rest a request waits for nothing.
+Long answers are encoded outside the event loop too, a query at a time, so that /health always answers.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import asyncio
 import json
 import platform
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -50,6 +53,8 @@ _TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})
 _FALSE = frozenset({"0", "off", "f", "false", "n", "no"})
 _INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*)(?:\.0+)?")
 _LONGEST_INTEGER = 4_300
+_MAX_PASSAGES = 1 << 18  # more than the 256 queries with 1,000 passages each that our client sends at most
+_ENCODED_AT_ONCE = 1_000  # passages: some milliseconds
 
 
 def create_app(
@@ -58,7 +63,8 @@ def create_app(
     default_topk: int = 3,
     max_topk: int = 1_000,
     max_queries: int = 10_000,
-    max_bytes: int = 1 << 26,
+    max_bytes: int = 1 << 23,
+    max_passages: int = _MAX_PASSAGES,
     passages: int | None = None,
 ) -> Starlette:
     """Return the server as a Starlette application.
@@ -69,18 +75,28 @@ def create_app(
         max_topk: passages for a query, at most.
         max_queries: queries in one request, at most.
         max_bytes: of a request's body.
+        max_passages: in one answer, that is queries times passages for a query; also in one call of the engine, unless
+            a single request asks for more.
         passages: in the corpus, only told at /health; by default the retriever's `passage_count`, if it has one.
 
     Raises:
-        InvalidOption: a limit is not a positive integer, or the default exceeds it.
+        InvalidOption: a limit is not a positive integer, or contradicts another.
     """
-    limits = {"default_topk": default_topk, "max_topk": max_topk, "max_queries": max_queries, "max_bytes": max_bytes}
+    limits = {
+        "default_topk": default_topk,
+        "max_topk": max_topk,
+        "max_queries": max_queries,
+        "max_bytes": max_bytes,
+        "max_passages": max_passages,
+    }
     for name, value in limits.items():
         if not is_integer(value) or value < 1:
             raise InvalidOption(f"{name} is {value!r}; wanted an integer of at least 1.")
     if default_topk > max_topk:
         raise InvalidOption(f"default_topk is {default_topk}, more than max_topk={max_topk}: lower it or raise that.")
-    batcher = _Batcher(retriever)
+    if max_topk > max_passages:
+        raise InvalidOption(f"max_topk is {max_topk}, more than max_passages={max_passages}: lower it or raise that.")
+    batcher = _Batcher(retriever, max_passages)
     health = {
         "status": "ok",
         "engine": retriever.fingerprint,
@@ -96,8 +112,12 @@ def create_app(
     async def retrieve(request: Request) -> Response:
         content = _parse(await _body(request, max_bytes), request.headers.get("content-type"))
         asked = _read(content, max_topk, max_queries)
-        found = await batcher.search(asked.queries, asked.k or default_topk)
-        return _json({"result": [[_item(hit, asked.with_scores) for hit in hits] for hits in found]})
+        k = asked.k or default_topk
+        _check_size(len(asked.queries), k, max_passages)
+        found = await batcher.search(asked.queries, k)
+        if sum(map(len, found)) <= _ENCODED_AT_ONCE:
+            return _encoded(found, asked.with_scores)
+        return await asyncio.to_thread(_encoded, found, asked.with_scores)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -127,23 +147,26 @@ def serve_retriever(
     ready: Callable[[str], object] = print,
     topk: int = 3,
     passages: int | None = None,
+    token_env: str | None = None,
 ) -> None:
     """Serve a retriever until the process is interrupted.
 
     Args:
         retriever: the search engine.
-        host: the address to listen on. There is no access control.
+        host: the address to listen on.
         port: 0 for any free one.
         ready: called with the address to post to as soon as it answers.
         topk: passages for a query where the request does not say.
         passages: in the corpus, only told at /health; by default the retriever's `passage_count`, if it has one.
+        token_env: the environment variable with a token that each request must send, as `Authorization: Bearer ...`;
+            None for no access control.
 
     Raises:
-        InvalidOption: nothing can listen there, or `topk` is out of range.
+        InvalidOption: nothing can listen there, `topk` is out of range, or the variable holds no token.
         KeyboardInterrupt: the process was interrupted; the server has been closed.
     """
     app = create_app(retriever, default_topk=topk, passages=passages)
-    serve(app, host=host, port=port, ready=lambda address: ready(f"{address}retrieve"))
+    serve(app, host=host, port=port, token_env=token_env, ready=lambda address: ready(f"{address}retrieve"))
 
 
 # -- searching outside the event loop ----------------------------------------------------------------
@@ -160,12 +183,13 @@ class _Waiting:
 
 
 class _Batcher:
-    """Gathers what is asked while a search runs into the next search."""
+    """Gathers what is asked while a search runs into the next search, up to a number of passages."""
 
-    def __init__(self, retriever: Retriever) -> None:
+    def __init__(self, retriever: Retriever, max_passages: int = _MAX_PASSAGES) -> None:
         self._retriever = retriever
+        self._max_passages = max_passages
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdar-search")
-        self._queue: list[_Waiting] = []
+        self._queue: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
 
     async def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
@@ -185,7 +209,7 @@ class _Batcher:
         loop = asyncio.get_running_loop()
         try:
             while self._queue:
-                batch, self._queue = self._queue, []
+                batch = self._next_batch()
                 try:
                     await loop.run_in_executor(self._thread, self._search_all, batch)
                 finally:
@@ -194,6 +218,16 @@ class _Batcher:
                             waiting.done.set_result(None)
         finally:
             self._worker = None
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        passages = 0
+        while self._queue:
+            passages += len(self._queue[0].queries) * self._queue[0].k
+            if batch and passages > self._max_passages:
+                break
+            batch.append(self._queue.popleft())
+        return batch
 
     def _search_all(self, batch: Sequence[_Waiting]) -> None:
         # Not one search for the largest k: an engine that approximates may rank the first few differently for it.
@@ -242,22 +276,45 @@ class _Unprocessable(Exception):
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        HTTPException: it is too long. That is answered at once, before it is read; the server goes on to receive and
+            drop what comes of it, for a client that cannot finish sending would not see the answer.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
+        raise _too_long(f"{int(declared):,}", max_bytes)
     body = bytearray()
-    size = 0
     async for piece in request.stream():
-        size += len(piece)
-        if size <= max_bytes:
-            body += piece
-    # A body that is too long is read to its end: a client that cannot finish sending would not see the answer.
-    if size > max_bytes:
-        raise HTTPException(413, f"The body has {size:,} bytes; this server takes {max_bytes:,}: send fewer queries.")
+        body += piece
+        if len(body) > max_bytes:
+            raise _too_long(f"more than {max_bytes:,}", max_bytes)
     return bytes(body)
+
+
+def _too_long(size: str, max_bytes: int) -> HTTPException:
+    return HTTPException(413, f"The body has {size} bytes; this server takes {max_bytes:,}: send fewer queries.")
+
+
+def _check_size(queries: int, k: int, max_passages: int = _MAX_PASSAGES) -> None:
+    """Refuse a request whose answer would be too long.
+
+    Raises:
+        HTTPException: it would.
+    """
+    if queries * k > max_passages:
+        raise HTTPException(
+            413,
+            f"{queries:,} queries with {k:,} passages each are {queries * k:,} passages; this server gives "
+            f"{max_passages:,} in an answer: send fewer queries, or a smaller topk.",
+        )
 
 
 def _parse(body: bytes, content_type: str | None) -> Any:
     if not body:
         raise _Unprocessable(_Problem("missing", ("body",), "Wanted a JSON object."))
-    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+    media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
@@ -360,10 +417,20 @@ def _item(hit: Hit, with_score: bool) -> dict[str, Any]:
     return {"document": document} if hit.score is None else {"document": document, "score": hit.score}
 
 
+def _encoded(found: Sequence[Sequence[Hit]], with_scores: bool) -> Response:
+    # One query at a time: the encoder of the standard library lets no other thread run.
+    lists = (_dumps([_item(hit, with_scores) for hit in hits]) for hits in found)
+    text = f'{{"result":[{",".join(lists)}]}}'
+    return Response(text.encode("ascii"), media_type="application/json")
+
+
 def _json(content: Any, status: int = 200) -> Response:
+    return Response(_dumps(content).encode("ascii"), status, media_type="application/json")
+
+
+def _dumps(content: Any) -> str:
     # ASCII: a passage can hold halves of surrogate pairs, which UTF-8 has no bytes for.
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    return Response(text.encode("ascii"), status, media_type="application/json")
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
 def _answer_unprocessable(_: Request, error: Exception) -> Response:

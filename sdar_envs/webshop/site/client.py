@@ -24,6 +24,7 @@ from sdar_envs.errors import InvalidOption, SdarError, UnknownName
 from sdar_envs.http.retries import RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
 from sdar_envs.importing import extra_imports
+from sdar_envs.secrets import bearer_header, redact
 from sdar_envs.webshop.actions import SEARCH_TEMPLATE, parse_action
 from sdar_envs.webshop.nouns import noun_flags
 from sdar_envs.webshop.reward import Quirks
@@ -66,6 +67,8 @@ class WebShopClientEnv(TextEnv[Page]):
         reward_scale: factor on the reward.
         timeout: seconds for one page, from connecting to its last byte.
         retries: how often a request is repeated when the connection fails or the server is overloaded.
+        token_env: the environment variable with the site's token (`sdar serve webshop --token-env`); None for a site
+            that wants none.
         render_mode: None, `ansi` or `human`.
 
     Raises:
@@ -86,9 +89,10 @@ class WebShopClientEnv(TextEnv[Page]):
         reward_scale: float = 1.0,
         timeout: float = 30.0,
         retries: int = 3,
+        token_env: str | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self._browser = _Browser(url, timeout, retries)
+        self._browser = _Browser(url, timeout, retries, token_env)
         source = _find_tasks(self._browser)
         super().__init__(
             source,
@@ -251,7 +255,7 @@ class _Reader:
 class _Browser:
     """Fetches pages and submits forms as a browser without scripts does."""
 
-    def __init__(self, url: str, timeout: float, retries: int) -> None:
+    def __init__(self, url: str, timeout: float, retries: int, token_env: str | None) -> None:
         parts = urlsplit(url if isinstance(url, str) else "")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidOption(f"url is {url!r}; wanted the address of a site, such as 'http://127.0.0.1:3000'.")
@@ -260,7 +264,7 @@ class _Browser:
         self.root = url.rstrip("/") + "/"
         self._timeout = timeout
         self._policy = RetryPolicy(retries, backoff_seconds=0.2, longest_backoff_seconds=5.0)
-        self._transport = Transport(self.root)
+        self._transport = Transport(self.root, headers=None if token_env is None else bearer_header(token_env))
 
     def close(self) -> None:
         self._transport.close()
@@ -277,9 +281,16 @@ class _Browser:
             )
 
         try:
-            return exchange_with_retries(send, self._policy.start())
+            answer = exchange_with_retries(send, self._policy.start())
         except NoResponse as error:
             raise SiteError(f"{error}. Is the site running? `sdar serve webshop` starts one.") from error
+        if answer.status == 401:
+            raise SiteError(
+                f"{answer.url[:200]} {answer.describe()}. token_env= names the environment variable with its token."
+            )
+        # Pages become observations, which are recorded.
+        text = answer.body.decode("utf-8", "surrogateescape")
+        return answer._replace(body=redact(text).encode("utf-8", "surrogateescape"))
 
     def get(self, url: str) -> Page:
         return self._page(self.ask("GET", urljoin(self.root, url)))

@@ -199,16 +199,17 @@ def test_a_storm_of_429_passes_for_everybody() -> None:
     [
         (Reply({"error": {"message": "no such model"}}, 404), r"answered 404 .*no such model"),
         (Reply("context too long", 400), r"answered 400 context too long"),
-        (Reply("who are you?", 401), r"401 who are you\? \(the key comes from \$NO_KEY_HERE, which is not set\)"),
+        (Reply("who are you?", 401), r"401 who are you\? \(the key comes from \$OPENAI_API_KEY, which is not set\)"),
         (Reply("\n <!doctype html><title>Login</title>"), r"a web page, '<!doctype html>.*It often ends in /v1"),
         (Reply("", 429, {"Retry-After": "3600"}), r"the server asks to wait 3600 s"),
         (Reply("", 302, {"Location": "/login"}), r"answered 302"),
     ],
 )
-def test_lasting_failures_are_told_at_once(reply: Reply, match: str) -> None:
+def test_lasting_failures_are_told_at_once(reply: Reply, match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with serving(lambda body: reply) as server:
         with pytest.raises(EndpointError, match=match):
-            complete(server, api_key_env="NO_KEY_HERE")
+            complete(server)
         assert len(server.requests) == 1
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlencode
@@ -280,6 +282,29 @@ def test_a_server_on_another_address_answers_to_any_name(folder) -> None:
 def test_a_port_that_is_taken_is_refused_in_one_line(folder) -> None:
     with ViewerServer(RunIndex(folder)) as server, pytest.raises(InvalidOption, match="cannot listen on 127"):
         ViewerServer(RunIndex(folder), port=server.server_address[1])
+
+
+def test_no_host_is_not_all_of_them(folder) -> None:
+    with pytest.raises(InvalidOption, match="host is ''; wanted an address to listen on"):
+        ViewerServer(RunIndex(folder), host="")
+
+
+def test_a_request_that_trickles_is_given_up(visit, folder, monkeypatch) -> None:
+    monkeypatch.setattr("sdar_benchmarks.reports.viewer._HEAD_SECONDS", 0.3)
+    client = visit(folder)
+    with socket.create_connection(("127.0.0.1", client.port), timeout=0.05) as connection:
+        began = time.monotonic()
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        for _ in range(200):
+            try:
+                connection.sendall(b"X-More: x\r\n")
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:  # closed while something was on its way
+                break
+        assert 0.2 < time.monotonic() - began < 8
 
 
 def test_only_reading_is_allowed(visit, folder) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from sdar_benchmarks.cli.options import Commands, add_address, add_shop, environment_arguments
+from sdar_benchmarks.cli.options import Commands, add_address, add_shop, add_token, environment_arguments
 
 __all__ = ["add"]
 
@@ -18,11 +18,13 @@ def add(commands: Commands) -> None:
 
     command = servers.add_parser("webshop", help="the shop of sdar/WebShop-v0 as a web site")
     add_address(command, port=3000)
+    add_token(command)
     add_shop(command)
     command.set_defaults(run=_webshop)
 
     command = servers.add_parser("retriever", help="POST /retrieve, for clients of Search-R1, verl, SDAR, verl-agent")
     add_address(command, port=8000)
+    add_token(command)
     command.add_argument("--index", metavar="DIR", help="made by `sdar index build` (default: the embedded facts)")
     command.add_argument(
         "--topk",
@@ -47,7 +49,15 @@ def _webshop(args: argparse.Namespace) -> None:
     shown = {name: given[name] for name in ("thefuzz", "show_attributes") if name in given}
     app = create_app(env.shop, env.source, quirks=env.quirks, **shown)
     _until_interrupted(
-        "WebShop", lambda ready: serve(app, host=args.host, port=args.port, longest_head=LONGEST_HEAD, ready=ready)
+        "WebShop",
+        lambda ready: serve(
+            app,
+            host=args.host,
+            port=args.port,
+            longest_head=LONGEST_HEAD,
+            token_env=args.token_env,
+            ready=ready,
+        ),
     )
 
 
@@ -59,7 +69,9 @@ def _retriever(args: argparse.Namespace) -> None:
     retriever = embedded_retriever() if args.index is None else open_index(args.index)
     _until_interrupted(
         "Retriever",
-        lambda ready: serve_retriever(retriever, host=args.host, port=args.port, topk=args.topk, ready=ready),
+        lambda ready: serve_retriever(
+            retriever, host=args.host, port=args.port, topk=args.topk, token_env=args.token_env, ready=ready
+        ),
     )
 
 

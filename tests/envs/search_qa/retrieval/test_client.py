@@ -226,7 +226,7 @@ def test_packed_answers_are_unpacked():
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(400, "dialect"), (401, "headers="), (403, "headers="), (404, "address"), (405, "POST"), (413, "batch_size="),
+    [(400, "dialect"), (401, "token_env="), (403, "token_env="), (404, "address"), (405, "POST"), (413, "batch_size="),
      (422, "dialect"), (301, "address"), (501, "address")],
 )  # fmt: skip
 def test_what_asking_again_would_not_change(status, advice):

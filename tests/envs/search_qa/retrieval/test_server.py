@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -176,8 +177,18 @@ def test_topk_that_is_no_integer(client, topk):
     assert error_fields(answer) == [["int_from_float", ["body", "topk"]], ["bool_type", ["body", "return_scores"]]]
 
 
-def test_a_body_without_a_type_is_json(client):
-    answer = client.post("/retrieve", content=json.dumps({"query": QUERY, "topk": 1}))
+@pytest.mark.parametrize("media_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/json"])
+def test_a_body_that_a_foreign_page_could_send_is_no_json(client, media_type):
+    headers = {} if media_type is None else {"Content-Type": media_type}
+    answer = client.post("/retrieve", content=json.dumps({"query": QUERY, "topk": 1}), headers=headers)
+    assert error_fields(answer) == [["model_attributes_type", ["body"]]]
+    assert "Content-Type: application/json" in answer.json()["detail"][0]["msg"]
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8", "application/ld+json"])
+def test_types_of_json(client, media_type):
+    headers = {"Content-Type": media_type}
+    answer = client.post("/retrieve", content=json.dumps({"query": QUERY, "topk": 1}), headers=headers)
     assert answer.json() == from_table([QUERY], 1, False)
 
 
@@ -185,6 +196,56 @@ def test_a_body_too_large_is_answered_over_a_socket():
     with running(create_app(TableRetriever(), max_bytes=1 << 16)) as address:
         answer = requests.post(f"{address}/retrieve", json={"query": "x" * (8 << 20)})
         assert answer.status_code == 413
+        pieces = (b"x" * (1 << 16) for _ in range(128))
+        answer = requests.post(f"{address}/retrieve", data=pieces, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert "more than 65,536 bytes" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("framing", "sent"),
+    [(b"Content-Length: 900000", b""), (b"Transfer-Encoding: chunked", b"fa1\r\n" + b"x" * 4001 + b"\r\n")],
+)
+def test_a_body_too_large_is_answered_before_it_has_come(framing, sent):
+    with running(create_app(TableRetriever(), max_bytes=4000)) as address:
+        head = b"POST /retrieve HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + framing
+        with socket.create_connection(("127.0.0.1", urlsplit(address).port), timeout=10) as connection:
+            connection.sendall(head + b"\r\n\r\n" + sent)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_answer_that_would_be_too_long_is_refused():
+    client = TestClient(create_app(Echo(), max_topk=50, max_passages=100))
+    answer = client.post("/retrieve", json={"queries": ["a", "b", "c"], "topk": 50})
+    assert answer.status_code == 413
+    assert "3 queries with 50 passages each are 150 passages; this server gives 100" in answer.json()["detail"]
+    assert client.post("/retrieve", json={"queries": ["a", "b"], "topk": 50}).status_code == 200
+    assert client.post("/retrieve", json={"queries": ["a"] * 34}).status_code == 413
+    with pytest.raises(InvalidOption, match="more than max_passages=10"):
+        create_app(Echo(), max_passages=10)
+
+
+@pytest.mark.parametrize("count", [32, pytest.param(256, marks=pytest.mark.slow)])
+def test_a_long_answer_does_not_hold_up_the_server(count):
+    """A long answer, or the longest, while /health is asked again and again."""
+    hits = tuple(Hit(Passage(str(n), f'"T"\n{"passage " * 8}{n}'), n / 7) for n in range(1000))
+    retriever = Given()
+    retriever.table = {f"q{n}": hits for n in range(count)}
+    with running(create_app(retriever)) as address, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        body = {"queries": list(retriever.table), "topk": 1000, "return_scores": True}
+        start = time.monotonic()
+        asked = pool.submit(requests.post, f"{address}/retrieve", json=body, timeout=60)
+        waits = []
+        with requests.Session() as session:
+            while not asked.done():
+                began = time.monotonic()
+                assert session.get(f"{address}/health", timeout=60).status_code == 200
+                waits.append(time.monotonic() - began)
+        answer = asked.result()
+        assert answer.status_code == 200
+        assert answer.content.count(b'"score"') == 1000 * count
+        assert len(waits) > 5
+        assert max(waits) < max((time.monotonic() - start) / 2, 0.05)
 
 
 def test_a_client_that_goes_before_it_has_spoken_is_no_failure():
@@ -202,7 +263,7 @@ def test_a_client_that_goes_before_it_has_spoken_is_no_failure():
 
 
 def test_arguments_are_checked():
-    for name in ("default_topk", "max_topk", "max_queries", "max_bytes"):
+    for name in ("default_topk", "max_topk", "max_queries", "max_bytes", "max_passages"):
         for value in (0, -1, 1.5, True, "3"):
             with pytest.raises(InvalidOption, match=f"{name} is"):
                 create_app(TableRetriever(), **{name: value})
@@ -255,11 +316,11 @@ def expected(query, k=2):
     return 200, {"result": [[{"document": document[n], "score": n / 7} for n in range(k)]]}
 
 
-def gathered(retriever, asked):
+def gathered(retriever, asked, **limits):
     """Ask while another search runs, in one event loop; return what each got."""
 
     async def ask():
-        batcher = _Batcher(retriever)
+        batcher = _Batcher(retriever, **limits)
         first = asyncio.create_task(batcher.search(["first"], 1))
         while not retriever.entered.is_set():
             await asyncio.sleep(0.001)
@@ -280,6 +341,13 @@ def test_what_comes_while_a_search_runs_is_one_search():
     asked = [([f"query {n % 15}", f"other {n}"], 2) for n in range(30)]
     assert gathered(retriever, asked) == [retriever.answer(*each) for each in asked]
     assert [len(queries) for queries, _ in retriever.calls] == [1, 45]
+
+
+def test_what_comes_while_a_search_runs_is_searched_in_pieces_of_bearable_size():
+    retriever = Echo()
+    asked = [*(([f"query {n}", f"other {n}"], 3) for n in range(10)), (["large"] * 9, 5), (["last"], 1)]
+    assert gathered(retriever, asked, max_passages=20) == [retriever.answer(*each) for each in asked]
+    assert [len(queries) for queries, _ in retriever.calls] == [1, 6, 6, 6, 2, 1, 1]
 
 
 def test_different_numbers_of_passages_are_not_mixed():
