@@ -122,8 +122,11 @@ def test_what_is_nested_without_an_end_is_refused(tmp_path):
     with pytest.raises(CorruptData, match=r"skills\.json is no JSON"):
         import_skillrl(path, "alfworld")
     folder = save_skill(make_skill("a"), tmp_path / "library")
-    folder.write_text(f"---\nname: {'[' * 3_000}\n---\nText.\n")
-    with pytest.raises(CorruptData, match=r"SKILL\.md, line 2"):
+    folder.write_text(f"---\nname: {'[' * 1_000}\n---\nText.\n")
+    with pytest.raises(CorruptData, match=r"SKILL\.md, line 2.*nested too deeply"):
+        Library.load(tmp_path / "library", builtin=False)
+    folder.write_text(f"---\nname: {'{' * 100}{'a, ' * 100_000}\n---\nText.\n")
+    with pytest.raises(CorruptData, match=r"SKILL\.md, line 1: the front matter has 300,106 characters"):
         Library.load(tmp_path / "library", builtin=False)
 
 
