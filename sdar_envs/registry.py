@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode
 from sdar_envs.core import Task, TaskSource, TextEnv, check_render_mode, is_integer, text_env
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.gym_adapter import from_gym
-from sdar_envs.importing import add_working_directory
+from sdar_envs.importing import add_working_directory, tell_import
 from sdar_envs.orders import spread
 from sdar_envs.vector import TextVectorEnv
 
@@ -80,6 +80,7 @@ def env_spec(env_id: str) -> EnvSpec:
     module, colon, name = env_id.rpartition(":")
     before = set(gym.registry)
     if colon:
+        tell_import(env_id, what="an environment")
         add_working_directory()
         try:
             importlib.import_module(module)

@@ -1,1 +1,1 @@
-"""Files: cached numpy arrays (`arrays`), append-only JSON Lines (`lines`), and files of others (`foreign`)."""
+"""Files: cached numpy arrays (`arrays`), append-only JSON Lines (`lines`), files of others (`foreign`, `weights`)."""
