@@ -5,6 +5,7 @@
 # make installs the wheel in fresh environments, alone and with each extra, on every Python of this machine; ten minutes
 # make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
+# make licenses the licences of the packages in .venv and .venv-peer; fails at one that .ci/licenses.py does not allow
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
@@ -12,7 +13,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check leaderboard bench peer
+.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer
 
 setup: .venv/.stamp
 
@@ -51,6 +52,18 @@ check: .venv/.train-stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sdar leaderboard render --check
+
+licenses: .venv/.train-stamp .venv-peer/.stamp .venv-licenses/.stamp
+	.venv-licenses/bin/pip-licenses --python $(BIN)/python --from=mixed --format=json --with-system \
+		| $(BIN)/python .ci/licenses.py
+	.venv-licenses/bin/pip-licenses --python .venv-peer/bin/python --from=mixed --format=json --with-system \
+		| $(BIN)/python .ci/licenses.py --peer
+
+# Apart from the others: what it needs is no package of theirs.
+.venv-licenses/.stamp: constraints.txt
+	$(PYTHON) -m venv .venv-licenses
+	.venv-licenses/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-licenses
+	touch $@
 
 leaderboard: setup
 	rm -rf runs/leaderboard

@@ -194,8 +194,11 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     """Train and return the metrics of each step."""
     torch.manual_seed(args.seed)
     draw = random.Random(args.seed)
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(args.device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        args.model, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
+    model = model.to(args.device).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
     player = Player(model, tokenizer, make_retriever(args.retriever, Library.load()), args)
     source = make_text_env(args.env, **args.env_kwargs).source

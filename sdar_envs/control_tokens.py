@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["break_control_tokens", "is_control_token"]
+__all__ = ["break_control_tokens", "find_control_tokens", "is_control_token"]
 
 _FORMS = (
     r"<\|[^|<>\n]{1,64}\|?>",  # ChatML, Qwen, Llama 3, Phi, GLM, Command, gpt-oss; <|turn> of Gemma
@@ -29,6 +29,11 @@ _CONTROL_TOKEN = re.compile("|".join(_FORMS), re.IGNORECASE)
 def is_control_token(text: str) -> bool:
     """Return whether the whole text has the form of a control token."""
     return _CONTROL_TOKEN.fullmatch(text) is not None
+
+
+def find_control_tokens(text: str) -> list[str]:
+    """Return the control tokens in a text, each once, in the order of their first places."""
+    return list(dict.fromkeys(match[0] for match in _CONTROL_TOKEN.finditer(text)))
 
 
 def break_control_tokens(text: str) -> str:

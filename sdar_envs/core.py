@@ -35,6 +35,7 @@ __all__ = [
     "TaskSource",
     "TextEnv",
     "Unicode",
+    "check_render_mode",
     "index_from_id",
     "is_integer",
     "rebuilt",
@@ -259,8 +260,6 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
     blocks_on_io: bool = False
     """Whether `reset` and `step` may wait for a server or a disk. An event loop then calls them in threads."""
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}  # noqa: RUF012
-
     def __init__(
         self,
         source: TaskSource,
@@ -279,10 +278,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
             raise InvalidOption(f"max_steps is {max_steps!r}; wanted an integer of at least 1.")
         if isinstance(reward_scale, (bool, str)) or not math.isfinite(reward_scale):
             raise InvalidOption(f"reward_scale is {reward_scale!r}; wanted a finite number.")
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InvalidOption(
-                f"render_mode is {render_mode!r}; wanted None or one of {self.metadata['render_modes']}."
-            )
+        check_render_mode(render_mode, self.metadata.get("render_modes", ()))
         self.observation_space = Unicode()
         self.action_space = Unicode()
         self.render_mode = render_mode
@@ -299,6 +295,13 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         self._walk: Walk | SharedWalk | None = None
 
     # -- the contract -----------------------------------------------------------------------
+
+    # A property, as Gymnasium's wrappers have: where the class holds a dictionary, gymnasium.make looks at a mode
+    # before this class does, and raises an AttributeError for one that is no str.
+    @property
+    def metadata(self) -> dict[str, Any]:  # type: ignore[override]
+        """Gymnasium's description of the environment: its render modes, and frames per second."""
+        return {"render_modes": ["ansi", "human"], "render_fps": 4}
 
     @property
     def task(self) -> Task:
@@ -587,6 +590,18 @@ def rebuilt(kind: type[TextEnv[Any]], arguments: Mapping[str, Any], position: tu
     if episode is not None:
         env.restore(episode)
     return env
+
+
+def check_render_mode(mode: object, known: Collection[str]) -> None:
+    """Check that a render mode is None or one of those known.
+
+    Raises:
+        InvalidOption: it is something else.
+    """
+    if mode is not None and not (isinstance(mode, str) and mode in known):
+        raise InvalidOption(
+            f"render_mode is {mode!r:.80}; wanted None or one of {', '.join(known)}.{did_you_mean(mode, known)}"
+        )
 
 
 def is_integer(value: object) -> TypeGuard[int]:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import PassiveEnvChecker
 
 from sdar_envs.core import Outcome, Task, TextEnv, Unicode, index_from_id, is_integer
 from sdar_envs.errors import ContractViolation, InvalidOption, UnknownName
@@ -169,7 +170,7 @@ def from_gym(
     """Wrap a plain Gymnasium text environment as a `TextEnv`, so that it plays, evaluates and trains.
 
     The module's docstring says what it cannot do. Its wrappers are kept and applied: time limits and changed rewards,
-    observations and actions are part of what is played.
+    observations and actions are part of what is played. Gymnasium's passive checker alone is taken out.
 
     Args:
         env: the environment, with text observations and actions; `reset(seed=...)` has to decide the whole episode.
@@ -223,12 +224,21 @@ def from_gym(
     env_id = f"{suite}/{kind}" if spec is None else spec.id
     source = SeedTasks(Task("", env_id, split, task_type, instruction or "", suite=suite), n_tasks)
     return GymTextEnv(
-        env,
+        _without_checker(env),
         source,
         success=_solved if success is None else success,
         max_steps=max_steps,
         reward_scale=reward_scale,
     )
+
+
+def _without_checker(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """Return the environment without Gymnasium's passive checker, which cannot step once a first reset has failed."""
+    if type(env) is PassiveEnvChecker:
+        return _without_checker(env.env)
+    if isinstance(env, gym.Wrapper):
+        env.env = _without_checker(env.env)
+    return env
 
 
 class _State(NamedTuple):

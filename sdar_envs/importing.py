@@ -1,11 +1,16 @@
-"""Imports by name: users' objects as `module:name`, and optional dependencies (extras)."""
+"""Imports by name: users' objects as `module:name`, and optional dependencies (extras).
+
+Importing a module runs its code. Whoever reads a file that may name objects as `module:name`, such as a configuration,
+says so by `names_from`: each is then told on standard error before it is imported, with the file that names it. What
+the user typed needs no telling.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -19,7 +24,15 @@ __all__ = [
     "import_extra",
     "import_named",
     "is_import_path",
+    "names_from",
+    "tell_import",
 ]
+
+_NAMED_BY: dict[str, str] = {}
+"""Names that files hold -> the file that was read last."""
+
+_TOLD: set[tuple[str, str]] = set()
+"""Names that were told of, with their files."""
 
 
 def is_import_path(name: object) -> bool:
@@ -27,8 +40,39 @@ def is_import_path(name: object) -> bool:
     return isinstance(name, str) and ":" in name and "://" not in name
 
 
+def names_from(content: Any, file: object) -> None:
+    """Remember the `module:name` objects that a file names, so that `import_named` tells of them first.
+
+    Args:
+        content: what was read from the file: mappings and lists of any depth, and texts.
+        file: its path.
+    """
+    rest = [content]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, Mapping):
+            rest += value.values()
+        elif isinstance(value, (list, tuple)):
+            rest += value
+        elif is_import_path(value):
+            _NAMED_BY[value] = str(file)
+
+
+def tell_import(name: str, *, what: str) -> None:
+    """Tell on standard error that an object is imported, if a file names it that was not told of yet.
+
+    Args:
+        name: as the file has it.
+        what: what it is wanted as, with its article.
+    """
+    file = _NAMED_BY.get(name)
+    if file is not None and (name, file) not in _TOLD:
+        _TOLD.add((name, file))
+        print(f"importing {what}, {name!r}, which {file!r} names: its code runs here", file=sys.stderr, flush=True)
+
+
 def import_named(name: str, *, what: str) -> Any:
-    """Return the object that `module:name` names.
+    """Return the object that `module:name` names, after telling of one that a file names (`names_from`).
 
     The working directory is searched too, as pytest and uvicorn do: a console script does not look there by itself.
 
@@ -42,6 +86,7 @@ def import_named(name: str, *, what: str) -> Any:
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
         raise UnknownName(f"{name!r} does not name {what}; wanted module:name, such as my_module:MyClass.")
+    tell_import(name, what=what)
     add_working_directory()
     try:
         found: Any = importlib.import_module(module_name)

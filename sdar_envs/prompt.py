@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.importing import import_named, is_import_path
+from sdar_envs.importing import import_named, is_import_path, names_from
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -493,6 +493,7 @@ def _style_from_file(path: Path) -> PromptStyle:
     for name in required:
         if name not in given:
             raise InvalidOption(f"{path} has no {name!r}; a prompt style needs it, an empty text for none.")
+    names_from(given, path)
     return PromptStyle(**{name: _field_value(path, name, kinds[name], value) for name, value in given.items()})
 
 

@@ -19,10 +19,10 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode
 
-from sdar_envs.core import Task, TaskSource, TextEnv, is_integer, text_env
+from sdar_envs.core import Task, TaskSource, TextEnv, check_render_mode, is_integer, text_env
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.gym_adapter import from_gym
-from sdar_envs.importing import add_working_directory
+from sdar_envs.importing import add_working_directory, tell_import
 from sdar_envs.orders import spread
 from sdar_envs.vector import TextVectorEnv
 
@@ -56,7 +56,13 @@ def register_all() -> None:
     """Register the environments with Gymnasium. Entry points are strings, so nothing heavy is imported."""
     for env_id, (entry_point, vector_entry_point) in _ENTRY_POINTS.items():
         if env_id not in gym.registry:
-            gym.register(id=env_id, entry_point=entry_point, vector_entry_point=vector_entry_point)
+            # Gymnasium's passive checker cannot step once a first reset has failed; `check_env` has all its checks.
+            gym.register(
+                id=env_id,
+                entry_point=entry_point,
+                vector_entry_point=vector_entry_point,
+                disable_env_checker=True,
+            )
 
 
 # -- looking up ---------------------------------------------------------------------------------
@@ -74,6 +80,7 @@ def env_spec(env_id: str) -> EnvSpec:
     module, colon, name = env_id.rpartition(":")
     before = set(gym.registry)
     if colon:
+        tell_import(env_id, what="an environment")
         add_working_directory()
         try:
             importlib.import_module(module)
@@ -163,6 +170,8 @@ def make_text_env(env_id: str, **kwargs: Any) -> TextEnv[Any]:
     for name in kwargs:
         if name not in own and name not in others:
             raise _no_argument(env_id, name, [*parameters, *others])
+    if _is_plain(creator) and "render_mode" in own:
+        check_render_mode(own["render_mode"], _render_modes(creator))
     env = gym.make(env_spec(env_id), disable_env_checker=True, **own)
     if not isinstance(env.unwrapped, TextEnv):
         return from_gym(env, **{name: value for name, value in kwargs.items() if name in _ADAPTER_ARGUMENTS})
@@ -303,6 +312,14 @@ def sample_tasks(source: TaskSource, split: str, limit: int | None = None) -> tu
 def _is_plain(creator: Any) -> bool:
     """Return whether an environment's creator is the class of a plain Gymnasium environment."""
     return isinstance(creator, type) and not issubclass(creator, TextEnv)
+
+
+def _render_modes(creator: Any) -> list[str]:
+    """Return the render modes of a plain environment's class, with those that Gymnasium's wrappers add."""
+    metadata = getattr(creator, "metadata", None)
+    modes = list(metadata.get("render_modes") or ()) if isinstance(metadata, dict) else []
+    shown = ["human"] if {"rgb_array", "rgb_array_list"} & set(modes) else []
+    return list(dict.fromkeys([*modes, *shown, *(f"{mode}_list" for mode in modes)]))
 
 
 def _defaults(function: Any) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""File formats: cached numpy arrays (`arrays`) and append-only JSON Lines (`lines`)."""
+"""Files: cached numpy arrays (`arrays`), append-only JSON Lines (`lines`), files of others (`foreign`, `weights`)."""

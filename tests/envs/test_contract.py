@@ -189,6 +189,41 @@ def test_rendering(env_id, capsys):
     assert capsys.readouterr().out == ""
 
 
+FAILING_OPTIONS = [{"nonsense": 1}, {"task_id": "no such task"}, {"task_id": 5}, "text"]
+
+
+@every_id
+@pytest.mark.parametrize("options", FAILING_OPTIONS)
+def test_a_first_reset_that_fails_breaks_nothing(env_id, options):
+    plain = gymnasium.make(env_id)
+    expected = [plain.reset(seed=3)[0], plain.step("look")[0], plain.step("inventory")[0]]
+    vectors = [
+        gymnasium.make_vec(env_id, 1, vectorization_mode=mode).envs[0] for mode in ("sync", "vector_entry_point")
+    ]
+    for env in (gymnasium.make(env_id, render_mode="ansi"), make_text_env(env_id), *vectors):
+        with pytest.raises((InvalidOption, UnknownName)):
+            env.reset(options=options)
+        with pytest.raises(EpisodeOver):
+            env.step("look")
+        env.render()
+        assert [env.reset(seed=3)[0], env.step("look")[0], env.step("inventory")[0]] == expected
+
+
+@every_id
+@pytest.mark.parametrize("mode", [5, True, "rgb_array", "ansi_list", "", ["ansi"], {}, np.array(["ansi"])], ids=repr)
+def test_an_unknown_render_mode_is_refused_in_words(env_id, mode):
+    makers = [
+        gymnasium.make,
+        make_text_env,
+        lambda env_id, **arguments: sdar_envs.make_vec(env_id, 2, **arguments),
+        lambda env_id, **arguments: gymnasium.make_vec(env_id, 2, **arguments),
+        lambda env_id, **arguments: gymnasium.make_vec(env_id, 2, vectorization_mode="sync", **arguments),
+    ]
+    for make in makers:
+        with pytest.raises(InvalidOption, match=r"^render_mode is .*; wanted None or one of ansi, human\."):
+            make(env_id, render_mode=mode)
+
+
 @every_id
 def test_a_reset_that_fails_leaves_nothing_to_step(env_id):
     env = gymnasium.make(env_id).unwrapped

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import gymnasium
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Text
 from helpers.toy import CountingEnv
 
 import sdar_envs
 from sdar_envs import Unicode, check_env, from_gym
-from sdar_envs.errors import ContractViolation, InvalidOption, UnknownName
+from sdar_envs.errors import ContractViolation, EpisodeOver, InvalidOption, UnknownName
 
 
 class Climb(gymnasium.Env):
@@ -172,3 +173,27 @@ def test_what_is_no_text_environment_is_refused():
     ]:
         with pytest.raises(InvalidOption, match=message):
             build()
+
+
+def no_server(self, **_):
+    raise ConnectionError("the server is down")
+
+
+def test_a_first_reset_that_fails_breaks_nothing(monkeypatch):
+    spec = EnvSpec("acme/Climb-v0", entry_point=Climb, max_episode_steps=30)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    plain = gymnasium.make("acme/Climb-v0")  # in Gymnasium's checker
+    assert isinstance(plain.env.env, gymnasium.wrappers.PassiveEnvChecker)
+    env = from_gym(plain)
+    for options in ({"nonsense": 1}, {"task_id": "no such task"}):
+        with pytest.raises(UnknownName):
+            env.reset(options=options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Climb, "reset", no_server)
+        with pytest.raises(ConnectionError):
+            env.reset(seed=1)
+    with pytest.raises(EpisodeOver):
+        env.step("up")
+    env.reset(seed=1)
+    assert climb(env)[-1]["is_success"]
+    assert env.max_steps == 30

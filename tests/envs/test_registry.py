@@ -11,7 +11,7 @@ from helpers.toy import CountingEnv
 
 import sdar_envs
 from sdar_envs.core import text_env
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
 from sdar_envs.registry import env_arguments, make_text_env, suite_of
 
 MODULE = """
@@ -21,8 +21,9 @@ from sdar_envs import Unicode
 
 class Echo(gymnasium.Env):
     observation_space = action_space = Unicode()
-    def __init__(self, mood="calm"):
-        self.mood = mood
+    metadata = {"render_modes": ["ansi"]}
+    def __init__(self, mood="calm", render_mode=None):
+        self.mood, self.render_mode = mood, render_mode
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         return f"{self.mood} {seed}", {}
@@ -122,6 +123,26 @@ def test_facts_about_an_environment_by_name(doors):
     assert suite_of(f"{doors}:acme/Echo-v0") == "acme"
     arguments = env_arguments(f"{doors}:acme/Echo-v0")
     assert (arguments["mood"], arguments["split"], arguments["max_steps"]) == ("calm", "default", None)
+
+
+@pytest.mark.parametrize("options", [{"nonsense": 1}, {"task_id": "no such task"}])
+@pytest.mark.parametrize("name", ["Echo", "Counting"])
+def test_a_first_reset_that_fails_breaks_no_environment_of_ones_own(doors, name, options):
+    env = make_text_env(f"{doors}:acme/{name}-v0")
+    with pytest.raises(UnknownName):
+        env.reset(options=options)
+    with pytest.raises(EpisodeOver):
+        env.step("up")
+    env.reset(seed=1)
+    assert env.step("up")[-1]["step"] == 1
+
+
+@pytest.mark.parametrize("mode", [5, "human", ["ansi"]])
+def test_an_unknown_render_mode_of_a_plain_environment_is_refused_in_words(doors, mode):
+    for make in (make_text_env, lambda env_id, **arguments: sdar_envs.make_vec(env_id, 2, **arguments)):
+        with pytest.raises(InvalidOption, match=r"^render_mode is .*; wanted None or one of ansi, ansi_list"):
+            make(f"{doors}:acme/Echo-v0", render_mode=mode)
+    assert make_text_env(f"{doors}:acme/Echo-v0", render_mode="ansi").env.unwrapped.render_mode == "ansi"
 
 
 @pytest.mark.parametrize(

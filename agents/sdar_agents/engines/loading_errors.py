@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.files.weights import pickle_problem, pickled_weights
 
 __all__ = ["check_folder", "check_tokenizer", "loading_error"]
 
@@ -19,13 +20,18 @@ _LENGTH = 300
 
 
 def check_folder(model: str) -> None:
-    """Check, where a model is a folder, that it holds a configuration and a tokenizer.
+    """Check, where a model is a folder, that it holds a configuration, a tokenizer, and no pickled weights alone.
 
     Raises:
-        InvalidOption: it does not, or the text can be no name on the hub and there is no such folder.
+        InvalidOption: it does not, it is a file, or the text can be no name on the hub and there is no such folder.
     """
     folder = Path(model).expanduser()
+    pickled = pickled_weights(model)
+    if pickled:
+        raise _cannot(model, pickle_problem(pickled))
     if not folder.is_dir():
+        if folder.is_file():
+            raise _cannot(model, "it is a file: name the folder that it is in")
         if not _HUB_NAME.fullmatch(model):
             raise _cannot(model, "there is no such folder", _closest(folder))
         return
@@ -60,6 +66,8 @@ def loading_error(model: str, device: str, error: Exception) -> InvalidOption:
         error: what transformers, safetensors or torch raised.
     """
     text = " ".join(str(error).split())
+    if "named model.safetensors" in text and "use_safetensors" in text:  # a name on the hub
+        return _cannot(model, pickle_problem(["pytorch_model.bin"]))
     if "trust_remote_code" in text or "custom code" in text:
         return _cannot(
             model,

@@ -18,6 +18,7 @@ Prompts that leave no room in the context, and logits that are not finite, are e
 from __future__ import annotations
 
 import inspect
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -363,16 +364,19 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
         The model, in evaluation mode on the device, and the tokenizer.
 
     Raises:
-        InvalidOption: it cannot be loaded, or the device has no float64, which sampling uses.
+        InvalidOption: it cannot be loaded, needs code of its own, has pickled weights, or the device has no float64,
+            which sampling uses.
     """
     device = choose_device(device)
     check_folder(model)
+    # Otherwise transformers asks a service to convert pickled weights of the hub, and takes what that proposes.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         with without_bars():
             # False, not the default: on a terminal the default asks whether to run the model's own code, and waits.
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                model, dtype=dtype or "auto", trust_remote_code=False
+                model, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
             )
         loaded = loaded.to(device).eval()
     except Exception as error:  # of transformers, safetensors, torch: what the cause happens to run into

@@ -189,7 +189,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     with without_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    read = AutoTokenizer.from_pretrained(folder)
+    read = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     text = f"{START}user\nput a hot mug 1 in sidetable 12.\n\n{TAGS[0]}Größe 漢字  x{TAGS[1]}{END}"
     if read.encode(text) != tokenizer.encode(text) or read.chat_template != tokenizer.chat_template:
         raise CorruptData(

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from sdar_agents.training.config import LoraSettings
-from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
 from sdar_envs.importing import import_extra
 
 __all__ = ["add_adapters", "load_weights"]
@@ -62,11 +62,17 @@ def _layers(model: nn.Module, targets: str) -> list[str]:
 
 
 def load_weights(model: Any, folder: Path) -> None:
-    """Load the weights of a checkpoint into a model of the same kind: all of them, or those of its adapters."""
+    """Load the weights of a checkpoint into a model of the same kind: all of them, or those of its adapters.
+
+    Raises:
+        CorruptData: the weights of the adapters are missing.
+    """
     if hasattr(model, "peft_config"):
         peft: Any = import_extra("peft", extra="lora", purpose="model.lora")
+        if not (folder / "adapter_model.safetensors").is_file():  # peft would look for pickled ones, and on the hub
+            raise CorruptData(f"{folder} has no adapter_model.safetensors: delete the checkpoint, or restore the file.")
         tensors = peft.utils.load_peft_weights(str(folder), device="cpu")
         peft.set_peft_model_state_dict(model, tensors)
         return
-    loaded = type(model).from_pretrained(folder, dtype=model.dtype)
+    loaded = type(model).from_pretrained(folder, dtype=model.dtype, trust_remote_code=False, use_safetensors=True)
     model.load_state_dict(loaded.state_dict())

@@ -22,7 +22,7 @@ from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, merge, parse_overrides, read_yaml, to_plain
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.importing import import_named, is_import_path
+from sdar_envs.importing import import_named, is_import_path, names_from
 from sdar_envs.registry import env_creator, suite_of
 from sdar_envs.storage import absolute_arguments
 from sdar_skills.context import Placement
@@ -321,6 +321,9 @@ def _absolute_options(name: str, options: Mapping[str, Any], what: str) -> Mappi
 def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """Load a configuration file.
 
+    What it names as `module:name` (a method, environment, reward function, engine, retriever, prompt style) is
+    imported, which runs the code of that module; each is told on standard error before.
+
     Args:
         name: a path, or one of `config_names()`.
         overrides: `--a.b value` or `--a.b=value`, on top of the file.
@@ -332,7 +335,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
         InvalidOption: a value cannot be used.
     """
     if name in config_names():
-        text = config_text(name)
+        given = read_yaml(config_text(name), name)
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
@@ -342,7 +345,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
                 f"the configuration {name} cannot be read ({error}); wanted a file, or one of {', '.join(known)}."
                 f"{did_you_mean(name, known)}"
             ) from error
-    return make_config(read_yaml(text, name), parse_overrides(overrides))
+        given = read_yaml(text, name)
+        names_from(given, name)
+    return make_config(given, parse_overrides(overrides))
 
 
 def make_config(given: Any, overrides: Mapping[str, Any] | None = None) -> TrainConfig:

@@ -12,7 +12,7 @@ from sdar_agents.rollout.recording import FORMAT
 from sdar_agents.settings.reader import read_yaml, to_plain
 from sdar_agents.training.config import TrainConfig, changed_settings, make_config
 from sdar_envs.errors import InvalidOption, MissingData
-from sdar_envs.importing import add_run_directory
+from sdar_envs.importing import add_run_directory, names_from
 from sdar_envs.storage import check_run, write_atomic
 
 __all__ = ["CONFIG", "FACTS", "check_folder", "enter_run", "read_run_config", "write_facts"]
@@ -88,7 +88,9 @@ def read_run_config(folder: Path) -> TrainConfig:
         text = (folder / CONFIG).read_text(encoding="utf-8")
     except OSError as error:
         raise MissingData(f"{folder} is no training run ({error}).") from error
-    return make_config(read_yaml(text, str(folder / CONFIG)))
+    given = read_yaml(text, str(folder / CONFIG))
+    names_from(given, folder / CONFIG)
+    return make_config(given)
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdar_envs.control_tokens import find_control_tokens
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_skills.library.naming import content_hash
 from sdar_skills.library.skill import Skill
@@ -42,6 +44,8 @@ _ALIASES: Mapping[str, Mapping[str, str | None]] = {
     "search_qa": {"comparison": "compare"},
 }
 """Task types by their names in other collections; None is general."""
+
+_THOUGHT = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,8 @@ def translate_task_type(
 
 
 def with_unique_names(drafts: Sequence[Skill], report: Iterable[str]) -> Imported:
-    """Make names unique with content hashes, and merge skills of equal task type and text."""
-    lines = list(report)
+    """Make names unique with content hashes, merge skills of equal task type and text, and warn of control tokens."""
+    lines = [*report, *_warnings(drafts)]
     kept = distinct(drafts)
     if len(kept) < len(drafts):
         lines.append(f"merged: {len(drafts) - len(kept)} skills equal to others in task type and text")
@@ -103,6 +107,20 @@ def with_unique_names(drafts: Sequence[Skill], report: Iterable[str]) -> Importe
             lines.append(f"renamed: one of {counts[skill.name]} skills called {skill.name!r} is {name!r}")
         skills.append(replace(skill, name=name))
     return Imported(tuple(skills), tuple(lines))
+
+
+def _warnings(drafts: Sequence[Skill]) -> list[str]:
+    """Return a line for each file whose skills hold control tokens of chat models, or the tags of thoughts."""
+    found: dict[str, dict[str, None]] = {}
+    for skill in drafts:
+        whole = "\n".join((skill.text, skill.description, *skill.metadata.values()))
+        tokens = [*find_control_tokens(whole), *_THOUGHT.findall(whole)]
+        found.setdefault(skill.origin, {}).update(dict.fromkeys(tokens))
+    return [
+        f"warning: {file} holds {', '.join(map(repr, tokens))}: words that control chat models, in prompts plain text"
+        for file, tokens in found.items()
+        if tokens
+    ]
 
 
 def distinct(drafts: Sequence[Skill]) -> list[Skill]:

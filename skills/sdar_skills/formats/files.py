@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sdar_envs.errors import CorruptData, MissingData, did_you_mean
+from sdar_envs.errors import CorruptData, did_you_mean
+from sdar_envs.files.foreign import read_foreign
 
 __all__ = ["check_inside", "read_json", "read_text", "text_field", "texts_field", "word_list"]
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, inside: Path | None = None) -> str:
     """Return the text of a UTF-8 file, without blanks around it.
+
+    Args:
+        path: the file.
+        inside: the folder of the collection, out of which symbolic links must not lead; None for a single file.
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: it is empty or not UTF-8.
+        CorruptData: it is empty, not UTF-8, no regular file, too large, or outside of the folder.
     """
-    try:
-        text = path.read_bytes().decode().replace("\r\n", "\n").strip()
-    except FileNotFoundError as error:
-        raise MissingData(f"there is no file {path}.") from error
-    except UnicodeDecodeError as error:
-        raise CorruptData(f"{path} is not UTF-8 ({error}).") from error
+    text = read_foreign(path, inside=inside).replace("\r\n", "\n").strip()
     if not text:
         raise CorruptData(f"{path} is empty.")
     return text
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, inside: Path | None = None) -> dict[str, Any]:
     """Return the object in a JSON file.
+
+    Args:
+        path: the file.
+        inside: as for `read_text`.
 
     Raises:
         MissingData: there is no such file.
-        CorruptData: it is no JSON object.
+        CorruptData: it is no JSON object, or a key comes twice in one of its objects.
     """
+    text = read_text(path, inside)
     try:
-        content = json.loads(read_text(path))
-    except ValueError as error:
-        if isinstance(error, CorruptData):
-            raise
-        raise CorruptData(f"{path} is no JSON ({error}).") from error
+        content = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"{path} is no JSON that can be read ({error}).") from error
     if not isinstance(content, dict):
         raise CorruptData(f"{path} is no JSON object.")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r:.80} comes twice in an object")
     return content
 
 

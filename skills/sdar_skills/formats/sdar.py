@@ -7,11 +7,13 @@ keywords for a key (`task_keywords`). A file that no task type leads to is gener
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sdar_envs.errors import CorruptData, InvalidOption, did_you_mean
+from sdar_envs.files.foreign import check_target
 from sdar_envs.storage import write_atomic
 from sdar_skills.formats.drafts import (
     Imported,
@@ -40,11 +42,11 @@ def import_sdar(path: Path, suite: str, task_types: Mapping[str, str] | None = N
 
     Raises:
         MissingData: the mapping or a file that it names is not there.
-        CorruptData: the mapping is not as it should be, or a file is empty.
+        CorruptData: the mapping is not as it should be, or a file is empty, no regular file, or outside of the folder.
         UnknownName: a task type is not one of the suite's.
     """
     source = path / _MAPPING
-    mapping = read_json(source)
+    mapping = read_json(source, path)
     files = texts_field(mapping, "skill_files", source)
     types = texts_field(mapping, "task_to_skill", source)
     for file in files.values():
@@ -64,7 +66,7 @@ def import_sdar(path: Path, suite: str, task_types: Mapping[str, str] | None = N
     ]
     drafts = []
     for key, file in files.items():
-        text = read_text(path / file)
+        text = read_text(path / file, path)
         metadata = {"legacy-id": key, "legacy-file": file}
         words = word_list(hints.get(key, []), f"{source}: task_keywords of {key!r}")
         metadata |= {"keywords": ", ".join(words)} if words else {}
@@ -100,17 +102,17 @@ def export_sdar(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
 
     Args:
         skills: the skills of one suite.
-        path: the folder; must not have a mapping yet.
+        path: the folder; must not have a mapping yet, nor one of the files.
 
     Returns:
         A report, a line for all that has no place in the format.
 
     Raises:
-        InvalidOption: the skills are of several suites, or there is a mapping already.
+        InvalidOption: the skills are of several suites, a file is there already, or a symbolic link leads out.
         OSError: it cannot be written.
     """
     only_suite(skills)
-    if (path / _MAPPING).exists():
+    if os.path.lexists(path / _MAPPING):
         raise InvalidOption(f"{path / _MAPPING} exists: wanted a new folder.")
     groups: dict[tuple[str | None, str], list[Skill]] = {}
     for skill in skills:
@@ -147,8 +149,13 @@ def export_sdar(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
                 skill, {"legacy-id", "legacy-file", "keywords"}, *([] if legacy else ["description"])
             )
         ]
-    for file, text in texts.items():
+    # The names of files may be those of somebody else's collection.
+    for file in texts:
         check_inside(file, path)
+        if os.path.lexists(path / file) or file == _MAPPING:
+            raise InvalidOption(f"{path / file} exists: wanted a new folder.")
+        check_target(path / file, path)
+    for file, text in texts.items():
         write_atomic(path / file, f"{text}\n")
     mapping: dict[str, Any] = {"skill_files": files, "task_to_skill": types}
     mapping |= {"task_keywords": hints} if hints else {}

@@ -7,6 +7,7 @@ One file holds `general_skills`, `task_specific_skills` (or `query_type_skills`,
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,7 +49,7 @@ def import_skillrl(path: Path, suite: str, task_types: Mapping[str, str] | None 
 
     Raises:
         MissingData: it is not there.
-        CorruptData: it is not as it should be.
+        CorruptData: it is not as it should be, or no regular file.
         UnknownName: a task type is not one of the suite's.
     """
     content = read_json(path)
@@ -106,7 +107,7 @@ def export_skillrl(skills: Sequence[Skill], path: Path) -> tuple[str, ...]:
         OSError: it cannot be written.
     """
     suite = only_suite(skills)
-    if path.exists():
+    if os.path.lexists(path):
         raise InvalidOption(f"{path} exists: wanted a new file.")
     general: list[dict[str, str]] = []
     mistakes: list[dict[str, str]] = []

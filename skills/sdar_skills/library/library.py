@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.files.foreign import check_target, files_below, read_foreign
 from sdar_envs.storage import write_atomic
 from sdar_skills.library.skill import Skill, Status
 from sdar_skills.library.skill_file import format_skill, parse_skill
@@ -129,21 +130,23 @@ def load_folder(folder: Path) -> tuple[Skill, ...]:
 
     Raises:
         MissingData: the folder does not exist, or has no skill.
-        CorruptData: a file breaks the format, or is a Markdown file that belongs to no skill.
+        CorruptData: a file breaks the format, is no regular file, or is a Markdown file that belongs to no skill; or a
+            symbolic link leads out of the folder.
     """
+    return _load(folder, inside=folder)
+
+
+def _load(folder: Path, inside: Path | None) -> tuple[Skill, ...]:
+    """Load all skills below a folder, whose files must not lead out of another one; None: they may lead anywhere."""
     if not folder.is_dir():
         raise MissingData(f"there is no folder {str(folder)!r}; wanted one with <suite>/<name>/{_FILE} files.")
     skills = []
     skill_folders = set()
-    texts = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".md" and path.is_file())
+    texts = [path for path in files_below(folder, inside=inside) if path.suffix.lower() == ".md"]
     for path in texts:
         if path.name == _FILE:
             skill_folders.add(path.parent)
-            try:
-                content = path.read_bytes().decode()
-            except UnicodeDecodeError as error:
-                raise CorruptData(f"{path}: the file is not UTF-8 ({error})") from error
-            skills.append(parse_skill(content, str(path.absolute())))
+            skills.append(parse_skill(read_foreign(path, inside=inside), str(path.absolute())))
     if not skills:
         raise MissingData(f"there is no skill in {str(folder)!r}; wanted <suite>/<name>/{_FILE} files.")
     for path in texts:
@@ -158,7 +161,8 @@ def load_folder(folder: Path) -> tuple[Skill, ...]:
 def builtin_skills() -> tuple[Skill, ...]:
     """Return the skills of this package."""
     with resources.as_file(resources.files("sdar_skills") / "builtin") as folder:
-        return load_folder(folder)
+        # Some installers make each file of a package a link to their cache.
+        return _load(folder, inside=None)
 
 
 def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -173,14 +177,15 @@ def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> 
         The path. Loading it gives an equal skill.
 
     Raises:
-        InvalidOption: the format cannot represent the skill, another skill is there, or the text changed and the
-            version did not.
+        InvalidOption: the format cannot represent the skill, another skill is there, the text changed and the version
+            did not, or a symbolic link leads out of the folder.
         OSError: the file cannot be written.
     """
     content = format_skill(skill)
     path = Path(folder) / skill.suite / skill.name / _FILE
+    check_target(path, Path(folder))
     if path.exists():
-        old = parse_skill(path.read_bytes().decode(), str(path.absolute()))
+        old = parse_skill(read_foreign(path), str(path.absolute()))
         if old == skill:
             return path
         if not overwrite:

@@ -38,6 +38,7 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SUITE = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")  # a folder name on any system
 _VERSION = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}")
 _LONGEST = {"name": LONGEST_NAME, "description": LONGEST_DESCRIPTION, "compatibility": 500}
+_LONGEST_FRONT = 1 << 16  # the time that PyYAML needs may grow with the square
 _OPTIONAL = ("license", "compatibility", "allowed-tools")
 _TOP = ("name", "description", *_OPTIONAL, "metadata")
 _REQUIRED = ("suite", "task-type")
@@ -65,7 +66,10 @@ def parse_skill(content: str, path: str) -> Skill:
     end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
     if end is None or lines[0].rstrip() != "---":
         raise _error(path, 1, "there is no front matter; wanted a line '---', fields, and another line '---' on top")
-    top = _read_front_matter("\n".join(lines[1:end]), path)
+    front = "\n".join(lines[1:end])
+    if len(front) > _LONGEST_FRONT:
+        raise _error(path, 1, f"the front matter has {len(front):,} characters; wanted at most {_LONGEST_FRONT:,}")
+    top = _read_front_matter(front, path)
     for name in ("name", "description"):
         if name not in top:
             raise _error(path, 1, f"the field {name!r} is missing")
@@ -141,6 +145,8 @@ def _read_front_matter(text: str, path: str) -> dict[str, _Field]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise _error(path, 2 if mark is None else mark.line + 2, f"the front matter is no YAML: {problem}") from error
+    except RecursionError as error:
+        raise _error(path, 2, "the front matter is nested too deeply; wanted 'field: text' lines") from error
     fields: dict[str, _Field] = {}
     _collect(root, "", _TOP, fields, path)
     return fields

@@ -31,7 +31,7 @@ def run(folder: Path, mode: str, world: int) -> list[dict[str, Any]]:
     finally:
         for rank in ranks:
             rank.kill()
-    return [torch.load(folder / f"{world}-{rank}.pt") for rank in range(world)]
+    return [torch.load(folder / f"{world}-{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_a_tokenizer_that_would_be_read_as_another_is_refused(tmp_path: Path) ->
 def test_a_template_that_would_be_read_as_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = train_tokenizer(TEXTS)
     other.chat_template = "{{ messages }}"
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda _: other)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda _, **__: other)
     with pytest.raises(CorruptData, match="reads this tokenizer as"):
         save_model(make_model(TINY_MODELS["tiny-test"], TOKENIZER, seed=0), TOKENIZER, tmp_path)
 

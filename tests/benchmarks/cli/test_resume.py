@@ -102,7 +102,8 @@ def test_an_evaluation_keeps_absolute_paths_and_resumes_from_another_folder(
     monkeypatch.chdir(second)
     forget()
     status, printed, err = run("eval", "--resume", "--out", "../first/runs/one")
-    assert (status, err) == (0, "")
+    named = "importing an agent, 'plan_agent:Agent', which '../first/runs/one/config.json' names: its code runs here\n"
+    assert (status, err) == (0, named)
     assert printed.startswith("plan_agent:Agent on sdar/ALFWorld-v0, split valid_unseen")
     assert len(read_episodes(out)) == 2
 
@@ -145,7 +146,7 @@ def test_an_agent_that_is_gone_is_one_line(run: Run, folders: tuple[Path, Path])
     (first / "plan_agent.py").unlink()
     status, _, err = run("eval", "--resume", "--out", "runs/one")
     assert status == 2
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2  # with the notice that it is imported
     assert "'plan_agent:Agent' cannot be imported" in err
 
 
@@ -198,6 +199,7 @@ def test_a_training_run_keeps_absolute_paths_and_resumes_from_another_folder(
     (first / "small.yaml").write_text(config.to_yaml())
     status, _, err = run("train", "--config", "small.yaml", "--out", "runs/one", "--steps", "1")
     assert status == 0, err
+    assert err.count("importing a reward function, 'own_reward:shaped', which 'small.yaml' names") == 1
     kept = read_run_config(first / "runs" / "one")
     assert kept.model.path == str(first / "model")
     assert kept.rollout.env_kwargs["data_dir"] == str(first / "games")
@@ -206,6 +208,9 @@ def test_a_training_run_keeps_absolute_paths_and_resumes_from_another_folder(
     forget()
     status, _, err = run("train", "--resume", "../first/runs/one", "--steps", "2")
     assert status == 0, err
+    assert (
+        err.count("importing a reward function, 'own_reward:shaped', which '../first/runs/one/config.yaml' names") == 1
+    )
     rows = [json.loads(line) for line in (first / "runs" / "one" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     facts = json.loads((first / "runs" / "one" / "run.json").read_text())

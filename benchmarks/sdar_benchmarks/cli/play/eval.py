@@ -151,8 +151,9 @@ def _recorded(args: argparse.Namespace, out: Path) -> PresetRun:
     from sdar_agents.players.registry import MODELS
     from sdar_benchmarks.evaluation.panels import PanelSpec
     from sdar_benchmarks.evaluation.presets import PresetRun
-    from sdar_benchmarks.records.runs import enter_run
+    from sdar_benchmarks.records.runs import CONFIG, enter_run
     from sdar_envs.errors import InvalidOption
+    from sdar_envs.importing import names_from
 
     fixed = ("limit", "agent", "agent_settings", "settings", "seeds", "seed", "max_turn_seconds", "episode_seconds")
     for name in (*fixed, "episode_tokens", *args.env_options, *args.agent_options):
@@ -162,6 +163,7 @@ def _recorded(args: argparse.Namespace, out: Path) -> PresetRun:
                 "begun. Leave it out, or give the whole command line of the run."
             )
     config = enter_run(out)
+    names_from(config, out / CONFIG)
     panels = []
     for panel in config["panels"]:
         env_kwargs = {name: value for name, value in panel["env_kwargs"].items() if name != "split"}

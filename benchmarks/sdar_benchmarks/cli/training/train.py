@@ -20,7 +20,11 @@ def add(commands: Commands) -> None:
         epilog="Any setting may follow by its path, such as --learner.lr 3e-6 --rollout.env_kwargs.max_steps 20.",
         allow_abbrev=False,
     )
-    command.add_argument("--config", metavar="NAME", help="a file, or the name of a configuration of this package")
+    command.add_argument(
+        "--config",
+        metavar="NAME",
+        help="a file (it may name modules to import, as module:name), or the name of a configuration of this package",
+    )
     command.add_argument("--list", action="store_true", help="name the configurations of this package")
     command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
     command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")

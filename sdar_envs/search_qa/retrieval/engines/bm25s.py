@@ -78,7 +78,9 @@ class Bm25sRetriever(Engine):
     @classmethod
     def open(cls, path: Path, passages: Sequence[Passage], fingerprint: str) -> Bm25sRetriever:
         """Open what `build` made; see `sdar_envs.search_qa.retrieval.index`."""
-        scorer = load_package("bm25s").BM25.load(path, mmap=True, backend="auto", show_progress=False)
+        scorer = load_package("bm25s").BM25.load(
+            path, mmap=True, allow_pickle=False, backend="auto", show_progress=False
+        )
         # Plain views: slices of a np.memmap cost a microsecond more.
         for name in ("data", "indices", "indptr"):
             scorer.scores[name] = scorer.scores[name].view(np.ndarray)

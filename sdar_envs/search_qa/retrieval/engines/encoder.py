@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdar_envs.errors import InvalidOption
+from sdar_envs.files.weights import pickle_problem, pickled_weights
 from sdar_envs.importing import import_extra
 
 __all__ = ["Encoder", "sentence_encoder"]
@@ -78,10 +79,18 @@ def sentence_encoder(
 
     Raises:
         MissingExtra: sentence-transformers is not installed.
-        OSError: there is no such model.
+        InvalidOption: the model cannot be loaded, needs code of its own, or has pickled weights.
     """
     package = import_extra("sentence_transformers", extra="embedding", purpose="an encoder by name")
-    model = package.SentenceTransformer(name, device=device)
+    pickled = pickled_weights(name)
+    if pickled:
+        raise InvalidOption(f"the encoder {name!r} cannot be loaded: {pickle_problem(pickled)}.")
+    try:
+        model = package.SentenceTransformer(
+            name, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except Exception as error:  # of transformers, safetensors, torch: what the cause happens to run into
+        raise InvalidOption(f"the encoder {name!r} cannot be loaded: {_reason(error)}.") from error
 
     def encode(texts: Sequence[str]) -> Any:
         return model.encode(
@@ -93,3 +102,12 @@ def sentence_encoder(
         )
 
     return Encoder(name, encode, query_prefix, passage_prefix)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text or "custom code" in text:
+        return "it brings code of its own, which is not run here (trust_remote_code): choose another model"
+    if "named model.safetensors" in text and "use_safetensors" in text:
+        return pickle_problem(["pytorch_model.bin"])
+    return f"{type(error).__name__}: {text[:300]}"

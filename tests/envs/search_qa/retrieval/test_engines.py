@@ -318,8 +318,9 @@ def test_an_encoder_of_another_size(tmp_path):
 
 def test_an_encoder_by_name(monkeypatch):
     class SentenceTransformer:
-        def __init__(self, name, device=None):
+        def __init__(self, name, device=None, trust_remote_code=None, model_kwargs=None):
             assert (name, device) == ("some/model", "cpu")
+            assert (trust_remote_code, model_kwargs) == (False, {"use_safetensors": True})
 
         def encode(self, texts, *, batch_size, convert_to_numpy, normalize_embeddings, show_progress_bar):
             assert (batch_size, convert_to_numpy, normalize_embeddings, show_progress_bar) == (8, True, True, False)
@@ -334,6 +335,36 @@ def test_an_encoder_by_name(monkeypatch):
     assert encoder.passages(["a"]).tolist() == [[0, 1]]
     bare = sentence_encoder("some/model", query_prefix="", passage_prefix="", device="cpu", batch_size=8)
     assert bare.passages(["a"]).tolist() == bare.queries(["a"]).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (
+            ValueError("It contains custom code.\nPlease pass trust_remote_code=True"),
+            r"code of its own.*choose another",
+        ),
+        (OSError("no file named model.safetensors. Please do not set `use_safetensors=True`."), "weights are pickled"),
+        (OSError("no such\nmodel"), "OSError: no such model"),
+    ],
+)
+def test_an_encoder_that_cannot_be_loaded_is_one_line(monkeypatch, error, wanted):
+    def load(*_, **__):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=load))
+    with pytest.raises(InvalidOption, match=rf"^the encoder 'some/model' cannot be loaded: .*{wanted}"):
+        sentence_encoder("some/model")
+
+
+def test_an_encoder_with_pickled_weights_is_not_loaded(monkeypatch, tmp_path):
+    loads = []
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=loads.append))
+    (tmp_path / "config.json").touch()
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(InvalidOption, match=r"its weights are pickled \(pytorch_model\.bin\)"):
+        sentence_encoder(str(tmp_path))
+    assert loads == []
 
 
 def test_an_encoder_by_name_asks_for_its_package(monkeypatch):
