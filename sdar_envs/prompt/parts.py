@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt.style import PromptStyle, Turn, shown_action, terse
 from sdar_envs.prompt.templates import PromptTemplates
-from sdar_envs.tools import Tool
 
 __all__ = ["FilledTemplates", "PromptParts", "later_message", "prompt_parts", "render_messages"]
 
@@ -246,29 +245,28 @@ def _history(history: Sequence[Turn], length: int) -> list[str]:
 def _answer_format(style: PromptStyle) -> str:
     think = "First reason step by step inside <think>...</think>. "
     if style.action_format == "tools":
-        return f"First reason step by step. Then call exactly one tool, once.{_tool_words(style.tools, style)}"
+        return f"First reason step by step. Then call exactly one tool, once.{_tool_words(style)}"
     if style.action_format == "json":
-        return f"{think}Then give exactly one JSON object{_calls(style.tools, style)}"
+        return f"{think}Then give exactly one {_calls(style)}"
     blocks = [f"<{tag}>...</{tag}>" for tag in style.action_tags]
     if len(blocks) == 1:
         return f"{think}Then give exactly one command inside {blocks[0]}."
     return f"{think}Then give exactly one of {' or '.join(blocks)}, once."
 
 
-def _calls(tools: Sequence[Tool], style: PromptStyle) -> str:
+def _calls(style: PromptStyle) -> str:
     """Return how each command is written as a JSON object."""
-    if len(tools) == 1:
-        return f", which holds the command: {tools[0].call('...')}"
-    lines = [
-        tool.call("...") if style.tag_is_command else f"{tool.command('...')} is written {tool.call('...')}"
-        for tool in tools
-    ]
-    return "\n".join([", once:", *lines])
+    if len(style.tools) == 1:
+        return f"JSON object that holds the command: {style.tools[0].call('...')}"
+    if style.tag_is_command:
+        return "\n".join(["of these JSON objects, once:", *(tool.call("...") for tool in style.tools)])
+    lines = [f"{tool.command('...')} is written {tool.call('...')}" for tool in style.tools]
+    return "\n".join(["command as a JSON object:", *lines])
 
 
-def _tool_words(tools: Sequence[Tool], style: PromptStyle) -> str:
+def _tool_words(style: PromptStyle) -> str:
     """Return which tool gives which command, where the prompt names commands."""
-    named = [f"{tool.command('...')} is the tool {tool.name}" for tool in tools if tool.before]
+    named = [f"{tool.command('...')} is the tool {tool.name}" for tool in style.tools if tool.before]
     return "" if style.tag_is_command or not named else f" {', '.join(named)}."
 
 
