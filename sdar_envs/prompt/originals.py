@@ -187,7 +187,8 @@ def _import_verl_agent(path: Path, suite: str | None) -> ImportedStyle:
             raise CorruptData(f"{name} in {file}, line {node.lineno}, is no string constant, and nothing is executed.")
         templates[key] = _from_format(text, f"{name} in {file}")
         sources.append(file)
-    return _style(suite, made.base, {"history_length": made.history_length}, templates | made.templates, path, sources)
+    fields = {"base": made.base, "history_length": made.history_length}
+    return _style(suite, fields, templates | made.templates, path=path, sources=sources)
 
 
 def _import_search_r1(path: Path) -> ImportedStyle:
@@ -204,18 +205,17 @@ def _import_search_r1(path: Path) -> ImportedStyle:
                     "is_transcript": True,
                 }
                 # All turns are shown, however many there are.
-                fields = {"history_length": 1000, "stop": ["</search>", "</answer>"]}
-                return _style("search_qa", "sdar_envs.search_qa.search_r1:STYLE", fields, templates, path, [file])
+                fields = {
+                    "base": "sdar_envs.search_qa.search_r1:STYLE",
+                    "history_length": 1000,
+                    "stop": ["</search>", "</answer>"],
+                }
+                return _style("search_qa", fields, templates, path=path, sources=[file])
     raise MissingData(f"{path} holds no prompt of Search-R1: wanted a function make_prefix that assigns prefix.")
 
 
 def _style(
-    suite: str,
-    base: str,
-    fields: Mapping[str, Any],
-    templates: Mapping[str, Any],
-    path: Path,
-    sources: Sequence[Path],
+    suite: str, fields: Mapping[str, Any], templates: Mapping[str, Any], *, path: Path, sources: Sequence[Path]
 ) -> ImportedStyle:
     PromptTemplates(**templates)  # a slot that is missing is an error now
     root = path if path.is_dir() else path.parent
@@ -223,7 +223,7 @@ def _style(
         file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in dict.fromkeys(sources)
     }
-    return ImportedStyle(suite, {"base": base, **fields, "templates": dict(templates)}, digests)
+    return ImportedStyle(suite, {**fields, "templates": dict(templates)}, digests)
 
 
 def _files(path: Path, folder: str, pattern: str) -> list[Path]:

@@ -125,6 +125,9 @@ class Endpoint:
         body = {**self._body, "messages": safe}
         if self._send_seed:
             body["seed"] = request.seed
+        if safe and safe[-1]["role"] == "assistant":
+            # The beginning of what the model is to write, in the words of vLLM and SGLang.
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
         if request.tools:
             body["tools"] = tool_schemas(request.tools)
         content = json.dumps(body).encode()
