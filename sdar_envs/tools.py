@@ -155,7 +155,9 @@ def command_of(call: ToolCall, tools: Sequence[Tool]) -> str | None:
     value = arguments[tool.parameter]
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = json.dumps(value)
-    return tool.command(value) if isinstance(value, str) else None
+    # Half of a surrogate pair, which JSON can name, is no text: nothing could write it down.
+    is_text = isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
+    return tool.command(value) if is_text else None
 
 
 def calls_in(text: str) -> list[ToolCall]:
