@@ -188,7 +188,7 @@ def _import_verl_agent(path: Path, suite: str | None) -> ImportedStyle:
         templates[key] = _from_format(text, f"{name} in {file}")
         sources.append(file)
     fields = {"base": made.base, "history_length": made.history_length}
-    return _style(suite, fields, templates | made.templates, path=path, sources=sources)
+    return _style(suite, fields, {**templates, **made.templates}, path=path, sources=sources)
 
 
 def _import_search_r1(path: Path) -> ImportedStyle:

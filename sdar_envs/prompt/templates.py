@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
@@ -20,23 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["ITEM_SLOTS", "SLOTS", "PromptTemplates"]
 
-SLOTS: Mapping[str, str] = {
-    "task": "the instruction",
-    "history": "the turns shown, each by `history_item`; empty where none is",
-    "observation": "what the environment shows now, by the template `observation`",
-    "commands": "the admissible commands, each by `command`; empty in a style that lists none",
-    "step": "number of this turn, from 1",
-    "steps_taken": "how many turns there were before it",
-    "steps_shown": "how many of them the history shows",
-    "skills": "paragraphs that are inserted, such as skills; where no template names this slot, they stand before it",
-}
+SLOTS: Mapping[str, str] = MappingProxyType(
+    {
+        "task": "the instruction",
+        "history": "the turns shown, each by `history_item`; empty where none is",
+        "observation": "what the environment shows now, by the template `observation`",
+        "commands": "the admissible commands, each by `command`; empty in a style that lists none",
+        "step": "number of this turn, from 1",
+        "steps_taken": "how many turns there were before it",
+        "steps_shown": "how many of them the history shows",
+        "skills": "paragraphs that are inserted, such as skills; where no template names this slot, they stand before it",
+    }
+)
 """Slots of the templates `first`, `later` and `appended`."""
 
-ITEM_SLOTS: Mapping[str, Sequence[str]] = {
-    "observation": ("observation", "task", "step"),
-    "history_item": ("step", "observation", "action", "result", "completion", "task"),
-    "command": ("command",),
-}
+ITEM_SLOTS: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        "observation": ("observation", "task", "step"),
+        "history_item": ("step", "observation", "action", "result", "completion", "task"),
+        "command": ("command",),
+    }
+)
 """Slots of the other templates. `result` is what the environment showed after the action, `completion` what the model
 wrote."""
 
