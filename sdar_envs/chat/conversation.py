@@ -93,7 +93,7 @@ class Conversation:
         self._instruction = ""
         self._commands: Sequence[str] = ()
         self._chat: Messages = []
-        self._new = 0
+        self._answered = 0
 
     @property
     def observation(self) -> str:
@@ -103,6 +103,11 @@ class Conversation:
             EpisodeOver: nothing was observed yet.
         """
         return self._begun()
+
+    @property
+    def answered_messages(self) -> int:
+        """How many of the messages end with the last completion; the others are new. 0 where all are new."""
+        return self._answered
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -142,14 +147,6 @@ class Conversation:
         self._begun()
         return [dict(message) for message in self._chat]
 
-    def new_messages(self) -> Messages:
-        """Return the part of the prompt that follows the last completion; all of a windowed one.
-
-        Raises:
-            EpisodeOver: nothing was observed yet.
-        """
-        return self.messages() if self.mode == "windowed" else self.messages()[self._new :]
-
     def read(
         self,
         completion: str,
@@ -171,7 +168,7 @@ class Conversation:
         self._answer = parsed.turn(self._begun(), self.style.kept(completion))
         if self.mode == "appended":
             self._chat.append({"role": "assistant", "content": completion})
-            self._new = len(self._chat)
+            self._answered = len(self._chat)
 
     def _begun(self) -> str:
         if self._observation is None:

@@ -214,16 +214,17 @@ class ChatEpisode:
     def _result(
         self, action: str, reward: float, ended: bool, truncated: bool, is_well_formed: bool | None
     ) -> ChatStep:
-        info = self.env_info
+        info, conversation = self.env_info, self.conversation
+        messages = [] if self._is_over else conversation.messages()
         return ChatStep(
-            messages=[] if self._is_over else self.conversation.messages(),
-            new_messages=[] if self._is_over else self.conversation.new_messages(),
-            observation=self.conversation.observation,
+            messages=messages,
+            new_messages=messages[conversation.answered_messages :],
+            observation=conversation.observation,
             action=action,
             reward=reward,
             ended=ended,
             truncated=truncated,
             is_well_formed=is_well_formed,
-            is_action_valid=bool(info["is_action_valid"]) if self.conversation.past else None,
+            is_action_valid=bool(info["is_action_valid"]) if conversation.past else None,
             info={name: info[name] for name in INFO_TYPES},
         )

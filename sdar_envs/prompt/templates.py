@@ -30,7 +30,7 @@ SLOTS: Mapping[str, str] = MappingProxyType(
         "step": "number of this turn, from 1",
         "steps_taken": "how many turns there were before it",
         "steps_shown": "how many of them the history shows",
-        "skills": "paragraphs that are inserted, such as skills; where no template names this slot, they stand before it",
+        "skills": "inserted paragraphs, such as skills; they stand before a template that does not name this slot",
     }
 )
 """Slots of the templates `first`, `later` and `appended`."""
