@@ -9,10 +9,12 @@ both. Gymnasium 1.x has no plugin hook: without the import it knows no id that b
 - Environments: `make_text_env`, `make_vec`, `tasks`, `iter_tasks`, `ENV_IDS`; the contract is `TextEnv`, `Task` and
   `INFO_TYPES`, and `check_env` tests an environment of your own against it. `from_gym` wraps a plain Gymnasium text
   environment.
+- Chat: `ChatEpisode` is an episode as chat messages, for any model or trainer.
 - Prompts: `render_messages` and `prompt_parts` turn an episode into chat messages, `parse_completion` turns a
   completion into an action, `PromptStyle` and `resolve_style` say how.
 """
 
+from sdar_envs.chat import ChatEpisode, ChatStep
 from sdar_envs.checker import check_env
 from sdar_envs.core import INFO_TYPES, Outcome, Snapshot, Task, TaskSource, TextEnv, Unicode
 from sdar_envs.gym_adapter import from_gym
@@ -34,6 +36,8 @@ from sdar_envs.vector import TextVectorEnv
 __all__ = [
     "ENV_IDS",
     "INFO_TYPES",
+    "ChatEpisode",
+    "ChatStep",
     "Outcome",
     "ParsedCompletion",
     "PromptParts",

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.tools import ToolCall
 
 __all__ = ["Completion", "EpisodeStopReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
 
@@ -43,6 +44,7 @@ class Completion:
         reasoning: the reasoning that a server returns apart from `text`; None if it does not.
         prompt_tokens: length of the prompt; None if it is not known.
         completion_tokens: length of the completion; None if it is not known.
+        tool_calls: the tool calls that a server returns apart from `text`, as they came; see `Request.tools`.
 
     Raises:
         InvalidOption: log-probabilities do not pair with ids or are not finite, an id is no int from 0, or the stop
@@ -56,8 +58,10 @@ class Completion:
     reasoning: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         _freeze_ids(self, "token_ids")
         _freeze_logprobs(self, "logprobs", len(self.token_ids))
         _check_choice("stop_reason", self.stop_reason, get_args(StopReason))
@@ -71,7 +75,14 @@ class Completion:
             "stop_reason": self.stop_reason,
         }
         optional = {name: getattr(self, name) for name in ("reasoning", "prompt_tokens", "completion_tokens")}
-        return fields | {name: value for name, value in optional.items() if value is not None}
+        fields |= {name: value for name, value in optional.items() if value is not None}
+        return fields | ({"tool_calls": [call.to_json() for call in self.tool_calls]} if self.tool_calls else {})
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Completion:
+        """Restore a completion from `to_json`'s dictionary."""
+        calls = tuple(ToolCall(**call) for call in fields.get("tool_calls", ()))
+        return cls(**{**fields, "tool_calls": calls})
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,3 +34,14 @@ def test_an_episode_is_played_in_this_style(style):
     assert (parsed.action, parsed.is_well_formed, parsed.reasoning) == (command, True, "I begin. ")
     assert env.step(parsed.action)[-1]["is_action_valid"]
     assert not parse_completion("I would look around.", style).is_well_formed
+
+
+def test_a_template_file_is_a_style_too(style):
+    episode = sdar_envs.ChatEpisode("sdar/ALFWorld-v0", style="own_prompt.jinja2", split="valid_seen")
+    step = episode.reset(seed=0)
+    assert step.messages[0]["content"].startswith(f"You are a robot in a house. {step.observation}\n\nChoose one")
+    assert "\n- help" not in step.messages[0]["content"]
+    command = episode.env.oracle_plan()[0]
+    step = episode.step(f"<think>I begin.</think><action>{command}</action>")
+    assert step.is_action_valid
+    assert f"each with what came of it:\n1. {command} -> {step.observation}\n\nChoose" in step.messages[0]["content"]

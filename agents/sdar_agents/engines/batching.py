@@ -120,12 +120,18 @@ class BatchingPolicy:
             for prompt in prompts
         ]
         fitting = [i for i, ids in enumerate(prompts) if limit is None or len(ids) + sampling.max_new_tokens <= limit]
-        completions = policy.generate([replace(batch[i], prompt_ids=prompts[i]) for i in fitting], sampling)
-        for i, completion in zip(fitting, completions, strict=True):
-            answers[i] = replace(
-                completion,
-                # The engine's own counts are kept; without token ids there is nothing to count.
-                prompt_tokens=completion.prompt_tokens or len(prompts[i]) or None,
-                completion_tokens=completion.completion_tokens or len(completion.token_ids) or None,
+        # Requests with other stop strings are a batch of their own.
+        for stop in dict.fromkeys(batch[i].stop for i in fitting):
+            alike = [i for i in fitting if batch[i].stop == stop]
+            completions = policy.generate(
+                [replace(batch[i], prompt_ids=prompts[i]) for i in alike],
+                replace(sampling, stop=(*sampling.stop, *stop)),
             )
+            for i, completion in zip(alike, completions, strict=True):
+                answers[i] = replace(
+                    completion,
+                    # The engine's own counts are kept; without token ids there is nothing to count.
+                    prompt_tokens=completion.prompt_tokens or len(prompts[i]) or None,
+                    completion_tokens=completion.completion_tokens or len(completion.token_ids) or None,
+                )
         return answers

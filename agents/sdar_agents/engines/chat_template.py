@@ -77,11 +77,16 @@ class ChatTemplate:
     def render(self, messages: Messages) -> str:
         """Return the prompt's text with the generation prompt, to be encoded by `encode`.
 
-        It is what the template makes of the messages, with marks inside the control tokens of their contents.
+        It is what the template makes of the messages, with marks inside the control tokens of their contents. A last
+        message of the assistant is the beginning of what the model is to write: it follows the generation prompt as it
+        is.
 
         Raises:
             InvalidOption: the template refuses them.
         """
+        if messages and messages[-1]["role"] == "assistant":
+            # Not the template's own way to continue a message: many templates change thoughts in it.
+            return self.render(messages[:-1]) + self.mark(messages[-1]["content"])
         marked = [{**message, "content": self.mark(message["content"])} for message in messages]
         with template_errors(self.tokenizer, messages):
             text = self.tokenizer.apply_chat_template(

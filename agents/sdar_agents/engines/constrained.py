@@ -171,7 +171,7 @@ def _style(request: Request) -> PromptStyle:
     task_id = request.situation.info["task_id"]
     style = request.situation.style
     commands = _commands(request, style)
-    if style.tag_is_command or style.parse is not None or not commands:
+    if style.tag_is_command or style.parse is not None or style.action_format != "tags" or not commands:
         raise InvalidOption(
             f"constrained decoding cannot be used in {task_id!r}; wanted an environment that lists its admissible "
             f"commands, in the tags <{style.action_tags[0]}>."

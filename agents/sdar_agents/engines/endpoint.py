@@ -28,6 +28,7 @@ from sdar_envs.errors import EndpointError, InvalidOption
 from sdar_envs.http.retries import RetriesExhausted, RetryPolicy, is_retryable
 from sdar_envs.importing import import_extra
 from sdar_envs.secrets import read_secret, redact
+from sdar_envs.tools import ToolCall, tool_schemas
 from sdar_skills.evidence.proposers import Chat
 
 __all__ = ["Endpoint", "EndpointPolicy", "endpoint_chat"]
@@ -124,6 +125,11 @@ class Endpoint:
         body = {**self._body, "messages": safe}
         if self._send_seed:
             body["seed"] = request.seed
+        if safe and safe[-1]["role"] == "assistant":
+            # The beginning of what the model is to write, in the words of vLLM and SGLang.
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        if request.tools:
+            body["tools"] = tool_schemas(request.tools)
         content = json.dumps(body).encode()
         attempts = self._retry_policy.start()
         while True:
@@ -327,7 +333,30 @@ def _read(text: str, max_tokens: int | None) -> Completion:
         # Servers leave it out, and an answer without its closing tag is none.
         met = redact(choice["stop_reason"])
         content = content.removesuffix(met) + met
-    return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens)
+    calls = _tool_calls(message.get("tool_calls"))
+    return Completion((), None, content, stop_reason, reasoning, prompt_tokens, completion_tokens, calls)
+
+
+def _tool_calls(given: object) -> tuple[ToolCall, ...]:
+    """Read the tool calls of a message, whose arguments some servers give as an object.
+
+    Raises:
+        ValueError: they have another form.
+    """
+    try:
+        calls = [(call["function"], call.get("id")) for call in given or ()]  # type: ignore[attr-defined]
+        return tuple(
+            ToolCall(
+                redact(str(function["name"])),
+                redact(
+                    arguments if isinstance(arguments := function.get("arguments", ""), str) else json.dumps(arguments)
+                ),
+                str(call_id or ""),
+            )
+            for function, call_id in calls
+        )
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("no tool calls") from error
 
 
 def _beginning(text: str, length: int = _SHOWN) -> str:

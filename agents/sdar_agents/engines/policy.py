@@ -26,6 +26,7 @@ from sdar_envs import TextEnv
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, style_of
+from sdar_envs.tools import Tool
 
 __all__ = ["AsyncPolicy", "Messages", "Policy", "Request", "Sampling", "Situation", "Tokenizer"]
 
@@ -94,12 +95,18 @@ class Request:
         seed: of everything that is sampled for this completion, from 0.
         messages: the prompt as chat messages.
         situation: see `Situation`; None outside of an episode.
+        tools: what the model may call, for engines with native tool calling, which return `Completion.tool_calls`;
+            others need not look at them, because calls are read in the text too.
+        stop: strings that end the completion; they stay in it. An engine that writes on does no harm: what follows the
+            first of them is not read.
     """
 
     prompt_ids: tuple[int, ...]
     seed: int
     messages: Messages = ()
     situation: Situation | None = None
+    tools: tuple[Tool, ...] = ()
+    stop: tuple[str, ...] = ()
 
 
 class Policy(Protocol):

@@ -45,7 +45,13 @@ class CompletionReader:
                     RuntimeWarning,
                     stacklevel=2,
                 )
-        return parse_completion(completion.text, style, prefilled=prefilled, reasoning=completion.reasoning)
+        return parse_completion(
+            completion.text,
+            style,
+            prefilled=prefilled,
+            reasoning=completion.reasoning,
+            tool_calls=completion.tool_calls,
+        )
 
 
 def infer_prefilled(text: str) -> str:

@@ -1,7 +1,7 @@
 """Chat agent: renders each turn as a prompt, has a policy complete it, and parses the command.
 
-The prompt is that of the task's suite (`sdar_envs.prompt`). The policy runs behind an HTTP endpoint
-(`sdar_agents.engines.endpoint`) or in this process (`sdar_agents.engines.local`).
+The prompt is that of the task's suite, and the episode's chat that of `sdar_envs.chat`. The policy runs behind an HTTP
+endpoint (`sdar_agents.engines.endpoint`) or in this process (`sdar_agents.engines.local`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from sdar_agents.engines.policy import AsyncPolicy, Request, Situation
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.players.agent import Decision
 from sdar_envs import TextEnv
+from sdar_envs.chat import ChatMode, Conversation
+from sdar_envs.chat.conversation import HISTORY_LENGTH
 from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption
-from sdar_envs.prompt import STYLES, Turn, render_messages, resolve_style
+from sdar_envs.prompt import DEFAULT_STYLE, STYLES, PromptStyle, resolve_style, style_of, with_action_format
+from sdar_envs.tools import ActionFormat
 
 __all__ = ["ChatAgent"]
 
@@ -28,9 +31,13 @@ class ChatAgent:
 
     Args:
         policy: completes the prompts; agents that play at the same time share it.
-        history_length: how many of the latest turns a prompt shows.
+        history: `windowed` for prompts that show the last turns, `appended` for one growing chat (see
+            `sdar_envs.chat.ChatMode`).
+        history_length: how many of the latest turns a windowed prompt shows; None for what `style` says, else 2.
         style: prompt style: a suite, `module:STYLE` or a file (see `sdar_envs.prompt.resolve_style`); None for that of
             the environment or its suite.
+        action_format: how the model gives its action: in `tags`, as a `json` object in its text, or as a native tool
+            call (`tools`); see `sdar_envs.tools`.
         system: text of a system message; None for no such message.
         prefilled: what the chat template puts at the start of the model's turn, such as `<think>`; None for what the
             policy's template says, or the completions of an endpoint (see `sdar_agents.engines.reading`).
@@ -38,8 +45,8 @@ class ChatAgent:
         price_completion: of a million completion tokens.
 
     Raises:
-        InvalidOption: `history_length` is not a number from 0, one of the prices is missing, or the policy's chat
-            template takes no system message.
+        InvalidOption: a setting is out of range or does not go with another one, one of the prices is missing, or the
+            policy's chat template takes no system message.
         UnknownName: there is no such style.
     """
 
@@ -50,14 +57,16 @@ class ChatAgent:
         self,
         policy: AsyncPolicy,
         *,
-        history_length: int = 2,
+        history: ChatMode = "windowed",
+        history_length: int | None = None,
         style: str | None = None,
+        action_format: ActionFormat = "tags",
         system: str | None = None,
         prefilled: str | None = None,
         price_prompt: float | None = None,
         price_completion: float | None = None,
     ) -> None:
-        if not is_integer(history_length) or history_length < 0:
+        if history_length is not None and (not is_integer(history_length) or history_length < 0):
             raise InvalidOption(f"history_length is {history_length!r}; wanted 0 or more turns.")
         for name, price in (("price_prompt", price_prompt), ("price_completion", price_completion)):
             if price is not None and (isinstance(price, bool) or not isinstance(price, int | float) or price < 0):
@@ -65,24 +74,32 @@ class ChatAgent:
         if (price_prompt is None) != (price_completion is None):
             raise InvalidOption("one of price_prompt and price_completion is missing; wanted both or neither.")
         self.policy = policy
+        self._own_style = None if style is None else resolve_style(style)
+        if history == "windowed" and history_length is None:
+            history_length = HISTORY_LENGTH
+            if self._own_style is not None and self._own_style.history_length is not None:
+                history_length = self._own_style.history_length
+        self.history: ChatMode = history
         self.history_length = history_length
+        self.action_format = action_format
         self.system = system
+        self._converse(DEFAULT_STYLE if self._own_style is None else self._own_style)  # a wrong setting is an error now
         self._reader = CompletionReader(policy, prefilled)
         render = getattr(policy, "render", None)
         if system is not None and render is not None:
             # A template without a system role refuses it now, not in every episode.
             render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
         self._prices = price_prompt, price_completion
-        self._own_style = None if style is None else resolve_style(style)
         self._env: TextEnv[Any] | None = None
         self._seed = 0
-        self._history: list[Turn] = []
+        self._conversation: Conversation | None = None
 
     async def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode; the policy is not asked yet."""
         self._env = text_env(env)
         self._seed = seed
-        self._history = []
+        style = style_of(self._env, self._env.task) if self._own_style is None else self._own_style
+        self._conversation = self._converse(style)
 
     async def act(self, observation: str, info: Mapping[str, Any]) -> Decision:
         """Ask the policy for the next command.
@@ -91,23 +108,23 @@ class ChatAgent:
             EpisodeOver: no episode was begun.
             EndpointError: the model cannot be reached or does not answer as it should.
         """
-        if self._env is None:
+        conversation = self._conversation
+        if self._env is None or conversation is None:
             raise EpisodeOver("the chat agent was asked to act before reset(): call reset() first.")
-        situation = Situation(self._env, observation, info, len(self._history), self._own_style)
-        style = situation.style
-        messages = render_messages(
-            style,
-            info["instruction"],
-            self._history,
-            observation,
-            info["admissible_commands"],
-            history_length=self.history_length,
-            system=self.system,
+        conversation.observe(observation, info)
+        messages = conversation.messages()
+        style, turn_index = conversation.style, len(conversation.past)
+        request = Request(
+            (),
+            (self._seed + turn_index) % 2**31,
+            messages,
+            Situation(self._env, observation, info, turn_index, style),
+            conversation.tools,
+            style.stop,
         )
-        seed = (self._seed + len(self._history)) % 2**31
-        completion = await self.policy.complete(Request((), seed, messages, situation))
+        completion = await self.policy.complete(request)
         parsed = self._reader.read(completion, style)
-        self._history.append(parsed.turn(observation))
+        conversation.answer(parsed, completion.text)
         return Decision(
             action=parsed.action,
             is_well_formed=parsed.is_well_formed,
@@ -117,6 +134,14 @@ class ChatAgent:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             cost=self.cost(completion.prompt_tokens, completion.completion_tokens),
+        )
+
+    def _converse(self, style: PromptStyle) -> Conversation:
+        return Conversation(
+            with_action_format(style, self.action_format),
+            mode=self.history,
+            history_length=self.history_length,
+            system=self.system,
         )
 
     def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:

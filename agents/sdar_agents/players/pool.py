@@ -18,6 +18,7 @@ class AgentPool:
         name: as it was asked for.
         make: makes an agent. One is made at once, so that what is wrong with its settings is an error now.
         settings: all settings of the agent, as JSON values; no secrets.
+        defaults: of settings, which a run has that was begun when the agent did not have them yet.
         concurrency: how many episodes should be in flight unless the user says otherwise.
         close: awaited by `close`, such as that of a policy which the agents share.
     """
@@ -28,11 +29,13 @@ class AgentPool:
         make: Callable[[], AsyncAgent],
         *,
         settings: Mapping[str, Any] = MappingProxyType({}),
+        defaults: Mapping[str, Any] = MappingProxyType({}),
         concurrency: int = 1,
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
+        self.defaults = defaults
         self.concurrency = concurrency
         self._make = make
         self._close = close

@@ -86,12 +86,15 @@ def _open_model(name: str, make: Callable[..., AsyncPolicy], settings: Mapping[s
         raise InvalidOption(f"the {name} agent was given no model: name one with --model.")
     settings = absolute_arguments(ChatAgent, absolute_arguments(make, settings))
     policy = make(**{key: value for key, value in settings.items() if key in of_policy})
-    # A policy says what became of a default such as "a GPU if there is one".
-    resolved = {key: getattr(policy, key, value) for key, value in {**known, **settings}.items()}
+    make_agent = partial(ChatAgent, policy, **{key: value for key, value in settings.items() if key in of_agent})
+    agent = make_agent()
+    # Both say what became of a default such as "a GPU if there is one".
+    resolved = {key: getattr(policy, key, getattr(agent, key, value)) for key, value in {**known, **settings}.items()}
     return AgentPool(
         name,
-        partial(ChatAgent, policy, **{key: value for key, value in settings.items() if key in of_agent}),
+        make_agent,
         settings={key: dict(value) if isinstance(value, Mapping) else value for key, value in resolved.items()},
+        defaults=known,
         concurrency=_CHATS_AT_ONCE,
         close=policy.close,
     )

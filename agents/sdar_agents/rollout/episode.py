@@ -8,7 +8,7 @@ from typing import Any
 
 from sdar_agents.types import EpisodeStopReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
-from sdar_envs.prompt import Turn as PastTurn
+from sdar_envs.chat import Conversation
 from sdar_skills import Skill
 
 __all__ = ["RunningEpisode"]
@@ -24,10 +24,10 @@ class RunningEpisode:
         episode_id: of its trajectory.
         seed: of everything that is drawn in it.
         env: plays it.
+        conversation: its prompts and the turns that they show.
         skills: chosen for it, best first; None for a control or without skills.
         observation: the latest.
         info: the latest.
-        past: all turns, as prompts show them.
         turns: all turns, as the trajectory keeps them.
         shown: the skills that stood in one of its prompts, by id.
         stop_reason: why it ended; None while it runs.
@@ -39,10 +39,10 @@ class RunningEpisode:
     episode_id: str
     seed: int
     env: TextEnv[Any]
+    conversation: Conversation
     skills: tuple[Skill, ...] | None
     observation: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
-    past: list[PastTurn] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     shown: dict[str, Skill] = field(default_factory=dict)
     stop_reason: EpisodeStopReason | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sdar_agents.engines.policy import Policy
 from sdar_agents.engines.reading import CompletionReader
@@ -16,16 +17,10 @@ from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts, name_skill
 from sdar_agents.types import Completion
+from sdar_envs import Task, TextEnv
+from sdar_envs.chat import Conversation
 from sdar_envs.errors import InvalidOption
-from sdar_envs.prompt import (
-    ParsedCompletion,
-    PromptParts,
-    PromptStyle,
-    prompt_parts,
-    resolve_style,
-    style_of,
-    terse,
-)
+from sdar_envs.prompt import ParsedCompletion, PromptParts, resolve_style, style_of, terse
 from sdar_skills import Skill, TeacherContext, teacher_context
 from sdar_skills.context import ContextTooLong, Messages, Placement
 
@@ -58,6 +53,7 @@ class PromptBuilder:
         skills: which skills are shown to whom; None for none.
 
     Attributes:
+        sampling: of the completions; the stop strings of `rollout.style` are among its own.
         max_tokens: limit of the student's prompt; None for none.
         max_teacher_tokens: limit of the teacher's prompt; None for none, or without a teacher.
 
@@ -72,10 +68,21 @@ class PromptBuilder:
         self.skills = skills
         self._reader = CompletionReader(policy, settings.prefilled)
         self._own_style = None if settings.style is None else resolve_style(settings.style)
+        stop = () if self._own_style is None else self._own_style.stop
+        self.sampling = replace(settings.sampling, stop=tuple(dict.fromkeys((*settings.stop, *stop))))
         self.max_tokens = self._limit("max_prompt_tokens", settings.max_prompt_tokens)
         self.max_teacher_tokens = None
         if skills is not None and skills.reader == "teacher":
             self.max_teacher_tokens = self._limit("the teacher's max_prompt_tokens", skills.max_prompt_tokens)
+
+    def converse(self, env: TextEnv[Any], task: Task) -> Conversation:
+        """Return the chat of an episode that is about to begin."""
+        style = style_of(env, task) if self._own_style is None else self._own_style
+        return Conversation(
+            terse(style) if self.settings.terse else style,
+            history_length=self.settings.history_length,
+            system=self.settings.system,
+        )
 
     def build(self, episode: RunningEpisode, counts: Counter[str]) -> TurnPrompt | None:
         """Return the prompts of an episode's next turn; None if they do not fit, which ends the episode.
@@ -88,7 +95,7 @@ class PromptBuilder:
             InvalidOption: the student's prompt is too long, and that is an error.
         """
         is_student = self.skills is not None and self.skills.reader == "student"
-        parts = self._parts(episode)
+        parts = episode.conversation.parts()
         skills = episode.skills or () if is_student else ()
         placement = self.skills.placement if self.skills is not None and is_student else "user"
         try:
@@ -119,22 +126,7 @@ class PromptBuilder:
 
     def parse(self, episode: RunningEpisode, completion: Completion) -> ParsedCompletion:
         """Parse a completion by the prompt's style."""
-        return self._reader.read(completion, self._style(episode))
-
-    def _style(self, episode: RunningEpisode) -> PromptStyle:
-        return style_of(episode.env, episode.task) if self._own_style is None else self._own_style
-
-    def _parts(self, episode: RunningEpisode) -> PromptParts:
-        style = self._style(episode)
-        return prompt_parts(
-            terse(style) if self.settings.terse else style,
-            episode.info["instruction"],
-            episode.past,
-            episode.observation,
-            episode.info["admissible_commands"],
-            history_length=self.settings.history_length,
-            system=self.settings.system,
-        )
+        return self._reader.read(completion, episode.conversation.style)
 
     def _student(
         self, episode: RunningEpisode, parts: PromptParts, skills: Sequence[Skill], placement: Placement

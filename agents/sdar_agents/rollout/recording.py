@@ -161,7 +161,7 @@ def _turn(row: Mapping[str, Any]) -> Turn:
         observation=row["observation"],
         messages=row["messages"],
         prompt_ids=row["prompt_ids"],
-        completion=Completion(text=row["response"], **row["completion"]),
+        completion=Completion.from_json({"text": row["response"], **row["completion"]}),
         action=row["action"],
         reward=row["reward"],
         is_well_formed=row["is_action_valid" if is_format_1 else "is_well_formed"],

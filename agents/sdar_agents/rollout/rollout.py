@@ -176,10 +176,13 @@ class Rollout:
                 if self.skills is not None:
                     skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
                 env = self._envs[len(episodes)]
-                episode = RunningEpisode(task, group_id, episode_id, episode_seed, env, skills)
+                episode = RunningEpisode(
+                    task, group_id, episode_id, episode_seed, env, self.prompts.converse(env, task), skills
+                )
                 episodes.append(episode)
                 with self._failing(episode):
                     episode.observation, episode.info = env.reset(seed=group_seed, options={"task_id": task.id})
+                    episode.conversation.observe(episode.observation, episode.info)
                     if not task.instruction:
                         # A plain Gymnasium environment says what its task is only now.
                         episode.task = env.task
@@ -203,11 +206,13 @@ class Rollout:
                 prompt.ids,
                 derive_seed(episode.seed, str(len(episode.turns))),
                 prompt.messages,
-                Situation(episode.env, episode.observation, episode.info, len(episode.turns)),
+                Situation(
+                    episode.env, episode.observation, episode.info, len(episode.turns), episode.conversation.style
+                ),
             )
             for episode, prompt in asked
         ]
-        return self.policy.generate(requests, self.settings.sampling) if requests else []
+        return self.policy.generate(requests, self.prompts.sampling) if requests else []
 
     def _step(self, asked: Sequence[tuple[RunningEpisode, TurnPrompt]], answers: Sequence[Completion]) -> None:
         if not asked:
@@ -224,7 +229,8 @@ class Rollout:
             with self._failing(episode):
                 seen = episode.observation
                 episode.observation, reward, terminated, truncated, episode.info = episode.env.step(reading.action)
-                episode.past.append(reading.turn(seen))
+                episode.conversation.answer(reading, answer.text)
+                episode.conversation.observe(episode.observation, episode.info)
                 episode.turns.append(
                     Turn(
                         observation=seen,

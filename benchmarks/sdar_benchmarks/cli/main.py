@@ -19,6 +19,7 @@ from sdar_benchmarks.cli.data import bench, data, index
 from sdar_benchmarks.cli.play import eval as evaluation
 from sdar_benchmarks.cli.play import info, play
 from sdar_benchmarks.cli.play import list as listing
+from sdar_benchmarks.cli.prompts import prompts
 from sdar_benchmarks.cli.results import compare, leaderboard, report, view
 from sdar_benchmarks.cli.servers import serve
 from sdar_benchmarks.cli.skills import skills
@@ -42,6 +43,7 @@ _VERBS = (
     data,
     index,
     skills,
+    prompts,
     demos,
     sft,
 )

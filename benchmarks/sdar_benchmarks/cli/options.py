@@ -6,7 +6,16 @@ import argparse
 import json
 from typing import Any, TypeAlias
 
-__all__ = ["Commands", "add_address", "add_environment", "add_shop", "add_token", "environment_arguments", "setting"]
+__all__ = [
+    "Commands",
+    "add_address",
+    "add_environment",
+    "add_settings",
+    "add_shop",
+    "add_token",
+    "environment_arguments",
+    "setting",
+]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `ArgumentParser.add_subparsers` returns: verbs and actions add their parsers to it."""
@@ -68,7 +77,7 @@ def add_environment(command: argparse.ArgumentParser, *, several: bool = False) 
     else:
         command.add_argument("env_id", metavar="ENV_ID", help=text)
     group = command.add_argument_group("environment")
-    _add_settings(group)
+    add_settings(group)
     options = [
         group.add_argument("--split", metavar="NAME", help="split of the tasks (default: the environment's)"),
         *_add_data(group),
@@ -81,7 +90,7 @@ def add_environment(command: argparse.ArgumentParser, *, several: bool = False) 
 def add_shop(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the shop and its goals, named as where an environment is made."""
     group = command.add_argument_group("environment")
-    _add_settings(group)
+    add_settings(group)
     options = [
         *_add_data(group),
         group.add_argument("--quirks", metavar="NAME", help="original or fixed (default: original)"),
@@ -98,7 +107,12 @@ def _add_data(group: argparse._ArgumentGroup) -> list[argparse.Action]:
     ]
 
 
-def _add_settings(group: argparse._ArgumentGroup) -> None:
+def add_settings(group: argparse._ActionsContainer) -> None:
+    """Add `--set` for the arguments of the environment.
+
+    Args:
+        group: the parser, or a group of it.
+    """
     group.add_argument(
         "--set",
         dest="settings",

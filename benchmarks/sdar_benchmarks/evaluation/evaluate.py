@@ -147,7 +147,7 @@ async def evaluate_async(
                 # Before the folder is made: an agent that cannot play a panel leaves nothing behind.
                 await _try_on(panel, agents)
             config = _config(plan, panels, agents)
-            writer = None if out is None else stack.enter_context(_open_writer(out, config, panels, resume))
+            writer = None if out is None else stack.enter_context(_open_writer(out, config, panels, agents, resume))
             run = _Run(plan, panels, agents, config, writer=writer, progress=progress)
             try:
                 await run.play()
@@ -332,10 +332,12 @@ async def _try_on(panel: Panel, agents: AgentPool) -> None:
     panel.give_back(env)
 
 
-def _open_writer(out: Path, config: Mapping[str, Any], panels: Sequence[Panel], resume: bool) -> RunWriter:
+def _open_writer(
+    out: Path, config: Mapping[str, Any], panels: Sequence[Panel], agents: AgentPool, resume: bool
+) -> RunWriter:
     defaults = {panel.env_id: panel.defaults for panel in panels}
     try:
-        return RunWriter(out, config, resume=resume, defaults=defaults)
+        return RunWriter(out, config, resume=resume, defaults=defaults, agent_defaults=agents.defaults)
     except OSError as error:
         raise InvalidOption(f"{out} cannot be written ({error}): choose another folder.") from error
 

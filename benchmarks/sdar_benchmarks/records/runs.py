@@ -287,6 +287,7 @@ class RunWriter:
         resume: continue the run in the folder, if there is one.
         defaults: by environment id, its default arguments: what a run has for an argument that its version of the
             environment did not have yet.
+        agent_defaults: the same for the settings of the agent.
 
     Attributes:
         folder: as given.
@@ -307,6 +308,7 @@ class RunWriter:
         *,
         resume: bool = False,
         defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        agent_defaults: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         # As the file will have it: tuples become lists.
@@ -322,7 +324,7 @@ class RunWriter:
                     raise InvalidOption(
                         f"{folder} holds a run already: continue it with --resume, or choose another folder."
                     )
-                self._take_over(defaults)
+                self._take_over(defaults, agent_defaults)
             self._write_config()
             self._trajectories = stack.enter_context(open(folder / TRAJECTORIES, "ab", buffering=0))
             self._rows = stack.enter_context(open(folder / EPISODES, "ab", buffering=0))
@@ -379,13 +381,15 @@ class RunWriter:
             os.fsync(file.fileno())
         self._synced = time.monotonic()
 
-    def _take_over(self, defaults: Mapping[str, Mapping[str, Any]]) -> None:
+    def _take_over(self, defaults: Mapping[str, Mapping[str, Any]], agent_defaults: Mapping[str, Any]) -> None:
         new, old = self.config, read_config(self.folder)
         panels = [
             {**panel, "env_kwargs": {**defaults.get(panel["env_id"], {}), **panel["env_kwargs"]}}
             for panel in old["panels"]
         ]
-        changes = changed_keys({**old, "panels": panels}, new)
+        agent = dict(old.get("agent", {}))
+        agent["settings"] = {**agent_defaults, **agent.get("settings", {})}
+        changes = changed_keys({**old, "panels": panels, "agent": agent}, new)
         if changes:
             raise InvalidOption(
                 f"{self.folder} is a run of another configuration: {'; '.join(changes)}. "

@@ -197,6 +197,16 @@ def test_control_tokens_are_those_that_are_special_or_look_so() -> None:
     assert tokenizer.convert_tokens_to_ids("</arg_key>") not in encoded(tokenizer, "</arg_key>")
 
 
+def test_a_message_that_the_model_has_begun_follows_the_generation_prompt() -> None:
+    template = ChatTemplate(tokenizer_of("byte-level"))
+    user = [{"role": "user", "content": "Go."}]
+    begun = "<think>a</think><search>b</search>\n\n<information> <|im_end|> </information>\n\n"
+    text = template.render([*user, {"role": "assistant", "content": begun}])
+    assert text == template.render(user) + template.mark(begun)
+    end = template.tokenizer.encode("<|im_end|>", add_special_tokens=False)
+    assert template.encode(text).count(end[0]) == template.encode(template.render(user)).count(end[0])
+
+
 @pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)
 def test_environments_answer_an_empty_action_in_words(env_id: str) -> None:
     env = sdar_envs.make_vec(env_id, 1).envs[0]

@@ -64,6 +64,11 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
         group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature"),
         group.add_argument("--max-tokens", type=int, metavar="N", help="token limit of a completion"),
         group.add_argument("--history-length", type=int, metavar="N", help="number of past turns in a prompt"),
+        group.add_argument(
+            "--action-format",
+            choices=["tags", "json", "tools"],
+            help="how a model gives its action: in tags, as a JSON object, or as a native tool call (default: tags)",
+        ),
         group.add_argument("--price-prompt", type=float, metavar="X", help="price of a million prompt tokens"),
         group.add_argument("--price-completion", type=float, metavar="X", help="price of a million completion tokens"),
     ]

@@ -1,0 +1,194 @@
+"""The chat of an episode: prompts from what the environment says, commands from what the model writes.
+
+`Conversation` is the one implementation of turning an episode into chat. It steps no environment, for players whose
+episodes are stepped elsewhere; `sdar_envs.chat.ChatEpisode` has its environment with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from sdar_envs.errors import EpisodeOver, InvalidOption, check_choice
+from sdar_envs.prompt import (
+    ParsedCompletion,
+    PromptParts,
+    PromptStyle,
+    Turn,
+    later_message,
+    parse_completion,
+    prompt_parts,
+)
+from sdar_envs.tools import Tool, ToolCall
+
+__all__ = ["HISTORY_LENGTH", "ChatMode", "Conversation", "Messages"]
+
+ChatMode = Literal["windowed", "appended"]
+"""How an episode becomes chat. `windowed`: each prompt is one user message, built anew, that shows the last turns.
+`appended`: one growing chat, whose assistant messages are the completions as the model wrote them."""
+
+HISTORY_LENGTH = 2
+"""How many of the latest turns a windowed prompt shows, where nothing else is said."""
+
+Messages = list[dict[str, str]]
+"""Chat messages, each `{"role": ..., "content": ...}`."""
+
+
+class Conversation:
+    """An episode as chat, for a player that is told what the environment said.
+
+        conversation.observe(observation, info)
+        parsed = conversation.read(model(conversation.messages()))
+        conversation.answer(parsed, text)
+
+    Of `info` it reads the instruction and the admissible commands, and no more: nothing else reaches a prompt.
+
+    Args:
+        style: how turns are presented and completions parsed.
+        mode: see `ChatMode`.
+        history_length: how many of the latest turns a windowed prompt shows; None for what the style says, else 2. An
+            appended chat shows all.
+        system: text of a system message; None for none.
+
+    Attributes:
+        style: as given.
+        mode: as given.
+        history_length: as given, or the style's.
+        past: all turns that the environment has answered, oldest first.
+
+    Raises:
+        InvalidOption: there is no such mode, `history_length` is negative or of an appended chat, or native tool calls
+            are to be appended.
+    """
+
+    def __init__(
+        self,
+        style: PromptStyle,
+        *,
+        mode: ChatMode = "windowed",
+        history_length: int | None = None,
+        system: str | None = None,
+    ) -> None:
+        check_choice("mode", mode, get_args(ChatMode))
+        if mode == "appended" and style.action_format == "tools":
+            raise InvalidOption(
+                "native tool calls cannot be appended yet, because the messages of earlier calls have another form: "
+                "use windowed prompts, or the action format 'json'."
+            )
+        if mode == "appended" and history_length is not None:
+            raise InvalidOption(
+                f"history_length is {history_length}, but an appended chat shows all turns: leave it out."
+            )
+        if history_length is None:
+            history_length = HISTORY_LENGTH if style.history_length is None else style.history_length
+        if history_length < 0:
+            raise InvalidOption(f"history_length is {history_length}; wanted 0 or more turns.")
+        self.style = style
+        self.mode: ChatMode = mode
+        self.history_length = history_length
+        self.system = system
+        self.past: list[Turn] = []
+        self._observation: str | None = None
+        self._answer: Turn | None = None
+        self._instruction = ""
+        self._commands: Sequence[str] = ()
+        self._chat: Messages = []
+        self._answered = 0
+
+    @property
+    def observation(self) -> str:
+        """What the environment said last.
+
+        Raises:
+            EpisodeOver: nothing was observed yet.
+        """
+        return self._begun()
+
+    @property
+    def answered_messages(self) -> int:
+        """How many of the messages end with the last completion; the others are new. 0 where all are new."""
+        return self._answered
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What the model may call natively; none in another action format than `tools`."""
+        return self.style.tools if self.style.action_format == "tools" else ()
+
+    def observe(self, observation: str, info: Mapping[str, Any]) -> None:
+        """Take in what the environment says: at first, and after each answer."""
+        if self._answer is not None:
+            self.past.append(self._answer)
+            self._answer = None
+        self._observation = observation
+        self._instruction = info["instruction"]
+        self._commands = info["admissible_commands"]
+        if self.mode == "appended":
+            self._append()
+
+    def parts(self) -> PromptParts:
+        """Return the windowed prompt in parts, for skills and token limits.
+
+        Raises:
+            EpisodeOver: nothing was observed yet.
+            InvalidOption: the episode is a growing chat.
+        """
+        if self.mode == "appended":
+            raise InvalidOption("an appended chat has no parts: use messages().")
+        return self._parts()
+
+    def messages(self) -> Messages:
+        """Return the whole prompt of the next completion.
+
+        Raises:
+            EpisodeOver: nothing was observed yet.
+        """
+        if self.mode == "windowed":
+            return self._parts().messages()
+        self._begun()
+        return [dict(message) for message in self._chat]
+
+    def read(
+        self,
+        completion: str,
+        *,
+        prefilled: str = "",
+        reasoning: str | None = None,
+        tool_calls: Sequence[ToolCall] = (),
+    ) -> ParsedCompletion:
+        """Parse a completion, as `sdar_envs.prompt.parse_completion` does; the conversation stays as it is."""
+        return parse_completion(completion, self.style, prefilled=prefilled, reasoning=reasoning, tool_calls=tool_calls)
+
+    def answer(self, parsed: ParsedCompletion, completion: str) -> None:
+        """Take in the answer to the latest observation; what the environment says to it comes with `observe`.
+
+        Args:
+            parsed: what was read.
+            completion: what the model wrote.
+        """
+        self._answer = parsed.turn(self._begun(), self.style.kept(completion))
+        if self.mode == "appended":
+            self._chat.append({"role": "assistant", "content": completion})
+            self._answered = len(self._chat)
+
+    def _begun(self) -> str:
+        if self._observation is None:
+            raise EpisodeOver("the conversation has not begun: call observe() with the first observation.")
+        return self._observation
+
+    def _parts(self) -> PromptParts:
+        return prompt_parts(
+            self.style,
+            self._instruction,
+            self.past,
+            self._begun(),
+            self._commands,
+            history_length=self.history_length,
+            system=self.system,
+        )
+
+    def _append(self) -> None:
+        if not self._chat:
+            self._chat = self._parts().messages()
+            return
+        text = later_message(self.style, self._instruction, self.past, self._begun(), self._commands)
+        self._chat.append({"role": "user", "content": text})
