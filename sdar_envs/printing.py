@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def say(*parts: object, error: bool = False, end: str = "\n") -> None:
         end: printed after them.
     """
     stream = sys.stderr if error else sys.stdout
-    print(printable(" ".join(map(str, parts))), end=end, file=stream, flush=error)
+    print(printable(" ".join(map(str, parts))), end=end, file=stream, flush=True)
 
 
 def console(*, stderr: bool = False, **settings: Any) -> Console:
@@ -64,6 +65,7 @@ def console(*, stderr: bool = False, **settings: Any) -> Console:
 def _console_class() -> type[Console]:
     # Importing a terminal library takes longer than a short command.
     from rich.console import Console  # noqa: PLC0415
+    from rich.segment import Segment  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     class PrintableConsole(Console):
@@ -71,5 +73,11 @@ def _console_class() -> type[Console]:
 
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text), **options)
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            # What was not made of a string here, such as the columns of a progress bar.
+            for segment in super().render(renderable, options):
+                is_plain = segment.control is not None or not _CONTROL.search(segment.text)
+                yield segment if is_plain else Segment(printable(segment.text), segment.style)
 
     return PrintableConsole

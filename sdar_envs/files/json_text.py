@@ -8,6 +8,7 @@ would be waited for without an end.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -23,18 +24,19 @@ DEEPEST = 100
 LARGEST_FILE = 1 << 26
 """Bytes of a file, or of a line of a file of rows, that is read as a whole."""
 
-# Of a document whose parts are shared, as YAML's can be: a few lines can stand for more than any memory holds.
-_MOST_PARTS = 1_000_000
 
-
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
     """Return the value of a JSON document.
+
+    Args:
+        text: the document.
+        **hooks: of `json.loads`.
 
     Raises:
         ValueError: it is no JSON, not UTF-8, holds a number of thousands of digits, or is nested too deeply.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, **hooks)
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
     opened = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
@@ -43,11 +45,16 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def check_nesting(value: Any) -> None:
+def check_nesting(value: Any, *, most_parts: float = math.inf) -> None:
     """Check that lists and objects are not nested too deeply, without recursion.
 
+    Args:
+        value: of a document.
+        most_parts: limit of the lists and objects on one level. Where a document can name a part twice, as in YAML, a
+            few lines can stand for more than any memory holds.
+
     Raises:
-        ValueError: they are, or they have too many parts.
+        ValueError: they are, or there are too many.
     """
     level = [value]
     for _ in range(DEEPEST):
@@ -60,8 +67,8 @@ def check_nesting(value: Any) -> None:
         ]
         if not level:
             return
-        if len(level) > _MOST_PARTS:
-            raise ValueError(f"it has more than {_MOST_PARTS:,} parts")
+        if len(level) > most_parts:
+            raise ValueError(f"it has more than {most_parts:,} parts")
     raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 

@@ -147,8 +147,8 @@ def command_of(call: ToolCall, tools: Sequence[Tool]) -> str | None:
     if tool is None:
         return None
     try:
-        arguments = json.loads(call.arguments)
-    except (ValueError, RecursionError):
+        arguments = parse_json(call.arguments)
+    except ValueError:
         return None
     if not isinstance(arguments, dict) or list(arguments) != [tool.parameter]:
         return None

@@ -40,6 +40,7 @@ from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.files.json_text import read_json_object
 from sdar_envs.files.lines import append_row, cut_back, drop_torn_line, line_start, numbered_rows, parse_row
 from sdar_envs.importing import add_run_directory
+from sdar_envs.printing import printable
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = [
@@ -446,7 +447,7 @@ class RunWriter:
         """
         self._sync()
         write_atomic(self.folder / SUMMARY, _pretty(summary))
-        write_atomic(self.folder / REPORT, report)
+        write_atomic(self.folder / REPORT, printable(report))
         self.config["finished"] = finished
         self._write_config()
 
@@ -564,4 +565,10 @@ def _drop_orphan(path: Path, episodes: Iterable[Episode]) -> None:
 
 
 def _pretty(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which can be in the name of a task; as an escape it survives.
+        text = json.dumps(content, indent=1)
+    return text + "\n"

@@ -77,9 +77,7 @@ class Kind:
 
 
 def _is_name(value: Any) -> bool:
-    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
-        return False
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
 
 
 def _is_whole(value: Any) -> bool:
@@ -101,7 +99,7 @@ OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 LIST = Kind("a list", lambda value: isinstance(value, list))
 
 Name = Annotated[str, NAME]
-"""Text that is shown in a table or names something: of bounded length, without halves of surrogate pairs."""
+"""Text that is shown in a table or names something: of bounded length."""
 Text = Annotated[str, TEXT]
 Flag = Annotated[bool, FLAG]
 Count = Annotated[int, COUNT]

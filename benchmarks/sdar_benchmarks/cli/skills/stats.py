@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -59,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
 
     rows = _rows(Path(args.ledger), args.suite, args.task_type)
     if args.json:
-        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+        say(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
         return
     console = stdout()
     for number, ((suite, task_type), group) in enumerate(groupby(rows, key=lambda row: (row.suite, row.task_type))):
