@@ -60,8 +60,6 @@ def read_metrics(folder: Path, left_out: LeftOut | None = None) -> dict[str, lis
         for name, value in _renamed(row).items():
             if name != "step" and _is_value(value) and NAME.accepts(name):
                 values.setdefault(name, {})[step] = float(value)
-    if left_out is not None:
-        left_out.numbers.sort()
     return {name: sorted(points.items()) for name, points in sorted(values.items())}
 
 

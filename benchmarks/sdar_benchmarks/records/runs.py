@@ -312,8 +312,6 @@ def read_episodes(folder: Path, left_out: LeftOut | None = None) -> list[Episode
             if left_out is None:
                 raise CorruptData(f"{path}, line {number}: {error}: remove the line.") from error
             left_out.add(number, error)
-    if left_out is not None:
-        left_out.numbers.sort()
     return episodes
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import types
+from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -229,7 +230,7 @@ class LeftOut:
 
     Attributes:
         file: name of the file.
-        numbers: of the lines that are left out, from 1; of a file that cannot be opened, none.
+        numbers: of the lines that are left out, from 1, in rising order.
         reason: of the first.
     """
 
@@ -239,8 +240,9 @@ class LeftOut:
 
     def add(self, number: int, error: Exception) -> None:
         """Count a line."""
-        self.numbers.append(number)
-        self.reason = self.reason or " ".join(str(error).split()).removesuffix(".").removesuffix(": remove the line")
+        if not self.numbers or number < self.numbers[0]:
+            self.reason = " ".join(str(error).split()).removesuffix(".").removesuffix(": remove the line")
+        insort(self.numbers, number)
 
     def clear(self) -> None:
         """Forget all lines: the file is read again."""

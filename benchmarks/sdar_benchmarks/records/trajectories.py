@@ -121,7 +121,8 @@ class RunIndex:
                 for number, line in tail.lines():
                     try:
                         row = _head(line.content) if is_trajectory else parse_row(line.content, "the line")
-                        entry, facts = _entry(row), {} if is_trajectory else _facts(row)
+                        facts = {} if is_trajectory else _facts(row)
+                        entry = _entry(row)
                     except CorruptData as error:
                         left_out.add(number, error)
                         continue
