@@ -36,7 +36,7 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
         ValueError: it is no JSON, not UTF-8, holds a number of thousands of digits, or is nested too deeply.
     """
     try:
-        value = json.loads(text, **hooks)
+        value = json.loads(text, **hooks)  # noqa: TID251
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
     opened = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")

@@ -64,7 +64,7 @@ def read_yaml(text: str, where: str) -> Any:
         CorruptData: the document is not valid YAML, has a duplicate key, is nested too deeply, or holds too much.
     """
     try:
-        value = yaml.load(text, _Loader)
+        value = yaml.load(text, _Loader)  # noqa: TID251
         check_nesting(value, most_parts=_MOST_PARTS)
     except _FAULTS as error:
         raise CorruptData(f"{where} is no YAML that can be read ({_problem(error)}).") from error

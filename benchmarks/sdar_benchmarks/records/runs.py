@@ -385,7 +385,7 @@ class RunWriter:
     ) -> None:
         self.folder = folder
         # As the file will have it: tuples become lists.
-        self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))
+        self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))  # noqa: TID251
         self.episodes: list[Episode] = []
         if not (folder / CONFIG).exists() and not _is_free(folder):
             raise InvalidOption(f"{folder} exists and is no run folder: choose another name.")

@@ -103,13 +103,10 @@ def _search(args: argparse.Namespace) -> None:
 
 
 def _shown(rank: int, hit: Hit) -> list[str]:
+    from sdar_envs.printing import printable
+
     passage = hit.passage
-    lines = [f"{rank}. {_printable(passage.title)}  (id {_printable(passage.id)}, score {hit.score:.4f})"]
+    lines = [f"{rank}. {printable(passage.title)}  (id {printable(passage.id)}, score {hit.score:.4f})"]
     for line in passage.text.splitlines():
-        lines += textwrap.wrap(_printable(line), 100, initial_indent="   ", subsequent_indent="   ")
+        lines += textwrap.wrap(printable(line), 100, initial_indent="   ", subsequent_indent="   ")
     return lines
-
-
-def _printable(text: str) -> str:
-    """Return the text without control characters, which could steer a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

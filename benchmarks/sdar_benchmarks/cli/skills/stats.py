@@ -58,7 +58,9 @@ def add(actions: Commands) -> None:
 def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.analysis.terminal import plain_table, stdout
 
-    rows = _rows(Path(args.ledger), args.suite, args.task_type)
+    rows, left_out = _rows(Path(args.ledger), args.suite, args.task_type)
+    if left_out:
+        say(f"warning: {left_out:,} rows of {args.ledger} do not fit and are left out", error=True)
     if args.json:
         say(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
         return
@@ -74,7 +76,7 @@ def _run(args: argparse.Namespace) -> None:
         console.print(table)
 
 
-def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
+def _rows(path: Path, suite: str | None, task_type: str | None) -> tuple[list[_Row], int]:
     """Return the statistics of a ledger.
 
     Args:
@@ -83,7 +85,8 @@ def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
         task_type: only this task type; None for all.
 
     Returns:
-        Rows by suite and task type; in each the control first, then the best mean advantage.
+        Rows by suite and task type; in each the control first, then the best mean advantage. And the number of rows of
+        the ledger that are left out, because their values have other types or are out of range.
 
     Raises:
         MissingData: there is no such file.
@@ -94,7 +97,7 @@ def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
     from sdar_skills.evidence.statistics import Statistics
 
     with Ledger(path, create=False) as ledger:
-        statistics = Statistics(ledger)
+        statistics, left_out = Statistics(ledger), ledger.left_out()
     contexts = statistics.contexts()
     _check("suite", suite, [known for known, _ in contexts])
     _check("task type", task_type, [kind for known, kind in contexts if suite in (None, known)])
@@ -119,7 +122,7 @@ def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
                     numbers.last_step,
                 )
             )
-    return rows
+    return rows, left_out
 
 
 def _cells(row: _Row) -> tuple[str, ...]:
