@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sdar_envs.files.json_text import parse_json
+
 __all__ = ["QuestionAsQuery"]
 
 _INFORMATION = re.compile(r"<information>\s*(.*?)\s*</information>", re.DOTALL)

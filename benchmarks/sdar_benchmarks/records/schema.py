@@ -274,7 +274,7 @@ def _shown(value: Any) -> str:
 
 
 @cache
-def _schema(owner: type) -> dict[str, tuple[Any, bool]]:
+def _schema(owner: Any) -> dict[str, tuple[Any, bool]]:
     """Return by field its kind, or the dataclass of an object, and whether it must be there."""
     hints = get_type_hints(owner, include_extras=True)
     return {

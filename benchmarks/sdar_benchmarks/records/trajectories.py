@@ -121,7 +121,7 @@ class RunIndex:
                 for number, line in tail.lines():
                     try:
                         row = _head(line.content) if is_trajectory else parse_row(line.content, "the line")
-                        facts = {} if is_trajectory else _facts(row)
+                        facts: Mapping[str, Any] = {} if is_trajectory else _facts(row)
                         entry = _entry(row)
                     except CorruptData as error:
                         left_out.add(number, error)
@@ -149,7 +149,7 @@ class RunIndex:
     @property
     def notes(self) -> list[str]:
         """Sentences about lines that could not be read."""
-        notes = []
+        notes: list[str] = []
         for tail, left_out in zip(self._tails, self._left_out, strict=True):
             notes += filter(None, (left_out.sentence(), tail.fault))
             if tail.is_torn:
