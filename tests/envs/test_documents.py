@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdar_envs.errors import CorruptData
@@ -58,6 +58,7 @@ def test_yaml_that_is_refused(text: str) -> None:
         read_yaml(text, "the file")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="[]{}&*!|>-?:,#'\"%@`ab01. \n\t~", max_size=40))
 def test_any_text_is_yaml_or_corrupt(text: str) -> None:
     with suppress(CorruptData):

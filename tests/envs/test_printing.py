@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.progress import Progress, TextColumn
 from rich.table import Table
@@ -18,6 +18,7 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 HOSTILE = "\x1b[31mred\x1b]8;;http://example.org\x1b\\link\x9b2J\x07\r\u202egnp.exe\u2066\ud800[bold]b[/bold] :smile:"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_nothing_that_steers_is_left_and_all_else_stays(text: str) -> None:
     shown = printable(text)
