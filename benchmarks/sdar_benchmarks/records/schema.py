@@ -24,7 +24,7 @@ from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from sdar_envs.errors import CorruptData, did_you_mean
 
@@ -162,8 +162,8 @@ def make_row(owner: type[RowT], row: Mapping[str, Any], names: Mapping[str, str]
         CorruptData: a field is missing, or is of another kind.
     """
     check_row(owner, row, names)
-    names = names or {}
-    given = {name: row[names.get(name, name)] for name in _schema(owner) if names.get(name, name) in row}
+    names, hashable = names or {}, cast("type", owner)
+    given = {name: row[names.get(name, name)] for name in _schema(hashable) if names.get(name, name) in row}
     return owner(**given)
 
 
