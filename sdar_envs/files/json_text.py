@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sdar_envs.errors import CorruptData
+from sdar_envs.files.foreign import read_foreign
 
-__all__ = ["DEEPEST", "LARGEST_FILE", "check_nesting", "open_file", "parse_json", "read_json_object", "read_text_file"]
+__all__ = ["DEEPEST", "LONGEST_LINE", "check_nesting", "open_file", "parse_json", "read_json_object"]
 
 DEEPEST = 100
 """Levels of lists and objects in a document."""
 
-LARGEST_FILE = 1 << 26
-"""Bytes of a file, or of a line of a file of rows, that is read as a whole."""
+LONGEST_LINE = 1 << 26
+"""Bytes of a line of a file of rows that is read as a whole."""
 
 
 def parse_json(text: str | bytes, **hooks: Any) -> Any:
@@ -92,32 +93,15 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(number, "rb")
 
 
-def read_text_file(path: Path) -> str:
-    """Return the text of a UTF-8 file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        CorruptData: it is no regular file, not UTF-8, or larger than `LARGEST_FILE`.
-    """
-    with open_file(path) as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise CorruptData(f"{path} is larger than {LARGEST_FILE:,} bytes: restore the file.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise CorruptData(f"{path} is not UTF-8 ({error}): restore the file.") from error
-
-
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingData: there is no such file.
         CorruptData: it holds something else.
     """
     try:
-        content = parse_json(read_text_file(path))
+        content = parse_json(read_foreign(path))
     except CorruptData:
         raise
     except ValueError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from sdar_envs.errors import CorruptData
-from sdar_envs.files.json_text import LARGEST_FILE, open_file, parse_json
+from sdar_envs.files.json_text import LONGEST_LINE, open_file, parse_json
 
 __all__ = [
     "Line",
@@ -35,7 +35,7 @@ class Line(NamedTuple):
     Attributes:
         offset: where it begins.
         size: its bytes.
-        content: its bytes, with the newline; of a line longer than `LARGEST_FILE`, the beginning.
+        content: its bytes, with the newline; of a line longer than `LONGEST_LINE`, the beginning.
         is_whole: whether it ends in a newline; a last line that does not is torn by a kill, or being written just now.
     """
 
@@ -83,10 +83,10 @@ def cut_back(file: BinaryIO, end: int) -> None:
 def read_lines(file: BinaryIO) -> Iterator[Line]:
     """Yield the lines of a file from where it stands; memory does not grow with the length of a line."""
     offset = file.tell()
-    while part := file.readline(LARGEST_FILE + 1):
+    while part := file.readline(LONGEST_LINE + 1):
         content, size = part, len(part)
-        while len(part) > LARGEST_FILE and not part.endswith(b"\n"):
-            part = file.readline(LARGEST_FILE + 1)
+        while len(part) > LONGEST_LINE and not part.endswith(b"\n"):
+            part = file.readline(LONGEST_LINE + 1)
             size += len(part)
         yield Line(offset, size, content, part.endswith(b"\n"))
         offset += size
@@ -131,10 +131,10 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
     """Return the row of a line.
 
     Raises:
-        CorruptData: it is no JSON object, or longer than `LARGEST_FILE`; the message begins with `where`.
+        CorruptData: it is no JSON object, or longer than `LONGEST_LINE`; the message begins with `where`.
     """
-    if len(line) > LARGEST_FILE:
-        raise CorruptData(f"{where} is longer than {LARGEST_FILE:,} bytes: remove the line.")
+    if len(line) > LONGEST_LINE:
+        raise CorruptData(f"{where} is longer than {LONGEST_LINE:,} bytes: remove the line.")
     try:
         row = parse_json(line)
     except ValueError as error:

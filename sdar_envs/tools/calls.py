@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdar_envs.files.json_text import parse_json
+
 __all__ = [
     "ACT",
     "ANSWER",

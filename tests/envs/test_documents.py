@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdar_envs.errors import CorruptData
-from sdar_envs.files.json_text import DEEPEST, open_file, parse_json, read_json_object, read_text_file
+from sdar_envs.files.json_text import DEEPEST, open_file, parse_json, read_json_object
 from sdar_envs.files.yaml_text import read_yaml
 
 
@@ -83,13 +83,9 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     assert read_json_object(tmp_path / "link") == {}
 
 
-def test_text_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_and_objects(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for content, match in ((b"\xff", "not UTF-8"), (b"[1]", r"holds \[1\]"), (b"{", "is no JSON")):
         path.write_bytes(content)
         with pytest.raises(CorruptData, match=match):
             read_json_object(path)
-    monkeypatch.setattr("sdar_envs.files.json_text.LARGEST_FILE", 10)
-    path.write_text("x" * 11)
-    with pytest.raises(CorruptData, match="larger than 10 bytes"):
-        read_text_file(path)

@@ -34,7 +34,8 @@ from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_con
 from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, check_fields, optional
 from sdar_envs import ENV_IDS
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
-from sdar_envs.files.json_text import parse_json, read_text_file
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
@@ -199,7 +200,7 @@ def load_records(root: Path) -> list[Record]:
     records = []
     for path in sorted(records_folder(root).glob("*.json")):
         try:
-            record = parse_json(read_text_file(path), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+            record = parse_json(read_foreign(path), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         except (OSError, ValueError) as error:
             raise CorruptData(
                 f"{path} is no JSON ({error}): make the record again by `sdar leaderboard add`."

@@ -20,7 +20,7 @@ from sdar_benchmarks.records.migration import migrate_trajectory
 from sdar_benchmarks.records.runs import CONFIG, EPISODES, TRAJECTORIES, Episode
 from sdar_benchmarks.records.schema import Count, LeftOut, Name, Number, Text, make_row
 from sdar_envs.errors import CorruptData, MissingData
-from sdar_envs.files.json_text import LARGEST_FILE, open_file, parse_json
+from sdar_envs.files.json_text import LONGEST_LINE, open_file, parse_json
 from sdar_envs.files.lines import Line, parse_row, read_lines
 
 __all__ = ["EpisodeEntry", "EpisodeId", "RunIndex"]
@@ -170,7 +170,7 @@ class RunIndex:
         try:
             with open_file(self.folder / TRAJECTORIES) as file:
                 file.seek(entry.offset)
-                row = parse_row(file.read(min(entry.size, LARGEST_FILE + 1)), "the line")
+                row = parse_row(file.read(min(entry.size, LONGEST_LINE + 1)), "the line")
             if _entry(row).id != entry.id._replace(copy=0):
                 raise ValueError("it is another episode's")
             if not isinstance(row.get("turns"), list):

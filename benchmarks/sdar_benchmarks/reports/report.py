@@ -45,7 +45,8 @@ from sdar_benchmarks.reports.report_parts import (
     won_by_group,
 )
 from sdar_envs.errors import CorruptData, InvalidOption
-from sdar_envs.files.json_text import read_json_object, read_text_file
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import read_json_object
 from sdar_envs.storage import write_atomic
 
 __all__ = ["REPORT_HTML", "VIEWER", "write_comparison", "write_report"]
@@ -291,7 +292,7 @@ def _training_settings(folder: Path) -> list[tuple[str, str, bool]]:
         content = read_json_object(folder / _FACTS)
         rows += [(str(name).capitalize(), _plain(value), False) for name, value in content.items()]
     with suppress(FileNotFoundError):
-        rows.append(("Configuration", read_text_file(folder / _TRAINING_CONFIG), True))
+        rows.append(("Configuration", read_foreign(folder / _TRAINING_CONFIG), True))
     return rows or [
         ("Configuration", f"There is no {CONFIG}, {_TRAINING_CONFIG} or {_FACTS} in the folder of {METRICS}.", False)
     ]

@@ -21,7 +21,8 @@ from sdar_benchmarks.records.provenance import now, platform_facts, revision, ve
 from sdar_benchmarks.throughput import environment
 from sdar_benchmarks.throughput.figures import Figure, Figures
 from sdar_envs.errors import CorruptData, MissingData, MissingExtra
-from sdar_envs.files.json_text import parse_json, read_text_file
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.importing import import_extra
 from sdar_envs.printing import console as terminal
 from sdar_envs.registry import ENV_IDS
@@ -135,7 +136,7 @@ def read_baseline(path: Path) -> dict[tuple[str, str, str], float]:
         CorruptData: it is no record of this format.
     """
     try:
-        record = parse_json(read_text_file(path))
+        record = parse_json(read_foreign(path))
         if record["format"] != _FORMAT:
             raise ValueError(f"its format is {record['format']!r}, wanted {_FORMAT}")
         return {(f["env"], f["what"], f["unit"]): float(f["value"]) for f in record["figures"]}

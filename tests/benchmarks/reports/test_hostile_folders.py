@@ -276,7 +276,7 @@ def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest
     folder = sound_run(tmp_path / "run")
     long: dict[str, Any] = {"error": {"type": "E", "message": "x" * 5000}}
     add_lines(folder, EPISODES, [json.dumps(episode(8, **long)), json.dumps(episode(9))])
-    monkeypatch.setattr(lines, "LARGEST_FILE", 2000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 2000)
     left_out = LeftOut(EPISODES)
     assert [e.task_id[-1] for e in read_episodes(folder, left_out)] == ["0", "1", "2", "3", "9"]
     assert left_out.numbers == [5]
