@@ -526,7 +526,7 @@ def _as_json(info: dict[str, Any], name: str) -> dict[str, Any]:
         text = json.dumps(info, allow_nan=False)
     except (TypeError, ValueError) as error:
         _fail(f"the info of {name} is not JSON: {error}", wanted, _INFO, error)
-    read: dict[str, Any] = json.loads(text)
+    read: dict[str, Any] = json.loads(text)  # noqa: TID251  # written above
     if difference := _difference(info, read, "info"):
         _fail(f"the info of {name} changes on its way through JSON: {difference}", wanted, _INFO)
     return read

@@ -25,6 +25,7 @@ from gymnasium.wrappers.utils import create_zero_array
 
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
 from sdar_envs.orders import SharedWalk, Walk
+from sdar_envs.printing import say
 
 __all__ = [
     "INFO_TYPES",
@@ -351,7 +352,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         self._over = False
         self._outcome = Outcome(self._observation, 0.0, False, False, True)
         if self.render_mode == "human":
-            print(self._frame())
+            say(self._frame())
         return self._observation, self._info()
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -381,7 +382,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         truncated = not outcome.terminated and (outcome.truncated or self._step_count >= self.max_steps)
         self._over = outcome.terminated or truncated
         if self.render_mode == "human":
-            print(self._frame())
+            say(self._frame())
         reward = self._reward(outcome) * self.reward_scale
         return outcome.observation, reward, outcome.terminated, truncated, self._info()
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from sdar_envs.errors import InvalidOption, MissingData, did_you_mean
+from sdar_envs.printing import console, say
 
 __all__ = [
     "ProgressLines",
@@ -161,7 +162,7 @@ class ProgressLines:
             return
         self._told, self._is_silent = now, False
         of = "" if total is None else f" of {total:,.0f}"
-        print(f"{self._title}: {done:,.0f}{of}{f', {note}' if note else ''}", file=sys.stderr, flush=True)
+        say(f"{self._title}: {done:,.0f}{of}{f', {note}' if note else ''}", error=True)
 
 
 def with_progress(
@@ -181,10 +182,10 @@ def with_progress(
     if not sys.stderr.isatty():
         return _in_lines(items, ProgressLines(title, at_once=is_long), total)
     # Importing a terminal library takes longer than working through a few items.
-    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
     from rich.progress import track  # noqa: PLC0415
 
-    return track(items, title, total=total, console=Console(stderr=True), transient=True)
+    return track(items, escape(title), total=total, console=console(stderr=True), transient=True)
 
 
 def _in_lines(items: Iterable[ItemT], lines: ProgressLines, total: int | None) -> Iterator[ItemT]:

@@ -38,6 +38,7 @@ from sdar_envs.errors import (
     UnsupportedGame,
     did_you_mean,
 )
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.storage import cache_dir, given_path, with_progress, write_atomic
 
 __all__ = ["ADVICE", "ARCHIVES", "BadFiles", "OfficialGames", "Solvable", "data_folder", "load_game", "read_texts"]
@@ -224,7 +225,7 @@ def _check_texts(content: dict[str, Any], path: str) -> None:
 def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+            content = parse_json(file.read())
     except OSError as error:
         raise CorruptData(f"{path} cannot be read: {error}.") from error
     except (ValueError, RecursionError) as error:
@@ -330,7 +331,7 @@ def _read_cache(cache: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of the cached index; none if there is no cache or it is not ours."""
     types = {"mtime_ns": (int,), "size": (int,), "flag": (bool,), "instruction": (str,), "problem": (str, type(None))}
     try:
-        stored = json.loads(cache.read_text(encoding="utf-8"))
+        stored = parse_json(cache.read_text(encoding="utf-8"))
         games = stored["games"] if stored["format"] == _INDEX_FORMAT else {}
         sound = all(type(entry[key]) in allowed for entry in games.values() for key, allowed in types.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -9,13 +9,13 @@ grammars: we recognise the published ones, by fingerprint, and refuse all others
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from sdar_envs.errors import CorruptData, UnsupportedGame
+from sdar_envs.files.json_text import parse_json
 
 __all__ = ["DIALECTS", "Dialect", "Wording", "fingerprints", "read_dialect", "read_task_sentence"]
 
@@ -133,7 +133,7 @@ def read_task_sentence(grammar: str) -> str:
     if found is None:
         raise CorruptData("the grammar has no 'task' entry: the file is damaged.")
     try:
-        sentence = str(json.loads(found.group(2), strict=False))
+        sentence = str(parse_json(found.group(2), strict=False))
     except ValueError as error:
         raise CorruptData(
             f"the grammar's task {found.group(2)!r} is not a valid JSON string: the file is damaged."

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.storage import cache_dir
 
 if sys.platform != "win32":
@@ -85,7 +86,7 @@ def open_arrays(path: Path, version: int) -> Iterator[tuple[dict[str, NDArray[An
         CorruptData: it is damaged or of another version of this package.
     """
     try:
-        content = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        content = parse_json((path / "index.json").read_text(encoding="utf-8"))
         if content["format"] != version:
             raise ValueError(f"its format is {content['format']!r}, wanted {version}")
         yield {name: _map(path, name, stored) for name, stored in content["files"].items()}, content["facts"]

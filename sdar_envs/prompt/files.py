@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.importing import import_named, is_import_path, names_from
 from sdar_envs.prompt.parity import PARITY_STYLES
 from sdar_envs.prompt.style import DEFAULT_STYLE, STYLES, PromptStyle
@@ -83,18 +84,18 @@ def _style_from_file(path: Path) -> PromptStyle:
 
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a file; that of a Jinja2 file has its text as `templates.first`."""
-    import yaml  # noqa: PLC0415  # `import sdar_envs` stays light
+    from sdar_envs.files.yaml_text import read_yaml  # noqa: PLC0415  # `import sdar_envs` stays light
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_foreign(path)
         template = None
         if path.name.endswith(_JINJA):
             front, text = _front_matter(text)
             text, template = front, text
-        given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        given = parse_json(text) if path.suffix == ".json" else read_yaml(text, "the file")
     except FileNotFoundError as error:
         raise MissingData(f"no prompt style file {str(path)!r}; the working directory is {os.getcwd()}.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise CorruptData(f"the prompt style {path} cannot be read: {error}") from error
     if template is not None:
         given = {} if given is None else given

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.files.arrays import checksum, open_arrays, save_arrays
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.search_qa.retrieval.retriever import Passage
 
 __all__ = ["Corpus", "import_corpus", "read_passages", "reporting"]
@@ -102,7 +103,7 @@ def _decoded(line: bytes, path: Path, number: int) -> str:
 def _passage(line: bytes, path: Path, number: int) -> Passage:
     text = _decoded(line, path, number)
     try:
-        row = json.loads(text)
+        row = parse_json(text)
     except json.JSONDecodeError as error:
         raise _bad_line(path, number, f"it is not JSON ({error.msg} at character {error.pos})") from error
     except (ValueError, RecursionError) as error:

@@ -86,7 +86,7 @@ def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:
     try:
         text = gzip.decompress(path.read_bytes()).decode()
         # One call for all lines takes half the time of one call for each.
-        rows = json.loads(f"[{','.join(text.splitlines())}]")
+        rows = json.loads(f"[{','.join(text.splitlines())}]")  # noqa: TID251  # of this package
     except (OSError, EOFError, ValueError) as error:
         raise CorruptData(f"{path} is damaged ({error}); reinstall sdar-envs.") from error
     return text, rows

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import gzip
 import html
-import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, check_choice
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.importing import extra_imports
 from sdar_envs.search_qa.scoring import normalize
 
@@ -296,14 +296,14 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                    yield number, parse_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except (ValueError, EOFError, gzip.BadGzipFile) as error:
             raise CorruptData(f"{path}, line {number}: it cannot be read as JSON in UTF-8 ({error}).") from error
 
 
 def _json_rows(path: Path) -> list[Any]:
     try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+        rows = parse_json(path.read_bytes().decode("utf-8-sig"))
     except ValueError as error:
         raise CorruptData(f"{path} cannot be read as JSON in UTF-8 ({error}).") from error
     if not isinstance(rows, list):

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdar_envs.files.json_text import parse_json
+
 __all__ = [
     "ACT",
     "ANSWER",
@@ -147,8 +149,8 @@ def command_of(call: ToolCall, tools: Sequence[Tool]) -> str | None:
     if tool is None:
         return None
     try:
-        arguments = json.loads(call.arguments)
-    except (ValueError, RecursionError):
+        arguments = parse_json(call.arguments)
+    except ValueError:
         return None
     if not isinstance(arguments, dict) or list(arguments) != [tool.parameter]:
         return None

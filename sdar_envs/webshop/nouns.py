@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.importing import import_extra
 from sdar_envs.storage import cache_dir, with_progress
 
@@ -202,7 +203,7 @@ def read_cache(titles: Iterable[str] | None = None) -> dict[str, tuple[str, ...]
         with open(_cache_file(), encoding="utf-8") as file:
             for line in file:
                 try:
-                    title, found = json.loads(line)
+                    title, found = parse_json(line)
                     if wanted is None or title in wanted:
                         nouns[title] = tuple(map(str, found))
                 except (ValueError, TypeError):

@@ -8,10 +8,11 @@ match is taken. There are no follow-up searches.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from sdar_envs.files.json_text import parse_json
 
 __all__ = ["QuestionAsQuery"]
 
@@ -69,7 +70,7 @@ def _passages(observation: str) -> list[_Passage]:
         return []
     text = block.group(1)
     if text.startswith("{"):
-        text = json.loads(text)["result"]
+        text = parse_json(text)["result"]
     return [_Passage(*found) for found in _PASSAGE.findall(text)]
 
 

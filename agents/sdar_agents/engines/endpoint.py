@@ -25,6 +25,7 @@ from sdar_agents.types import Completion, StopReason
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.http.retries import RetriesExhausted, RetryPolicy, is_retryable
 from sdar_envs.importing import import_extra
 from sdar_envs.secrets import read_secret, redact
@@ -306,7 +307,7 @@ def _read(text: str, max_tokens: int | None) -> Completion:
         ValueError: it is no chat completion.
     """
     try:
-        answer = json.loads(text)
+        answer = parse_json(text)
     except ValueError as error:
         raise ValueError("no JSON") from error
     try:

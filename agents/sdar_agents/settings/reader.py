@@ -1,57 +1,23 @@
 """Strict configuration reader: YAML files and `--a.b value` overrides into nested frozen dataclasses.
 
-`read_yaml` follows YAML 1.2: `3e-6` is a number, `yes` and `on` are strings, and a duplicate key is an error. `build`
-constructs a dataclass and the dataclasses nested in it; it checks names and types, and the dataclasses check ranges
-(`check_settings`). Unknown keys are errors, with a suggestion.
+`sdar_envs.files.yaml_text` reads the YAML. `build` constructs a dataclass and the dataclasses nested in it; it checks
+names and types, and the dataclasses check ranges (`check_settings`). Unknown keys are errors, with a suggestion.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import numbers
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_origin, get_type_hints
 
-import yaml
-
 from sdar_agents.settings.checks import check_value, value_kinds
-from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.files.yaml_text import read_yaml
 
 __all__ = ["Given", "build", "merge", "parse_overrides", "read_yaml", "to_plain"]
 
 ConfigT = TypeVar("ConfigT")
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML loader with the numbers and booleans of YAML 1.2, and unique keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a dictionary; a duplicate key is an error."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} comes twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("bool", "float", "int")]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), "-+0123456789")
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    "-+0123456789.",
-)
-# PyYAML follows YAML 1.1: 010 would be octal and 1:30 ninety. Here they are 10 and a string.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,22 +25,6 @@ class Given:
     """Unparsed command-line value: kept as text if the setting is a string, else parsed as YAML."""
 
     text: str
-
-
-def read_yaml(text: str, where: str) -> Any:
-    """Parse a YAML 1.2 document.
-
-    Args:
-        text: the document.
-        where: its name in error messages.
-
-    Raises:
-        CorruptData: the document is not valid YAML, or has a duplicate key.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise CorruptData(f"{where} is no YAML that can be read ({' '.join(str(error).split())}).") from error
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

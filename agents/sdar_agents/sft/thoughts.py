@@ -7,7 +7,6 @@ shows: whether the held object was heated, cooled or cleaned.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from sdar_envs import Task
 from sdar_envs.alfworld.instruction import Mission, read_instruction
 from sdar_envs.alfworld.knowledge import RECEPTACLE_CLASSES
 from sdar_envs.errors import UnsupportedGame
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.prompt import Turn
 
 __all__ = ["household_thought", "question_thought", "shopping_thought", "think"]
@@ -269,7 +269,7 @@ def _sentences(text: str) -> list[str]:
     """Return the sentences of the passages in an observation, without titles, short enough to be quoted."""
     body = text.partition("<information>")[2].partition("</information>")[0].strip()
     if body.startswith('{"result":'):
-        body = json.loads(body)["result"]
+        body = parse_json(body)["result"]
     parts = (_DOC.sub("", part).strip(' "') for part in _SENTENCE_END.split(body))
     return [part for part in parts if part.endswith((".", "!", "?")) and len(part) <= _LONGEST_SENTENCE]
 

@@ -25,6 +25,8 @@ from sdar_agents.sft.sft import TrainingPlan, fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.lines import append_row, drop_torn_line, parse_row
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
@@ -143,7 +145,7 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
     if not resume:
         raise InvalidOption(f"{folder} already holds a run: choose another folder, or resume it.")
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(read_foreign(path))
     except ValueError as error:
         raise CorruptData(f"{path} is not JSON ({error}): choose another folder.") from error
     # A setting that did not exist when the run began has its default.

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from sdar_envs.errors import CorruptData, RunStopped
+from sdar_envs.files.json_text import parse_json
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -51,7 +52,7 @@ class Checkpoint:
             CorruptData: it cannot be read.
         """
         try:
-            state: dict[str, Any] = json.loads((self.path / "state.json").read_bytes())
+            state: dict[str, Any] = parse_json((self.path / "state.json").read_bytes())
         except (OSError, ValueError) as error:
             raise CorruptData(
                 f"{self.path} cannot be read ({error}): delete it to continue from the one before."

@@ -12,6 +12,7 @@ from sdar_agents.rollout.recording import FORMAT
 from sdar_agents.settings.reader import read_yaml, to_plain
 from sdar_agents.training.config import TrainConfig, changed_settings, make_config
 from sdar_envs.errors import InvalidOption, MissingData
+from sdar_envs.files.json_text import read_json_object
 from sdar_envs.importing import add_run_directory, names_from
 from sdar_envs.storage import check_run, write_atomic
 
@@ -75,7 +76,7 @@ def enter_run(folder: Path) -> None:
     check_run(folder, CONFIG)
     path = folder / FACTS
     if path.exists():
-        add_run_directory(json.loads(path.read_text(encoding="utf-8")).get("directory"))
+        add_run_directory(read_json_object(path).get("directory"))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -98,6 +99,6 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     path = folder / FACTS
     facts = {"directory": os.getcwd(), **facts}
     if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = read_json_object(path)
         facts = {**begun, "resumed": [*begun.get("resumed", []), facts]}
     write_atomic(path, json.dumps({**facts, "format": FORMAT}, indent=1) + "\n")

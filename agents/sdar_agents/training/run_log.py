@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdar_envs.errors import CorruptData, MissingExtra
 from sdar_envs.files.lines import append_row, read_rows
+from sdar_envs.printing import console
 from sdar_envs.storage import write_atomic
 
 __all__ = ["Bar", "Lines", "Tracker", "check_tracker", "open_tracker"]
@@ -163,7 +163,7 @@ class Bar:
     )
 
     def __init__(self, steps: int, *, done: int = 0, shown: bool = True) -> None:
-        console = Console(stderr=True)
+        terminal = console(stderr=True)
         self._last: dict[str, float] = {}
         self._bar = Progress(
             SpinnerColumn(),
@@ -171,8 +171,8 @@ class Bar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=not (shown and console.is_terminal),
+            console=terminal,
+            disable=not (shown and terminal.is_terminal),
         )
         self._task = self._bar.add_task("", total=steps, completed=done)
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from sdar_benchmarks.analysis.statistics import FlipTest, bootstrap_intervals, sign_flip_test
 from sdar_benchmarks.analysis.tables import TextTable, data_words
-from sdar_benchmarks.records.runs import Episode, EpisodeKey, final_episodes, read_config, read_episodes
+from sdar_benchmarks.records.runs import EPISODES, Episode, EpisodeKey, final_episodes, read_config, read_episodes
+from sdar_benchmarks.records.schema import LeftOut
 from sdar_envs.errors import InvalidOption
 
 __all__ = ["Comparison", "Difference", "compare", "compare_runs", "difference_table"]
@@ -65,18 +66,22 @@ class Comparison:
 
 
 def compare_runs(folder_a: Path, folder_b: Path) -> Comparison:
-    """Compare two run folders.
+    """Compare two run folders. Rows that cannot be read or do not fit are left out, with a warning.
 
     Raises:
         MissingData: one is no run.
-        CorruptData: one is damaged.
+        CorruptData: the configuration of one is damaged, or something else is in the place of a file.
         InvalidOption: one is of another format, they have no task and seed in common, or they were played on data that
             do not compare.
     """
     config_a, config_b = read_config(folder_a), read_config(folder_b)
-    episodes_a, episodes_b = (final_episodes(read_episodes(folder)) for folder in (folder_a, folder_b))
-    comparison = compare(episodes_a, episodes_b)
-    return Comparison(comparison.differences, (*_config_warnings(config_a, config_b), *comparison.warnings))
+    left_out_a, left_out_b = LeftOut(f"{EPISODES} of the first run"), LeftOut(f"{EPISODES} of the second run")
+    comparison = compare(
+        final_episodes(read_episodes(folder_a, left_out_a)), final_episodes(read_episodes(folder_b, left_out_b))
+    )
+    left_out = [sentence for rows in (left_out_a, left_out_b) if (sentence := rows.sentence())]
+    warnings = (*left_out, *_config_warnings(config_a, config_b), *comparison.warnings)
+    return Comparison(comparison.differences, warnings)
 
 
 def compare(episodes_a: Sequence[Episode], episodes_b: Sequence[Episode]) -> Comparison:

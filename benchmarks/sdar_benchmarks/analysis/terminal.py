@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sdar_benchmarks.analysis.tables import TextTable
+from sdar_envs.printing import console, printable
 
 __all__ = ["WIDTH", "plain_table", "print_table", "stdout"]
 
@@ -14,11 +15,11 @@ WIDTH = 100
 
 
 def stdout() -> Console:
-    """Return a console for standard output, without markup and highlighting."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    """Return a console for standard output, without markup, highlighting and control characters."""
+    made = console()
     # A pipe has no width: rich would assume 80 columns.
-    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
-    return console
+    made.width = min(made.width, WIDTH) if made.is_terminal else WIDTH
+    return made
 
 
 def plain_table(*columns: str) -> Table:
@@ -37,5 +38,5 @@ def print_table(text: TextTable) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
         # In a narrow terminal the names give way, not the numbers.
-        column.min_width = max(len(str(cell)) for cell in column.cells)
+        column.min_width = max(len(printable(str(cell))) for cell in column.cells)
     stdout().print(table)

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from sdar_benchmarks.cli.data import bench, data, index
+from sdar_benchmarks.cli.output import say
 from sdar_benchmarks.cli.play import eval as evaluation
 from sdar_benchmarks.cli.play import info, play
 from sdar_benchmarks.cli.play import list as listing
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         return 130
     except BrokenPipeError:
         # The reader has left (`sdar list | head -1`). Python would complain when it closes the stream.
@@ -123,12 +124,12 @@ def _run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
     except (SdarError, gym.error.Error) as error:
         # An error is one line, even if its message has several.
-        print("error:", " ".join(redact(str(error)).split()), file=sys.stderr)
+        say("error:", " ".join(redact(str(error)).split()), error=True)
         return 2
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"error: the output cannot be written ({error})", file=sys.stderr)
+        say(f"error: the output cannot be written ({error})", error=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     return status

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TaskID
 
+from sdar_envs.printing import console
 from sdar_envs.storage import ProgressLines
 
 __all__ = ["progress_bar"]
@@ -19,7 +19,7 @@ def progress_bar(*columns: ProgressColumn, keep: bool = False) -> Progress:
         *columns: what a bar consists of.
         keep: leave the bars on the screen when they are done.
     """
-    stderr = Console(stderr=True)
+    stderr = console(stderr=True)
     if stderr.is_terminal:
         return Progress(*columns, console=stderr, transient=not keep)
     return _Lines(console=stderr, disable=True)

@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,8 +31,11 @@ from sdar_benchmarks.analysis.summary import PanelSummary, Summary, summarize_pa
 from sdar_benchmarks.analysis.tables import data_words
 from sdar_benchmarks.evaluation.arguments import env_defaults
 from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
+from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, check_fields, optional
 from sdar_envs import ENV_IDS
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
@@ -59,24 +60,8 @@ BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 _PRIVATE = frozenset({"data_dir", "render_mode", "retriever", "token_env"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of value."""
-
-    wanted: str
-    accepts: Callable[[Any], bool]
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _is_day(value: Any) -> bool:
@@ -86,12 +71,9 @@ def _is_day(value: Any) -> bool:
         return False
 
 
-_TEXT = _Kind("text", _is_text)
-_COUNT = _Kind("a whole number from 0", _is_count)
-_AMOUNT = _Kind("a finite number from 0", _is_amount)
-_SOME_AMOUNT = _Kind("a finite number from 0, or null", lambda value: value is None or _is_amount(value))
-_OBJECT = _Kind("an object", lambda value: isinstance(value, dict))
-_SHARE = _Kind("a number from 0 to 1", lambda value: _is_amount(value) and value <= 1)
+_TEXT = Kind("text", _is_text)
+_SOME_AMOUNT = optional(AMOUNT)
+_SHARE = Kind("a number from 0 to 1", lambda value: AMOUNT.accepts(value) and value <= 1)
 _INTERVAL = {"value": _SHARE, "low": _SHARE, "high": _SHARE}
 
 
@@ -99,66 +81,66 @@ def _is_group(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == {"episodes", "success", "score"}
-        and _is_count(value["episodes"])
+        and COUNT.accepts(value["episodes"])
         and all(_SHARE.accepts(value[name]) for name in ("success", "score"))
     )
 
 
-_GROUPS = _Kind(
+_GROUPS = Kind(
     "an object of objects with episodes, success and score",
     lambda value: isinstance(value, dict) and all(map(_is_group, value.values())),
 )
-_SHARES = _Kind(
+_SHARES = Kind(
     "an object of numbers from 0 to 1",
     lambda value: isinstance(value, dict) and all(map(_SHARE.accepts, value.values())),
 )
 
 FIELDS: Mapping[str, Any] = {
-    "format": _Kind(f"{FORMAT}", lambda value: value == FORMAT and _is_count(value)),
+    "format": Kind(f"{FORMAT}", lambda value: value == FORMAT and COUNT.accepts(value)),
     "env_id": _TEXT,
     "split": _TEXT,
-    "env_kwargs": _OBJECT,
+    "env_kwargs": OBJECT,
     "panel": {
-        "tasks": _Kind("a whole number from 1", lambda value: _is_count(value) and value > 0),
-        "limit": _Kind("a whole number or null", lambda value: value is None or _is_count(value)),
-        "variant": _Kind("text, which may be empty", lambda value: isinstance(value, str)),
-        "fingerprint": _Kind(
+        "tasks": Kind("a whole number from 1", lambda value: COUNT.accepts(value) and value > 0),
+        "limit": Kind("a whole number or null", lambda value: value is None or COUNT.accepts(value)),
+        "variant": Kind("text, which may be empty", lambda value: isinstance(value, str)),
+        "fingerprint": Kind(
             "at least 16 hexadecimal digits",
             lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{16,}", value)),
         ),
     },
     "agent": _TEXT,
-    "model": _Kind("text or null", lambda value: value is None or _is_text(value)),
-    "settings": _OBJECT,
-    "seeds": _Kind(
+    "model": Kind("text or null", lambda value: value is None or _is_text(value)),
+    "settings": OBJECT,
+    "seeds": Kind(
         "a list of different whole numbers",
         lambda value: (
-            isinstance(value, list) and bool(value) and all(map(_is_count, value)) and len(set(value)) == len(value)
+            isinstance(value, list) and bool(value) and all(map(COUNT.accepts, value)) and len(set(value)) == len(value)
         ),
     ),
-    "episodes": _COUNT,
+    "episodes": COUNT,
     "metrics": {
         "success": _INTERVAL,
         "score": _INTERVAL,
-        "steps": _AMOUNT,
+        "steps": AMOUNT,
         "invalid": _SHARE,
         "tokens": _SOME_AMOUNT,
         "cost": _SOME_AMOUNT,
-        "seconds": _AMOUNT,
+        "seconds": AMOUNT,
         "pass_at_k": _SHARES,
         "task_types": _GROUPS,
         "data_sets": _GROUPS,
     },
     "command": _TEXT,
-    "revision": _Kind(
+    "revision": Kind(
         "the 40 digits of a commit, or sdar-envs==VERSION",
         lambda value: (
             isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{40}|sdar-envs==[0-9][0-9A-Za-z.+!]*", value))
         ),
     ),
-    "date": _Kind("a day such as 2026-11-24", _is_day),
-    "hardware": _OBJECT,
-    "versions": _OBJECT,
+    "date": Kind("a day such as 2026-11-24", _is_day),
+    "hardware": OBJECT,
+    "versions": OBJECT,
 }
 """The fields of a record: a kind of value, or the fields of an object. All must be there, and no others."""
 
@@ -218,8 +200,8 @@ def load_records(root: Path) -> list[Record]:
     records = []
     for path in sorted(records_folder(root).glob("*.json")):
         try:
-            record = json.loads(path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        except ValueError as error:
+            record = parse_json(read_foreign(path), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        except (OSError, ValueError) as error:
             raise CorruptData(
                 f"{path} is no JSON ({error}): make the record again by `sdar leaderboard add`."
             ) from error
@@ -246,7 +228,11 @@ def check_record(record: Any, name: str) -> None:
         raise CorruptData(
             f"{name}: format is {record.get('format')!r}; wanted {FORMAT}: delete the file and add the run again."
         )
-    _check_fields(record, FIELDS, name, "the record")
+    check_fields(record, FIELDS, name, "the record")
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise CorruptData(f"{name}: a text has half of a surrogate pair ({error}); no table can show it.") from error
     for metric in ("success", "score"):
         numbers = record["metrics"][metric]
         if not numbers["low"] <= numbers["value"] <= numbers["high"]:
@@ -254,23 +240,6 @@ def check_record(record: Any, name: str) -> None:
     wanted = record["panel"]["tasks"] * len(record["seeds"])
     if record["episodes"] != wanted:
         raise CorruptData(f"{name}: episodes is {record['episodes']}; wanted tasks times seeds, {wanted}.")
-
-
-def _check_fields(value: Any, fields: Mapping[str, Any], name: str, where: str) -> None:
-    if not isinstance(value, dict):
-        raise CorruptData(f"{name}: {where} is {value!r:.100}; wanted an object.")
-    for key in value:
-        if key not in fields:
-            raise CorruptData(f"{name}: {where} has a field {key!r}, which no record has.{did_you_mean(key, fields)}")
-    for key, kind in fields.items():
-        place = key if where == "the record" else f"{where}.{key}"
-        if key not in value:
-            raise CorruptData(f"{name}: {place} is missing.")
-        if isinstance(kind, _Kind):
-            if not kind.accepts(value[key]):
-                raise CorruptData(f"{name}: {place} is {value[key]!r:.100}; wanted {kind.wanted}.")
-        else:
-            _check_fields(value[key], kind, name, place)
 
 
 def _records(folder: Path) -> list[Record]:

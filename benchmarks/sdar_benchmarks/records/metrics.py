@@ -1,20 +1,23 @@
 """Metrics of a training run: reader of `metrics.jsonl`, a row per step, `{"step": 3, "rollout/success": 0.25, ...}`.
 
-Rows need not have the same metrics. Values that are no finite number, and a torn last line, are left out. If a resumed
-run wrote a step again, the last row of the step counts. In rows of format 1 the share of malformed completions is
-called `invalid` (`rollout/invalid`, `eval/.../invalid`) and there is no `malformed`: it is read as `malformed`.
+Rows need not have the same metrics. Values that are no number from -1e100 to 1e100, and a torn last line, are left out.
+If a resumed run wrote a step again, the last row of the step counts. In rows of format 1 the share of malformed
+completions is called `invalid` (`rollout/invalid`, `eval/.../invalid`) and there is no `malformed`: it is read as
+`malformed`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sdar_benchmarks.records.schema import NAME, LeftOut, Number, make_row
 from sdar_envs.errors import CorruptData
+from sdar_envs.files.lines import numbered_rows
 
 __all__ = ["METRICS", "read_metrics", "smoothed", "thinned"]
 
@@ -22,34 +25,47 @@ METRICS = "metrics.jsonl"
 
 Point = tuple[float, float]
 
+_MOST_METRICS = 1_000
 
-def read_metrics(folder: Path) -> dict[str, list[Point]]:
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Schema of a row; all other fields are metrics."""
+
+    step: Number
+
+
+def read_metrics(folder: Path, left_out: LeftOut | None = None) -> dict[str, list[Point]]:
     """Return the points (step, value) of each metric by its path, by rising step; empty if there is no file.
 
+    Args:
+        folder: of the run.
+        left_out: counts the rows that cannot be read or have no step; None refuses them.
+
     Raises:
-        CorruptData: a line other than a torn last one is no object with a step.
+        CorruptData: a line other than a torn last one is no object with a step, or the file is no regular file.
     """
-    try:
-        lines = (folder / METRICS).read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return {}
+    path = folder / METRICS
     values: dict[str, dict[float, float]] = {}
-    for number, line in enumerate(lines[:-1], 1):
-        if not line.strip():
-            continue
+    for number, row in numbered_rows(path, left_out.add if left_out else None):
         try:
-            row = json.loads(line)
-            step = row["step"]
-            if isinstance(step, bool) or not isinstance(step, (int, float)) or not math.isfinite(step):
-                raise TypeError(f"step is {step!r}")
-        except (ValueError, LookupError, TypeError) as error:
-            raise CorruptData(
-                f"{folder / METRICS}, line {number}, is no object with a step ({error}): remove the line."
-            ) from error
+            step = make_row(_Step, row).step
+            if len(row) > _MOST_METRICS:
+                raise CorruptData(f"the row has {len(row):,} fields; wanted at most {_MOST_METRICS:,}")
+        except CorruptData as error:
+            if left_out is None:
+                raise CorruptData(f"{path}, line {number}, is no row of metrics ({error}): remove the line.") from error
+            left_out.add(number, error)
+            continue
         for name, value in _renamed(row).items():
-            if name != "step" and isinstance(value, (int, float)) and math.isfinite(value):
+            if name != "step" and _is_value(value) and NAME.accepts(name):
                 values.setdefault(name, {})[step] = float(value)
     return {name: sorted(points.items()) for name, points in sorted(values.items())}
+
+
+def _is_value(value: Any) -> bool:
+    # The sums and squares of what is larger need not be finite.
+    return isinstance(value, (int, float)) and abs(value) <= 1e100
 
 
 def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,5 +85,6 @@ def _asked_no_model(turns: Any) -> bool:
     return isinstance(turns, list) and all(isinstance(turn, dict) and turn.get("response") is None for turn in turns)
 
 
-def _attempt(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in ("env_id", "task_id", "seed", "attempt"))
+def _attempt(row: Mapping[str, Any]) -> tuple[str, ...]:
+    # As text: what a row holds need not be hashable.
+    return tuple(repr(row.get(name)) for name in ("env_id", "task_id", "seed", "attempt"))

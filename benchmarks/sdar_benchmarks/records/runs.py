@@ -35,9 +35,12 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
+from sdar_benchmarks.records.schema import Amount, Count, LeftOut, Name, Number, Object, Text, check_row, make_row
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
-from sdar_envs.files.lines import append_row, cut_back, drop_torn_line, line_start, parse_row, read_rows
+from sdar_envs.files.json_text import read_json_object
+from sdar_envs.files.lines import append_row, cut_back, drop_torn_line, line_start, numbered_rows, parse_row
 from sdar_envs.importing import add_run_directory
+from sdar_envs.printing import printable
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = [
@@ -115,6 +118,8 @@ class EpisodeKey(NamedTuple):
 class Episode:
     """Result of one attempt at a task: a row of `episodes.jsonl`, where `episode_return` is called `return`.
 
+    The annotations are the schema of the row (see `schema`): a field that is added here is checked where rows are read.
+
     Attributes:
         env_id: the environment.
         task_id: the task.
@@ -143,29 +148,29 @@ class Episode:
         data_flags: how the data departed from the reference ones (`TextEnv.data_flags`); None if they did not.
     """
 
-    env_id: str
-    task_id: str
-    task_type: str
-    split: str
-    seed: int
-    attempt: int
+    env_id: Name
+    task_id: Name
+    task_type: Name
+    split: Name
+    seed: Count
+    attempt: Count
     status: Literal["ok", "error"]
     is_success: bool
-    score: float
-    episode_return: float
-    steps: int
-    invalid_actions: int | None
-    malformed_answers: int | None
+    score: Number
+    episode_return: Number
+    steps: Count
+    invalid_actions: Count | None
+    malformed_answers: Count | None
     terminated: bool
     truncated: bool
-    stop_reason: str
+    stop_reason: Name
     error: Mapping[str, str] | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost: float | None
-    seconds: float
-    agent_seconds: float
-    data_set: str | None = None
+    prompt_tokens: Count | None
+    completion_tokens: Count | None
+    cost: Amount | None
+    seconds: Amount
+    agent_seconds: Amount
+    data_set: Name | None = None
     metrics: Mapping[str, float] | None = None
     data_flags: Mapping[str, Any] | None = None
 
@@ -176,23 +181,19 @@ class Episode:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a dictionary of JSON values."""
-        return {("return" if name == "episode_return" else name): getattr(self, name) for name in _EPISODE_FIELDS}
+        return {_ROW_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Episode:
         """Rebuild an episode from its row; what else the row holds is ignored.
 
         Raises:
-            CorruptData: a field is missing.
+            CorruptData: a field is missing, or is of another type or out of range.
         """
-        try:
-            row = {"data_set": None, "metrics": None, "data_flags": None, **row}
-            return cls(**{name: row["return" if name == "episode_return" else name] for name in _EPISODE_FIELDS})
-        except KeyError as error:
-            raise CorruptData(f"an episode's row has no {error.args[0]!r}; its keys are {', '.join(row)}.") from error
+        return make_row(cls, row, _ROW_NAMES)
 
 
-_EPISODE_FIELDS = tuple(field.name for field in fields(Episode))
+_ROW_NAMES = MappingProxyType({"episode_return": "return"})
 
 
 def final_episodes(episodes: Iterable[Episode]) -> list[Episode]:
@@ -201,6 +202,53 @@ def final_episodes(episodes: Iterable[Episode]) -> list[Episode]:
 
 
 # -- reading --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Schema of a panel in `config.json`."""
+
+    env_id: Name
+    split: Name
+    env_kwargs: Object
+    tasks: Count
+    variant: Name
+    fingerprint: Name
+    limit: Count | None = None
+    data_flags: Object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    """Schema of the agent in `config.json`."""
+
+    name: Name
+    settings: Object
+
+
+@dataclass(frozen=True, slots=True)
+class _Sitting:
+    """Schema of what was different when a run was resumed."""
+
+    at: Name
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """Schema of `config.json`."""
+
+    command: Text
+    created: Name
+    finished: Name | None
+    panels: list[_Panel]
+    agent: _Agent
+    seeds: list[Count]
+    limits: Object
+    versions: Mapping[str, str]
+    platform: Object
+    revision: Name | None
+    resumed: list[_Sitting]
+    directory: Name | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -212,14 +260,20 @@ def read_config(folder: Path) -> dict[str, Any]:
         InvalidOption: it is of an unknown format.
     """
     config = _read_object(folder, CONFIG)
-    if config.get("format") == _MIGRATED_FORMAT:
-        return migrate_config(config, FORMAT)
-    if config.get("format") != FORMAT:
+    # A float or true would be equal to an int.
+    version = config.get("format") if type(config.get("format")) is int else None
+    if version == _MIGRATED_FORMAT:
+        config = migrate_config(config, FORMAT)
+    elif version != FORMAT:
         raise InvalidOption(
-            f"{folder} is a run of format {config.get('format')!r}, this release of sdar-envs reads formats "
+            f"{folder} is a run of format {config.get('format')!r:.80}, this release of sdar-envs reads formats "
             f"{_MIGRATED_FORMAT} and {FORMAT}: "
             "use the release that wrote it, or evaluate again into another folder."
         )
+    try:
+        check_row(_Config, config)
+    except CorruptData as error:
+        raise CorruptData(f"{folder / CONFIG}: {error}: restore it, or evaluate again.") from error
     return config
 
 
@@ -237,23 +291,42 @@ def enter_run(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_episodes(folder: Path) -> list[Episode]:
+def read_episodes(folder: Path, left_out: LeftOut | None = None) -> list[Episode]:
     """Return all attempts of a run, in order of completion; see `final_episodes`.
 
+    Args:
+        folder: of the run.
+        left_out: counts the rows that cannot be read or do not fit; None refuses them.
+
     Raises:
-        CorruptData: a line other than a torn last one cannot be read.
+        CorruptData: a line other than a torn last one cannot be read, or the file is no regular file.
     """
-    rows = migrate_episodes(read_rows(folder / EPISODES), lambda: read_trajectories(folder))
-    return [Episode.from_json(row) for row in rows]
+    path = folder / EPISODES
+    rows = list(numbered_rows(path, left_out.add if left_out else None))
+    migrated = migrate_episodes([row for _, row in rows], lambda: read_trajectories(folder, skip=left_out is not None))
+    episodes = []
+    for (number, _), row in zip(rows, migrated, strict=True):
+        try:
+            episodes.append(Episode.from_json(row))
+        except CorruptData as error:
+            if left_out is None:
+                raise CorruptData(f"{path}, line {number}: {error}: remove the line.") from error
+            left_out.add(number, error)
+    return episodes
 
 
-def read_trajectories(folder: Path) -> Iterator[dict[str, Any]]:
+def read_trajectories(folder: Path, *, skip: bool = False) -> Iterator[dict[str, Any]]:
     """Read the trajectories one by one, in order of completion, attempts that ended in an error included.
 
+    Args:
+        folder: of the run.
+        skip: leave out lines that cannot be read.
+
     Raises:
         CorruptData: a line other than a torn last one cannot be read.
     """
-    return map(migrate_trajectory, read_rows(folder / TRAJECTORIES))
+    rows = numbered_rows(folder / TRAJECTORIES, (lambda number, error: None) if skip else None)
+    return (migrate_trajectory(row) for _, row in rows)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -312,7 +385,7 @@ class RunWriter:
     ) -> None:
         self.folder = folder
         # As the file will have it: tuples become lists.
-        self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))
+        self.config: dict[str, Any] = json.loads(json.dumps({**config, "finished": None, "resumed": []}))  # noqa: TID251
         self.episodes: list[Episode] = []
         if not (folder / CONFIG).exists() and not _is_free(folder):
             raise InvalidOption(f"{folder} exists and is no run folder: choose another name.")
@@ -372,7 +445,7 @@ class RunWriter:
         """
         self._sync()
         write_atomic(self.folder / SUMMARY, _pretty(summary))
-        write_atomic(self.folder / REPORT, report)
+        write_atomic(self.folder / REPORT, printable(report))
         self.config["finished"] = finished
         self._write_config()
 
@@ -467,16 +540,11 @@ def _lock(file: BinaryIO, folder: Path) -> None:
 
 def _read_object(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((folder / name).read_bytes())
+        return read_json_object(folder / name)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingData(
             f"{folder} has no {name}; wanted the folder of a run, as `sdar eval --out` writes it."
         ) from error
-    except ValueError as error:
-        raise CorruptData(f"{folder / name} is no JSON ({error}): restore it, or evaluate again.") from error
-    if not isinstance(content, dict):
-        raise CorruptData(f"{folder / name} holds {content!r:.50}; wanted a JSON object.")
-    return content
 
 
 def _drop_orphan(path: Path, episodes: Iterable[Episode]) -> None:
@@ -488,10 +556,17 @@ def _drop_orphan(path: Path, episodes: Iterable[Episode]) -> None:
         start = line_start(file, end - 1)
         file.seek(start)
         row = parse_row(file.read(), f"{path}, last line,")
-        written = {(*episode.key, episode.attempt) for episode in episodes}
+        # A list: what the row holds need not be hashable.
+        written = [(*episode.key, episode.attempt) for episode in episodes]
         if tuple(row.get(key) for key in ("env_id", "task_id", "seed", "attempt")) not in written:
             file.truncate(start)
 
 
 def _pretty(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which can be in the name of a task; as an escape it survives.
+        text = json.dumps(content, indent=1)
+    return text + "\n"

@@ -1,14 +1,12 @@
 """Index of the episodes in a run folder, of an evaluation or a training run, that is updated while the run grows.
 
 `RunIndex` keeps the byte offset of each episode in `trajectories.jsonl` and reads one trajectory at a time, so files of
-many gigabytes and runs that are still being written can be shown. Unlike `runs`, which refuses a damaged file, it skips
-lines that cannot be read and lists them in `notes`; an incomplete last line is read when it is complete.
+many gigabytes and runs that are still being written can be shown. Lines that cannot be read, or whose fields do not
+fit, are left out and named in `notes`; an incomplete last line is read when it is complete.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +17,16 @@ from typing import Any, NamedTuple
 
 from sdar_benchmarks.records.metrics import METRICS
 from sdar_benchmarks.records.migration import migrate_trajectory
-from sdar_benchmarks.records.runs import CONFIG, EPISODES, TRAJECTORIES
+from sdar_benchmarks.records.runs import CONFIG, EPISODES, TRAJECTORIES, Episode
+from sdar_benchmarks.records.schema import Count, LeftOut, Name, Number, Text, make_row
 from sdar_envs.errors import CorruptData, MissingData
+from sdar_envs.files.json_text import LONGEST_LINE, open_file, parse_json
+from sdar_envs.files.lines import Line, parse_row, read_lines
 
 __all__ = ["EpisodeEntry", "EpisodeId", "RunIndex"]
 
 _TURNS = re.compile(rb'(?<!\\)"turns"\s*:\s*\[')
 _COMPARED = 64
-_NAMED_LINES = 5
 
 
 class EpisodeId(NamedTuple):
@@ -99,7 +99,7 @@ class RunIndex:
         self._tails = (_Tail(folder / TRAJECTORIES), _Tail(folder / EPISODES))
         self._entries: dict[EpisodeId, EpisodeEntry] = {}
         self._copies: tuple[Counter[EpisodeId], ...] = (Counter(), Counter())
-        self._damaged: tuple[list[int], ...] = ([], [])
+        self._left_out = (LeftOut(TRAJECTORIES), LeftOut(EPISODES))
 
     def refresh(self, progress: Callable[[int], object] | None = None) -> tuple[EpisodeEntry, ...]:
         """Read what was appended since the last call, and return all episodes.
@@ -112,32 +112,33 @@ class RunIndex:
                 for tail in self._tails:
                     tail.rewind()
                 self._entries.clear()
-                for counter, numbers in zip(self._copies, self._damaged, strict=True):
+                for counter, left_out in zip(self._copies, self._left_out, strict=True):
                     counter.clear()
-                    numbers.clear()
-            for tail, copies, damaged, is_trajectory in zip(
-                self._tails, self._copies, self._damaged, (True, False), strict=True
+                    left_out.clear()
+            for tail, copies, left_out, is_trajectory in zip(
+                self._tails, self._copies, self._left_out, (True, False), strict=True
             ):
-                for number, offset, line in tail.lines():
+                for number, line in tail.lines():
                     try:
-                        row = _head(line) if is_trajectory else _told_apart(json.loads(line))
+                        row = _head(line.content) if is_trajectory else parse_row(line.content, "the line")
+                        facts: Mapping[str, Any] = {} if is_trajectory else _facts(row)
                         entry = _entry(row)
-                    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                        damaged.append(number)
+                    except CorruptData as error:
+                        left_out.add(number, error)
                         continue
                     entry_id = entry.id._replace(copy=copies[entry.id])
                     copies[entry.id] += 1
                     known = self._entries.get(entry_id)
                     if is_trajectory:
                         facts = known.facts if known else {}
-                        entry = replace(entry, id=entry_id, facts=facts, offset=offset, size=len(line))
+                        entry = replace(entry, id=entry_id, facts=facts, offset=line.offset, size=line.size)
                     elif known:
-                        entry = replace(known, facts=row)
+                        entry = replace(known, facts=facts)
                     else:
-                        entry = replace(entry, id=entry_id, facts=row)
+                        entry = replace(entry, id=entry_id, facts=facts)
                     self._entries[entry_id] = entry
                     if progress and is_trajectory:
-                        progress(offset + len(line))
+                        progress(line.offset + line.size)
             return tuple(self._entries.values())
 
     @property
@@ -148,13 +149,9 @@ class RunIndex:
     @property
     def notes(self) -> list[str]:
         """Sentences about lines that could not be read."""
-        notes = []
-        for tail, damaged in zip(self._tails, self._damaged, strict=True):
-            if damaged:
-                named = ", ".join(map(str, damaged[:_NAMED_LINES])) + (", …" if len(damaged) > _NAMED_LINES else "")
-                lines = "1 line" if len(damaged) == 1 else f"{len(damaged)} lines"
-                left_out = "is left out: number" if len(damaged) == 1 else "are left out: numbers"
-                notes.append(f"{lines} of {tail.path.name} cannot be read and {left_out} {named}.")
+        notes: list[str] = []
+        for tail, left_out in zip(self._tails, self._left_out, strict=True):
+            notes += filter(None, (left_out.sentence(), tail.fault))
             if tail.is_torn:
                 notes.append(
                     f"The last line of {tail.path.name} is incomplete: it is being written, or a kill has cut it."
@@ -171,28 +168,34 @@ class RunIndex:
         if entry.offset is None:
             raise MissingData(f"{TRAJECTORIES} has no trajectory of this episode.")
         try:
-            with open(self.folder / TRAJECTORIES, "rb") as file:
+            with open_file(self.folder / TRAJECTORIES) as file:
                 file.seek(entry.offset)
-                row = json.loads(file.read(entry.size))
+                row = parse_row(file.read(min(entry.size, LONGEST_LINE + 1)), "the line")
             if _entry(row).id != entry.id._replace(copy=0):
                 raise ValueError("it is another episode's")
             if not isinstance(row.get("turns"), list):
-                raise TypeError("it has no list of turns")
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                raise ValueError("it has no list of turns")
+        except (OSError, ValueError) as error:
             raise CorruptData(
                 f"the trajectory at byte {entry.offset} of {TRAJECTORIES} cannot be read "
-                f"({type(error).__name__}: {error}): it is damaged, or the file was changed; look again."
+                f"({str(error).rstrip('.')}): it is damaged, or the file was changed; look again."
             ) from error
-        assert isinstance(row, dict)
         return migrate_trajectory(row)
 
 
 class _Tail:
-    """Reader of the complete lines of a growing file."""
+    """Reader of the complete lines of a growing file.
+
+    Attributes:
+        path: the file.
+        is_torn: whether it ends in an incomplete line.
+        fault: why it cannot be read at all; empty if it can, or is not there.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_torn = False
+        self.fault = ""
         self.rewind()
 
     def rewind(self) -> None:
@@ -202,8 +205,8 @@ class _Tail:
 
     def size(self) -> int:
         try:
-            return os.stat(self.path).st_size
-        except FileNotFoundError:
+            return self.path.stat().st_size
+        except OSError:
             return 0
 
     def is_as_before(self) -> bool:
@@ -211,69 +214,95 @@ class _Tail:
         if self._position == 0:
             return True
         try:
-            with open(self.path, "rb") as file:
+            with open_file(self.path) as file:
                 file.seek(self._position - len(self._before))
                 return file.read(len(self._before)) == self._before
-        except FileNotFoundError:
+        except (OSError, CorruptData):
             return False
 
-    def lines(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield number from 1, offset and content of each complete line since the last time."""
-        self.is_torn = False
+    def lines(self) -> Iterator[tuple[int, Line]]:
+        """Yield number, from 1, and each complete line since the last time."""
+        self.is_torn, self.fault = False, ""
         try:
-            file = open(self.path, "rb")  # noqa: SIM115
-        except FileNotFoundError:
+            file = open_file(self.path)
+        except OSError:
+            return
+        except CorruptData as error:
+            self.fault = f"{self.path.name} is left out: {error}"
             return
         with file:
             file.seek(self._position)
-            for line in file:
-                if not line.endswith(b"\n"):
+            for line in read_lines(file):
+                if not line.is_whole:
                     self.is_torn = True
                     return
-                offset = self._position
-                self._position += len(line)
+                self._position += line.size
                 self._number += 1
-                self._before = line[-_COMPARED:]
-                if not line.isspace():
-                    yield self._number, offset, line
+                # The end of a line that is too long was not kept.
+                self._before = line.content[-_COMPARED:] if line.size == len(line.content) else b""
+                if not line.content.isspace():
+                    yield self._number, line
 
 
-def _head(line: bytes) -> Any:
+def _head(line: bytes) -> dict[str, Any]:
     """Return a trajectory without its turns, which are most of the line, or all of it if that does not work."""
     # Only a key can begin with a quotation mark that no backslash escapes and go on with a colon.
     turns = _TURNS.search(line)
     if turns and line.rstrip().endswith(b"}"):
         try:
-            row = json.loads(line[: turns.start()].rstrip(b", \t") + b"}")
+            row = parse_json(line[: turns.start()].rstrip(b", \t") + b"}")
         except ValueError:
             pass
         else:
             if "seed" in row and "instruction" in row:
+                assert isinstance(row, dict)
                 return row
-    return json.loads(line)
+    return parse_row(line, "the line")
 
 
-def _told_apart(row: Any) -> Any:
-    """Return a row of `episodes.jsonl`; in one of format 1, the count that has two meanings gets a name of its own."""
+def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `episodes.jsonl`; in one of format 1, the count that has two meanings gets a name of its own.
+
+    Raises:
+        CorruptData: it is no such row.
+    """
+    Episode.from_json({"malformed_answers": None, **row})
     if "malformed_answers" in row or not row.get("invalid_actions"):
-        return row
+        return dict(row)
     return {**row, "invalid_actions": None, "unusable_turns": row["invalid_actions"]}
 
 
-def _entry(row: Any) -> EpisodeEntry:
-    attempt = row.get("attempt", 1)
-    if not (isinstance(row["seed"], int) and isinstance(attempt, int)):
-        raise TypeError("seed and attempt are integers")
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Schema of what a row of either file says about its episode."""
+
+    env_id: Name
+    task_id: Name
+    seed: Count
+    attempt: Count = 1
+    task_type: Name = ""
+    split: Name = ""
+    instruction: Text = ""
+    is_success: bool | None = None
+    score: Number | None = None
+    stop_reason: Name = ""
+    step: Count | None = None
+    group_id: Name | None = None
+    advantage: Number | None = None
+
+
+def _entry(row: Mapping[str, Any]) -> EpisodeEntry:
+    head = make_row(_Head, row)
     return EpisodeEntry(
-        id=EpisodeId(str(row["env_id"]), str(row["task_id"]), row["seed"], attempt),
-        task_type=str(row.get("task_type", "")),
-        split=str(row.get("split", "")),
-        instruction=str(row.get("instruction", "")),
-        is_success=row.get("is_success") is True,
-        score=float(row.get("score") or 0.0),
-        stop_reason=str(row.get("stop_reason", "")),
+        id=EpisodeId(head.env_id, head.task_id, head.seed, head.attempt),
+        task_type=head.task_type,
+        split=head.split,
+        instruction=head.instruction,
+        is_success=head.is_success is True,
+        score=head.score or 0.0,
+        stop_reason=head.stop_reason,
         facts={},
-        step=None if row.get("step") is None else int(row["step"]),
-        group_id=str(row.get("group_id", "")),
-        advantage=None if row.get("advantage") is None else float(row["advantage"]),
+        step=head.step,
+        group_id=head.group_id or "",
+        advantage=head.advantage,
     )

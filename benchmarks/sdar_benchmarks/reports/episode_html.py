@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
+from sdar_benchmarks.records.schema import NUMBER
 from sdar_benchmarks.records.trajectories import EpisodeId
 from sdar_benchmarks.reports.markup import Tag
 from sdar_benchmarks.reports.plot import number
@@ -225,7 +226,7 @@ def _tokens(tokens: Sequence[Any]) -> Part:
         if not isinstance(token, Mapping):
             shown.append(_Token(_value(token), "", ""))
             continue
-        gap, gate = (token.get(name) if isinstance(token.get(name), (int, float)) else None for name in ("gap", "gate"))
+        gap, gate = (token.get(name) if NUMBER.accepts(token.get(name)) else None for name in ("gap", "gate"))
         classes, says = [], []
         if gap is not None:
             gaps.append(gap)

@@ -23,14 +23,13 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sdar_envs.printing import CONTROLS, numbered
+
 __all__ = ["Cell", "Link", "Table", "Tag", "attribute", "inline", "render", "short", "stylesheet"]
 
-# Controls but tab and newline, soft hyphen, zero-width space, direction marks, byte order mark, tags and halves of
-# surrogate pairs. The joiners U+200C and U+200D stay: scripts and emoji need them.
-_ODD = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+# What a terminal does not get either, and what only a page can show: soft hyphen, zero-width space, byte order mark and
+# tags. The joiners U+200C and U+200D stay: scripts and emoji need them.
+_ODD = re.compile(f"[{CONTROLS}\xad\u180e\u200b\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 
 
 class Link(NamedTuple):
@@ -79,14 +78,14 @@ def render(template: str, /, **values: Any) -> str:
 
 def attribute(text: str) -> str:
     """Return text escaped for quoted attributes and titles, odd characters as their number."""
-    return escape(_ODD.sub(lambda odd: _number(odd[0]), text))
+    return escape(_ODD.sub(lambda odd: numbered(odd[0]), text))
 
 
 def inline(content: str) -> Markup:
     """Return text escaped for the content of an element, odd characters highlighted; markup as it is."""
     if isinstance(content, Markup):
         return content
-    return Markup(_ODD.sub(lambda odd: f'<span class="odd">{_number(odd[0])}</span>', escape(content)))
+    return Markup(_ODD.sub(lambda odd: f'<span class="odd">{numbered(odd[0])}</span>', escape(content)))
 
 
 def short(text: str, most: int = 120) -> str:
@@ -127,8 +126,3 @@ def _content_policy() -> str:
     """Return the Content-Security-Policy of a self-contained page: its own style sheet and nothing else."""
     digest = base64.b64encode(hashlib.sha256(stylesheet().encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
-def _number(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,16 @@ from urllib.parse import quote
 from sdar_benchmarks.analysis.summary import summarize_panel
 from sdar_benchmarks.analysis.tables import panel_means
 from sdar_benchmarks.records.metrics import METRICS, Point, read_metrics
-from sdar_benchmarks.records.runs import CONFIG, TRAJECTORIES, Episode, final_episodes, read_config, read_episodes
+from sdar_benchmarks.records.runs import (
+    CONFIG,
+    EPISODES,
+    TRAJECTORIES,
+    Episode,
+    final_episodes,
+    read_config,
+    read_episodes,
+)
+from sdar_benchmarks.records.schema import LeftOut
 from sdar_benchmarks.records.trajectories import EpisodeEntry, EpisodeId, RunIndex
 from sdar_benchmarks.reports.episode_html import Section, episode_address, has_tokens, outcome_tag, sections_of
 from sdar_benchmarks.reports.markup import Cell, Link, Table, Tag, render, short
@@ -35,6 +45,8 @@ from sdar_benchmarks.reports.report_parts import (
     won_by_group,
 )
 from sdar_envs.errors import CorruptData, InvalidOption
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import read_json_object
 from sdar_envs.storage import write_atomic
 
 __all__ = ["REPORT_HTML", "VIEWER", "write_comparison", "write_report"]
@@ -59,6 +71,7 @@ class _Run:
     attempts: Sequence[Episode]
     episodes: Sequence[Episode]
     metrics: Mapping[str, Sequence[Point]]
+    left_out: Sequence[str]
 
     @property
     def panels(self) -> list[tuple[str, str]]:
@@ -70,38 +83,49 @@ class _Run:
         return [episode for episode in self.episodes if (episode.env_id, episode.split) == panel]
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, warn: Callable[[str], object] = lambda sentence: None) -> Path:
     """Write `report.html` into a run folder; one that is there is replaced.
+
+    Rows that cannot be read or do not fit are left out; the report says how many, and why the first.
 
     Args:
         folder: of a run, finished or not.
+        warn: called with each sentence about what is left out.
 
     Returns:
         The path of the report.
 
     Raises:
         MissingData: the folder is no run.
-        CorruptData: its episodes or metrics are damaged.
+        CorruptData: its configuration is damaged, or something else is in the place of a file.
         InvalidOption: it is of another format.
         OSError: the report cannot be written.
     """
     run = _read(folder, "this run")
+    index = RunIndex(folder)
+    entries = index.refresh()
+    left_out = list(dict.fromkeys([*run.left_out, *index.notes]))
+    for sentence in left_out:
+        warn(sentence)
     path = folder / REPORT_HTML
-    write_atomic(path, _report(run))
+    write_atomic(path, _report(run, index, entries, left_out))
     return path
 
 
-def write_comparison(folders: Sequence[Path], path: Path) -> None:
+def write_comparison(
+    folders: Sequence[Path], path: Path, warn: Callable[[str], object] = lambda sentence: None
+) -> None:
     """Write a report of several runs side by side; a file that is there is replaced.
 
     Args:
         folders: at least two runs.
         path: where the report goes.
+        warn: called with each sentence about rows that are left out.
 
     Raises:
         InvalidOption: there are fewer than two runs, one is named twice, or one is of another format.
         MissingData: a folder is no run.
-        CorruptData: the episodes or metrics of one are damaged.
+        CorruptData: the configuration of one is damaged, or something else is in the place of a file.
         OSError: the report cannot be written.
     """
     whole = [folder.resolve() for folder in folders]
@@ -113,15 +137,20 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in whole]
     runs = [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    for run in runs:
+        for sentence in run.left_out:
+            warn(f"{run.name}: {sentence}")
     write_atomic(path, _comparison(runs, path.parent))
 
 
 def _read(folder: Path, name: str) -> _Run:
-    metrics = read_metrics(folder)
+    of_metrics, of_episodes = LeftOut(METRICS), LeftOut(EPISODES)
+    metrics = read_metrics(folder, of_metrics)
     is_training = bool(metrics) or (folder / TRAJECTORIES).exists()
     config = {} if is_training and not (folder / CONFIG).exists() else read_config(folder)
-    attempts = read_episodes(folder)
-    return _Run(name, folder, config, attempts, final_episodes(attempts), metrics)
+    attempts = read_episodes(folder, of_episodes)
+    left_out = [sentence for rows in (of_episodes, of_metrics) if (sentence := rows.sentence())]
+    return _Run(name, folder, config, attempts, final_episodes(attempts), metrics, left_out)
 
 
 # -- one run --------------------------------------------------------------------------------
@@ -136,17 +165,15 @@ class _Example(NamedTuple):
     fault: str = ""
 
 
-def _report(run: _Run) -> str:
+def _report(run: _Run, index: RunIndex, entries: Sequence[EpisodeEntry], left_out: Sequence[str]) -> str:
     agent = _agent(run)
     environments = ", ".join(dict.fromkeys(env_id for env_id, _ in run.panels))
-    index = RunIndex(run.folder)
-    entries = index.refresh()
     examples, with_tokens = _examples(_chosen(run, entries), index)
     return render(
         "report.html",
         title=f"{agent} on {environments}" if environments else agent,
         amount=_amount(run),
-        notes=[*_notes(run), *index.notes],
+        notes=[*_notes(run), *left_out],
         summary=summary_table([(", ".join(panel), run.of(panel)) for panel in run.panels], "panel")
         if run.episodes
         else None,
@@ -261,15 +288,11 @@ def _settings(run: _Run) -> list[tuple[str, str, bool]]:
 def _training_settings(folder: Path) -> list[tuple[str, str, bool]]:
     """Return the other files of a training run: facts about software and machine, and the configuration."""
     rows: list[tuple[str, str, bool]] = []
-    facts, config = folder / _FACTS, folder / _TRAINING_CONFIG
-    if facts.exists():
-        try:
-            content = json.loads(facts.read_bytes())
-            rows += [(str(name).capitalize(), _plain(value), False) for name, value in content.items()]
-        except (ValueError, AttributeError) as error:
-            raise CorruptData(f"{facts} is no JSON object ({error}): restore it, or remove it.") from error
-    if config.exists():
-        rows.append(("Configuration", config.read_text(encoding="utf-8"), True))
+    with suppress(FileNotFoundError):
+        content = read_json_object(folder / _FACTS)
+        rows += [(str(name).capitalize(), _plain(value), False) for name, value in content.items()]
+    with suppress(FileNotFoundError):
+        rows.append(("Configuration", read_foreign(folder / _TRAINING_CONFIG), True))
     return rows or [
         ("Configuration", f"There is no {CONFIG}, {_TRAINING_CONFIG} or {_FACTS} in the folder of {METRICS}.", False)
     ]
@@ -291,6 +314,7 @@ def _comparison(runs: Sequence[_Run], there: Path) -> str:
         panels=[_compared(panel, runs) for panel in panels],
         training=training_charts([(run.name, run.metrics) for run in runs]) if any(r.metrics for r in runs) else [],
         settings=[(run.name, _settings(run)) for run in runs],
+        notes=[f"{run.name}: {sentence}" for run in runs for sentence in run.left_out],
     )
 
 

@@ -28,6 +28,8 @@ __all__ = [
 
 Metrics = Mapping[str, Sequence[Point]]
 
+# Points of the chart of success by turn.
+_MOST_TURNS = 400
 # Span of the moving average of training curves, as a share of the steps.
 _SMOOTHED = 1 / 30
 
@@ -170,7 +172,7 @@ def panel_charts(groups: Sequence[tuple[str, Sequence[Episode]]]) -> list[Markup
 def _success_by_turn(groups: Sequence[tuple[str, Sequence[Episode]]]) -> Markup:
     series, table_rows = [], []
     last = max(episode.steps for _, episodes in groups for episode in episodes)
-    turns = range(last + 1)
+    turns = _turns(last)
     for name, episodes in groups:
         if not episodes:
             series.append(Series(name, (), note="none"))
@@ -180,14 +182,14 @@ def _success_by_turn(groups: Sequence[tuple[str, Sequence[Episode]]]) -> Markup:
         won = np.array([[e.is_success and e.steps <= turn for turn in turns] for e in episodes], dtype=np.float64)
         rates = won.mean(axis=0)
         tasks = [episode.task_id for episode in episodes]
-        ends = [success_interval(won[:, turn], tasks) for turn in turns]
+        ends = [success_interval(column, tasks) for column in won.T]
         band = [(turn, low, high) for turn, (low, high) in zip(turns, ends, strict=True)]
         points = [(turn, float(rate)) for turn, rate in zip(turns, rates, strict=True)]
         note = f"{rates[-1]:.1%} in the end"
         series.append(Series(name if len(groups) > 1 else "won", points, band=band, note=note))
         table_rows.append([f"{rate:.1%}" for rate in rates])
-    shown = sorted({*range(0, last + 1, max(1, last // 25)), last})
-    rows = [(str(turn), *(rates[turn] for rates in table_rows)) for turn in shown]
+    shown = sorted({*range(0, len(turns), max(1, (len(turns) - 1) // 25)), len(turns) - 1})
+    rows = [(str(turns[i]), *(rates[i] for rates in table_rows)) for i in shown]
     return curves(
         "Share won within so many turns, with 95 % intervals",
         series,
@@ -197,6 +199,13 @@ def _success_by_turn(groups: Sequence[tuple[str, Sequence[Episode]]]) -> Markup:
         from_zero=True,
         numbers=Table(("turns", *(line.label for line in series)), rows),
     )
+
+
+def _turns(last: int) -> Sequence[int]:
+    """Return the turns of the chart: all, or so many of long episodes that its size does not grow with them."""
+    if last <= _MOST_TURNS:
+        return range(last + 1)
+    return [last * i // _MOST_TURNS for i in range(_MOST_TURNS + 1)]
 
 
 def training_charts(runs: Sequence[tuple[str, Metrics]]) -> list[tuple[str, list[Markup]]]:

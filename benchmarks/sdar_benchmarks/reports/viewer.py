@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from sdar_benchmarks.records.schema import NUMBER
 from sdar_benchmarks.records.trajectories import EpisodeEntry, EpisodeId, RunIndex
 from sdar_benchmarks.reports.episode_html import (
     episode_address,
@@ -41,6 +42,7 @@ from sdar_benchmarks.reports.markup import Cell, Link, Table, render, short, sty
 from sdar_benchmarks.reports.plot import number
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.http.hosts import hosts_of, is_served, listen, refusal_of, shown_address
+from sdar_envs.printing import say
 
 __all__ = ["ViewerServer", "serve_viewer"]
 
@@ -71,6 +73,7 @@ def serve_viewer(
     port: int = 3030,
     ready: Callable[[str], object] = print,
     progress: Callable[[int, int], object] | None = None,
+    warn: Callable[[str], object] = lambda sentence: None,
 ) -> None:
     """Serve the episodes of a run until the process is interrupted.
 
@@ -80,6 +83,7 @@ def serve_viewer(
         port: 0 for any free port.
         ready: called with the server's address as soon as it answers requests.
         progress: called with the bytes of trajectories read so far, and with all of them, while the index is built.
+        warn: called with each sentence about what is left out, before `ready`.
 
     Raises:
         MissingData: the folder is no run.
@@ -90,6 +94,8 @@ def serve_viewer(
     with ViewerServer(index, host=host, port=port) as server:
         size = index.size
         index.refresh(None if progress is None else lambda done: progress(done, size))
+        for sentence in index.notes:
+            warn(sentence)
         ready(server.address)
         server.serve_forever()
 
@@ -164,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refusal as refusal:
             answer = _refusal(refusal)
         except Exception:
-            traceback.print_exc()
+            say(traceback.format_exc(), error=True)
             answer = _refusal(_Refusal(500, "Something went wrong in the viewer; its terminal says what."))
         self._send(answer)
 
@@ -540,7 +546,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return NUMBER.accepts(value)
 
 
 def _cell(value: object, form: str) -> str:

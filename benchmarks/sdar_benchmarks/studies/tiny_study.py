@@ -31,6 +31,7 @@ from sdar_benchmarks.records.provenance import training_facts
 from sdar_benchmarks.reports.report import write_comparison
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError, UnknownName, did_you_mean
+from sdar_envs.files.json_text import read_json_object
 from sdar_envs.storage import write_atomic
 
 __all__ = ["BAND", "StudySettings", "study", "study_table"]
@@ -188,7 +189,7 @@ def _claim(folder: Path, settings: StudySettings) -> None:
     wanted = {name: value for name, value in asdict(settings).items() if name not in ("jobs", "seeds")}
     wanted = json.loads(json.dumps(wanted))  # tuples are lists in the file
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_object(path)
         if found != wanted:
             changed = [name for name in wanted if found.get(name) != wanted[name]]
             raise InvalidOption(

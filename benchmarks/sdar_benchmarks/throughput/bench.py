@@ -21,7 +21,10 @@ from sdar_benchmarks.records.provenance import now, platform_facts, revision, ve
 from sdar_benchmarks.throughput import environment
 from sdar_benchmarks.throughput.figures import Figure, Figures
 from sdar_envs.errors import CorruptData, MissingData, MissingExtra
+from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.importing import import_extra
+from sdar_envs.printing import console as terminal
 from sdar_envs.registry import ENV_IDS
 from sdar_envs.storage import write_atomic
 
@@ -79,7 +82,7 @@ def bench(
         OSError: the record cannot be written.
     """
     before = {} if baseline is None else read_baseline(baseline)
-    stderr = Console(stderr=True)
+    stderr = terminal(stderr=True)
     measured: list[Figure] = []
     missing: MissingExtra | None = None
     for env_id in env_ids:
@@ -94,7 +97,7 @@ def bench(
                     measure = _load(name)
                 except MissingExtra as error:
                     missing = error
-                    stderr.print(f"left out: {error}", markup=False, soft_wrap=True)
+                    stderr.print(f"left out: {error}", soft_wrap=True)
                     continue
                 measure(figures, progress)
         if figures:
@@ -102,7 +105,7 @@ def bench(
             console.print(_table(env_id, figures, before if baseline is not None else None))
         if env_id == "sdar/ALFWorld-v0" and not any(figure.unit == "x" for figure in figures):
             hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
-            stderr.print(hint, markup=False, soft_wrap=True)
+            stderr.print(hint, soft_wrap=True)
     if missing is not None and not measured:
         raise missing
     if output is not None:
@@ -133,7 +136,7 @@ def read_baseline(path: Path) -> dict[tuple[str, str, str], float]:
         CorruptData: it is no record of this format.
     """
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(read_foreign(path))
         if record["format"] != _FORMAT:
             raise ValueError(f"its format is {record['format']!r}, wanted {_FORMAT}")
         return {(f["env"], f["what"], f["unit"]): float(f["value"]) for f in record["figures"]}

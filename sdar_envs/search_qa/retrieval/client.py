@@ -39,6 +39,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
 from sdar_envs.search_qa.retrieval.engines.engine import check_request
@@ -243,7 +244,7 @@ class HttpRetriever:
         """
         try:
             health = server.exchange("GET", urljoin(server.url, "health"), seconds=min(self._timeout, self._deadline))
-            return redact(str(json.loads(health.body)["engine"])) if health.status == 200 else ""
+            return redact(str(parse_json(health.body)["engine"])) if health.status == 200 else ""
         except NoResponse as error:
             raise RetrievalFailed(f"{error}. Is a retrieval server running there? {_START_HINT}.") from error
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -304,7 +305,7 @@ def _sendable(text: str) -> str:
 def _read(response: Response, request: _Request) -> list[tuple[Hit, ...]]:
     """Return the hits for each query of the request."""
     try:
-        return _hits(json.loads(response.body), len(request.queries), request.k)
+        return _hits(parse_json(response.body), len(request.queries), request.k)
     except (ValueError, RecursionError) as error:
         problem = "it is not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
         raise RetrievalFailed(

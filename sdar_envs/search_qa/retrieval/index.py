@@ -25,6 +25,8 @@ from typing import Any, Protocol
 from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.files.arrays import checksum
+from sdar_envs.files.json_text import parse_json
+from sdar_envs.printing import console
 from sdar_envs.search_qa.corpus import Corpus, import_corpus
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.retrieval.engines.bm25s import Bm25sRetriever
@@ -162,7 +164,7 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
     if not path.is_dir():
         raise MissingData(f"there is no index {path}: make one with `sdar index build CORPUS --out {path}`.")
     with _damage_of(path):
-        content = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        content = parse_json((path / "index.json").read_text(encoding="utf-8"))
         engine, facts = content["engine"], content["facts"]
         if content["format"] != _FORMAT or engine not in ENGINES:
             raise ValueError(f"its format is {content['format']!r} with the engine {engine!r}")
@@ -323,9 +325,8 @@ def _bar(description: str, total: int, progress: bool) -> Iterator[Callable[[int
     if not (progress and sys.stderr.isatty()):
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with Progress(console=console(stderr=True), transient=True) as bars:
         bar = bars.add_task(description, total=total)
         yield lambda done: bars.update(bar, completed=done)

@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.http.serving import serve
 from sdar_envs.importing import extra_imports
 from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
@@ -321,7 +322,7 @@ def _parse(body: bytes, content_type: str | None) -> Any:
         message = "Wanted a JSON object, with the header Content-Type: application/json."
         raise _Unprocessable(_Problem("model_attributes_type", ("body",), message))
     try:
-        return json.loads(body)
+        return parse_json(body)
     except json.JSONDecodeError as error:
         raise _Unprocessable(_Problem("json_invalid", ("body", error.pos), f"This is not JSON: {error}.")) from error
     except (ValueError, RecursionError) as error:

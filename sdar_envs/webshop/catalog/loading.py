@@ -367,7 +367,7 @@ def _open(path: Path) -> TextIO:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         with _open(path) as file:
-            content = json.load(file)
+            content = json.load(file)  # noqa: TID251  # gigabytes, and RecursionError is caught below
     except FileNotFoundError as error:
         raise _missing(path) from error
     except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:

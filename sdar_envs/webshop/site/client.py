@@ -13,7 +13,6 @@ A site that does not answer in time, or answers with an error that is not a page
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from sdar_envs.core import Outcome, Task, TextEnv
 from sdar_envs.errors import InvalidOption, SdarError, UnknownName
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.http.retries import RetryPolicy
 from sdar_envs.http.transport import NoResponse, Response, Transport, exchange_with_retries
 from sdar_envs.importing import extra_imports
@@ -230,7 +230,7 @@ class _Reader:
         text = place.get("data-breakdown") if place is not None else None
         if not isinstance(text, str):
             return {}
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = parse_json(text)
         return found
 
     def _find_clickables(self) -> dict[str, Tag]:
@@ -354,7 +354,7 @@ class _SiteTasks:
     def _ask(self, query: Mapping[str, str]) -> Task:
         answer = self._browser.ask("GET", f"{self._browser.root}api/task?{urlencode(query, errors='replace')}")
         try:
-            fields = json.loads(answer.body)
+            fields = parse_json(answer.body)
             if answer.status == 200:
                 return Task(env=_ID, suite="webshop", **fields)
             message = fields["error"]
@@ -395,7 +395,7 @@ def _find_tasks(browser: _Browser) -> _SiteTasks | _OriginalTasks:
     if answer.status == 404:
         return _OriginalTasks(browser)
     try:
-        described = json.loads(answer.body)
+        described = parse_json(answer.body)
         if described["site"] == MARK:
             return _SiteTasks(browser, described)
     except (ValueError, KeyError, TypeError):

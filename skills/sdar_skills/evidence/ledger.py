@@ -64,6 +64,13 @@ CREATE VIEW showing AS
     FROM entry JOIN arm ON arm.id = entry.arm JOIN context ON context.id = entry.context
         JOIN run ON run.id = entry.run JOIN strategy ON strategy.id = entry.strategy;
 """
+# Rows that this package can have written. SQLite checks no types, and a file may come from elsewhere.
+_SOUND = """typeof(entry.step) = 'integer' AND entry.step BETWEEN 0 AND 9007199254740991
+AND typeof(reward) = 'real' AND abs(reward) <= 1e100 AND typeof(baseline) = 'real' AND abs(baseline) <= 1e100
+AND (gap IS NULL OR typeof(gap) = 'real' AND abs(gap) <= 1e100)
+AND entry.arm IN (SELECT id FROM arm WHERE 'text' = typeof(skill) AND 'text' = typeof(version)
+    AND 'text' = typeof(sha256))
+AND entry.context IN (SELECT id FROM context WHERE 'text' = typeof(suite) AND 'text' = typeof(task_type))"""
 _INSERT = """INSERT INTO entry (arm, context, task, run, step, strategy, reward, baseline, gap, time)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
@@ -287,6 +294,12 @@ class Ledger:
         reached = rows[-1][0] if len(rows) == _ROWS_AT_ONCE else upto.row
         return Batch(rows, upto._replace(row=reached), starts_anew, is_last=len(rows) < _ROWS_AT_ONCE)
 
+    def left_out(self) -> int:
+        """Return how many rows no reader gets: their values have other types, or are out of range."""
+        with self._transaction("DEFERRED") as connection:
+            count: int = connection.execute(f"SELECT count(*) FROM entry WHERE NOT coalesce({_SOUND}, 0)").fetchone()[0]
+        return count
+
     def arm(self, number: int) -> Arm:
         """Return the arm with this number in the file."""
         return Arm(*self._texts("SELECT skill, version, sha256 FROM arm WHERE id = ?", number))
@@ -325,7 +338,10 @@ class Ledger:
                     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                     connection.execute(f"PRAGMA user_version = {_FORMAT}")
                 connection.execute("COMMIT")
-            self._id: str = connection.execute("SELECT ledger FROM identity").fetchone()[0]
+            identity = connection.execute("SELECT ledger FROM identity").fetchone()
+            if identity is None:
+                raise CorruptData(f"{self._path} is a ledger without an identity: name another file.")
+            self._id: str = identity[0]
         except BaseException:
             connection.close()
             raise
@@ -387,7 +403,7 @@ class Ledger:
         self, connection: sqlite3.Connection, first: int, upto: Position, run: str | None
     ) -> tuple[str, list[Any]]:
         """Return the SQL condition for rows after `first` that are not excluded at a position, with its values."""
-        where = "entry.id > ? AND entry.id <= ?"
+        where = f"entry.id > ? AND entry.id <= ? AND {_SOUND}"
         values: list[Any] = [first, upto.row]
         if run is not None:
             where += " AND entry.run = (SELECT id FROM run WHERE name = ?)"

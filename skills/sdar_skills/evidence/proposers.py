@@ -7,7 +7,6 @@ An invalid answer is returned to the model with the error, a limited number of t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, SdarError
+from sdar_envs.files.json_text import parse_json
 from sdar_envs.prompt import UNREADABLE
 from sdar_skills.evidence.experience import Draft, Episode
 from sdar_skills.library.naming import LONGEST_DESCRIPTION
@@ -155,7 +155,7 @@ class ModelProposer:
             ValueError: the answer is invalid; the message is for the model.
         """
         try:
-            content = json.loads(answer)
+            content = parse_json(answer)
         except ValueError as error:
             raise ValueError(f"it is not JSON ({error})") from error
         skills = content.get("skills") if isinstance(content, dict) and len(content) == 1 else None

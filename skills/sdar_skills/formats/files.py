@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from sdar_envs.errors import CorruptData, did_you_mean
 from sdar_envs.files.foreign import read_foreign
+from sdar_envs.files.json_text import parse_json
 
 __all__ = ["check_inside", "read_json", "read_text", "text_field", "texts_field", "word_list"]
 
@@ -44,8 +44,8 @@ def read_json(path: Path, inside: Path | None = None) -> dict[str, Any]:
     """
     text = read_text(path, inside)
     try:
-        content = json.loads(text, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text, object_pairs_hook=_object)
+    except ValueError as error:
         raise CorruptData(f"{path} is no JSON that can be read ({error}).") from error
     if not isinstance(content, dict):
         raise CorruptData(f"{path} is no JSON object.")

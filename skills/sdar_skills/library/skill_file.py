@@ -25,6 +25,7 @@ from typing import NamedTuple, get_args
 import yaml
 
 from sdar_envs.errors import CorruptData, InvalidOption, did_you_mean
+from sdar_envs.files.yaml_text import compose_yaml
 from sdar_skills.library.naming import LONGEST_DESCRIPTION, LONGEST_NAME
 from sdar_skills.library.skill import Skill, Status
 from sdar_skills.library.task_types import TASK_TYPES
@@ -140,7 +141,7 @@ def format_skill(skill: Skill) -> str:
 def _read_front_matter(text: str, path: str) -> dict[str, _Field]:
     """Return the fields; those of `metadata` as `metadata.<name>`, and `metadata` itself with its line."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = compose_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be read"

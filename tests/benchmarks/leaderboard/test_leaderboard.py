@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 from pathlib import Path
 
 import pytest
+from helpers.hostile_folders import FAULTS, VALUES, with_value
 from helpers.run_folders import ALFWORLD, WEBSHOP, config, episode, write_run
 
+from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END, add_run, check_record, load_records, render
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 
@@ -201,7 +204,7 @@ def change(path: str, value: object):
         ("metrics.success.low", 0.75, "metrics.success is .*; wanted low <= value <= high"),
         ("metrics.steps", True, "metrics.steps is True"),
         ("metrics.steps", -1, "metrics.steps is -1"),
-        ("metrics.tokens", "many", "metrics.tokens is 'many'; wanted a finite number from 0, or null"),
+        ("metrics.tokens", "many", "metrics.tokens is 'many'; wanted a number from 0 to 1e15, or null"),
         ("metrics.pass", 1, "metrics has a field 'pass'"),
         ("metrics.pass_at_k", {"1": 2}, "metrics.pass_at_k is .*; wanted an object of numbers from 0 to 1"),
         ("metrics.data_sets", {"nq": 1}, "metrics.data_sets is .*; wanted an object of objects with episodes, success"),
@@ -310,3 +313,41 @@ def test_a_run_on_data_that_score_differently_is_no_record(root) -> None:
     rows = [episode(i, data_flags={"title_nouns": "guessed"}) for i in range(2)]
     with pytest.raises(InvalidOption, match="are title_nouns=guessed, so that its scores do not compare"):
         add_run(write_run(root / "run", rows, settings=config()), root)
+
+
+def paths_of(record: dict, before: str = "") -> list[str]:
+    found = []
+    for name, value in record.items():
+        found.append(f"{before}{name}")
+        if isinstance(value, dict):
+            found += paths_of(value, f"{before}{name}.")
+    return found
+
+
+def check_records(root, capsys, chosen) -> None:
+    [path] = add_run(finished(root / "run"), root)
+    record = json.loads(path.read_text())
+    for place, name in chosen([(place, name) for place in paths_of(record) for name in VALUES]):
+        path.write_text(with_value(record, place, VALUES[name]))
+        status = main(["leaderboard", "render", "--root", str(root)])
+        err = capsys.readouterr().err
+        assert status in (0, 2)
+        assert err.count("\n") <= 1, err
+        assert err.startswith("error: ") == (status == 2)
+
+
+def test_hostile_values_in_records_are_refused_in_one_line(root, capsys) -> None:
+    check_records(root, capsys, lambda cases: random.Random(0).sample(cases, 40))
+
+
+@pytest.mark.slow
+def test_every_hostile_value_in_records(root, capsys) -> None:
+    check_records(root, capsys, lambda cases: cases)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_may_be_in_the_place_of_a_record(root, fault: str, capsys) -> None:
+    [path] = add_run(finished(root / "run"), root)
+    FAULTS[fault](path)
+    assert main(["leaderboard", "render", "--root", str(root)]) == (0 if fault == "missing" else 2)
+    assert capsys.readouterr().err.count("\n") <= 1

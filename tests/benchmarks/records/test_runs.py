@@ -383,7 +383,11 @@ def test_damage_is_told_by_file_and_line(tmp_path: Path) -> None:
     play(tmp_path / "run", limit=3)
     path = tmp_path / "run" / EPISODES
     lines = path.read_bytes().splitlines(keepends=True)
-    for damage, match in ((b'{"env_id": \n', "is no JSON"), (b"[1]\n", r"holds \[1\]"), (b"{}\n", "has no 'env_id'")):
+    for damage, match in (
+        (b'{"env_id": \n', "is no JSON"),
+        (b"[1]\n", r"holds \[1\]"),
+        (b"{}\n", "line 2: env_id is missing"),
+    ):
         path.write_bytes(lines[0] + damage + lines[2])
         with pytest.raises(CorruptData, match=match):
             play(tmp_path / "run", limit=3, resume=True)

@@ -28,7 +28,7 @@ from sdar_benchmarks.analysis.summary import summarize
 from sdar_benchmarks.cli.main import make_parser
 from sdar_benchmarks.records.runs import read_episodes
 from sdar_benchmarks.reports.report import VIEWER, write_comparison, write_report
-from sdar_envs.errors import CorruptData, InvalidOption, MissingData
+from sdar_envs.errors import InvalidOption, MissingData
 
 VOID = {"meta", "link", "input", "line", "rect", "polyline", "polygon", "path"}
 
@@ -264,6 +264,8 @@ def test_refusals(tmp_path) -> None:
     with pytest.raises(InvalidOption, match="format 0"):
         write_report(tmp_path / "old")
     (folder / "episodes.jsonl").write_bytes(b"{\n")
-    with pytest.raises(CorruptData, match="line 1"):
-        write_report(folder)
-    assert not (folder / "report.html").exists()
+    told: list[str] = []
+    write_report(folder, told.append)
+    assert len(told) == 1
+    assert told[0].startswith("1 line of episodes.jsonl cannot be read and is left out: number 1 (the line is no JSON")
+    assert "1 line of episodes.jsonl cannot be read" in (folder / "report.html").read_text(encoding="utf-8")

@@ -20,17 +20,16 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from sdar_benchmarks.throughput.bench import PARTS, bench
     from sdar_envs.errors import UnknownName, did_you_mean
+    from sdar_envs.printing import console
 
     for env_id in args.envs:
         if env_id not in PARTS:
             raise UnknownName(f"no {env_id!r} to measure; there are {', '.join(PARTS)}.{did_you_mean(env_id, PARTS)}")
     bench(
         args.envs or PARTS,
-        Console(highlight=False),
+        console(),
         output=None if args.output is None else Path(args.output),
         baseline=None if args.baseline is None else Path(args.baseline),
         command=args.typed,

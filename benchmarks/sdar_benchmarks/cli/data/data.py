@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -29,5 +30,5 @@ def _check(args: argparse.Namespace) -> int:
         is_complete &= finding.state != "missing"
         # A path may have bytes that are no text.
         text = finding.text.encode("utf-8", "backslashreplace").decode()
-        print(f"{_MARKS[finding.state]:<8}{text}", flush=True)
+        say(f"{_MARKS[finding.state]:<8}{text}")
     return 0 if is_complete else 1

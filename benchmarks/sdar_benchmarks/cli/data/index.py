@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 if TYPE_CHECKING:
     from sdar_envs.search_qa.retrieval.engines.encoder import Encoder
@@ -62,7 +62,7 @@ def _build(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     for line in _lines(report):
-        print(line)
+        say(line)
 
 
 def _encoder(args: argparse.Namespace) -> Encoder | None:
@@ -97,19 +97,16 @@ def _search(args: argparse.Namespace) -> None:
 
     (hits,) = open_index(Path(args.index)).search([args.query], args.k)
     if not hits:
-        print("nothing found", file=sys.stderr)
+        say("nothing found", error=True)
     for rank, hit in enumerate(hits, 1):
-        print("\n".join(_shown(rank, hit)))
+        say("\n".join(_shown(rank, hit)))
 
 
 def _shown(rank: int, hit: Hit) -> list[str]:
+    from sdar_envs.printing import printable
+
     passage = hit.passage
-    lines = [f"{rank}. {_printable(passage.title)}  (id {_printable(passage.id)}, score {hit.score:.4f})"]
+    lines = [f"{rank}. {printable(passage.title)}  (id {printable(passage.id)}, score {hit.score:.4f})"]
     for line in passage.text.splitlines():
-        lines += textwrap.wrap(_printable(line), 100, initial_indent="   ", subsequent_indent="   ")
+        lines += textwrap.wrap(printable(line), 100, initial_indent="   ", subsequent_indent="   ")
     return lines
-
-
-def _printable(text: str) -> str:
-    """Return the text without control characters, which could steer a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments, setting
+from sdar_benchmarks.cli.output import say
 
 if TYPE_CHECKING:
     from sdar_benchmarks.evaluation.evaluate import Evaluation, Tally
@@ -117,7 +118,7 @@ def _run(args: argparse.Namespace) -> None:
         reports = [out / REPORT_HTML]
         write_comparison(folders, reports[0])
     for report in reports:
-        print(f"report: {report}")
+        say(f"report: {report}")
     errors = sum(evaluation.summary.total.errors for _, evaluation in evaluations if evaluation.summary.total)
     if errors:
         raise RunStopped(
@@ -255,10 +256,10 @@ def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Eva
     assert run.agent is not None
     agents = open_agent(run.agent, run.settings, [panel.env_id for panel in run.panels])
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[success]}"),
+        TextColumn("{task.fields[success]}", markup=False),
         TimeRemainingColumn(),
     )
     with progress_bar(*columns) as progress:
@@ -294,7 +295,7 @@ def _print_run(evaluation: Evaluation) -> None:
     summary = evaluation.summary
     for number, panel in enumerate(summary.panels):
         if number:
-            print()
+            say()
         stdout().print(panel_title(evaluation.config, panel))
         for table in panel_tables(panel):
             print_table(table)

@@ -8,6 +8,7 @@ import json
 import textwrap
 
 from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -26,18 +27,18 @@ def _run(args: argparse.Namespace) -> None:
 
     env = make_env(args.env_id, environment_arguments(args))
     if args.task is not None:
-        print(json.dumps(env.source.find(args.task).to_json(), indent=2, ensure_ascii=False))
+        say(json.dumps(env.source.find(args.task).to_json(), indent=2, ensure_ascii=False))
         return
     observation, info = env.reset(seed=0)
-    print(args.env_id)
-    print((inspect.getdoc(env_class(args.env_id)) or "").partition("\n")[0])
+    say(args.env_id)
+    say((inspect.getdoc(env_class(args.env_id)) or "").partition("\n")[0])
     for title, lines in (
         ("Spaces", [f"observation {env.observation_space}", f"action {env.action_space}"]),
         ("Arguments", [f"{name}={default!r}" for name, default in env_defaults(args.env_id).items()]),
         ("Splits", [splits_text(env.source)]),
         (f"Example: {info['task_id']} ({info['task_type']})", observation.splitlines()),
     ):
-        print(f"\n{title}")
+        say(f"\n{title}")
         for line in lines:
             for part in textwrap.wrap(line, WIDTH - 2) or [""]:
-                print(f"  {part}".rstrip())
+                say(f"  {part}".rstrip())

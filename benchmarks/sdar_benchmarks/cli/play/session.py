@@ -17,6 +17,7 @@ from rich.console import Console
 
 from sdar_envs import Snapshot, TextEnv
 from sdar_envs.errors import UnknownName, UnsolvableGame, did_you_mean
+from sdar_envs.printing import printable
 
 __all__ = ["Reader", "Session", "choose_reader", "read_from"]
 
@@ -52,7 +53,7 @@ class Session:
     Args:
         env: the environment.
         read: returns the next command.
-        console: shows everything.
+        console: shows everything; of `sdar_envs.printing.console`.
     """
 
     def __init__(self, env: TextEnv[Any], read: Reader, console: Console) -> None:
@@ -159,7 +160,7 @@ class Session:
 
     def _say(self, text: str) -> None:
         # Lines are wrapped between words in a terminal only; a pipe gets them whole.
-        self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=not self._console.is_terminal)
+        self._console.print(text, soft_wrap=not self._console.is_terminal)
 
 
 def choose_reader(console: Console) -> Reader:
@@ -179,7 +180,7 @@ def read_from(stream: TextIO, console: Console) -> Reader:
         line = stream.readline()
         if not line:
             raise EOFError
-        console.print(f"\n> {line.strip()}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+        console.print(f"\n> {line.strip()}", soft_wrap=True)
         return line
 
     return read
@@ -195,6 +196,6 @@ def _prompt() -> Reader:
     def read(commands: Sequence[str], status: str) -> str:
         # A command is a whole line: "hemi" is to find "heat mug 1 with microwave 1".
         words = WordCompleter(list(commands), sentence=True)
-        return session.prompt("\n> ", completer=FuzzyCompleter(words, pattern="^.+"), bottom_toolbar=status)
+        return session.prompt("\n> ", completer=FuzzyCompleter(words, pattern="^.+"), bottom_toolbar=printable(status))
 
     return read

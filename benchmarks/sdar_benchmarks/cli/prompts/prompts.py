@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdar_benchmarks.cli.options import Commands, add_settings
+from sdar_benchmarks.cli.output import say
 
 if TYPE_CHECKING:
     from sdar_envs.chat import Conversation
@@ -66,7 +67,7 @@ def _import(args: argparse.Namespace) -> None:
         write_atomic(target, style.to_yaml())
     except OSError as error:
         raise InvalidOption(f"{target} cannot be written ({error}): choose another file.") from error
-    print(f"wrote {target}: the style of {style.suite}, from {', '.join(style.sources)}")
+    say(f"wrote {target}: the style of {style.suite}, from {', '.join(style.sources)}")
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -77,11 +78,11 @@ def _show(args: argparse.Namespace) -> None:
         raise InvalidOption(f"--turn is {args.turn}; wanted a number from 1.")
     conversation = _made_up(args) if args.task_id is None else _played(args)
     for message in conversation.messages():
-        print(f"--- {message['role']}")
-        print(message["content"])
+        say(f"--- {message['role']}")
+        say(message["content"])
     if conversation.tools:
-        print("--- tools")
-        print(json.dumps(tool_schemas(conversation.tools), indent=2, ensure_ascii=False))
+        say("--- tools")
+        say(json.dumps(tool_schemas(conversation.tools), indent=2, ensure_ascii=False))
 
 
 def _made_up(args: argparse.Namespace) -> Conversation:

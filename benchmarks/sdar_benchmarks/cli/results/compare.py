@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -26,6 +26,6 @@ def _run(args: argparse.Namespace) -> None:
     folder_a, folder_b = Path(args.run_a), Path(args.run_b)
     comparison = compare_runs(folder_a, folder_b)
     for warning in comparison.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", error=True)
     stdout().print(f"A: {folder_a}\nB: {folder_b}")
     print_table(difference_table(comparison))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -46,7 +46,7 @@ def _add_root(action: argparse.ArgumentParser) -> None:
 def _commands(args: argparse.Namespace) -> None:
     from sdar_benchmarks.leaderboard.leaderboard import commands
 
-    print(commands())
+    say(commands())
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -54,7 +54,7 @@ def _add(args: argparse.Namespace) -> None:
 
     for run in args.runs:
         for path in add_run(Path(run), Path(args.root), replace=args.replace):
-            print(path)
+            say(path)
 
 
 def _render(args: argparse.Namespace) -> None:
@@ -62,6 +62,6 @@ def _render(args: argparse.Namespace) -> None:
 
     changed = render(Path(args.root), check=args.check)
     for path in changed:
-        print(path)
+        say(path)
     if not changed:
-        print("the tables are current", file=sys.stderr)
+        say("the tables are current", error=True)

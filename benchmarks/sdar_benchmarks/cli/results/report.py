@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -22,15 +23,18 @@ def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.reports.report import write_comparison, write_report
     from sdar_envs.errors import InvalidOption
 
+    def warn(sentence: str) -> None:
+        say(f"warning: {sentence}", error=True)
+
     folders = [Path(run) for run in args.runs]
     if len(folders) == 1:
         if args.out is not None:
             raise InvalidOption("--out is for several runs: the report of one goes into its folder.")
-        print(write_report(folders[0]))
+        say(write_report(folders[0], warn))
         return
     out = Path("comparison.html" if args.out is None else args.out)
     if out.suffix not in (".html", ".htm") or out.is_dir():
         # A report replaces the file that is there, which should not be anything else.
         raise InvalidOption(f"--out is {str(out)!r}; wanted the name of a .html file.")
-    write_comparison(folders, out)
-    print(out)
+    write_comparison(folders, out, warn)
+    say(out)

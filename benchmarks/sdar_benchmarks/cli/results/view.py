@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands, add_address
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -28,18 +28,19 @@ def _run(args: argparse.Namespace) -> None:
     with progress_bar(TextColumn("reading"), BarColumn(), DownloadColumn()) as progress:
         bar = progress.add_task("reading")
 
-        def say(address: str) -> None:
+        def tell(address: str) -> None:
             progress.stop()
-            print(f"{args.folder} at {address} (Ctrl-C stops it)", flush=True)
+            say(f"{args.folder} at {address} (Ctrl-C stops it)")
 
         try:
             serve_viewer(
                 Path(args.folder),
                 host=args.host,
                 port=args.port,
-                ready=say,
+                ready=tell,
+                warn=lambda sentence: say(f"warning: {sentence}", error=True),
                 progress=lambda done, size: progress.update(bar, completed=done, total=size),
             )
         except KeyboardInterrupt:
             # The only way to stop the server is no failure.
-            print("stopped", file=sys.stderr)
+            say("stopped", error=True)

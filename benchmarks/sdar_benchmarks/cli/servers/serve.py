@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
 from sdar_benchmarks.cli.options import Commands, add_address, add_shop, add_token, environment_arguments
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -77,7 +77,7 @@ def _retriever(args: argparse.Namespace) -> None:
 
 def _until_interrupted(name: str, start: Callable[[Callable[[str], object]], None]) -> None:
     try:
-        start(lambda address: print(f"{name} at {address} (Ctrl-C stops it)", flush=True))
+        start(lambda address: say(f"{name} at {address} (Ctrl-C stops it)"))
     except KeyboardInterrupt:
         # The only way to stop the server is no failure.
-        print("stopped", file=sys.stderr)
+        say("stopped", error=True)

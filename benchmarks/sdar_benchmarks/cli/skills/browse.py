@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 from sdar_benchmarks.cli.skills.libraries import add_library, read_library
 
 __all__ = ["add"]
@@ -47,7 +48,7 @@ def _list(args: argparse.Namespace) -> None:
 def _show(args: argparse.Namespace) -> None:
     from sdar_skills.library.skill_file import format_skill
 
-    print(format_skill(read_library(args)[args.skill]), end="")
+    say(format_skill(read_library(args)[args.skill]), end="")
 
 
 def _search(args: argparse.Namespace) -> None:

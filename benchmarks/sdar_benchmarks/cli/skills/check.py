@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from sdar_benchmarks.cli.options import Commands, environment_arguments
+from sdar_benchmarks.cli.output import say
 from sdar_benchmarks.cli.skills.libraries import add_library, read_library
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     coverage = measure_coverage(library, tasks, retrievers, k=args.k)
     if not args.summary:
         _print_tasks(coverage)
-    print(f"{len(tasks)} tasks of {env_id}, split {split}, up to {args.k} skills each\n")
+    say(f"{len(tasks)} tasks of {env_id}, split {split}, up to {args.k} skills each\n")
     _print_summary(coverage)
     return _GAPS if coverage.has_gaps else 0
 
@@ -116,10 +117,10 @@ def _print_tasks(coverage: Coverage) -> None:
     from sdar_benchmarks.analysis.terminal import WIDTH
 
     for entry in coverage.tasks:
-        print(f"{entry.task.id}  {entry.task.task_type}  {entry.task.instruction}")
+        say(f"{entry.task.id}  {entry.task.task_type}  {entry.task.instruction}")
         for name, found in entry.found.items():
             given = "refused: no skill for this type" if found is None else ", ".join(r.skill.name for r in found)
-            print(
+            say(
                 textwrap.fill(
                     f"{name:<10} {given or 'nothing'}",
                     WIDTH,
@@ -128,7 +129,7 @@ def _print_tasks(coverage: Coverage) -> None:
                     break_on_hyphens=False,
                 )
             )
-    print()
+    say()
 
 
 def _print_summary(coverage: Coverage) -> None:
@@ -139,11 +140,11 @@ def _print_summary(coverage: Coverage) -> None:
         own = coverage.tasks_of_own_type[name]
         table.add_row(name, f"{own} ({own / len(coverage.tasks):.1%})", str(without))
     stdout().print(table)
-    print()
+    say()
     for title, names in (
         ("types without a skill", coverage.types_without_skill),
         ("skills that no task reaches", coverage.unreached),
         ("types with skills that are not in this panel", coverage.types_not_in_panel),
     ):
-        print(f"{title}: {', '.join(names) or 'none'}")
-    print("gaps" if coverage.has_gaps else "no gaps")
+        say(f"{title}: {', '.join(names) or 'none'}")
+    say("gaps" if coverage.has_gaps else "no gaps")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 from sdar_benchmarks.cli.skills.libraries import add_library, read_library
 
 __all__ = ["add"]
@@ -50,9 +50,9 @@ def _import(args: argparse.Namespace) -> None:
 
     imported = FORMATS[args.format].read(Path(args.source), args.suite, dict(args.task_type))
     for line in imported.report:
-        print(line, file=sys.stderr)
+        say(line, error=True)
     for skill in imported.skills:
-        print(save_skill(skill, args.output))
+        say(save_skill(skill, args.output))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -63,5 +63,5 @@ def _export(args: argparse.Namespace) -> None:
     report = FORMATS[args.format].write(skills, Path(args.target))
     others = library.select(args.suite, {"shadow", "retired"})
     for line in (*report, *(f"left out: {skill.id}, which is {skill.status}" for skill in others)):
-        print(line, file=sys.stderr)
-    print(f"wrote {len(skills)} skills to {args.target}")
+        say(line, error=True)
+    say(f"wrote {len(skills)} skills to {args.target}")

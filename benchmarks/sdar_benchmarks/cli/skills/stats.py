@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -57,9 +58,11 @@ def add(actions: Commands) -> None:
 def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.analysis.terminal import plain_table, stdout
 
-    rows = _rows(Path(args.ledger), args.suite, args.task_type)
+    rows, left_out = _rows(Path(args.ledger), args.suite, args.task_type)
+    if left_out:
+        say(f"warning: {left_out:,} rows of {args.ledger} do not fit and are left out", error=True)
     if args.json:
-        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+        say(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
         return
     console = stdout()
     for number, ((suite, task_type), group) in enumerate(groupby(rows, key=lambda row: (row.suite, row.task_type))):
@@ -73,7 +76,7 @@ def _run(args: argparse.Namespace) -> None:
         console.print(table)
 
 
-def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
+def _rows(path: Path, suite: str | None, task_type: str | None) -> tuple[list[_Row], int]:
     """Return the statistics of a ledger.
 
     Args:
@@ -82,7 +85,8 @@ def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
         task_type: only this task type; None for all.
 
     Returns:
-        Rows by suite and task type; in each the control first, then the best mean advantage.
+        Rows by suite and task type; in each the control first, then the best mean advantage. And the number of rows of
+        the ledger that are left out, because their values have other types or are out of range.
 
     Raises:
         MissingData: there is no such file.
@@ -93,7 +97,7 @@ def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
     from sdar_skills.evidence.statistics import Statistics
 
     with Ledger(path, create=False) as ledger:
-        statistics = Statistics(ledger)
+        statistics, left_out = Statistics(ledger), ledger.left_out()
     contexts = statistics.contexts()
     _check("suite", suite, [known for known, _ in contexts])
     _check("task type", task_type, [kind for known, kind in contexts if suite in (None, known)])
@@ -118,7 +122,7 @@ def _rows(path: Path, suite: str | None, task_type: str | None) -> list[_Row]:
                     numbers.last_step,
                 )
             )
-    return rows
+    return rows, left_out
 
 
 def _cells(row: _Row) -> tuple[str, ...]:

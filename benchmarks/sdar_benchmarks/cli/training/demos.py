@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -60,7 +61,7 @@ def _run(args: argparse.Namespace) -> None:
     settings = DemonstrationSettings(**{**given, "env_kwargs": env_kwargs, "split": split})
     make_env(settings.env_id, env_kwargs)  # refuses misspelt arguments by name
     tally = DemonstrationTally()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with progress_bar(*columns) as progress:
             bar = progress.add_task("demonstrations", total=settings.episodes)
@@ -73,7 +74,7 @@ def _run(args: argparse.Namespace) -> None:
             write_demonstrations(path, settings, progress=show)
     finally:
         if tally.rows:
-            print(f"{path}: {tally.rows} rows of {tally.episodes} episodes")
+            say(f"{path}: {tally.rows} rows of {tally.episodes} episodes")
         for reason, tasks in tally.left_out.items():
             more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
-            print(f"left out, {reason}: {len(tasks)} ({', '.join(tasks[:_NAMED])}{more})")
+            say(f"left out, {reason}: {len(tasks)} ({', '.join(tasks[:_NAMED])}{more})")

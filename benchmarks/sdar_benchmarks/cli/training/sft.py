@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands, setting
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -63,17 +63,17 @@ def _run(args: argparse.Namespace) -> None:
             raise UnknownName(f"no setting {name!r}; the settings are {', '.join(names)}.{did_you_mean(name, names)}")
     settings = dataclasses.replace(settings, **dict(args.sft_settings))
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[measures]}"),
+        TextColumn("{task.fields[measures]}", markup=False),
     )
     with progress_bar(*columns) as progress:
         bar = progress.add_task("sft", total=None, measures="")
 
         def begin(plan: TrainingPlan) -> None:
-            print(f"{plan.rows:,} rows, {plan.tokens:,} tokens, {plan.steps:,} steps", file=sys.stderr, flush=True)
+            say(f"{plan.rows:,} rows, {plan.tokens:,} tokens, {plan.steps:,} steps", error=True)
             progress.update(bar, total=plan.steps)
 
         def log(measures: Mapping[str, float]) -> None:
@@ -95,4 +95,4 @@ def _run(args: argparse.Namespace) -> None:
             begin=begin,
             progress=lambda step, _: progress.update(bar, completed=step),
         )
-    print(model)
+    say(model)

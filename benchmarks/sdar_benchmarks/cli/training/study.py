@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> None:
         overrides=tuple(args.overrides),
     )
     folder = Path(args.out)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with progress_bar(*columns, keep=True) as bars:
         known: dict[str, TaskID] = {}
 
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> None:
         result = study(folder, settings, progress)
     print_table(study_table(result))
     if result["start_is_in_band"] is False:
-        print(f"the start is outside of {BAND[0]:.0%} to {BAND[1]:.0%}: nothing can be compared", file=sys.stderr)
-    print(result["note"], file=sys.stderr)
+        say(f"the start is outside of {BAND[0]:.0%} to {BAND[1]:.0%}: nothing can be compared", error=True)
+    say(result["note"], error=True)
     if (folder / "report.html").exists():
-        print(folder / "report.html")
+        say(folder / "report.html")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
 
@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.list:
         names = config_names()
         width = max(map(len, names))
-        print("\n".join(f"{name:{width}}  {config_summary(name)}" for name in names))
+        say("\n".join(f"{name:{width}}  {config_summary(name)}" for name in names))
         return
     if (args.config is None) == (args.resume is None):
         raise InvalidOption(
@@ -69,15 +69,15 @@ def _run(args: argparse.Namespace) -> None:
         folder = Path("runs", name) if args.out is None else Path(args.out)
     facts = {"command": args.typed, **training_facts()}
     trainer = Trainer(config, folder, resume=args.resume is not None, facts=facts)
-    print(f"training {config.method} for {config.steps} steps in {folder}", file=sys.stderr)
+    say(f"training {config.method} for {config.steps} steps in {folder}", error=True)
     try:
         trainer.run()
     except KeyboardInterrupt:
         found = trainer.checkpoints.all()
-        print(
+        say(
             f"stopped after step {trainer.step}; sdar train --resume {shlex.quote(str(folder))} goes on after step "
             f"{found[-1].step if found else 0}",
-            file=sys.stderr,
+            error=True,
         )
         raise
-    print(folder)
+    say(folder)

@@ -137,7 +137,7 @@ def test_more_than_was_asked_for_is_cut():
         (b"<!DOCTYPE html>\n<html><h1>It works!</h1>", "not JSON.*"),
         (b"", "not JSON"),
         (b"\xff\xfe\xfa", "not JSON"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 100_000, "levels deep"),
         ([], "wanted .*result"),
         ({"result": {}}, "wanted .*result"),
         ({"results": [[]]}, "wanted .*result"),
