@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -36,7 +37,7 @@ pytestmark = [
 ]
 
 DRAWN = 12
-PLACED = 60
+PLACED = 48
 MODULES = ("sdar_benchmarks.cli.main", "sdar_benchmarks.evaluation.evaluate", "sdar_benchmarks.reports.report")
 ENVIRONMENTS = ("sdar_envs.webshop.shop", "sdar_envs.search_qa.session", "gymnasium", "sdar_skills")
 TRAINING = ("sdar_agents.training.trainer", "sdar_agents.sft.warm_start", "sdar_benchmarks.records.provenance")
@@ -91,8 +92,7 @@ def placed(points: list[str]) -> list[int]:
     """Return the points to be killed at: all, or of very many those of renames and an even sample of the others."""
     kept = [at for at, call in enumerate(points, 1) if call in ("rename", "replace")]
     others = [at for at, call in enumerate(points, 1) if call not in ("rename", "replace")]
-    step = max(1, len(others) // PLACED)
-    return sorted([*kept, *others[::step]])
+    return sorted([*kept, *others[:: math.ceil(len(others) / PLACED)]])
 
 
 def remains(folder: Path) -> list[str]:

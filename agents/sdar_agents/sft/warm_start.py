@@ -91,7 +91,7 @@ def warm_start(
         **asdict(settings),
     }
     if resume:
-        check_run(folder, _CONFIG)  # before the lock, for which a missing folder is made
+        _check_folder(folder, config, resume=True)  # also before the lock, for which a missing folder is made
     with writing_folder(folder) as is_locked:
         _check_folder(folder, config, resume=resume)
         checkpoints = Checkpoints(folder / "checkpoints", keep=1)
@@ -143,6 +143,8 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(not item.name.startswith(".") for item in folder.iterdir())):
             raise InvalidOption(f"{folder} exists and is no run: choose another folder.")
+        if resume:
+            check_run(folder, _CONFIG)
         return
     if not resume:
         raise InvalidOption(f"{folder} already holds a run: choose another folder, or resume it.")

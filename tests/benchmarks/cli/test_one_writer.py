@@ -1,14 +1,16 @@
-"""Every verb that writes a folder or file is refused in one line while another process writes there."""
+"""Verbs that write a folder or file: while one process writes, others are refused in one line."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
 from sdar_benchmarks.cli.main import main
@@ -90,3 +92,29 @@ def test_the_second_writer_is_refused(
         assert said.count("\n") == 1
         assert sorted(path.name for path in tmp_path.rglob("*")) == before
         holder.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [evaluation, training, fine_tuning, demonstrations, indexing])
+def test_of_two_that_start_at_once_one_wins(command: Callable[[Path, Path], list[str]], tmp_path: Path) -> None:
+    save_tiny_chat(tmp_path / "model")
+    out = tmp_path / "out"
+    arguments = command(tmp_path, out)
+    if command is fine_tuning:
+        assert main(demonstrations(tmp_path, tmp_path / "rows.jsonl")) == 0
+        (tmp_path / "rows.jsonl").replace(tmp_path / "demos.jsonl")
+        arguments += ["--set", "steps=2"]
+    whole = [str(tmp_path / "whole") if argument == str(out) else argument for argument in arguments]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "sdar_benchmarks.cli", *arguments], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = {process.communicate()[1]: process.returncode for process in started}
+    assert sorted(said.values()) == [0, 2]
+    [refused] = [text for text, status in said.items() if status == 2]
+    # Whoever comes too late for the lock finds what the winner has written.
+    assert re.fullmatch(r"error: .*out (is being written by process \d+ on .*|.*(holds a run|exists).*)\n", refused)
+    assert main(whole) == 0
+    names = [sorted(path.relative_to(top).as_posix() for path in top.rglob("*")) for top in (out, tmp_path / "whole")]
+    assert names[0] == names[1]
+    assert not list(tmp_path.glob(".*"))
