@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import secrets
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from sdar_envs.errors import InvalidOption, MissingData, did_you_mean
+from sdar_envs.files.replacing import write_file
 from sdar_envs.printing import console, say
 
 __all__ = [
@@ -123,16 +123,7 @@ def write_atomic(path: Path, content: str | Iterable[str]) -> None:
     Raises:
         OSError: the folder cannot be made or written; an old file stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files can be read by their owner alone, and a data folder is often shared.
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.writelines([content] if isinstance(content, str) else content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_file(path, [content] if isinstance(content, str) else content)
 
 
 class ProgressLines:

@@ -1,1 +1,1 @@
-"""Files: cached numpy arrays (`arrays`), append-only JSON Lines (`lines`), files of others (`foreign`, `weights`)."""
+"""Files: arrays (`arrays`), JSON Lines (`lines`), locks (`locks`), atomic writes (`replacing`), foreign files."""

@@ -10,13 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
-import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,10 +22,9 @@ from numpy.typing import NDArray
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.files.json_text import parse_json
+from sdar_envs.files.locks import writing_path
+from sdar_envs.files.replacing import delete_folder, new_folder, sweep
 from sdar_envs.storage import cache_dir
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
 
@@ -161,27 +157,30 @@ def open_or_make(
     kept = _try_open(open_path, folder / key)
     if kept is not None:
         return kept
-    with _lock(folder, key) as locked:
+    with ExitStack() as stack:
+        with suppress(OSError, InvalidOption):  # a cache that cannot be written must not prevent the search
+            if stack.enter_context(writing_path(folder / key, wait=True)):
+                sweep(folder, key)
         kept = _try_open(open_path, folder / key)
         if kept is not None:
             return kept
-        if locked:
-            for leftover in folder.glob(f".{key}=*"):
-                shutil.rmtree(leftover, ignore_errors=True)
         made = make()
-        temporary = folder / f".{key}={secrets.token_hex(8)}"
         try:
-            save(made, temporary)
-            return _publish(open_path, temporary, folder / key)
+            with new_folder(folder / key) as temporary:
+                save(made, temporary)
+                if os.path.lexists(folder / key) and _try_open(open_path, folder / key) is None:
+                    delete_folder(folder / key)
+            return open_path(folder / key)
         except (OSError, CorruptData) as error:
+            kept = _try_open(open_path, folder / key)
+            if kept is not None:
+                return kept  # without locks, another process was faster
             warnings.warn(
                 f"the {what} could not be cached in {folder} ({error}): the next start makes it again. "
                 "Free some space, or point $SDAR_CACHE_DIR to a folder that can be written.",
                 stacklevel=2,
             )
             return made
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _try_open(open_path: Callable[[Path], MadeT], path: Path) -> MadeT | None:
@@ -189,49 +188,3 @@ def _try_open(open_path: Callable[[Path], MadeT], path: Path) -> MadeT | None:
         return open_path(path)
     except (CorruptData, MissingData, OSError):
         return None  # it is made again
-
-
-def _publish(open_path: Callable[[Path], MadeT], temporary: Path, path: Path) -> MadeT:
-    """Rename a finished folder to its final name; it replaces a damaged folder, not a sound one."""
-    for _ in range(3):
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            kept = _try_open(open_path, path)
-            if kept is not None:
-                return kept
-            if not path.exists():
-                raise
-            # Not deleted in place: a reader must not see half a folder.
-            aside = path.with_name(f"{temporary.name}-old")
-            os.rename(path, aside)
-            if aside.is_dir():
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                aside.unlink()
-        else:
-            break
-    return open_path(path)
-
-
-@contextmanager
-def _lock(folder: Path, key: str) -> Iterator[bool]:
-    """Lock the making of a folder across processes; yield whether the lock is held."""
-    if sys.platform == "win32":
-        yield False
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / f".{key}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        yield False  # a cache that cannot be written must not prevent the search
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)

@@ -29,6 +29,7 @@ from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.sft.thoughts import think
 from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption, UnsolvableGame, UnsupportedGame
+from sdar_envs.files.locks import writing_path
 from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
 from sdar_envs.registry import make_text_env, sample_indices
 from sdar_envs.storage import write_atomic
@@ -149,7 +150,7 @@ def write_demonstrations(
         progress: called after each episode.
 
     Raises:
-        InvalidOption: no episode has a row; nothing is written then.
+        InvalidOption: no episode has a row, and nothing is written then; or another process writes the file.
         UnknownName: see `demonstrate`.
     """
     tally = DemonstrationTally()
@@ -174,7 +175,8 @@ def write_demonstrations(
                 f"none of {tally.episodes} episodes can be learnt from ({reasons}): choose another expert or split."
             )
 
-    write_atomic(path, lines())
+    with writing_path(path):
+        write_atomic(path, lines())
     if stopped is not None:
         raise stopped
     return tally

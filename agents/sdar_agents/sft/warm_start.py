@@ -10,7 +10,6 @@ with a tokenizer that is trained on the demonstrations.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +27,8 @@ from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_me
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.lines import append_row, drop_torn_line, parse_row
+from sdar_envs.files.locks import writing_folder
+from sdar_envs.files.replacing import new_folder, sweep
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = ["default_settings", "warm_start"]
@@ -74,7 +75,8 @@ def warm_start(
         The folder of the model.
 
     Raises:
-        InvalidOption: the folder is taken, is another run's, or a model or row cannot be used.
+        InvalidOption: the folder is taken, is another run's, or is written by another process; or a model or row cannot
+            be used.
         MissingData: a file of demonstrations does not exist.
         CorruptData: a line of it is not JSON, or the model that was written does not load as it was.
         RunStopped: the gradient is not finite or a checkpoint cannot be written; resume after the cause is gone.
@@ -90,48 +92,52 @@ def warm_start(
         "validation": absolute_path([str(path) for path in validation]),
         **asdict(settings),
     }
-    _check_folder(folder, config, resume=resume)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=1)
-    if done.is_dir():
-        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    if resume:
+        _check_folder(folder, config, resume=True)  # also before the lock, for which a missing folder is made
+    with writing_folder(folder) as is_locked:
+        _check_folder(folder, config, resume=resume)
+        checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+        if is_locked:
+            sweep(folder)
+            checkpoints.sweep()
+        if done.is_dir():
+            shutil.rmtree(checkpoints.folder, ignore_errors=True)
+            return done
+        found = checkpoints.all()
+        checkpoint = found[-1] if found else None
+        trained, tokenizer = _load(model, demonstrations, settings, checkpoint, device)
+        examples = _encode(demonstrations, trained, tokenizer, settings)
+        held_out = _encode(validation, trained, tokenizer, settings) if validation else None
+        # Only now, so that a run that could not begin leaves its folder free.
+        write_atomic(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
+
+        def save(to: Path) -> None:
+            save_model(trained, tokenizer, to)
+
+        _cut_log(folder / "sft.jsonl", checkpoint.step if checkpoint else 0)
+        with open(folder / "sft.jsonl", "ab", buffering=0) as file:
+
+            def write(measures: Mapping[str, float]) -> None:
+                append_row(file, measures)
+                log(measures)
+
+            fine_tune(
+                trained,
+                examples,
+                settings,
+                pad_id=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+                validation=held_out,
+                checkpoints=checkpoints,
+                save_model=save,
+                resume_from=checkpoint,
+                log=write,
+                begin=begin,
+                progress=progress,
+            )
+        with new_folder(done) as temporary:
+            save(temporary)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return done
-    found = checkpoints.all()
-    checkpoint = found[-1] if found else None
-    trained, tokenizer = _load(model, demonstrations, settings, checkpoint, device)
-    examples = _encode(demonstrations, trained, tokenizer, settings)
-    held_out = _encode(validation, trained, tokenizer, settings) if validation else None
-    # Only now, so that a run that could not begin leaves its folder free.
-    write_atomic(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
-
-    def save(to: Path) -> None:
-        save_model(trained, tokenizer, to)
-
-    _cut_log(folder / "sft.jsonl", checkpoint.step if checkpoint else 0)
-    with open(folder / "sft.jsonl", "ab", buffering=0) as file:
-
-        def write(measures: Mapping[str, float]) -> None:
-            append_row(file, measures)
-            log(measures)
-
-        fine_tune(
-            trained,
-            examples,
-            settings,
-            pad_id=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-            validation=held_out,
-            checkpoints=checkpoints,
-            save_model=save,
-            resume_from=checkpoint,
-            log=write,
-            begin=begin,
-            progress=progress,
-        )
-    temporary = folder / ".model"
-    shutil.rmtree(temporary, ignore_errors=True)
-    save(temporary)
-    os.rename(temporary, done)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return done
 
 
 def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> None:

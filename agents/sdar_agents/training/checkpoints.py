@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 
 from sdar_envs.errors import CorruptData, RunStopped
 from sdar_envs.files.json_text import parse_json
+from sdar_envs.files.replacing import delete_folder, new_folder, sweep
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -75,7 +74,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Checkpoints of a run: list, save, prune.
+    """Checkpoints of a run: list, save, prune. Whoever saves holds the run's lock (`sdar_envs.files.locks`).
 
     Args:
         folder: of all checkpoints; made when the first is written.
@@ -95,6 +94,10 @@ class Checkpoints:
             (Checkpoint(path, int(match[1])) for path, match in found if match and path.is_dir()),
             key=lambda checkpoint: checkpoint.step,
         )
+
+    def sweep(self) -> None:
+        """Delete what killed processes left: checkpoints in the making and in deletion."""
+        sweep(self.folder)
 
     def best(self) -> Checkpoint | None:
         """Return the checkpoint with the best evaluation, the first of equals; None if there was no evaluation."""
@@ -132,21 +135,17 @@ class Checkpoints:
     def _write(
         self, path: Path, save_model: Callable[[Path], object], tensors: Mapping[str, Any], state: Mapping[str, Any]
     ) -> None:
-        temporary = self.folder / f".{path.name}-{secrets.token_hex(8)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self.folder.glob(".step-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            (temporary / "model").mkdir(parents=True)
-            save_model(temporary / "model")
-            torch.save(dict(tensors), temporary / "trainer.pt")
-            (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-            for file in (*temporary.rglob("*"), temporary):
-                _flush(file)
-            os.rename(temporary, path)
+            with new_folder(path) as temporary:
+                (temporary / "model").mkdir(parents=True)
+                save_model(temporary / "model")
+                torch.save(dict(tensors), temporary / "trainer.pt")
+                (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+                for file in (*temporary.rglob("*"), temporary):
+                    _flush(file)
             _flush(self.folder)
         except Exception as error:  # safetensors and torch have exceptions of their own for a full disk
-            shutil.rmtree(temporary, ignore_errors=True)
             before = self.all()
             kept = f"the one of step {before[-1].step} is untouched" if before else "there is none before it"
             raise RunStopped(
@@ -159,10 +158,7 @@ class Checkpoints:
         best = self.best()
         for checkpoint in found[: -self._keep]:
             if best is None or checkpoint.step != best.step:
-                # A hidden name first: a folder that is half deleted must not look complete.
-                hidden = checkpoint.path.with_name(f".{checkpoint.path.name}-old")
-                os.rename(checkpoint.path, hidden)
-                shutil.rmtree(hidden, ignore_errors=True)
+                delete_folder(checkpoint.path)
 
 
 def _flush(path: Path) -> None:

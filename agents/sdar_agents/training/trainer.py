@@ -7,7 +7,8 @@ A run is a folder: `config.yaml` (every setting written out), `run.json` (facts 
 `metrics.jsonl`, `evaluations.jsonl` (the panel's episodes), `trajectories.jsonl` (for `sdar view`: two groups of every
 tenth step, with the teacher's prompt and the gap and gate of each token), `ledger.sqlite` (the skills that were shown
 and what came of it), `checkpoints/`. A step depends on the configuration, the step's number and the weights alone, so a
-resumed run computes, on one machine's CPU, the same bits as one that never stopped.
+resumed run computes, on one machine's CPU, the same bits as one that never stopped. One process writes at a time, and
+locks the folder.
 
 One process trains one model, without a critic or a reward model. It stops when optimiser steps in a row have gradients
 that are not finite.
@@ -45,8 +46,10 @@ from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.splits import trained_split
 from sdar_agents.types import Row, make_rows
 from sdar_envs.errors import InvalidOption, RunStopped
+from sdar_envs.files.locks import writing_folder
+from sdar_envs.files.replacing import sweep
 from sdar_envs.secrets import check_no_secrets
-from sdar_envs.storage import write_atomic
+from sdar_envs.storage import check_run, write_atomic
 
 if sys.platform != "win32":
     import resource
@@ -69,8 +72,9 @@ class Trainer:
         problems: what keeps the run from learning, a sentence each. They are logged as warnings, and in `run.json`.
 
     Raises:
-        InvalidOption: the folder holds a run and `resume` is False, or its configuration is another one; the model
-            cannot be loaded; a setting does not fit the environment or the model; nothing can be learnt.
+        InvalidOption: the folder holds a run and `resume` is False, its configuration is another one, or another
+            process writes to it; the model cannot be loaded; a setting does not fit the environment or the model;
+            nothing can be learnt.
         UnknownName: there is no such split, strategy or reward function, or there are no skills for the suite and the
             method needs them.
         MissingData: there is nothing to resume.
@@ -84,11 +88,17 @@ class Trainer:
         self.folder = folder
         self.step = 0
         check_no_secrets(to_plain(config))
-        check_folder(folder, config, resume=resume)
-        check_tracker(config.log.tracker)
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
+        if resume:
+            check_run(folder, CONFIG)  # before the lock, for which a missing folder is made
         self._open = ExitStack()
         try:
+            is_locked = self._open.enter_context(writing_folder(folder))
+            check_folder(folder, config, resume=resume)
+            check_tracker(config.log.tracker)
+            if is_locked:
+                sweep(folder)
+                self.checkpoints.sweep()
             saved = next(reversed(self.checkpoints.all()), None) if resume else None
             state = {} if saved is None else saved.read_state()
             self._load_model()

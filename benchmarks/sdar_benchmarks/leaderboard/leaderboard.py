@@ -36,6 +36,7 @@ from sdar_envs import ENV_IDS
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
+from sdar_envs.files.locks import writing_folder
 from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
@@ -175,20 +176,24 @@ def add_run(folder: Path, root: Path, *, replace: bool = False) -> list[Path]:
         MissingData: the folder is no run.
         CorruptData: its files are damaged.
         InvalidOption: the run is not finished, has errors, was made from a changed checkout or several commits, or
-            there is such a record already.
+            there is another such record already; or another process writes to the leaderboard.
     """
     records = _records(folder)
-    paths = [records_folder(root) / _file_name(record) for record in records]
-    for path in paths:
-        if path.exists() and not replace:
-            raise InvalidOption(
-                f"{path} exists: it is the record of the same agent on the same panel; --replace puts this run in its "
-                "place."
-            )
-    for path, record in zip(paths, records, strict=True):
-        check_record(record, path.name)
-        write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return paths
+    with writing_folder(root):
+        contents = {}
+        for record in records:
+            path = records_folder(root) / _file_name(record)
+            check_record(record, path.name)
+            contents[path] = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+            # The same record is there if adding the run was killed half way.
+            if path.exists() and not replace and path.read_text(encoding="utf-8") != contents[path]:
+                raise InvalidOption(
+                    f"{path} exists: it is the record of the same agent on the same panel; --replace puts this run in "
+                    "its place."
+                )
+        for path, content in contents.items():
+            write_atomic(path, content)
+    return list(contents)
 
 
 def load_records(root: Path) -> list[Record]:
@@ -382,8 +387,16 @@ def render(root: Path, *, check: bool = False) -> list[Path]:
     Raises:
         CorruptData: a file is no record.
         MissingData: the folder has no leaderboard: no records, no `LEADERBOARD.md` and no `README.md` with markers.
-        InvalidOption: `README.md` has markers, but not exactly one pair; or with `check`, a file is not current.
+        InvalidOption: `README.md` has markers, but not exactly one pair; another process writes to the leaderboard; or
+            with `check`, a file is not current.
     """
+    if check or not root.is_dir():
+        return _render(root, check=check)
+    with writing_folder(root):
+        return _render(root, check=False)
+
+
+def _render(root: Path, *, check: bool) -> list[Path]:
     folder, leaderboard, readme = records_folder(root), root / "LEADERBOARD.md", root / "README.md"
     records = load_records(root)
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""

@@ -25,20 +25,21 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sdar_benchmarks.records.migration import migrate_config, migrate_episodes, migrate_trajectory
 from sdar_benchmarks.records.schema import Amount, Count, LeftOut, Name, Number, Object, Text, check_row, make_row
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.files.json_text import read_json_object
 from sdar_envs.files.lines import append_row, cut_back, drop_torn_line, line_start, numbered_rows, parse_row
+from sdar_envs.files.locks import writing_folder
+from sdar_envs.files.replacing import sweep
 from sdar_envs.importing import add_run_directory
 from sdar_envs.printing import printable
 from sdar_envs.storage import absolute_path, check_run, write_atomic
@@ -77,7 +78,6 @@ CONFIG, EPISODES, TRAJECTORIES, SUMMARY, REPORT = (
     "summary.json",
     "report.md",
 )
-_LOCK = ".lock"
 # Waiting for the disk takes longer than a scripted episode.
 _SECONDS_BETWEEN_SYNCS = 1.0
 
@@ -389,15 +389,16 @@ class RunWriter:
         self.episodes: list[Episode] = []
         if not (folder / CONFIG).exists() and not _is_free(folder):
             raise InvalidOption(f"{folder} exists and is no run folder: choose another name.")
-        folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            _lock(stack.enter_context(open(folder / _LOCK, "ab")), folder)
+            is_locked = stack.enter_context(writing_folder(folder))
             if (folder / CONFIG).exists():
                 if not resume:
                     raise InvalidOption(
                         f"{folder} holds a run already: continue it with --resume, or choose another folder."
                     )
                 self._take_over(defaults, agent_defaults)
+            if is_locked:
+                sweep(folder)
             self._write_config()
             self._trajectories = stack.enter_context(open(folder / TRAJECTORIES, "ab", buffering=0))
             self._rows = stack.enter_context(open(folder / EPISODES, "ab", buffering=0))
@@ -519,23 +520,6 @@ def _is_free(folder: Path) -> bool:
     if not folder.exists():
         return True
     return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
-    """Lock a file until it is closed; a killed process gives its lock up too."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InvalidOption(
-            f"another process is writing to {folder} ({error.strerror}): wait for it, or choose another folder."
-        ) from error
 
 
 def _read_object(folder: Path, name: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from sdar_benchmarks.reports.report import write_comparison
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError, UnknownName, did_you_mean
 from sdar_envs.files.json_text import read_json_object
+from sdar_envs.files.locks import writing_folder
 from sdar_envs.storage import write_atomic
 
 __all__ = ["BAND", "StudySettings", "study", "study_table"]
@@ -122,7 +123,8 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
         and the differences to the first method.
 
     Raises:
-        InvalidOption: the folder holds a study with other settings, or a setting is out of range.
+        InvalidOption: the folder holds a study with other settings, another process writes to it, or a setting is out
+            of range.
         UnknownName: there is no such model, method or setting.
         RunStopped: a stage failed; finished stages are kept.
     """
@@ -141,7 +143,12 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
     make_env(config.rollout.env_id, config.rollout.env_kwargs)
     if not (config.evaluation.every and config.evaluation.at_start and config.evaluation.tasks):
         raise InvalidOption("evaluation is off, and a study compares evaluations: set every, at_start and tasks.")
-    _claim(folder, settings)
+    with writing_folder(folder):
+        _claim(folder, settings)
+        return _run_stages(folder, parts, config, progress)
+
+
+def _run_stages(folder: Path, parts: Sequence[_Part], config: Any, progress: Progress) -> dict[str, Any]:
     for part in parts:
         demonstrations = []
         for kind, shown in _demonstrations(part, config.rollout).items():
@@ -152,7 +159,7 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
     _train_all(parts, config.steps, progress)
     result = _result(parts)
     write_atomic(folder / "study.json", json.dumps(result, indent=1) + "\n")
-    runs = [part.folder / method for part in parts for method in settings.methods]
+    runs = [part.folder / method for part in parts for method in part.settings.methods]
     if len(runs) > 1:
         write_comparison(runs, folder / "report.html")
     return result
@@ -196,7 +203,7 @@ def _claim(folder: Path, settings: StudySettings) -> None:
                 f"{folder} is a study with other settings: {', '.join(changed)} changed. Choose another folder."
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InvalidOption(f"{folder} exists and is no study: choose another folder.")
     write_atomic(path, json.dumps(wanted, indent=1) + "\n")
 

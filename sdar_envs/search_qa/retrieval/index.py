@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,8 @@ from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.files.arrays import checksum
 from sdar_envs.files.json_text import parse_json
+from sdar_envs.files.locks import writing_path
+from sdar_envs.files.replacing import hidden_name, is_removed, replace_folder, sweep
 from sdar_envs.printing import console
 from sdar_envs.search_qa.corpus import Corpus, import_corpus
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
@@ -119,7 +121,7 @@ def build_index(
         raise MissingData(f"there is no corpus {source}.")
     _refuse_existing(out, overwrite)
     started, started_cpu = time.perf_counter(), time.process_time()
-    with _workspace(out) as folder:
+    with _workspace(out, overwrite) as folder:
         with _bar(f"Reading {source.name}", source.stat().st_size, progress) as report:
             corpus = import_corpus(source, folder / "corpus", report)
         imported, imported_cpu = time.perf_counter(), time.process_time()
@@ -131,7 +133,7 @@ def build_index(
             else:
                 facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
         _write_manifest(folder, engine, corpus, facts)
-        done = BuildReport(
+        return BuildReport(
             path=out,
             engine=engine,
             passages=len(corpus),
@@ -142,8 +144,6 @@ def build_index(
             engine_seconds=time.perf_counter() - imported,
             engine_cpu_seconds=time.process_time() - imported_cpu,
         )
-        _publish(folder, out, overwrite)
-    return done
 
 
 def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever:
@@ -161,6 +161,7 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
         MissingExtra: the engine's package is not installed.
     """
     path = Path(path)
+    _put_back(path)
     if not path.is_dir():
         raise MissingData(f"there is no index {path}: make one with `sdar index build CORPUS --out {path}`.")
     with _damage_of(path):
@@ -193,6 +194,14 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
         )
     with _damage_of(path):
         return FaissRetriever.open(path / "engine", corpus, fingerprint, encoder)
+
+
+def _put_back(path: Path) -> None:
+    """Put an old index back if a kill came between its removal and its successor."""
+    if not os.path.lexists(path) and is_removed(path):
+        with suppress(InvalidOption, OSError), writing_path(path) as is_locked:
+            if is_locked:
+                sweep(path.parent, path.name)
 
 
 @contextmanager
@@ -263,50 +272,19 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
-    """Temporary folder next to `out`, for this process alone; deleted at the end."""
-    folder = out.with_name(f".{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(out.with_name(f".{out.name}.lock"), out):
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed process left
+def _workspace(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a new folder next to `out`, for this process alone; it becomes `out` at the end, or is deleted."""
+    with writing_path(out) as is_locked:
+        if is_locked:
+            sweep(out.parent, out.name)
+        _refuse_existing(out, overwrite)
+        folder = hidden_name(out)
         folder.mkdir()
         try:
             yield folder
+            replace_folder(folder, out)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _lock(path: Path, out: Path) -> Iterator[None]:
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl  # noqa: PLC0415
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
-        except OSError:
-            is_ours = False
-        if not is_ours:
-            raise InvalidOption(f"another process is building {out}: wait for it, or name another folder.")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
-
-
-def _publish(folder: Path, out: Path, overwrite: bool) -> None:
-    """Rename the finished folder to its final name."""
-    old = folder.with_name(f".{out.name}.old")
-    if overwrite and out.exists():
-        os.rename(out, old)
-    os.rename(folder, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _description(file: Path) -> dict[str, int]:

@@ -467,7 +467,7 @@ def test_folders_of_other_things_are_left_alone(demos: Path, tmp_path: Path) -> 
         with pytest.raises(InvalidOption, match="exists and is no run"):
             warm_start("tiny-test", [demos], mine, QUICK, device="cpu", resume=resume)
     assert [path.name for path in mine.rglob("*")] == ["model"]
-    with pytest.raises(InvalidOption, match="exists and is no run"):
+    with pytest.raises(InvalidOption, match="exists and is no folder"):
         warm_start("tiny-test", [demos], demos, QUICK, device="cpu")
     (mine / "config.json").write_text("torn")
     with pytest.raises(CorruptData, match="is not JSON"):

@@ -107,7 +107,7 @@ def runs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert killed.stdout.split() == ["between", str(-signal.SIGKILL), "during", str(-signal.SIGKILL)]
     for name in ("between", "during"):
         assert [found.step for found in Checkpoints(folder / name / "run" / "checkpoints", keep=2).all()][-1] == 3
-    leftovers = list((folder / "during" / "run" / "checkpoints").glob(".step-000004-*"))
+    leftovers = list((folder / "during" / "run" / "checkpoints").glob(".step-000004=*"))
     assert [(path / "model" / "model.safetensors").exists() for path in leftovers] == [True]
     for name in ("between", "during"):
         torch.manual_seed(77)  # another process has another state

@@ -153,6 +153,9 @@ def test_a_record_is_replaced_only_if_asked(root) -> None:
         add_run(finished(root / "a", wins=2), root)
     assert path.read_text() == before
     assert add_run(finished(root / "a", wins=2), root, replace=True) == [path]
+    before = path.read_bytes()
+    assert add_run(finished(root / "a", wins=2), root) == [path]  # again after a kill: it is the same record
+    assert path.read_bytes() == before
     assert load_records(root)[0]["metrics"]["success"]["value"] == 1
 
 

@@ -86,7 +86,7 @@ def test_a_folder_holds_everything(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "run"
     evaluation = play(folder, limit=4, seeds=(3, 5), command="sdar eval ...")
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [".lock", CONFIG, EPISODES, TRAJECTORIES, SUMMARY, runs.REPORT]
+        [CONFIG, EPISODES, TRAJECTORIES, SUMMARY, runs.REPORT]
     )
     config = read_config(folder)
     assert config == evaluation.config
@@ -372,7 +372,7 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
     evaluation = play(tmp_path / "run", limit=2)
     with (
         RunWriter(tmp_path / "run", evaluation.config, resume=True),
-        pytest.raises(InvalidOption, match=r"another process is writing to .*run"),
+        pytest.raises(InvalidOption, match=rf"run is being written by process {os.getpid()} on .*: wait for it"),
     ):
         play(tmp_path / "run", limit=2, resume=True)
     # Reading needs no lock, and a lock that was given up is no lock.
