@@ -25,12 +25,12 @@ from sdar_agents.sft.demonstrations import DemonstrationSettings, demonstrate, r
 from sdar_agents.training.intervals import wilson_interval
 from sdar_benchmarks.analysis.statistics import sign_flip_test
 from sdar_benchmarks.analysis.tables import TextTable
-from sdar_benchmarks.evaluation.arguments import make_env
 from sdar_benchmarks.records.metrics import METRICS, read_metrics
 from sdar_benchmarks.records.provenance import training_facts
 from sdar_benchmarks.reports.report import write_comparison
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError, UnknownName, did_you_mean
+from sdar_envs.registry import make_text_env
 from sdar_envs.storage import write_atomic
 
 __all__ = ["BAND", "StudySettings", "study", "study_table"]
@@ -137,7 +137,7 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
     parts = [_Part(folder / f"seed-{seed}", seed, settings) for seed in settings.all_seeds]
     configs = [load_config(settings.config, parts[0].arguments(method)) for method in settings.methods]
     config = configs[0]
-    make_env(config.rollout.env_id, config.rollout.env_kwargs)
+    make_text_env(config.rollout.env_id, **config.rollout.env_kwargs)
     if not (config.evaluation.every and config.evaluation.at_start and config.evaluation.tasks):
         raise InvalidOption("evaluation is off, and a study compares evaluations: set every, at_start and tasks.")
     _claim(folder, settings)

@@ -294,7 +294,7 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
         (("play", ALFWORLD, "--seed", "-1"), r"-1"),
         (("play", ALFWORLD, "--max-steps", "0"), r"max_steps is 0"),
         (("eval", ALFWORLD, "--agent", "orcale"), r"no agent 'orcale'.* Did you mean 'oracle'\?"),
-        (("eval", ALFWORLD, "--split", "valid_unsene"), r"no split 'valid_unsene'.* Did you mean 'valid_unseen'\?"),
+        (("eval", ALFWORLD, "--split", "valid_unsene"), r"split is 'valid_unsene'; .* Did you mean 'valid_unseen'\?"),
         (("eval", ALFWORLD, "--split", "train"), r"without end"),
         (("eval", ALFWORLD, "--limit", "0"), r"limit is 0"),
         (("eval", ALFWORLD, "--wording", "putt"), r"wording is 'putt'.* Did you mean 'put'\?"),
@@ -309,7 +309,7 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
         (("eval", ALFWORLD, "--episode-seconds", "0"), r"episode_seconds is 0"),
         (("eval", ALFWORLD, ALFWORLD), r"each split of each once"),
         (("eval", "sdar/WebShop-v0", "--agent", "explorer"), r"no explorer for 'sdar/WebShop-v0'"),
-        (("eval", "--preset", "quick", "--split", "valid_unseen"), r"no split 'valid_unseen' here"),
+        (("eval", "--preset", "quick", "--split", "valid_unseen"), r"split is 'valid_unseen'; the environment has"),
         (("compare", "no/such/run", "."), r"no/such/run has no config\.json"),
     ],
 )
