@@ -28,6 +28,7 @@ from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.settings.reader import errors_at
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.core import is_integer
@@ -92,7 +93,8 @@ class Rollout:
         self.policy = policy
         self.skills = skills
         self.prompts = PromptBuilder(settings, policy, skills)
-        self._reward = None if settings.reward is None else load_reward(settings.reward)
+        with errors_at("rollout.reward"):
+            self._reward = None if settings.reward is None else load_reward(settings.reward)
         self._envs: list[TextEnv[Any]] = []
 
     def collect(
