@@ -33,6 +33,9 @@ from sdar_envs.search_qa.retrieval.engines.faiss import FaissRetriever
 from sdar_envs.search_qa.retrieval.engines.tantivy import TantivyRetriever
 from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = ["ENGINES", "BuildReport", "bm25_over", "build_index", "open_index"]
 
 ENGINES = ("bm25", "bm25s", "tantivy", "faiss")
@@ -279,8 +282,6 @@ def _lock(path: Path, out: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    import fcntl  # noqa: PLC0415
-
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:

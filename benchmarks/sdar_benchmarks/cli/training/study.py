@@ -45,15 +45,16 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from sdar_envs.importing import import_extra
+
+    for package in ("torch", "transformers"):
+        import_extra(package, extra="train", purpose="the study")
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
     from sdar_benchmarks.analysis.terminal import print_table
     from sdar_benchmarks.cli.progress import progress_bar
     from sdar_benchmarks.studies.tiny_study import BAND, StudySettings, study, study_table
-    from sdar_envs.importing import import_extra
 
-    for package in ("torch", "transformers"):
-        import_extra(package, extra="train", purpose="the study")
     settings = StudySettings(
         model=args.model,
         episodes=args.episodes,
