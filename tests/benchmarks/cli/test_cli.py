@@ -440,3 +440,18 @@ def test_settings_have_a_name_and_a_value(setting: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main(["eval", "sdar/WebShop-v0", "--set", setting])
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ends_by", [KeyboardInterrupt, None], ids=["interrupted", "in a background job"])
+def test_a_server_that_was_stopped_says_so(ends_by, monkeypatch, capsys):
+    def serve(*_, ready, **__):
+        ready("http://127.0.0.1:1/")
+        # uvicorn raises the signal again, and a background job of a shell ignores it.
+        if ends_by is not None:
+            raise ends_by
+
+    monkeypatch.setattr("sdar_envs.http.serving.serve", serve)
+    assert main(["serve", "webshop"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("WebShop at http://127.0.0.1:1/ ")
+    assert captured.err == "stopped\n"
