@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode
 
 from sdar_envs.core import Task, TaskSource, TextEnv, check_render_mode, is_integer, text_env
-from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import InvalidOption, SdarError, UnknownName, did_you_mean
 from sdar_envs.gym_adapter import from_gym
 from sdar_envs.importing import add_working_directory, tell_import
 from sdar_envs.orders import spread
@@ -35,6 +36,7 @@ __all__ = [
     "iter_tasks",
     "make_text_env",
     "make_vec",
+    "open_split",
     "register_all",
     "sample_indices",
     "sample_tasks",
@@ -213,6 +215,73 @@ def make_vec(
     vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode, ignore_finished=ignore_finished)
     vector.spec = envs[0].spec
     return vector
+
+
+def open_split(
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    split: str | None,
+    *,
+    usual: str | None = None,
+    setting: str = "split",
+) -> tuple[TextEnv[Any], str]:
+    """Make the environment that plays a split, and return the split's own name.
+
+    A split reaches an environment in two ways. Most have all their splits in one source, and are reset to a task by its
+    id. In others the argument `split` decides what tasks there are, such as the seeds of a plain Gymnasium environment.
+    So every environment that has the argument is made with the split. It may know a split by several names, as ALFWorld
+    does; the one returned is that of its tasks.
+
+    Args:
+        env_id: a registered id or `module:id`.
+        env_kwargs: arguments of the environment; a split among them is left out.
+        split: the one that is asked for; None for the usual one.
+        usual: what None stands for, by default the environment's `evaluation_split`; an environment that has only
+            one other split plays that.
+        setting: what the split is called where it was set, for messages.
+
+    Raises:
+        UnknownName: there is no such environment, argument or split, or it is not clear which split is meant.
+    """
+    make = partial(make_text_env, env_id, **{name: value for name, value in env_kwargs.items() if name != "split"})
+    takes_split = "split" in env_arguments(env_id)
+    if split is not None:
+        if not takes_split:
+            _check_split(make, split, setting)
+            return make(), split
+        try:
+            env = make(split=split)
+        except UnknownName:
+            # Perhaps another name is unknown; if it is the split, this names the setting and the splits there are.
+            _check_split(make, split, setting)
+            raise
+        return env, env.split
+    usual = usual or getattr(env_creator(env_id), "evaluation_split", None) or make().evaluation_split
+    if takes_split:
+        # Before the default split, which the data may lack, as a data set with nothing but a test file does.
+        with suppress(LookupError, ValueError):
+            env = make(split=usual)
+            return env, env.split
+    env = make()
+    splits = env.source.splits
+    if usual not in splits and len(splits) > 1:
+        raise UnknownName(f"{env_id} has no split {usual!r}; set {setting} to one of {', '.join(splits)}.")
+    chosen = usual if usual in splits else next(iter(splits))
+    return make(split=chosen) if takes_split and env.split != chosen else env, chosen
+
+
+def _check_split(make: Callable[[], TextEnv[Any]], split: str, setting: str) -> None:
+    """Refuse a split that an environment does not have; pass over an environment that cannot be made."""
+    try:
+        env = make()
+    except SdarError:
+        return
+    env.close()
+    known = env.source.splits
+    if split not in known:
+        raise UnknownName(
+            f"{setting} is {split!r}; the environment has {', '.join(known)}.{did_you_mean(split, known)}"
+        )
 
 
 # Gymnasium calls a vector entry point without the environment's id.

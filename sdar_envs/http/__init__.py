@@ -1,1 +1,3 @@
-"""HTTP: retry policy (`retries`), client (`transport`, extra `client`), server (`serving`, extra `server`)."""
+"""HTTP: retry policy (`retries`), client (`transport`, extra `client`), server (`serving`, extra `server`), pages
+(`templates`).
+"""

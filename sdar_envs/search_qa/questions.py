@@ -24,7 +24,7 @@ from typing import Any, TypeGuard
 
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, check_choice
 from sdar_envs.files.json_text import parse_json
-from sdar_envs.importing import extra_imports
+from sdar_envs.importing import import_extra
 from sdar_envs.search_qa.scoring import normalize
 
 __all__ = [
@@ -312,9 +312,10 @@ def _json_rows(path: Path) -> list[Any]:
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with extra_imports("parquet", purpose="reading Parquet files"):
-        import pyarrow  # noqa: PLC0415
-        from pyarrow import parquet  # noqa: PLC0415
+    pyarrow, parquet = (
+        import_extra(module, extra="parquet", purpose="reading Parquet files")
+        for module in ("pyarrow", "pyarrow.parquet")
+    )
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.schema_arrow.names

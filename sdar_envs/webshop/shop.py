@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sdar_envs.bm25.index import open_or_build
 from sdar_envs.errors import InvalidOption
+from sdar_envs.webshop.catalog.embedded import EmbeddedNouns, embedded_catalog
 from sdar_envs.webshop.catalog.loading import CatalogFiles, open_catalog
 from sdar_envs.webshop.catalog.products import Catalog, Product
 from sdar_envs.webshop.nouns import TitleNouns, best_nouns
@@ -114,11 +115,8 @@ def open_shop(data: str, *, data_dir: str | None = None, human: bool = False, nu
 
 @lru_cache(maxsize=4)
 def _embedded_shop(num_products: int | None) -> Shop:
-    # The generator's vocabulary takes 20 ms to import: official data should not wait for it.
-    from sdar_envs.webshop.catalog import embedded  # noqa: PLC0415
-
-    catalog = embedded.embedded_catalog(num_products)
-    return Shop(catalog, _ranking(catalog), embedded.EmbeddedNouns())
+    catalog = embedded_catalog(num_products)
+    return Shop(catalog, _ranking(catalog), EmbeddedNouns())
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from helpers.toy import CountingEnv
 import sdar_envs
 from sdar_envs.core import text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
-from sdar_envs.registry import env_arguments, make_text_env, suite_of
+from sdar_envs.registry import env_arguments, make_text_env, open_split, suite_of
 
 MODULE = """
 import gymnasium
@@ -159,6 +159,40 @@ def test_an_unknown_render_mode_of_a_plain_environment_is_refused_in_words(doors
 def test_unknown_names_say_what_there_is(doors, env_id, arguments, message):
     with pytest.raises(UnknownName, match=message):
         make_text_env(env_id.format(doors=doors), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "given", "plays"),
+    [
+        ("sdar/ALFWorld-v0", ({}, "eval_in_distribution", None), ("valid_seen", "valid_seen")),
+        ("sdar/ALFWorld-v0", ({"split": "train"}, None, None), ("valid_unseen", "valid_unseen")),
+        ("sdar/ALFWorld-v0", ({}, None, "train"), ("train", "train")),
+        ("{doors}:acme/Echo-v0", ({}, None, None), ("default", "default")),
+        ("{doors}:acme/Echo-v0", ({}, None, "train"), ("train", "train")),
+        ("{doors}:acme/Echo-v0", ({"mood": "glad"}, "dev", None), ("dev", "dev")),
+        # No argument of that name: it is made with its own split, and reset to tasks of the other one.
+        ("{doors}:acme/Counting-v0", ({}, "train", None), ("valid", "train")),
+    ],
+)
+def test_an_environment_is_made_for_a_split(doors, env_id, given, plays):
+    arguments, split, usual = given
+    env, name = open_split(env_id.format(doors=doors), arguments, split, usual=usual)
+    assert (env.split, name) == plays
+
+
+@pytest.mark.parametrize(
+    ("env_id", "arguments", "split", "message"),
+    [
+        ("sdar/ALFWorld-v0", {}, "tset", "panel.split is 'tset'; the environment has train, valid_seen"),
+        ("{doors}:acme/Counting-v0", {}, "vaild", "panel.split is 'vaild'.*Did you mean 'valid'"),
+        ("{doors}:acme/Counting-v0", {}, None, "acme/Counting-v0 has no split 'test'; set panel.split to one of train"),
+        # The split is right, and something else is not.
+        ("sdar/ALFWorld-v0", {"roms": "small"}, "train", "has no argument 'roms'"),
+    ],
+)
+def test_a_split_that_is_not_there_is_named_with_its_setting(doors, env_id, arguments, split, message):
+    with pytest.raises(UnknownName, match=message):
+        open_split(env_id.format(doors=doors), arguments, split, setting="panel.split")
 
 
 def test_a_wrapper_that_changes_episodes_is_refused(doors):

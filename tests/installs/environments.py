@@ -92,7 +92,7 @@ class Environment:
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (0, "stopped\n")
+        assert (process.returncode, errors) == (0, "stopped\n"), (process.returncode, errors)
 
     def _variables(self) -> Mapping[str, str]:
         kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}

@@ -148,7 +148,7 @@ def test_the_bare_wheel(bare, version: str) -> None:
         assert verb[1] == 0, verb
     for line in WORKS:
         status, _, err = environment.sdar(*line, stdin="?\n")
-        assert (status, err) == (0, ""), line
+        assert (status, complaints(err)) == (0, []), line
     status, out, err = environment.sdar("leaderboard", "add", "runs/oracle")
     assert (status, err) == (0, "")
     assert len(out.splitlines()) == 3
@@ -164,6 +164,11 @@ def test_the_bare_wheel(bare, version: str) -> None:
         assert (status, out) == (2, ""), line
         assert re.fullmatch(rf"error: [^\n]*pip install 'sdar-envs\[{extra}\]'[^\n]*\n", err), err
     assert environment.run("import sys, sdar_envs; print({'pydantic', 'jinja2'} & set(sys.modules))") == "set()\n"
+
+
+def complaints(err: str) -> list[str]:
+    """Return the lines on standard error that tell no progress, which a busy machine makes work long enough for."""
+    return [line for line in err.splitlines() if not re.fullmatch(r"[^:]+: [\d,]+( of [\d,]+)?(, .*)?", line)]
 
 
 # Prints each verb and action with the status of its --help.

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from sdar_agents.engines.chat_template import Messages
 from sdar_agents.engines.policy import Policy, Request, Sampling
 from sdar_agents.engines.reading import prefilled_of
+from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion
-from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 
 __all__ = ["BatchingPolicy"]
@@ -39,8 +39,7 @@ class BatchingPolicy:
     """
 
     def __init__(self, policy: Policy, sampling: Sampling, *, batch_size: int = 16) -> None:
-        if not is_integer(batch_size) or batch_size < 1:
-            raise InvalidOption(f"batch_size is {batch_size!r}; wanted a number from 1.")
+        check_value("batch_size", batch_size, int, low=1)
         self._policy = policy
         self._sampling = sampling
         self._batch_size = int(batch_size)

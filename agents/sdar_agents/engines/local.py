@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from sdar_agents.engines.batching import BatchingPolicy
 from sdar_agents.engines.policy import Sampling
 from sdar_agents.engines.registry import make_engine
-from sdar_envs.core import is_integer
+from sdar_agents.settings.checks import check_value
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import import_extra
 
@@ -59,12 +59,9 @@ class LocalPolicy(BatchingPolicy):
         dtype: str | None = None,
         template_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or temperature < 0:
-            raise InvalidOption(f"temperature is {temperature!r}; wanted a number from 0.")
-        if not is_integer(max_tokens) or max_tokens < 1:
-            raise InvalidOption(f"max_tokens is {max_tokens!r}; wanted a number from 1.")
-        if not isinstance(constrained, bool):
-            raise InvalidOption(f"constrained is {constrained!r}; wanted true or false.")
+        check_value("temperature", temperature, float, low=0)
+        check_value("max_tokens", max_tokens, int, low=1)
+        check_value("constrained", constrained, bool)
         if constrained and engine != "transformers":
             raise InvalidOption(
                 f"constrained decoding was asked of the engine {engine!r}; it scores commands with the engine "

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from sdar_agents.engines.chat_template import Messages, Tokenizer
+from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv
-from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, style_of
 from sdar_envs.tools import Tool
@@ -52,8 +52,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not is_integer(self.max_new_tokens) or self.max_new_tokens < 1:
-            raise InvalidOption(f"max_new_tokens is {self.max_new_tokens!r}; wanted a number from 1.")
+        check_value("max_new_tokens", self.max_new_tokens, int, low=1)
         if not 0 < self.temperature < math.inf:
             raise InvalidOption(
                 f"temperature is {self.temperature!r}; wanted a number above 0; for the likeliest token, greedy=True."

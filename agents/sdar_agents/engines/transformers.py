@@ -35,6 +35,7 @@ from sdar_agents.engines.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.loading_errors import check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.scoring.batch import pack_by_length
+from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
@@ -73,8 +74,7 @@ class TransformersPolicy:
         max_batch_tokens: int = 1 << 17,
         autocast: torch.dtype | None = None,
     ) -> None:
-        if not is_integer(max_batch_tokens) or max_batch_tokens < 1:
-            raise InvalidOption(f"max_batch_tokens is {max_batch_tokens!r}; wanted a number from 1.")
+        check_value("max_batch_tokens", max_batch_tokens, int, low=1)
         if getattr(tokenizer, "chat_template", None) is None:
             raise InvalidOption(
                 f"the tokenizer {tokenizer.name_or_path!r} has no chat template: choose a model that was tuned for "

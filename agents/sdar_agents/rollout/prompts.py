@@ -16,6 +16,7 @@ from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts, name_skill
+from sdar_agents.settings.reader import errors_at
 from sdar_agents.types import Completion
 from sdar_envs import Task, TextEnv
 from sdar_envs.chat import Conversation
@@ -67,7 +68,8 @@ class PromptBuilder:
         self.policy = policy
         self.skills = skills
         self._reader = CompletionReader(policy, settings.prefilled)
-        self._own_style = None if settings.style is None else resolve_style(settings.style)
+        with errors_at("rollout.style"):
+            self._own_style = None if settings.style is None else resolve_style(settings.style)
         stop = () if self._own_style is None else self._own_style.stop
         self.sampling = replace(settings.sampling, stop=tuple(dict.fromkeys((*settings.stop, *stop))))
         self.max_tokens = self._limit("max_prompt_tokens", settings.max_prompt_tokens)

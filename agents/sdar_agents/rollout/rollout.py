@@ -28,9 +28,10 @@ from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.settings.checks import check_value
+from sdar_agents.settings.reader import errors_at
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task, TextEnv
-from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.registry import make_text_env
 from sdar_envs.rng import derive_seed
@@ -92,7 +93,8 @@ class Rollout:
         self.policy = policy
         self.skills = skills
         self.prompts = PromptBuilder(settings, policy, skills)
-        self._reward = None if settings.reward is None else load_reward(settings.reward)
+        with errors_at("rollout.reward"):
+            self._reward = None if settings.reward is None else load_reward(settings.reward)
         self._envs: list[TextEnv[Any]] = []
 
     def collect(
@@ -190,8 +192,7 @@ class Rollout:
 
     def _check_call(self, tasks: Sequence[Task], group_size: int, seed: int, step: int) -> None:
         for name, value, least in (("group_size", group_size, 1), ("seed", seed, 0), ("step", step, 0)):
-            if not is_integer(value) or value < least:
-                raise InvalidOption(f"{name} is {value!r}; wanted a number from {least}.")
+            check_value(name, value, int, low=least)
         if not tasks:
             raise InvalidOption("there are no tasks; wanted at least one to play.")
         if self.skills is not None and self.skills.control_members >= group_size:

@@ -6,11 +6,11 @@ from functools import lru_cache
 
 from sdar_envs import Task
 from sdar_envs.core import TaskSource
-from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.errors import InvalidOption
 from sdar_envs.registry import sample_indices
 from sdar_envs.rng import Rng
 
-__all__ = ["TaskStream", "choose_split"]
+__all__ = ["TaskStream"]
 
 _ENDLESS = 1_000_000_000
 
@@ -22,21 +22,18 @@ class TaskStream:
 
     Args:
         source: where tasks come from.
-        split: one of its splits; None for `train`, or the only one.
+        split: one of its splits.
         per_step: tasks in a step.
         seed: of the order.
         limit: only so many tasks of the split, `sdar_envs.registry.sample_indices`.
 
     Raises:
         InvalidOption: there are fewer tasks than a step needs.
-        UnknownName: there is no such split.
     """
 
-    def __init__(
-        self, source: TaskSource, split: str | None, *, per_step: int, seed: int, limit: int | None = None
-    ) -> None:
+    def __init__(self, source: TaskSource, split: str, *, per_step: int, seed: int, limit: int | None = None) -> None:
         self._source = source
-        self._split = split = choose_split(source, split, "train", "split")
+        self._split = split
         self._per_step = per_step
         self._seed = seed
         endless = source.splits[split] is None and limit is None
@@ -65,25 +62,3 @@ class TaskStream:
     def _draw_order(self, round_: int) -> list[int]:
         assert self._indices is not None
         return Rng(f"task stream {self._seed} round {round_}").shuffled(self._indices)
-
-
-def choose_split(source: TaskSource, given: str | None, usual: str, name: str) -> str:
-    """Resolve the name of a split: the one given, else the usual one, else the only one.
-
-    Args:
-        source: where tasks come from.
-        given: the setting; None if it is not set.
-        usual: the split for None, if the environment has it.
-        name: of the setting.
-
-    Raises:
-        UnknownName: there is no such split, or it is not clear which is meant.
-    """
-    known = source.splits
-    if given is not None and given not in known:
-        raise UnknownName(f"{name} is {given!r}; the environment has {', '.join(known)}.{did_you_mean(given, known)}")
-    if given is None and usual not in known and len(known) > 1:
-        raise UnknownName(f"the environment has no split {usual!r}; set {name} to one of {', '.join(known)}.")
-    if given is not None:
-        return given
-    return usual if usual in known else next(iter(known))

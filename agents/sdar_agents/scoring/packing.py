@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from sdar_envs.errors import InvalidOption
 
@@ -30,8 +33,6 @@ def enable_packing(model: torch.nn.Module) -> None:
     Raises:
         InvalidOption: the model has sliding windows or a fixed attention.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415
-
     if any(getattr(module, "sliding_window", None) is not None for module in model.modules()):
         raise InvalidOption("this model has sliding windows, which packing does not support: use padded batches.")
     AttentionInterface.register(_NAME, _attention)
@@ -67,8 +68,6 @@ def packed(lengths: list[int]) -> Iterator[dict[str, Any]]:
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
     if _packs.get():
         return None
-    from transformers.masking_utils import sdpa_mask  # noqa: PLC0415
-
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
     return mask
 
@@ -84,8 +83,6 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each sequence: `(1, N, heads, d)` from queries `(1, heads, N, d)`."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: PLC0415
-
     if sequence_lengths is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return output

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
 
 __all__ = ["PrefixCache", "can_share_prefix", "shared_prefix"]
 
@@ -54,8 +55,6 @@ def can_share_prefix(model: nn.Module) -> bool:
 @contextmanager
 def shared_prefix(model: Any) -> Iterator[PrefixCache]:
     """Context in which a Hugging Face model has shared-prefix attention; yields its cache."""
-    from transformers import AttentionInterface, AttentionMaskInterface  # noqa: PLC0415
-
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, lambda *_, **__: None)
     before = model.config._attn_implementation

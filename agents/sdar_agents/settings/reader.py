@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from sdar_agents.settings.checks import check_value, value_kinds
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.files.yaml_text import read_yaml
 
-__all__ = ["Given", "build", "merge", "parse_overrides", "read_yaml", "to_plain"]
+__all__ = ["Given", "build", "errors_at", "merge", "parse_overrides", "read_yaml", "to_plain"]
 
 ConfigT = TypeVar("ConfigT")
 
@@ -93,7 +94,31 @@ def build(owner: type[ConfigT], given: Any, path: str = "") -> ConfigT:
             raise InvalidOption(f"{'.'.join(filter(None, (path, name)))} is not given, and has no default: set it.")
     hints = get_type_hints(owner)
     values = {name: _value(hints[name], value, ".".join(filter(None, (path, name)))) for name, value in given.items()}
-    return owner(**values)
+    with errors_at(path, owner):
+        return owner(**values)
+
+
+@contextmanager
+def errors_at(path: str, owner: type | None = None) -> Iterator[None]:
+    """Context in which errors name the path of a setting in the configuration.
+
+    A dataclass that checks itself does not know where in a configuration it is: it says `reward is 3` or
+    `RolloutSettings.reward is 3`, and here that becomes `rollout.reward is 3`.
+
+    Args:
+        path: dotted path of the section of a dataclass, empty for the whole configuration; or of one setting.
+        owner: the dataclass; None for one setting, whose path is put before the message.
+    """
+    try:
+        yield
+    except (InvalidOption, UnknownName) as error:
+        if owner is None or str(error).startswith(f"{owner.__name__} "):
+            raise type(error)(f"{path}: {error}") from error
+        begin, _, rest = str(error).partition(" ")
+        first = begin.removeprefix(f"{owner.__name__}.")
+        if first.partition(".")[0] in {field.name for field in dataclasses.fields(owner)}:
+            begin = ".".join(filter(None, (path, first)))
+        raise type(error)(f"{begin} {rest}") from error
 
 
 def to_plain(value: Any) -> Any:

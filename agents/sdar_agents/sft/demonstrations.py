@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents.baselines.scripted import Agent, ExplorerAgent, default_agent, filled, make_agent
-from sdar_agents.rollout.task_stream import choose_split
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.sft.thoughts import think
 from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption, UnsolvableGame, UnsupportedGame
 from sdar_envs.files.locks import writing_path
 from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
-from sdar_envs.registry import make_text_env, sample_indices
+from sdar_envs.registry import open_split, sample_indices
 from sdar_envs.storage import write_atomic
 from sdar_skills import Library, Retriever, Skill, make_retriever, teacher_messages
 from sdar_skills.retrieval.homes import read_habits
@@ -189,8 +188,7 @@ def demonstrate(settings: DemonstrationSettings) -> Iterator[Demonstration]:
         UnknownName: there is no such environment, split, expert or strategy.
         InvalidOption: the split is not that long, or the expert does not guess.
     """
-    env = make_text_env(settings.env_id, **settings.env_kwargs)
-    split = choose_split(env.source, settings.split, "train", "split")
+    env, split = open_split(settings.env_id, settings.env_kwargs, settings.split, usual="train")
     last = settings.first + settings.episodes
     indices = sample_indices(env.source, split, last, first=settings.first)
     if len(indices) < settings.episodes:

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import yaml
 
-from sdar_agents.algorithms import SUITES, Algorithm, Preset, make_algorithm
+from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, make_algorithm
 from sdar_agents.configs import config_names, config_text
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
-from sdar_agents.settings.reader import build, merge, parse_overrides, read_yaml, to_plain
+from sdar_agents.settings.reader import build, errors_at, merge, parse_overrides, read_yaml, to_plain
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path, names_from
 from sdar_envs.registry import env_creator, suite_of
@@ -161,13 +161,11 @@ class EvaluationSettings:
         ways = {"eval/greedy/success": self.greedy, "eval/sampled/success": self.sampled}
         if any(ways.values()) and not ways[self.best_by]:
             other = next(name for name, is_on in ways.items() if is_on)
-            raise InvalidOption(
-                f"evaluation.best_by is {self.best_by}, which this evaluation leaves out: set it to {other}."
-            )
+            raise InvalidOption(f"best_by is {self.best_by}, which this evaluation leaves out: set it to {other}.")
         if self.sampled and not self.temperature:
             raise InvalidOption(
-                "evaluation.temperature is 0, and the sampled evaluation needs one above it: set evaluation.sampled to "
-                "false, the greedy evaluation is another."
+                "temperature is 0, and the sampled evaluation needs one above it: set sampled to false, the greedy "
+                "evaluation is another."
             )
 
 
@@ -267,7 +265,10 @@ class TrainConfig:
             if not isinstance(given, Mapping):
                 raise InvalidOption(f"methods.{name} is {given!r}; wanted a section with settings.")
             # Of any suite: only what is given is checked here.
-            make_algorithm(name, preset=self.preset, suite=next(iter(SUITES)), **given)
+            with errors_at("methods"):
+                method = find_algorithm(name)
+            with errors_at(f"methods.{name}", method):
+                make_algorithm(name, preset=self.preset, suite=next(iter(SUITES)), **given)
         algorithm = self.make_algorithm()
         shows = algorithm.needs_teacher or algorithm.student_sees_skills
         if shows and self.skills.control_members >= self.group_size:
@@ -285,8 +286,12 @@ class TrainConfig:
         settings = {**self.methods.get(self.method, {}), **self.algorithm}
         if settings.get("aggregation") == "seq-mean-token-sum-norm":
             settings.setdefault("response_limit", self.rollout.max_new_tokens)
-        suite = suite_of(self.rollout.env_id) if self.suite is None else self.suite
-        return make_algorithm(self.method, preset=self.preset, suite=suite, **settings)
+        with errors_at("rollout.env_id"):
+            suite = suite_of(self.rollout.env_id) if self.suite is None else self.suite
+        with errors_at("method"):
+            method = find_algorithm(self.method)
+        with errors_at("algorithm", method):
+            return make_algorithm(self.method, preset=self.preset, suite=suite, **settings)
 
     def resolved(self) -> TrainConfig:
         """Return the configuration with every setting of its method written out, and its paths absolute.

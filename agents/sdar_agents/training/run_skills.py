@@ -10,6 +10,7 @@ from typing import Any
 from sdar_agents.algorithms import Algorithm
 from sdar_agents.rollout.rollout import RolloutResult
 from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
+from sdar_agents.settings.reader import errors_at
 from sdar_agents.training.config import SkillSettings
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.importing import is_import_path
@@ -126,7 +127,8 @@ class RunSkills:
             self.statistics = Statistics(ledger, gamma=settings.gamma, run=self.run)
             given = {"statistics": self.statistics, "refresh": False}
             options |= {name: value for name, value in given.items() if name in known}
-        return make_retriever(settings.retriever, library, **options)
+        with errors_at("skills.retriever"):
+            return make_retriever(settings.retriever, library, **options)
 
     def refresh(self) -> None:
         """Read new ledger rows into the statistics; once per step, so that all its choices use the same."""

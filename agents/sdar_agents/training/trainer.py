@@ -34,7 +34,7 @@ from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout.rollout import Rollout, RolloutResult
 from sdar_agents.rollout.task_stream import TaskStream
-from sdar_agents.settings.reader import to_plain
+from sdar_agents.settings.reader import errors_at, to_plain
 from sdar_agents.training.adapters import add_adapters, load_weights
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.training.config import TrainConfig
@@ -127,7 +127,8 @@ class Trainer:
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
-        self.policy: Policy = make_engine(config.model.engine, model, self.tokenizer, self._engine_options())
+        with errors_at("model.engine"):
+            self.policy: Policy = make_engine(config.model.engine, model, self.tokenizer, self._engine_options())
         self._fingerprint = fingerprint(model)
         self.learner = Learner(
             model,

@@ -8,8 +8,18 @@ from typing import Any
 
 from sdar_agents import default_agent
 from sdar_benchmarks.analysis.summary import PanelSummary, RunSummary, Summary
+from sdar_envs.core import TaskSource
 
-__all__ = ["TextTable", "data_words", "overview", "panel_means", "panel_tables", "panel_title", "report_markdown"]
+__all__ = [
+    "TextTable",
+    "data_words",
+    "overview",
+    "panel_means",
+    "panel_tables",
+    "panel_title",
+    "report_markdown",
+    "splits_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,11 @@ class TextTable:
 def data_words(flags: Mapping[str, Any]) -> str:
     """Return flags of the data in words, such as `title_nouns=guessed`; `the reference ones` if there are none."""
     return ", ".join(f"{name}={value}" for name, value in sorted(flags.items())) or "the reference ones"
+
+
+def splits_text(source: TaskSource) -> str:
+    """Return the splits of an environment with their sizes, such as `train (endless), test (500)`."""
+    return ", ".join(f"{name} ({'endless' if size is None else size})" for name, size in source.splits.items())
 
 
 def panel_title(config: Mapping[str, Any], panel: PanelSummary) -> str:

@@ -9,9 +9,11 @@ __all__ = [
     "Commands",
     "add_address",
     "add_environment",
+    "add_pairs",
     "add_settings",
     "add_shop",
     "add_token",
+    "add_training_verb",
     "environment_arguments",
     "setting",
 ]
@@ -114,15 +116,36 @@ def add_settings(group: argparse._ActionsContainer) -> None:
     Args:
         group: the parser, or a group of it.
     """
-    group.add_argument(
-        "--set",
-        dest="settings",
-        type=setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any argument of the environment (`sdar info` names them), such as goals=human; may be repeated",
+    help_ = "any argument of the environment (`sdar info` names them), such as goals=human; may be repeated"
+    add_pairs(group, "--set", "settings", help_)
+
+
+def add_pairs(group: argparse._ActionsContainer, option: str, dest: str, help_: str) -> None:
+    """Add an option that takes NAME=VALUE and may be repeated (see `setting`).
+
+    Args:
+        group: a parser or a group of it.
+        option: such as `--set`.
+        dest: attribute of the list of pairs.
+        help_: the help.
+    """
+    group.add_argument(option, dest=dest, type=setting, action="append", default=[], metavar="NAME=VALUE", help=help_)
+
+
+def add_training_verb(commands: Commands, name: str, *, help_: str, example: str) -> argparse.ArgumentParser:
+    """Add a verb that takes any setting of a training by its path; these are in `overrides`.
+
+    Args:
+        commands: what it is added to.
+        name: of the verb.
+        help_: the help.
+        example: two settings as on a command line.
+    """
+    command = commands.add_parser(
+        name, help=help_, epilog=f"Any setting may follow by its path, such as {example}.", allow_abbrev=False
     )
+    command.set_defaults(overrides=())
+    return command
 
 
 def environment_arguments(args: argparse.Namespace) -> dict[str, Any]:

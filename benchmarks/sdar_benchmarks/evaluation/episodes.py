@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from sdar_agents import AsyncAgent, Decision, in_thread
+from sdar_agents.settings.checks import check_value
 from sdar_benchmarks.records.runs import ERROR_REASONS, Episode
 from sdar_envs import Task
-from sdar_envs.core import is_integer, text_env
+from sdar_envs.core import text_env
 from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, UnsolvableGame
 from sdar_envs.rng import derive_seed
 from sdar_envs.secrets import redact
@@ -51,8 +52,8 @@ class Limits:
             if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
                 raise InvalidOption(f"{name} is {seconds!r}; wanted seconds above 0, or None for no limit.")
         for name, count in (("episode_tokens", self.episode_tokens), ("attempts", self.attempts)):
-            if count is not None and (not is_integer(count) or count < 1):
-                raise InvalidOption(f"{name} is {count!r}; wanted a number from 1.")
+            if count is not None:
+                check_value(name, count, int, low=1)
 
 
 class _Stopped(Exception):

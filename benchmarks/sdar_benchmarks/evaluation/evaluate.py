@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents import AgentPool
+from sdar_agents.settings.checks import check_value
 from sdar_benchmarks.analysis.summary import RunSummary, summarize_run
 from sdar_benchmarks.analysis.tables import report_markdown
 from sdar_benchmarks.evaluation.episodes import Limits, play_episode
@@ -62,8 +63,8 @@ class Plan:
         seeds = list(self.seeds)
         if not seeds or len(set(seeds)) != len(seeds) or not all(is_integer(seed) and seed >= 0 for seed in seeds):
             raise InvalidOption(f"the seeds are {seeds!r}; wanted different numbers from 0, at least one.")
-        if self.concurrency is not None and not (is_integer(self.concurrency) and self.concurrency > 0):
-            raise InvalidOption(f"concurrency is {self.concurrency!r}; wanted a number from 1.")
+        if self.concurrency is not None:
+            check_value("concurrency", self.concurrency, int, low=1)
         names = [(panel.env_id, panel.split) for panel in self.panels]
         if not names or len(set(names)) != len(names):
             raise InvalidOption(f"the panels are {names}; wanted at least one, and each split of each once.")

@@ -6,15 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env
 from sdar_envs import Task, TextEnv
-from sdar_envs.errors import InvalidOption, UnknownName
-from sdar_envs.registry import sample_indices
+from sdar_envs.errors import InvalidOption
+from sdar_envs.registry import env_arguments, env_creator, make_text_env, open_split, sample_indices
 from sdar_envs.storage import absolute_arguments
 
 __all__ = ["Panel", "PanelSpec", "evaluation_split"]
@@ -48,26 +46,12 @@ def evaluation_split(env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyTy
         env_kwargs: its arguments, which may decide what splits there are.
 
     Raises:
-        UnknownName: there is no such environment or argument.
-        InvalidOption: there are several splits, and the one declared is none of them.
+        UnknownName: there is no such environment or argument, or there are several splits and the one declared is none
+            of them.
     """
-    usual = getattr(env_class(env_id), "evaluation_split", None)
-    if usual is not None and "split" in env_defaults(env_id):
-        # Not with the default split first: the data may lack it, as a data set with nothing but a test file does.
-        with suppress(UnknownName):
-            make_env(env_id, {**env_kwargs, "split": usual}).close()
-            return str(usual)
-    env = make_env(env_id, env_kwargs)
-    declared, splits = env.evaluation_split, list(env.source.splits)
+    env, split = open_split(env_id, env_kwargs, None)
     env.close()
-    if declared in splits:
-        return declared
-    if len(splits) > 1:
-        raise InvalidOption(
-            f"{env_id} has no split {declared!r} to evaluate on; choose one of {', '.join(splits)} (--split on the "
-            "command line), or declare `evaluation_split` in its class."
-        )
-    return splits[0]
+    return split
 
 
 class Panel:
@@ -92,19 +76,14 @@ class Panel:
         if spec.limit is not None and spec.limit < 1:
             raise InvalidOption(f"limit is {spec.limit}; wanted an integer of at least 1.")
         self.env_id = spec.env_id
-        self.split = evaluation_split(spec.env_id, spec.env_kwargs) if spec.split is None else spec.split
         self.limit = spec.limit
-        defaults = env_defaults(spec.env_id)
+        defaults = env_arguments(spec.env_id)
         self.defaults = {name: _plain(value) for name, value in defaults.items()}
-        # An environment with one split may have no such argument; a split that was asked for is refused by `make_env`.
-        takes_split = "split" in defaults or spec.split is not None
-        given = absolute_arguments(env_class(spec.env_id), spec.env_kwargs)
-        self._given = {**given, **({"split": self.split} if takes_split else {})}
+        given = absolute_arguments(env_creator(spec.env_id), spec.env_kwargs)
+        env, self.split = open_split(spec.env_id, given, spec.split)
+        # An environment with one split may have no such argument.
+        self._given = {**given, **({"split": self.split} if "split" in defaults else {})}
         self._idle: list[TextEnv[Any]] = []
-        env = self.take_env()
-        # An environment may know a split by several names; records hold one.
-        self.split = env.split
-        self._given |= {"split": self.split} if takes_split else {}
         self.env_kwargs = MappingProxyType({**defaults, **self._given})
         self._source = env.source
         self._indices = sample_indices(self._source, self.split, spec.limit)
@@ -122,7 +101,7 @@ class Panel:
 
     def take_env(self) -> TextEnv[Any]:
         """Return an environment that no other episode uses; `give_back` it when the episode is over."""
-        return self._idle.pop() if self._idle else make_env(self.env_id, self._given)
+        return self._idle.pop() if self._idle else make_text_env(self.env_id, **self._given)
 
     def give_back(self, env: TextEnv[Any]) -> None:
         """Return an environment to the pool. Drop one that raised an error instead."""

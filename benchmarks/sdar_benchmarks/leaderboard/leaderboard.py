@@ -13,7 +13,8 @@ Not every run becomes a record. Refused are runs that are not finished, that hav
 were made from a changed checkout, or from several commits. A run by an installed package, which has no commit, is
 recorded with the package's version.
 
-`FIELDS` says what a record holds. Shares are 0 to 1; intervals are of 95 %.
+`FIELDS` says what a record holds. `env_kwargs` are the arguments of the environment that differ from its defaults.
+Shares are 0 to 1; intervals are of 95 %.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from typing import Any
 from sdar_agents import default_agent
 from sdar_benchmarks.analysis.summary import PanelSummary, Summary, summarize_panel
 from sdar_benchmarks.analysis.tables import data_words
-from sdar_benchmarks.evaluation.arguments import env_defaults
 from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
 from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, check_fields, optional
 from sdar_envs import ENV_IDS
@@ -37,6 +37,7 @@ from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownNam
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.locks import writing_folder
+from sdar_envs.registry import env_arguments
 from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import write_atomic
 
@@ -57,8 +58,8 @@ FORMAT = 2
 BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 
 # The place of the data, the address of a search engine and the drawing of frames are no part of the task; the panel's
-# variant names the corpus and the engine.
-_PRIVATE = frozenset({"data_dir", "render_mode", "retriever", "token_env"})
+# variant names the corpus and the engine, and the split has a field of its own.
+_PRIVATE = frozenset({"data_dir", "render_mode", "retriever", "split", "token_env"})
 
 
 def _is_text(value: Any) -> bool:
@@ -308,7 +309,7 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], summary: PanelS
         "format": FORMAT,
         "env_id": panel["env_id"],
         "split": panel["split"],
-        "env_kwargs": {name: value for name, value in sorted(panel["env_kwargs"].items()) if name not in _PRIVATE},
+        "env_kwargs": _changed_arguments(panel),
         "panel": {name: panel[name] for name in ("tasks", "limit", "variant", "fingerprint")},
         "agent": config["agent"]["name"],
         "model": settings.get("model"),
@@ -333,6 +334,19 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], summary: PanelS
         "hardware": config["platform"],
         "versions": config["versions"],
     }
+
+
+def _changed_arguments(panel: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a panel's environment that differ from its defaults; all if it is not known here.
+
+    Only these belong to a record: a version of the environment with one more argument plays the same panel.
+    """
+    try:
+        defaults = env_arguments(panel["env_id"])
+    except UnknownName:
+        defaults = {}
+    given = {name: value for name, value in panel["env_kwargs"].items() if name not in _PRIVATE}
+    return {name: given[name] for name in sorted(given) if name not in defaults or defaults[name] != given[name]}
 
 
 def _groups(summaries: Mapping[str, Summary]) -> dict[str, dict[str, float]]:
@@ -510,14 +524,7 @@ def _rank(record: Record) -> tuple[float, float, str, str]:
 
 def _told(record: Record) -> str:
     """Return the limit and the arguments of the panel that are not the defaults."""
-    try:
-        defaults = env_defaults(record["env_id"])
-    except UnknownName:
-        defaults = {}
-    missing = object()
-    given = {name: value for name, value in record["env_kwargs"].items() if defaults.get(name, missing) != value}
-    given.pop("split", None)
-    words = [f"{name}={value!r}" for name, value in given.items()]
+    words = [f"{name}={value!r}" for name, value in record["env_kwargs"].items()]
     limit = record["panel"]["limit"]
     return ", ".join(words if limit is None else [f"only {limit:,} tasks", *words])
 

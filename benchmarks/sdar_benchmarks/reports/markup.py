@@ -20,9 +20,10 @@ from html import escape
 from importlib import resources
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from sdar_envs.http.templates import open_templates
 from sdar_envs.printing import CONTROLS, numbered
 
 __all__ = ["Cell", "Link", "Table", "Tag", "attribute", "inline", "render", "short", "stylesheet"]
@@ -102,15 +103,7 @@ def stylesheet() -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("sdar_benchmarks.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = open_templates("sdar_benchmarks.reports", finalize=_finalize)
     environment.filters["shown"] = inline
     environment.globals["stylesheet"] = lambda: Markup(stylesheet())
     environment.globals["content_policy"] = _content_policy

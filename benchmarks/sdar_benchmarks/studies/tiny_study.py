@@ -21,18 +21,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from sdar_agents.settings.checks import check_value
 from sdar_agents.sft.demonstrations import DemonstrationSettings, demonstrate, row_line
+from sdar_agents.sft.tiny import TINY_MODELS
+from sdar_agents.sft.warm_start import default_settings, warm_start
+from sdar_agents.training.config import load_config
 from sdar_agents.training.intervals import wilson_interval
+from sdar_agents.training.trainer import CONFIG, Trainer
 from sdar_benchmarks.analysis.statistics import sign_flip_test
 from sdar_benchmarks.analysis.tables import TextTable
-from sdar_benchmarks.evaluation.arguments import make_env
 from sdar_benchmarks.records.metrics import METRICS, read_metrics
 from sdar_benchmarks.records.provenance import training_facts
 from sdar_benchmarks.reports.report import write_comparison
-from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError, UnknownName, did_you_mean
 from sdar_envs.files.json_text import read_json_object
 from sdar_envs.files.locks import writing_folder
+from sdar_envs.registry import make_text_env
 from sdar_envs.storage import write_atomic
 
 __all__ = ["BAND", "StudySettings", "study", "study_table"]
@@ -74,9 +80,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         for name, low in (("episodes", 1), ("readings", 1), ("seed", 0), ("seeds", 1), ("jobs", 1)):
-            value = getattr(self, name)
-            if not is_integer(value) or value < low:
-                raise InvalidOption(f"{name} is {value!r}; wanted a whole number from {low}.")
+            check_value(name, getattr(self, name), int, low=low)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise InvalidOption(f"methods is {self.methods!r}; wanted at least one method, and each only once.")
 
@@ -128,9 +132,6 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
         UnknownName: there is no such model, method or setting.
         RunStopped: a stage failed; finished stages are kept.
     """
-    from sdar_agents.sft.tiny import TINY_MODELS  # noqa: PLC0415
-    from sdar_agents.training.config import load_config  # noqa: PLC0415
-
     # Names are checked before the first stage, which can take hours.
     if settings.model not in TINY_MODELS:
         raise UnknownName(
@@ -140,7 +141,7 @@ def study(folder: Path, settings: StudySettings, progress: Progress = lambda *_:
     parts = [_Part(folder / f"seed-{seed}", seed, settings) for seed in settings.all_seeds]
     configs = [load_config(settings.config, parts[0].arguments(method)) for method in settings.methods]
     config = configs[0]
-    make_env(config.rollout.env_id, config.rollout.env_kwargs)
+    make_text_env(config.rollout.env_id, **config.rollout.env_kwargs)
     if not (config.evaluation.every and config.evaluation.at_start and config.evaluation.tasks):
         raise InvalidOption("evaluation is off, and a study compares evaluations: set every, at_start and tasks.")
     with writing_folder(folder):
@@ -247,8 +248,6 @@ def _demonstrate(path: Path, shown: DemonstrationSettings, progress: Callable[[s
 
 
 def _fine_tune(part: _Part, demonstrations: Sequence[Path], progress: Progress) -> None:
-    from sdar_agents.sft.warm_start import default_settings, warm_start  # noqa: PLC0415
-
     settings = part.settings
     warm_start(
         settings.model,
@@ -306,11 +305,6 @@ def _train_all(parts: Sequence[_Part], steps: int, progress: Progress) -> None:
 
 def _train(part: _Part, method: str, threads: int | None) -> None:
     """Train with one method. With `threads`, this is the main function of a process of its own."""
-    import torch  # noqa: PLC0415
-
-    from sdar_agents.training.config import load_config  # noqa: PLC0415
-    from sdar_agents.training.trainer import CONFIG, Trainer  # noqa: PLC0415
-
     if threads is not None:
         torch.set_num_threads(threads)
     run = part.folder / method

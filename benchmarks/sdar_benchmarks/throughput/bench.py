@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -104,12 +105,19 @@ def bench(
             measured += figures
             console.print(_table(env_id, figures, before if baseline is not None else None))
         if env_id == "sdar/ALFWorld-v0" and not any(figure.unit == "x" for figure in figures):
-            hint = "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
-            stderr.print(hint, soft_wrap=True)
+            stderr.print(_no_textworld(sys.version_info[:2]), soft_wrap=True)
     if missing is not None and not measured:
         raise missing
     if output is not None:
         write_atomic(output, json.dumps(_record(measured, command), indent=1) + "\n")
+
+
+def _no_textworld(python: tuple[int, ...]) -> str:
+    """Return why there are no ratios to TextWorld, and what helps."""
+    if python >= (3, 13):
+        why = f"TextWorld does not run on Python {python[0]}.{python[1]}, so there are no ratios: "
+        return why + "pip install 'sdar-envs[peer]' with Python 3.11 or 3.12."
+    return "TextWorld is not installed here, so there are no ratios: pip install 'sdar-envs[peer]'."
 
 
 def _load(name: str) -> Measure:

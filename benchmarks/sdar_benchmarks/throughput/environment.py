@@ -15,10 +15,10 @@ import gymnasium as gym
 
 import sdar_envs
 from sdar_agents import Agent, default_agent, make_agent
-from sdar_benchmarks.evaluation.arguments import make_env
 from sdar_benchmarks.evaluation.panels import evaluation_split
 from sdar_benchmarks.throughput.figures import ONE_ENVIRONMENT, Figures, resident_megabytes, seconds
 from sdar_envs.core import text_env
+from sdar_envs.registry import make_text_env
 
 __all__ = ["measure"]
 
@@ -34,7 +34,7 @@ def measure(env_id: str, progress: Callable[[str], None] = lambda _: None) -> Fi
     """Measure an environment with its default arguments on its evaluation split."""
     figures = Figures(env_id)
     split = evaluation_split(env_id)
-    env = make_env(env_id, {"split": split})
+    env = make_text_env(env_id, split=split)
     ids = [task.id for task in sdar_envs.tasks(env_id, split=split, limit=_TASKS)]
     progress("stepping one environment")
     figures.add(ONE_ENVIRONMENT, _steps(env, ids), "steps/CPU s")
@@ -108,7 +108,7 @@ def _episodes(env: gym.Env[str, str], agent: Agent, ids: list[str]) -> tuple[flo
 def _bytes_per_environment(env_id: str, split: str, ids: list[str]) -> float:
     """Return the bytes of an environment in the middle of an episode, when others play the same tasks."""
     agent = make_agent("random")
-    first = make_env(env_id, {"split": split})
+    first = make_text_env(env_id, split=split)
     for task_id in ids:
         # What is kept of a task belongs to all environments.
         first.reset(options={"task_id": task_id})
@@ -116,7 +116,7 @@ def _bytes_per_environment(env_id: str, split: str, ids: list[str]) -> float:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        envs = [text_env(make_env(env_id, {"split": split})) for _ in range(count)]
+        envs = [text_env(make_text_env(env_id, split=split)) for _ in range(count)]
         for i, env in enumerate(envs):
             for _ in zip(range(_STEPS_IN), _play(env, agent, ids[i % len(ids)], i), strict=False):
                 pass

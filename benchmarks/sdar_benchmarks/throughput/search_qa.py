@@ -31,8 +31,8 @@ from rich.table import Table
 
 import sdar_envs
 from sdar_agents import make_agent
-from sdar_benchmarks.evaluation.arguments import make_env
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
+from sdar_envs.registry import make_text_env
 from sdar_envs.search_qa.embedded import embedded_retriever
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
 from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
@@ -81,7 +81,7 @@ def _measure_embedded() -> dict[str, float]:
 
 def _oracle_episodes() -> float:
     """Return the episodes per CPU second of the oracle, the agent's time included."""
-    env = make_env(_SEARCH_QA, {"split": "train"})
+    env = make_text_env(_SEARCH_QA, split="train")
     ids = [task.id for task in sdar_envs.tasks(_SEARCH_QA, split="train", limit=_EPISODES)]
     agent = make_agent("oracle")
     started = time.process_time()

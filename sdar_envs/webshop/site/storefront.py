@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from sdar_envs.core import Task
+from sdar_envs.http.templates import open_templates
 from sdar_envs.webshop.catalog.products import Product
 from sdar_envs.webshop.goals import NO_LIMIT, Goal
 from sdar_envs.webshop.pages import options_as_json
@@ -43,15 +42,7 @@ TASKS_PER_PAGE = 20
 """Tasks that the chooser lists on one page."""
 
 _PATHS = {"index": "/shop", "search_results": "/results", "item_page": "/item", "done": "/done"}
-_TEMPLATES = Environment(
-    loader=PackageLoader("sdar_envs.webshop.site"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    auto_reload=False,
-)
+_TEMPLATES = open_templates("sdar_envs.webshop.site")
 
 
 class Visit:

@@ -20,6 +20,7 @@ import math
 import random
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 from sdar_envs import Task
@@ -27,14 +28,13 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_skills.evidence.ledger import NO_SKILL
 from sdar_skills.evidence.statistics import Aggregate, Statistics
-from sdar_skills.library.budget import TokenCounter
-from sdar_skills.library.library import Library
 from sdar_skills.library.skill import Arm, Retrieved, Retriever, Skill, arm_of
 from sdar_skills.retrieval.base import LibraryRetriever
 
 __all__ = ["BanditRetriever", "HybridRetriever", "ThompsonRetriever", "UcbRetriever"]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class BanditRetriever(LibraryRetriever):
     """Base class of the bandits: ranks the skills of a suite by a score of their statistics.
 
@@ -45,24 +45,12 @@ class BanditRetriever(LibraryRetriever):
             all choices of a training step see the same numbers.
         no_skill_arm: add an arm that shows nothing; skills that rank below it are left out. When nothing is shown,
             append a showing of `NO_SKILL`.
-        count_tokens: counts the tokens of a skill's text; needed for token budgets.
-        include_shadow: choose among skills on trial (status `shadow`) too.
+        count_tokens, include_shadow: as in `LibraryRetriever`.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        *,
-        statistics: Statistics,
-        refresh: bool = True,
-        no_skill_arm: bool = False,
-        count_tokens: TokenCounter | None = None,
-        include_shadow: bool = False,
-    ) -> None:
-        super().__init__(library, count_tokens=count_tokens, include_shadow=include_shadow)
-        self.statistics = statistics
-        self.refresh = refresh
-        self.no_skill_arm = no_skill_arm
+    statistics: Statistics
+    refresh: bool = True
+    no_skill_arm: bool = False
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         """Return candidates, best first; ties in random order."""
@@ -89,6 +77,7 @@ class BanditRetriever(LibraryRetriever):
         """Return the reason for a score, for `Retrieved.why`."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class UcbRetriever(BanditRetriever):
     """UCB1 on the advantage: mean + c * sqrt(2 ln N / n); skills that were never shown come first, in random order.
 
@@ -106,28 +95,12 @@ class UcbRetriever(BanditRetriever):
         ALT 2011, section 2.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        *,
-        statistics: Statistics,
-        c: float = 0.3,
-        refresh: bool = True,
-        no_skill_arm: bool = False,
-        count_tokens: TokenCounter | None = None,
-        include_shadow: bool = False,
-    ) -> None:
-        super().__init__(
-            library,
-            statistics=statistics,
-            refresh=refresh,
-            no_skill_arm=no_skill_arm,
-            count_tokens=count_tokens,
-            include_shadow=include_shadow,
-        )
-        if not 0 <= c < math.inf:
-            raise InvalidOption(f"c is {c!r}; wanted a number from 0.")
-        self.c = c
+    c: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.c < math.inf:
+            raise InvalidOption(f"c is {self.c!r}; wanted a number from 0.")
 
     def _scores(self, arms: Sequence[Arm], known: Mapping[Arm, Aggregate], rng: random.Random) -> list[float]:
         seen = [known.get(arm) for arm in arms]
@@ -149,6 +122,7 @@ class UcbRetriever(BanditRetriever):
         return f"mean {mean:+.2f} over {_showings(aggregate)}, bonus {score - mean:.2f}"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ThompsonRetriever(BanditRetriever):
     """Gaussian Thompson sampling: ranks skills by one draw from the posterior of each mean advantage.
 
@@ -166,31 +140,14 @@ class ThompsonRetriever(BanditRetriever):
         (there prior and noise are 1). V. Raj, S. Kalyani, Taming non-stationary bandits, 2017 (the discount).
     """
 
-    def __init__(
-        self,
-        library: Library,
-        *,
-        statistics: Statistics,
-        prior: float = 0.2,
-        noise: float = 0.5,
-        refresh: bool = True,
-        no_skill_arm: bool = False,
-        count_tokens: TokenCounter | None = None,
-        include_shadow: bool = False,
-    ) -> None:
-        super().__init__(
-            library,
-            statistics=statistics,
-            refresh=refresh,
-            no_skill_arm=no_skill_arm,
-            count_tokens=count_tokens,
-            include_shadow=include_shadow,
-        )
-        for name, value in (("prior", prior), ("noise", noise)):
+    prior: float = 0.2
+    noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("prior", self.prior), ("noise", self.noise)):
             if not 0 < value < math.inf:
                 raise InvalidOption(f"{name} is {value!r}; wanted a number above 0.")
-        self.prior = prior
-        self.noise = noise
 
     def belief(self, aggregate: Aggregate | None) -> NormalDist:
         """Return the posterior of an arm's mean advantage; the prior for None, an arm that was never shown."""
@@ -211,6 +168,7 @@ class ThompsonRetriever(BanditRetriever):
         return f"drew {score:+.2f} from {belief.mean:+.2f} ± {belief.stdev:.2f}, {shown}"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class HybridRetriever(UcbRetriever):
     """UCB1 behind a router: the router preselects skills for the task, UCB1 ranks them.
 
@@ -220,32 +178,13 @@ class HybridRetriever(UcbRetriever):
         proposals: greatest number of skills that a given router preselects.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        *,
-        statistics: Statistics,
-        router: Retriever | None = None,
-        proposals: int = 32,
-        c: float = 0.3,
-        refresh: bool = True,
-        no_skill_arm: bool = False,
-        count_tokens: TokenCounter | None = None,
-        include_shadow: bool = False,
-    ) -> None:
-        super().__init__(
-            library,
-            statistics=statistics,
-            c=c,
-            refresh=refresh,
-            no_skill_arm=no_skill_arm,
-            count_tokens=count_tokens,
-            include_shadow=include_shadow,
-        )
-        if not is_integer(proposals) or proposals < 1:
-            raise InvalidOption(f"proposals is {proposals!r}; wanted a whole number from 1.")
-        self.router = router
-        self.proposals = proposals
+    router: Retriever | None = None
+    proposals: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_integer(self.proposals) or self.proposals < 1:
+            raise InvalidOption(f"proposals is {self.proposals!r}; wanted a whole number from 1.")
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
         if self.router is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from sdar_envs import Task
@@ -25,6 +26,7 @@ from sdar_skills.library.skill import Retrieved, Skill, Status
 __all__ = ["LibraryRetriever"]
 
 
+@dataclass(eq=False, repr=False)
 class LibraryRetriever:
     """Retriever over a library: a subclass ranks the candidates, this class applies the limits.
 
@@ -40,12 +42,13 @@ class LibraryRetriever:
 
     puts_task_skills_first: ClassVar[bool] = False
 
-    def __init__(
-        self, library: Library, *, count_tokens: TokenCounter | None = None, include_shadow: bool = False
-    ) -> None:
-        self.library = library
-        self.count_tokens = count_tokens
-        self.statuses: frozenset[Status] = frozenset({"active", "shadow"} if include_shadow else {"active"})
+    library: Library
+    _: KW_ONLY
+    count_tokens: TokenCounter | None = None
+    include_shadow: bool = False
+
+    def __post_init__(self) -> None:
+        self.statuses: frozenset[Status] = frozenset({"active", "shadow"} if self.include_shadow else {"active"})
 
     def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
         """Return the skills to show to the teacher, best first.

@@ -270,6 +270,14 @@ def test_unknown_names_are_refused() -> None:
             episodes(**given)
 
 
+def test_a_split_with_two_names_is_played_by_either() -> None:
+    ids = [
+        [one.task_id for one in played(ALFWORLD, "oracle", episodes=2, split=split)]
+        for split in ("eval_in_distribution", "valid_seen")
+    ]
+    assert ids[0] == ids[1]
+
+
 # -- what can be learnt --------------------------------------------------------------------------
 
 EXPERTS = [("sdar/WebShop-v0", None), ("sdar/WebShop-v0", "oracle"), ("sdar/SearchQA-v0", "oracle"), (ALFWORLD, None)]
@@ -359,7 +367,7 @@ class Chinese(CountingEnv):
 
 
 def test_a_command_that_the_format_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdar_agents.sft.demonstrations.make_text_env", lambda *_, **__: Chinese())
+    monkeypatch.setattr("sdar_agents.sft.demonstrations.open_split", lambda *_, **__: (Chinese(), "train"))
     found = played("toy/Chinese-v0", "oracle", split=None, episodes=2)
     assert [one.rows for one in found] == [[], []]
     assert all("'click[红色]' does not survive the prompt style's format" in one.reason for one in found)

@@ -423,11 +423,6 @@ class TestTaskStream:
         seen = {task.id for step in range(1, 5) for task in stream.tasks(step)}
         assert len(seen) == 32
 
-    def test_a_split_that_is_not_there(self) -> None:
-        source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
-        with pytest.raises(UnknownName, match=r"split is 'trian'.*Did you mean 'train'"):
-            TaskStream(source, "trian", per_step=1, seed=1)
-
     def test_too_few_tasks(self) -> None:
         source = sdar_envs.make_vec("sdar/ALFWorld-v0", 1).envs[0].source
         with pytest.raises(InvalidOption, match="a step needs 4 different tasks, and there are 3"):

@@ -294,7 +294,7 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
         (("play", ALFWORLD, "--seed", "-1"), r"-1"),
         (("play", ALFWORLD, "--max-steps", "0"), r"max_steps is 0"),
         (("eval", ALFWORLD, "--agent", "orcale"), r"no agent 'orcale'.* Did you mean 'oracle'\?"),
-        (("eval", ALFWORLD, "--split", "valid_unsene"), r"no split 'valid_unsene'.* Did you mean 'valid_unseen'\?"),
+        (("eval", ALFWORLD, "--split", "valid_unsene"), r"split is 'valid_unsene'; .* Did you mean 'valid_unseen'\?"),
         (("eval", ALFWORLD, "--split", "train"), r"without end"),
         (("eval", ALFWORLD, "--limit", "0"), r"limit is 0"),
         (("eval", ALFWORLD, "--wording", "putt"), r"wording is 'putt'.* Did you mean 'put'\?"),
@@ -309,7 +309,7 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
         (("eval", ALFWORLD, "--episode-seconds", "0"), r"episode_seconds is 0"),
         (("eval", ALFWORLD, ALFWORLD), r"each split of each once"),
         (("eval", "sdar/WebShop-v0", "--agent", "explorer"), r"no explorer for 'sdar/WebShop-v0'"),
-        (("eval", "--preset", "quick", "--split", "valid_unseen"), r"no split 'valid_unseen' here"),
+        (("eval", "--preset", "quick", "--split", "valid_unseen"), r"split is 'valid_unseen'; the environment has"),
         (("compare", "no/such/run", "."), r"no/such/run has no config\.json"),
     ],
 )
@@ -440,3 +440,18 @@ def test_settings_have_a_name_and_a_value(setting: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main(["eval", "sdar/WebShop-v0", "--set", setting])
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ends_by", [KeyboardInterrupt, None], ids=["interrupted", "in a background job"])
+def test_a_server_that_was_stopped_says_so(ends_by, monkeypatch, capsys):
+    def serve(*_, ready, **__):
+        ready("http://127.0.0.1:1/")
+        # uvicorn raises the signal again, and a background job of a shell ignores it.
+        if ends_by is not None:
+            raise ends_by
+
+    monkeypatch.setattr("sdar_envs.http.serving.serve", serve)
+    assert main(["serve", "webshop"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("WebShop at http://127.0.0.1:1/ ")
+    assert captured.err == "stopped\n"

@@ -193,7 +193,7 @@ def test_a_task_that_cannot_be_done_is_a_failure_and_no_error() -> None:
     [
         (InvalidOption, "without end: say how many", {"panel": PanelSpec(ALFWORLD, "train")}),
         (InvalidOption, "limit is 0", {"panel": PanelSpec(TOY, "valid", 0)}),
-        (UnknownName, "no split 'valdi'.*Did you mean 'valid'", {"panel": PanelSpec(TOY, "valdi")}),
+        (UnknownName, "split is 'valdi'.*Did you mean 'valid'", {"panel": PanelSpec(TOY, "valdi")}),
         (UnknownName, "no agent 'randon'.*Did you mean 'random'", {"agent": "randon"}),
         (UnknownName, "random agent has no setting 'model'", {"settings": {"model": "x"}}),
         (UnknownName, "no environment 'sdar/ALFWrld-v0'.*Did you mean", {"panel": PanelSpec("sdar/ALFWrld-v0")}),
@@ -618,7 +618,7 @@ def test_a_plain_gymnasium_environment_is_evaluated(tmp_path: Path) -> None:
 
 def test_an_environment_with_several_splits_and_none_to_evaluate_on_is_refused(own) -> None:
     entrant = open_agent("random", {}, ["acme/Many-v0"])
-    with pytest.raises(InvalidOption, match=r"no split 'test' to evaluate on; choose one of train, valid \(--split"):
+    with pytest.raises(UnknownName, match=r"no split 'test'; set split to one of train, valid"):
         evaluate(Plan([PanelSpec("acme/Many-v0")]), entrant)
     assert evaluate(Plan([PanelSpec("acme/Many-v0", "valid", 2)]), open_agent("random", {}, [])).summary.missing == 0
 

@@ -189,7 +189,7 @@ def test_a_run_that_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytes
             if len(begun) > 2:
                 raise RunStopped("the disk\nis full")
 
-    monkeypatch.setattr("sdar_agents.training.trainer.Trainer", Trainer)
+    monkeypatch.setattr(tiny_study, "Trainer", Trainer)
     part = tiny_study._Part(tmp_path, 4, StudySettings())
     for _ in range(2):
         tiny_study._train(part, "sdar", None)

@@ -138,6 +138,12 @@ def test_all_environments_are_measured_by_default(measured, capsys):
     assert "pip install 'sdar-envs[peer]'" in captured.err
 
 
+def test_where_textworld_does_not_run_another_python_is_advised(measured, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1))
+    assert main(["bench", "sdar/ALFWorld-v0"]) == 0
+    assert "TextWorld does not run on Python 3.13, so there are no ratios" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("part", "package"), [("generation", "torch"), ("trainer", "transformers")])
 def test_a_part_whose_extra_is_missing_is_refused_in_one_line(part, package, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdar_benchmarks.cli.options import Commands, add_environment, environment_arguments, setting
+from sdar_benchmarks.cli.options import Commands, add_environment, add_pairs, environment_arguments
 from sdar_benchmarks.cli.output import say
 
 if TYPE_CHECKING:
@@ -73,15 +73,8 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
         group.add_argument("--price-prompt", type=float, metavar="X", help="price of a million prompt tokens"),
         group.add_argument("--price-completion", type=float, metavar="X", help="price of a million completion tokens"),
     ]
-    group.add_argument(
-        "--agent-set",
-        dest="agent_settings",
-        type=setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any setting of the agent, such as api_key_env=MY_KEY; may be repeated",
-    )
+    help_ = "any setting of the agent, such as api_key_env=MY_KEY; may be repeated"
+    add_pairs(group, "--agent-set", "agent_settings", help_)
     command.set_defaults(agent_options=tuple(option.dest for option in options))
 
 
@@ -214,12 +207,12 @@ def _by_environment(env_ids: Sequence[str], given: Mapping[str, Any]) -> dict[st
     Raises:
         UnknownName: there is no such environment, or no environment has the argument.
     """
-    from sdar_benchmarks.evaluation.arguments import env_defaults
     from sdar_envs.errors import UnknownName, did_you_mean
+    from sdar_envs.registry import env_arguments
 
     if len(env_ids) == 1:
         return {env_ids[0]: dict(given)}
-    known = {env_id: env_defaults(env_id) for env_id in env_ids}
+    known = {env_id: env_arguments(env_id) for env_id in env_ids}
     names = sorted({name for defaults in known.values() for name in defaults})
     for name in given:
         if name not in names:

@@ -22,19 +22,20 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from sdar_benchmarks.analysis.tables import splits_text
     from sdar_benchmarks.analysis.terminal import WIDTH
-    from sdar_benchmarks.evaluation.arguments import env_class, env_defaults, make_env, splits_text
+    from sdar_envs.registry import env_arguments, env_creator, make_text_env
 
-    env = make_env(args.env_id, environment_arguments(args))
+    env = make_text_env(args.env_id, **environment_arguments(args))
     if args.task is not None:
         say(json.dumps(env.source.find(args.task).to_json(), indent=2, ensure_ascii=False))
         return
     observation, info = env.reset(seed=0)
     say(args.env_id)
-    say((inspect.getdoc(env_class(args.env_id)) or "").partition("\n")[0])
+    say((inspect.getdoc(env_creator(args.env_id)) or "").partition("\n")[0])
     for title, lines in (
         ("Spaces", [f"observation {env.observation_space}", f"action {env.action_space}"]),
-        ("Arguments", [f"{name}={default!r}" for name, default in env_defaults(args.env_id).items()]),
+        ("Arguments", [f"{name}={default!r}" for name, default in env_arguments(args.env_id).items()]),
         ("Splits", [splits_text(env.source)]),
         (f"Example: {info['task_id']} ({info['task_type']})", observation.splitlines()),
     ):

@@ -19,13 +19,14 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> None:
     from sdar_agents import AGENTS
     from sdar_agents.players.registry import EXTRAS, MODELS
+    from sdar_benchmarks.analysis.tables import splits_text
     from sdar_benchmarks.analysis.terminal import plain_table, stdout
-    from sdar_benchmarks.evaluation.arguments import make_env, splits_text
     from sdar_envs import ENV_IDS
+    from sdar_envs.registry import make_text_env
 
     environments = plain_table("environment", "splits")
     for env_id in ENV_IDS:
-        environments.add_row(env_id, splits_text(make_env(env_id, {}).source))
+        environments.add_row(env_id, splits_text(make_text_env(env_id).source))
     agents = plain_table("agent", "what it does")
     for name, agent in (*AGENTS.items(), *MODELS.items()):
         agents.add_row(name, (inspect.getdoc(agent) or "").partition("\n")[0])

@@ -20,13 +20,13 @@ def add(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.cli.play.session import Session, choose_reader
-    from sdar_benchmarks.evaluation.arguments import make_env
     from sdar_envs.printing import console
+    from sdar_envs.registry import make_text_env
 
     env_kwargs = environment_arguments(args)
-    env = make_env(args.env_id, env_kwargs)
+    env = make_text_env(args.env_id, **env_kwargs)
     if args.task is not None and "split" not in env_kwargs:
         # :new goes on in the split of this task.
-        env = make_env(args.env_id, {**env_kwargs, "split": env.source.find(args.task).split})
+        env = make_text_env(args.env_id, **{**env_kwargs, "split": env.source.find(args.task).split})
     terminal = console()
     Session(env, choose_reader(terminal), terminal).play(seed=args.seed, task_id=args.task)

@@ -109,12 +109,12 @@ def _made_up(args: argparse.Namespace) -> Conversation:
 def _played(args: argparse.Namespace) -> Conversation:
     """Return the chat of a task, after some commands of the suite's script."""
     from sdar_agents.baselines.scripted import default_agent, make_agent
-    from sdar_benchmarks.evaluation.arguments import env_class
     from sdar_envs import ENV_IDS, ChatEpisode
     from sdar_envs.errors import InvalidOption, UnknownName
+    from sdar_envs.registry import env_creator
 
     suite = args.task_id.partition("/")[0]
-    env_id = args.env or next((name for name in ENV_IDS if getattr(env_class(name), "suite", "") == suite), None)
+    env_id = args.env or next((name for name in ENV_IDS if getattr(env_creator(name), "suite", "") == suite), None)
     if env_id is None:
         raise UnknownName(f"no environment of this package has the suite {suite!r}: name one with --env.")
     episode = ChatEpisode(

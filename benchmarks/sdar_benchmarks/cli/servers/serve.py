@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 
 from sdar_benchmarks.cli.options import Commands, add_address, add_shop, add_token, environment_arguments
 from sdar_benchmarks.cli.output import say
@@ -37,14 +38,14 @@ def add(commands: Commands) -> None:
 
 
 def _webshop(args: argparse.Namespace) -> None:
-    from sdar_benchmarks.evaluation.arguments import make_env
     from sdar_envs.http.serving import serve
+    from sdar_envs.registry import make_text_env
     from sdar_envs.webshop.env import WebShopEnv
     from sdar_envs.webshop.site.site import LONGEST_HEAD, create_app
 
     given = environment_arguments(args)
     # All splits are served; this one exists however few goals there are.
-    env = make_env("sdar/WebShop-v0", {"split": "test", **given})
+    env = make_text_env("sdar/WebShop-v0", **{"split": "test", **given})
     assert isinstance(env, WebShopEnv)
     shown = {name: given[name] for name in ("thefuzz", "show_attributes") if name in given}
     app = create_app(env.shop, env.source, quirks=env.quirks, **shown)
@@ -76,8 +77,8 @@ def _retriever(args: argparse.Namespace) -> None:
 
 
 def _until_interrupted(name: str, start: Callable[[Callable[[str], object]], None]) -> None:
-    try:
+    # To interrupt it is the only way to stop the server, and no failure. Where the shell ignores the signal, as in
+    # background jobs, the server ends without the exception.
+    with suppress(KeyboardInterrupt):
         start(lambda address: say(f"{name} at {address} (Ctrl-C stops it)"))
-    except KeyboardInterrupt:
-        # The only way to stop the server is no failure.
-        say("stopped", error=True)
+    say("stopped", error=True)

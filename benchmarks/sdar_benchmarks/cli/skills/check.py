@@ -50,18 +50,15 @@ def add(actions: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     if (args.suite is None) == (args.env_id is None):
         args.parser.error("wanted either --suite NAME, such as alfworld, or --env ENV_ID")
-    from sdar_benchmarks.evaluation.arguments import make_env
-    from sdar_benchmarks.evaluation.panels import evaluation_split
-    from sdar_envs.registry import sample_tasks
+    from sdar_envs.registry import open_split, sample_tasks
     from sdar_skills.retrieval.coverage import measure_coverage
 
     env_id = args.env_id or _environment_of(args.suite)
     library = read_library(args)
     retrievers = _retrievers(args, library)
     env_kwargs = environment_arguments(args)
-    split = env_kwargs.get("split") or evaluation_split(env_id, env_kwargs)
-    env = make_env(env_id, {**env_kwargs, "split": split})
-    tasks = sample_tasks(env.source, env.split, args.limit)
+    env, split = open_split(env_id, env_kwargs, env_kwargs.get("split"), setting="--split")
+    tasks = sample_tasks(env.source, split, args.limit)
     coverage = measure_coverage(library, tasks, retrievers, k=args.k)
     if not args.summary:
         _print_tasks(coverage)

@@ -46,7 +46,6 @@ def _run(args: argparse.Namespace) -> None:
 
     from sdar_agents.sft.demonstrations import DemonstrationSettings, DemonstrationTally, write_demonstrations
     from sdar_benchmarks.cli.progress import progress_bar
-    from sdar_benchmarks.evaluation.arguments import make_env
     from sdar_envs.errors import InvalidOption
 
     path = Path(args.out)
@@ -59,7 +58,6 @@ def _run(args: argparse.Namespace) -> None:
     names = [field.name for field in dataclasses.fields(DemonstrationSettings)]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     settings = DemonstrationSettings(**{**given, "env_kwargs": env_kwargs, "split": split})
-    make_env(settings.env_id, env_kwargs)  # refuses misspelt arguments by name
     tally = DemonstrationTally()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:

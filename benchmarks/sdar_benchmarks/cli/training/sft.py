@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdar_benchmarks.cli.options import Commands, setting
+from sdar_benchmarks.cli.options import Commands, add_pairs
 from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
@@ -32,15 +32,8 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--resume", action="store_true", help="resume the run in that folder")
     command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (default: CUDA, if any)")
-    command.add_argument(
-        "--set",
-        dest="sft_settings",
-        type=setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a setting of sdar_agents.sft.sft.SFTSettings, such as lr=3e-5; may be repeated",
-    )
+    help_ = "a setting of sdar_agents.sft.sft.SFTSettings, such as lr=3e-5; may be repeated"
+    add_pairs(command, "--set", "sft_settings", help_)
     command.set_defaults(run=_run)
 
 

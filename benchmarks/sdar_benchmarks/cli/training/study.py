@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.options import Commands, add_training_verb
 from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
@@ -13,11 +13,11 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar study`."""
-    command = commands.add_parser(
+    command = add_training_verb(
+        commands,
         "study",
-        help="compare GRPO and SDAR on a tiny model, from demonstrations to a report; resumes where it stopped",
-        epilog="Any setting of the training may follow by its path, such as --steps 5 --learner.lr 3e-5.",
-        allow_abbrev=False,
+        help_="compare GRPO and SDAR on a tiny model, from demonstrations to a report; resumes where it stopped",
+        example="--steps 5 --learner.lr 3e-5",
     )
     command.add_argument("--out", default="runs/tiny", metavar="DIR", help="folder of the study (default: %(default)s)")
     command.add_argument("--model", default="tiny-1m", metavar="NAME", help="tiny-1m or tiny-5m (default: %(default)s)")
@@ -41,19 +41,20 @@ def add(commands: Commands) -> None:
         help="number of seeds; a later call may add more (default: %(default)s)",
     )
     command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")
-    command.set_defaults(run=_run, overrides=())
+    command.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
+    from sdar_envs.importing import import_extra
+
+    for package in ("torch", "transformers"):
+        import_extra(package, extra="train", purpose="the study")
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
     from sdar_benchmarks.analysis.terminal import print_table
     from sdar_benchmarks.cli.progress import progress_bar
     from sdar_benchmarks.studies.tiny_study import BAND, StudySettings, study, study_table
-    from sdar_envs.importing import import_extra
 
-    for package in ("torch", "transformers"):
-        import_extra(package, extra="train", purpose="the study")
     settings = StudySettings(
         model=args.model,
         episodes=args.episodes,

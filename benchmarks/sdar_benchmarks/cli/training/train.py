@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from sdar_benchmarks.cli.options import Commands
+from sdar_benchmarks.cli.options import Commands, add_training_verb
 from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
@@ -14,11 +14,11 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar train`."""
-    command = commands.add_parser(
+    command = add_training_verb(
+        commands,
         "train",
-        help="train a model by GRPO, OPSD, RLSD, Skill-SD, SDAR, ...",
-        epilog="Any setting may follow by its path, such as --learner.lr 3e-6 --rollout.env_kwargs.max_steps 20.",
-        allow_abbrev=False,
+        help_="train a model by GRPO, OPSD, RLSD, Skill-SD, SDAR, ...",
+        example="--learner.lr 3e-6 --rollout.env_kwargs.max_steps 20",
     )
     command.add_argument(
         "--config",
@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
     command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
     command.add_argument("--resume", metavar="RUN", help="resume the run in this folder")
-    command.set_defaults(run=_run, overrides=())
+    command.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
