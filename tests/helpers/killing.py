@@ -1,8 +1,8 @@
 """Process that does jobs in children, which it kills at a moment of choice: for the tests of recovery.
 
-Imports are done once, a child is forked for each job. Points of a job are before and after each `os.fsync`,
-`os.rename`, `os.replace`, `os.unlink`, `os.remove`, `os.rmdir` and each row appended, and in SQLite every few steps of
-its programs. A child kills itself at one of them, or the parent kills it after a time.
+A child is forked for each job; what the first ones import, the process imports for the others. Points of a job are
+before and after each `os.fsync`, `os.rename`, `os.replace`, `os.unlink`, `os.remove`, `os.rmdir` and each row appended,
+and in SQLite every few steps of its programs. A child kills itself at one of them, or the parent kills it after a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def first_start(answer: str) -> int:
     return 0
 
 
-def _child(request: dict[str, Any], output: Path, count: Path) -> None:
+def _child(request: dict[str, Any], output: Path, count: Path, imported: Path) -> None:
     global _points  # noqa: PLW0603
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
@@ -180,6 +180,7 @@ def _child(request: dict[str, Any], output: Path, count: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         count.write_text(json.dumps(_points.calls))
+        imported.write_text(json.dumps(list(sys.modules)))
         os._exit(status)
 
 
@@ -187,14 +188,14 @@ def _serve() -> None:
     for name in sys.argv[1:]:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
-        output, count = Path(folder, "output"), Path(folder, "count")
+        output, count, imported = Path(folder, "output"), Path(folder, "count"), Path(folder, "imported")
         for line in sys.stdin:
             request = json.loads(line)
             count.unlink(missing_ok=True)
             started = time.perf_counter()
             child = os.fork()
             if child == 0:
-                _child(request, output, count)
+                _child(request, output, count, imported)
             if request["kill_after"] is not None:
                 time.sleep(request["kill_after"])
                 os.kill(child, signal.SIGKILL)  # still there, if only to be waited for
@@ -205,6 +206,11 @@ def _serve() -> None:
                 "seconds": time.perf_counter() - started,
                 "output": output.read_text(errors="replace")[-3000:] if output.exists() else "",
             }
+            for name in json.loads(imported.read_text()) if imported.exists() else ():
+                if name not in sys.modules:
+                    with suppress(ImportError):  # of a name that is no module
+                        importlib.import_module(name)
+            imported.unlink(missing_ok=True)
             print(json.dumps(outcome), flush=True)
 
 
