@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in {".py", ".yaml"})
+EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in {".py", ".yaml", ".jinja2"})
 TESTS = "".join(
     path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path.name != Path(__file__).name
 )

@@ -144,10 +144,8 @@ def _read_front_matter(text: str, path: str) -> dict[str, _Field]:
         root = compose_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "it cannot be read"
+        problem = getattr(error, "problem", None) or str(error)
         raise _error(path, 2 if mark is None else mark.line + 2, f"the front matter is no YAML: {problem}") from error
-    except RecursionError as error:
-        raise _error(path, 2, "the front matter is nested too deeply; wanted 'field: text' lines") from error
     fields: dict[str, _Field] = {}
     _collect(root, "", _TOP, fields, path)
     return fields
