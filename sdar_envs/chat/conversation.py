@@ -7,6 +7,7 @@ episodes are stepped elsewhere; `sdar_envs.chat.ChatEpisode` has its environment
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from sdar_envs.errors import EpisodeOver, InvalidOption, check_choice
@@ -136,16 +137,33 @@ class Conversation:
             raise InvalidOption("an appended chat has no parts: use messages().")
         return self._parts()
 
-    def messages(self) -> Messages:
+    @property
+    def shown_turns(self) -> int:
+        """How many past turns the prompt of the next completion shows."""
+        return len(self.past) if self.mode == "appended" else self._parts().shown_turns
+
+    def messages(self, shown: int | None = None) -> Messages:
         """Return the whole prompt of the next completion.
+
+        Args:
+            shown: how many of the latest turns it shows, for models with a short context; None for all that it should.
+                A growing chat keeps its first message, which says the task; without any turns it is a windowed prompt.
 
         Raises:
             EpisodeOver: nothing was observed yet.
         """
         if self.mode == "windowed":
-            return self._parts().messages()
+            parts = self._parts()
+            return parts.messages() if shown is None else replace(parts, history_length=shown).messages()
         self._begun()
-        return [dict(message) for message in self._chat]
+        chat = [dict(message) for message in self._chat]
+        if shown is None or shown >= len(self.past):
+            return chat
+        if not shown:
+            return replace(self._parts(), history_length=0).messages()
+        # Each turn is a completion and the answer to it.
+        first = len(chat) - 2 * len(self.past)
+        return [*chat[:first], *chat[len(chat) - 2 * shown :]]
 
     def read(
         self,

@@ -198,7 +198,7 @@ def test_a_storm_of_429_passes_for_everybody() -> None:
     ("reply", "match"),
     [
         (Reply({"error": {"message": "no such model"}}, 404), r"answered 404 .*no such model"),
-        (Reply("context too long", 400), r"answered 400 context too long"),
+        (Reply("no <b>such</b>\n thing", 400), r"answered 400 no <b>such</b> thing$"),
         (Reply("who are you?", 401), r"401 who are you\? \(the key comes from \$OPENAI_API_KEY, which is not set\)"),
         (Reply("\n <!doctype html><title>Login</title>"), r"a web page, '<!doctype html>.*It often ends in /v1"),
         (Reply("", 429, {"Retry-After": "3600"}), r"the server asks to wait 3600 s"),
@@ -370,7 +370,7 @@ def test_the_prompt_style_can_be_chosen() -> None:
 def test_nonsense_is_no_action() -> None:
     with serving(lambda body: chat("I would rather not.", tokens=None)) as server:
         [decision] = play(server, 1)
-    assert decision == Decision("", False, decision.messages, "I would rather not.", None, None, None, None)
+    assert decision == Decision("", False, decision.messages, "I would rather not.", finish_reason="eos")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_all_settings_are_told_and_no_key(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OPENAI_BASE_URL", "http://somewhere/v1/")
     settings = open_agent("openai", {"model": "tiny", "temperature": 0.4}, ()).settings
     assert settings["base_url"] == "http://somewhere/v1"
-    assert (settings["temperature"], settings["max_tokens"], settings["history_length"]) == (0.4, 512, 2)
+    assert (settings["temperature"], settings["max_tokens"], settings["history_length"]) == (0.4, 4096, 2)
     assert KEY not in json.dumps(settings)
 
 
