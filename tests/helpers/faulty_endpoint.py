@@ -1,7 +1,10 @@
-"""A chat server that behaves in the ways of servers that are faulty, busy, strict, or of another dialect.
+r"""A chat server that behaves in the ways of servers that are faulty, busy, strict, or of another dialect.
 
-    python tests/helpers/faulty_endpoint.py              # all ways in turn, at http://127.0.0.1:8765/v1
-    python tests/helpers/faulty_endpoint.py no_system    # one of them
+    PYTHONPATH=tests python -m helpers.faulty_endpoint              # all ways in turn, at http://127.0.0.1:8765/v1
+    PYTHONPATH=tests python -m helpers.faulty_endpoint no_system    # one of them
+
+    sdar eval sdar/ALFWorld-v0 --agent openai --model small-chat --base-url http://127.0.0.1:8765/v1 --limit 4 \
+        --max-steps 12 --concurrency 1 --agent-set system="Be brief." --agent-set history=appended --out runs/faults
 
 Each way is a function from the body of a request to a reply. `FAULTS` names them; those of `WHOLE` break no answer, so
 that a run through them ends, and `Every` puts them all before the same run.

@@ -7,7 +7,7 @@ refusals and tool calls are kept as they came. A server that streams is read as 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sdar_agents.types import Completion, StopReason
@@ -182,7 +182,8 @@ def _parts(content: Any) -> tuple[str, str, str]:
     if content is None or isinstance(content, str):
         return content or "", "", ""
     found: dict[str, list[str]] = {"text": [], "thought": [], "refusal": []}
-    for part in content if isinstance(content, Sequence) else (None,):
+    parts: list[Any] = content if isinstance(content, list) else [{}]
+    for part in parts:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind in ("text", "output_text") and isinstance(part["text"], str):
             found["text"].append(part["text"])

@@ -34,7 +34,7 @@ from sdar_envs.files.json_text import parse_json
 from sdar_envs.http.retries import Attempts, RetriesExhausted, RetryPolicy, is_retryable
 from sdar_envs.importing import import_extra
 from sdar_envs.secrets import read_secret, redact
-from sdar_envs.tools import tool_schemas
+from sdar_envs.tools import api_messages, tool_schemas
 from sdar_skills.evidence.proposers import Chat
 
 __all__ = ["Endpoint", "EndpointPolicy", "endpoint_chat"]
@@ -181,7 +181,7 @@ class Endpoint:
 
     def _standard(self, request: Request) -> dict[str, Any]:
         """Return the body of a request as OpenAI's API has it."""
-        body = {**self._body, "messages": [_safe(message) for message in request.messages]}
+        body = {**self._body, "messages": api_messages(map(_safe, request.messages))}
         if self._send_seed:
             body["seed"] = request.seed
         if request.stop:
@@ -429,9 +429,10 @@ def endpoint_chat(model: str, *, max_tokens: int | None = 4_096, **settings: Any
     return chat
 
 
-def _safe(message: Mapping[str, Any]) -> dict[str, Any]:
+def _safe(message: Mapping[str, str]) -> dict[str, str]:
     """Return a message whose control tokens are broken up."""
-    return {**message, "content": break_control_tokens(message["content"])}
+    broken = ("content", "tool_calls")
+    return {name: break_control_tokens(text) if name in broken else text for name, text in message.items()}
 
 
 def _listed(stop: Any) -> list[str]:

@@ -88,6 +88,11 @@ class ChatAgent:
         self._converse(DEFAULT_STYLE if self._own_style is None else self._own_style)  # a wrong setting is an error now
         self._reader = CompletionReader(policy, prefilled)
         render = getattr(policy, "render", None)
+        if render is not None and history == "appended" and action_format == "tools":
+            raise InvalidOption(
+                "native tool calls in an appended chat need a server, whose chat template knows them: use windowed "
+                "prompts, or the action format 'json'."
+            )
         if system is not None and render is not None:
             # A template without a system role refuses it now, not in every episode.
             render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
@@ -126,7 +131,7 @@ class ChatAgent:
         )
         completion, messages = await self._complete(request, conversation)
         parsed = self._reader.read(completion, style)
-        conversation.answer(parsed, completion.text)
+        conversation.answer(parsed, completion.text, completion.tool_calls)
         return Decision(
             action=parsed.action,
             is_well_formed=parsed.is_well_formed,

@@ -253,6 +253,16 @@ def test_tool_calls(evaluated) -> None:
     assert read_config(run.folder)["agent"]["settings"]["action_format"] == "tools"
 
 
+def test_tool_calls_of_a_growing_chat(evaluated) -> None:
+    with served("tool_calls") as server:
+        run = evaluated(server.url, "--action-format", "tools", "--agent-set", "history=appended")
+        sent = max((body["messages"] for _, body in server.requests), key=len)
+    assert (run.status, run.err) == (0, "")
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "assistant", "tool"]
+    assert sent[1]["tool_calls"][0]["function"] == {"name": "act", "arguments": '{"command": "up"}'}
+    assert sent[2]["tool_call_id"] == sent[1]["tool_calls"][0]["id"] == "call_7"
+
+
 def test_cached_tokens(evaluated) -> None:
     with served("cached") as server:
         run = evaluated(server.url)
