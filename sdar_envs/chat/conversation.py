@@ -37,8 +37,8 @@ Messages = list[dict[str, str]]
 """Chat messages, each `{"role": ..., "content": ...}`.
 
 In an appended chat with native tool calls a message of the assistant has its calls as JSON text in `tool_calls`, and
-what the environment says to a call has the role `tool` and its `tool_call_id`; `sdar_envs.tools.api_messages` gives them
-in the form of OpenAI's API."""
+what the environment says to a call has the role `tool` and its `tool_call_id`; `sdar_envs.tools.api_messages` gives
+them in the form of OpenAI's API."""
 
 
 class Conversation:

@@ -28,6 +28,7 @@ Respond = Callable[[dict[str, Any]], Reply]
 MODEL = "small-chat"
 # The context of the server with a short one, in words.
 CONTEXT = 60
+_LONGER_CONTEXT = 400
 
 ANSWER = "<think>Up it is.</think><action>up</action>"
 
@@ -192,8 +193,8 @@ def little_room(body: dict[str, Any]) -> Reply:
     return Reply(answer())
 
 
-def short_context(body: dict[str, Any]) -> Reply:
-    if words_in(body) > CONTEXT:
+def short_context(body: dict[str, Any], words: int = CONTEXT) -> Reply:
+    if words_in(body) > words:
         return refuse("The request exceeds the available context size.", type="exceed_context_size_error")
     return Reply(answer())
 
@@ -237,7 +238,8 @@ FAULTS: Mapping[str, Callable[[], Respond]] = {
 class Every:
     """All ways before one run: strict about each request, and then faulty in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: int = CONTEXT) -> None:
+        self._context = context
         self._failures = itertools.cycle(
             [
                 too_many_requests,
@@ -265,10 +267,12 @@ class Every:
         self._answers = 0
 
     def __call__(self, body: dict[str, Any]) -> Reply:
-        for strict in (wrong_model, no_temperature, no_system, new_limit, no_seed, short_context):
+        for strict in (wrong_model, no_temperature, no_system, new_limit, no_seed):
             reply = strict(body)
             if reply.status != 200:
                 return reply
+        if (reply := short_context(body, self._context)).status != 200:
+            return reply
         self._answers += 1
         # The first request has to succeed, else there is no run.
         return Reply(answer()) if self._answers == 1 else next(self._failures)()
@@ -283,7 +287,7 @@ def models(request_line: str) -> Reply:
 
 def main() -> None:
     """Serve one way, or all, until it is interrupted."""
-    respond = FAULTS[sys.argv[1]]() if len(sys.argv) > 1 else Every()
+    respond = FAULTS[sys.argv[1]]() if len(sys.argv) > 1 else Every(_LONGER_CONTEXT)
 
     async def serve() -> None:
         server = await asyncio.start_server(Endpoint(respond, models)._serve, "127.0.0.1", 8765)

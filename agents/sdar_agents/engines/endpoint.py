@@ -228,7 +228,7 @@ class Endpoint:
             raise EndpointError(self._says(f"{failure.problem} ({error})")) from error
         kind = _STATUS_OR_WORDS.match(failure.problem)
         assert kind is not None
-        self.adaptations.add(f"repeated: {kind[0]}", f"requests were repeated after: {failure.problem}")
+        self.adaptations.add(f"repeated: {kind[0]}", f"requests were repeated after: {failure.problem.rstrip('.')}")
         await asyncio.sleep(pause)
 
     def _shortened(self, standard: dict[str, Any], refused: Refused) -> dict[str, Any]:

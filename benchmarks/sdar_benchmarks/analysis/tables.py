@@ -129,7 +129,7 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary, faults: Sequ
             f"Mean over episodes: success {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}.",
         ]
     parts += [
-        "Malformed: answers of the model that did not keep the format. Cut off: answers that the token limit cut. "
+        "Malformed: answers of the model that did not keep the format. Cut: answers that the token limit cut. "
         "Invalid: actions that the environment did not accept. Intervals are 95 % confidence intervals, clustered by "
         "task: success by Wilson's formula for effective trials, scores by bootstrap.",
         "## Configuration",
@@ -154,7 +154,7 @@ def _table(first: str, summaries: Mapping[str, Summary]) -> TextTable:
     if any(part.malformed_share is not None for part in parts):
         columns["malformed"] = [_share(part.malformed_share) for part in parts]
     if any(part.truncated_share for part in parts):
-        columns["cut off"] = [_share(part.truncated_share) for part in parts]
+        columns["cut"] = [_share(part.truncated_share) for part in parts]
     columns["invalid"] = [_share(part.invalid_share) for part in parts]
     if any(part.errors for part in parts):
         columns["errors"] = [str(part.errors) for part in parts]

@@ -37,6 +37,7 @@ def print_table(text: TextTable) -> None:
         table.add_row(*row, style="bold" if row[0] == "all" else None)
     for column in table.columns[1:]:
         column.justify = "right"
-        # In a narrow terminal the names give way, not the numbers.
-        column.min_width = max(len(printable(str(cell))) for cell in column.cells)
+        # In a narrow terminal the names give way, not the numbers and what they are.
+        words = [*str(column.header).split(), *(printable(str(cell)) for cell in column.cells)]
+        column.min_width = max(map(len, words))
     stdout().print(table)

@@ -118,6 +118,11 @@ class _Record:
         counts = [getattr(decision, name) for decision in self.decisions]
         return None if not counts or None in counts else sum(counts)
 
+    def cached_tokens(self) -> int | None:
+        """Return how many tokens a server had in its cache; None if it never said. Servers may leave out a 0."""
+        known = [decision.cached_tokens for decision in self.decisions if decision.cached_tokens is not None]
+        return sum(known) if known else None
+
     def malformed(self) -> int | None:
         """Return how many completions did not keep the format; None if no model was asked."""
         answers = [turn["is_well_formed"] for turn in self.turns if turn["is_well_formed"] is not None]
@@ -203,7 +208,7 @@ async def play_episode(
         data_flags=dict(text_env(env).data_flags) or None,
         truncated_answers=record.count(lambda decision: decision.finish_reason == "length"),
         refusals=record.count(lambda decision: decision.refusal is not None),
-        cached_tokens=record.total("cached_tokens"),
+        cached_tokens=record.cached_tokens(),
     )
     trajectory = {
         **identity,
