@@ -76,7 +76,9 @@ def test_a_run_that_was_begun_before_a_setting_is_resumed(tmp_path):
     with serving(lambda _: chat("x")) as server:
         agents = open_agent("openai", settings(server), [ALFWORLD])
         asyncio.run(agents.close())
-    config = {"format": 2, "created": "", "panels": [], "agent": {"name": "openai", "settings": dict(agents.settings)}}
+    empty: dict[str, object] = {"command": "", "seeds": [], "limits": {}, "versions": {}, "platform": {}}
+    config = {"format": 2, "created": "", "panels": [], "revision": None, **empty}
+    config["agent"] = {"name": "openai", "settings": dict(agents.settings)}
     old = {**config, "agent": {"name": "openai", "settings": dict(agents.settings)}}
     del old["agent"]["settings"]["history"], old["agent"]["settings"]["action_format"]
     for name in ("same", "other"):
