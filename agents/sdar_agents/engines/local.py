@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from sdar_agents.engines.batching import BatchingPolicy
 from sdar_agents.engines.policy import Sampling
+from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.engines.registry import make_engine
 from sdar_agents.settings.checks import check_value
 from sdar_envs.errors import InvalidOption
@@ -85,7 +86,7 @@ class LocalPolicy(BatchingPolicy):
             policy = ConstrainedPolicy(policy)
         if max_tokens is None:
             max_tokens = _TOKENS
-            if "<think>" in str(getattr(tokenizer, "chat_template", "")):
+            if prefilled_of(policy) or "<think>" in str(getattr(tokenizer, "chat_template", "")):
                 max_tokens = min(_TOKENS_WITH_THOUGHT, (policy.context_length or 2 * _TOKENS_WITH_THOUGHT) // 2)
         self.max_tokens = int(max_tokens)
         sampling = Sampling(self.max_tokens, float(temperature) or 1.0, greedy=not temperature)

@@ -14,8 +14,8 @@ from helpers.endpoints import Reply, act, chat, serving
 from helpers.toy import CountingEnv
 
 from sdar_agents import Decision, open_agent
-from sdar_agents.engines.endpoint import Endpoint, endpoint_chat
-from sdar_agents.engines.policy import Request
+from sdar_agents.engines.endpoint import Endpoint, EndpointPolicy, endpoint_chat
+from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.types import Completion
 from sdar_envs import Task
 from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
@@ -243,6 +243,17 @@ def test_bad_settings(settings: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidOption, match=match) as refused:
         Endpoint(**{"model": "tiny", **settings})
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_policy_learns_once_for_all_batches() -> None:
+    def respond(body: dict[str, Any]) -> Reply:
+        return Reply({"error": {"message": "no", "param": "seed"}}, 400) if "seed" in body else chat("x")
+
+    with serving(respond) as server:
+        policy = EndpointPolicy("tiny", base_url=server.url, concurrency=1)
+        for _ in range(2):
+            policy.generate([Request((), 1, MESSAGES)] * 2, Sampling())
+    assert ["seed" in body for _, body in server.requests] == [True, False, False, False, False]
 
 
 def test_the_address() -> None:
