@@ -14,6 +14,7 @@ __all__ = [
     "InvalidOption",
     "MissingData",
     "MissingExtra",
+    "PromptTooLong",
     "RunStopped",
     "SdarError",
     "UnknownName",
@@ -70,6 +71,10 @@ class ContractViolation(SdarError, AssertionError):
 
 class EndpointError(SdarError, ConnectionError):
     """A server cannot be reached or gives an unusable response."""
+
+
+class PromptTooLong(InvalidOption):
+    """A prompt has more tokens than the model reads."""
 
 
 class RunStopped(SdarError, RuntimeError):

@@ -45,6 +45,9 @@ class Completion:
         prompt_tokens: length of the prompt; None if it is not known.
         completion_tokens: length of the completion; None if it is not known.
         tool_calls: the tool calls that a server returns apart from `text`, as they came; see `Request.tools`.
+        refusal: what a server says instead of answering; None if it does not refuse.
+        cached_tokens: the part of `prompt_tokens` that a server had in its cache; None if it is not known.
+        cost: what a server asks for the answer, in its currency; None if it does not say.
 
     Raises:
         InvalidOption: log-probabilities do not pair with ids or are not finite, an id is no int from 0, or the stop
@@ -59,6 +62,9 @@ class Completion:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    refusal: str | None = None
+    cached_tokens: int | None = None
+    cost: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
@@ -74,7 +80,8 @@ class Completion:
             "text": self.text,
             "stop_reason": self.stop_reason,
         }
-        optional = {name: getattr(self, name) for name in ("reasoning", "prompt_tokens", "completion_tokens")}
+        names = ("reasoning", "prompt_tokens", "completion_tokens", "refusal", "cached_tokens", "cost")
+        optional = {name: getattr(self, name) for name in names}
         fields |= {name: value for name, value in optional.items() if value is not None}
         return fields | ({"tool_calls": [call.to_json() for call in self.tool_calls]} if self.tool_calls else {})
 

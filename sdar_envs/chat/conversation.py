@@ -7,6 +7,7 @@ episodes are stepped elsewhere; `sdar_envs.chat.ChatEpisode` has its environment
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from sdar_envs.errors import EpisodeOver, InvalidOption, check_choice
@@ -19,7 +20,7 @@ from sdar_envs.prompt import (
     parse_completion,
     prompt_parts,
 )
-from sdar_envs.tools import Tool, ToolCall
+from sdar_envs.tools import Tool, ToolCall, assistant_message
 
 __all__ = ["HISTORY_LENGTH", "ChatMode", "Conversation", "Messages"]
 
@@ -27,11 +28,17 @@ ChatMode = Literal["windowed", "appended"]
 """How an episode becomes chat. `windowed`: each prompt is one user message, built anew, that shows the last turns.
 `appended`: one growing chat, whose assistant messages are the completions as the model wrote them."""
 
+_ONE_CALL = "Not carried out: the first call of a turn counts."
+
 HISTORY_LENGTH = 2
 """How many of the latest turns a windowed prompt shows, where nothing else is said."""
 
 Messages = list[dict[str, str]]
-"""Chat messages, each `{"role": ..., "content": ...}`."""
+"""Chat messages, each `{"role": ..., "content": ...}`.
+
+In an appended chat with native tool calls a message of the assistant has its calls as JSON text in `tool_calls`, and
+what the environment says to a call has the role `tool` and its `tool_call_id`; `sdar_envs.tools.api_messages` gives
+them in the form of OpenAI's API."""
 
 
 class Conversation:
@@ -57,8 +64,7 @@ class Conversation:
         past: all turns that the environment has answered, oldest first.
 
     Raises:
-        InvalidOption: there is no such mode, `history_length` is negative or of an appended chat, or native tool calls
-            are to be appended.
+        InvalidOption: there is no such mode, or `history_length` is negative or of an appended chat.
     """
 
     def __init__(
@@ -70,11 +76,6 @@ class Conversation:
         system: str | None = None,
     ) -> None:
         check_choice("mode", mode, get_args(ChatMode))
-        if mode == "appended" and style.action_format == "tools":
-            raise InvalidOption(
-                "native tool calls cannot be appended yet, because the messages of earlier calls have another form: "
-                "use windowed prompts, or the action format 'json'."
-            )
         if mode == "appended" and history_length is not None:
             raise InvalidOption(
                 f"history_length is {history_length}, but an appended chat shows all turns: leave it out."
@@ -94,6 +95,8 @@ class Conversation:
         self._commands: Sequence[str] = ()
         self._chat: Messages = []
         self._answered = 0
+        self._starts: list[int] = []
+        self._calls: list[str] = []
 
     @property
     def observation(self) -> str:
@@ -136,16 +139,32 @@ class Conversation:
             raise InvalidOption("an appended chat has no parts: use messages().")
         return self._parts()
 
-    def messages(self) -> Messages:
+    @property
+    def shown_turns(self) -> int:
+        """How many past turns the prompt of the next completion shows."""
+        return len(self.past) if self.mode == "appended" else self._parts().shown_turns
+
+    def messages(self, shown: int | None = None) -> Messages:
         """Return the whole prompt of the next completion.
+
+        Args:
+            shown: how many of the latest turns it shows, for models with a short context; None for all that it should.
+                A growing chat keeps its first message, which says the task; without any turns it is a windowed prompt.
 
         Raises:
             EpisodeOver: nothing was observed yet.
         """
         if self.mode == "windowed":
-            return self._parts().messages()
+            parts = self._parts()
+            return parts.messages() if shown is None else replace(parts, history_length=shown).messages()
         self._begun()
-        return [dict(message) for message in self._chat]
+        chat = [dict(message) for message in self._chat]
+        if shown is None or shown >= len(self.past):
+            return chat
+        if not shown:
+            return replace(self._parts(), history_length=0).messages()
+        # Each turn is a completion and what the environment said to it.
+        return [*chat[: self._starts[0]], *chat[self._starts[-shown] :]]
 
     def read(
         self,
@@ -158,16 +177,21 @@ class Conversation:
         """Parse a completion, as `sdar_envs.prompt.parse_completion` does; the conversation stays as it is."""
         return parse_completion(completion, self.style, prefilled=prefilled, reasoning=reasoning, tool_calls=tool_calls)
 
-    def answer(self, parsed: ParsedCompletion, completion: str) -> None:
+    def answer(self, parsed: ParsedCompletion, completion: str, tool_calls: Sequence[ToolCall] = ()) -> None:
         """Take in the answer to the latest observation; what the environment says to it comes with `observe`.
 
         Args:
             parsed: what was read.
             completion: what the model wrote.
+            tool_calls: its native tool calls, which an appended chat keeps.
         """
         self._answer = parsed.turn(self._begun(), self.style.kept(completion))
         if self.mode == "appended":
-            self._chat.append({"role": "assistant", "content": completion})
+            self._starts.append(len(self._chat))
+            calls = tool_calls if self.style.action_format == "tools" else ()
+            # A server may leave out what it calls them by, and the answers name it.
+            self._calls = [call.id or f"call_{len(self._chat)}_{number}" for number, call in enumerate(calls)]
+            self._chat.append(assistant_message(completion, calls, self._calls))
             self._answered = len(self._chat)
 
     def _begun(self) -> str:
@@ -191,4 +215,8 @@ class Conversation:
             self._chat = self._parts().messages()
             return
         text = later_message(self.style, self._instruction, self.past, self._begun(), self._commands)
-        self._chat.append({"role": "user", "content": text})
+        if not self._calls:
+            self._chat.append({"role": "user", "content": text})
+        for number, call_id in enumerate(self._calls):
+            said = _ONE_CALL if number else text
+            self._chat.append({"role": "tool", "tool_call_id": call_id, "content": said})

@@ -177,7 +177,7 @@ class ChatEpisode:
             EpisodeOver: the episode is over, or none was begun.
         """
         parsed = self._running().read(completion, prefilled=self._prefilled, reasoning=reasoning, tool_calls=tool_calls)
-        return self._take(parsed, completion, parsed.is_well_formed)
+        return self._take(parsed, completion, parsed.is_well_formed, tool_calls)
 
     def act(self, command: str) -> ChatStep:
         """Take a turn with a command, as a script or a caller's own parser gives it.
@@ -202,11 +202,17 @@ class ChatEpisode:
             raise EpisodeOver("the episode is over, or none was begun: call reset() first.")
         return self.conversation
 
-    def _take(self, parsed: ParsedCompletion, completion: str, is_well_formed: bool | None) -> ChatStep:
+    def _take(
+        self,
+        parsed: ParsedCompletion,
+        completion: str,
+        is_well_formed: bool | None,
+        tool_calls: Sequence[ToolCall] = (),
+    ) -> ChatStep:
         conversation = self._running()
         # First the environment: a step that raises can be tried again.
         observation, reward, ended, truncated, self.env_info = self._stepped.step(parsed.action)
-        conversation.answer(parsed, completion)
+        conversation.answer(parsed, completion, tool_calls)
         self._is_over = ended or truncated
         conversation.observe(observation, self.env_info)
         return self._result(parsed.action, float(reward), ended, truncated, is_well_formed)

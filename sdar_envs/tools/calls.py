@@ -13,7 +13,7 @@ answers it in words like any other command that it does not know.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ __all__ = [
     "ActionFormat",
     "Tool",
     "ToolCall",
+    "api_messages",
+    "assistant_message",
     "calls_in",
     "command_of",
     "tool_schemas",
@@ -138,6 +140,32 @@ ANSWER = Tool(
 def tool_schemas(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """Return tools as OpenAI's API wants them: JSON values, in order."""
     return [tool.schema() for tool in tools]
+
+
+def assistant_message(content: str, calls: Sequence[ToolCall], ids: Sequence[str]) -> dict[str, str]:
+    """Return a chat message of the assistant with its calls as JSON text, for `api_messages`.
+
+    Args:
+        content: its text.
+        calls: its native tool calls.
+        ids: what each is called by, in the place of its own.
+    """
+    message = {"role": "assistant", "content": content}
+    if not calls:
+        return message
+    listed = [
+        {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call, call_id in zip(calls, ids, strict=True)
+    ]
+    return {**message, "tool_calls": json.dumps(listed, ensure_ascii=False)}
+
+
+def api_messages(messages: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return chat messages as OpenAI's API wants them: tool calls as lists instead of JSON text."""
+    return [
+        {**message, "tool_calls": parse_json(message["tool_calls"])} if "tool_calls" in message else dict(message)
+        for message in messages
+    ]
 
 
 def command_of(call: ToolCall, tools: Sequence[Tool]) -> str | None:

@@ -12,16 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+FIRST = "Are you ready?"
+"""What an evaluation asks before it begins."""
+
 
 @dataclass
 class Reply:
-    """What to answer: after `seconds`, or never if `is_dropped`."""
+    """What to answer: after `seconds`, or never if `is_dropped`, or only half of it if `is_cut`."""
 
     body: Any = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     is_dropped: bool = False
+    is_cut: bool = False
 
 
 def chat(text: str | None, *, reasoning: str | None = None, tokens: tuple[int, int] | None = (7, 3)) -> Reply:
@@ -40,10 +44,17 @@ def act(command: str, thought: str = "Well.") -> Reply:
 
 
 class Endpoint:
-    """The server. `requests` are headers and bodies, in order of arrival."""
+    """The server. `requests` are headers and bodies, in order of arrival; `others` answers all other paths.
 
-    def __init__(self, respond: Callable[[dict[str, Any]], Reply]) -> None:
+    The first request of an evaluation is answered here, and neither counted nor seen by `respond`, unless `others` is
+    given: then the server is one of a test about first requests.
+    """
+
+    def __init__(
+        self, respond: Callable[[dict[str, Any]], Reply], others: Callable[[str], Reply] | None = None
+    ) -> None:
         self.respond = respond
+        self.others = others
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.in_flight = self.most_in_flight = 0
         self.url = ""
@@ -65,30 +76,41 @@ class Endpoint:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
-        assert lines[0] == "POST /v1/chat/completions HTTP/1.1", lines[0]
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        self.requests.append((headers, body))
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            reply = self.respond(body)
-            await asyncio.sleep(reply.seconds)
-        finally:
-            self.in_flight -= 1
-        if reply.is_dropped:
-            return False
+        content = await reader.readexactly(int(headers.get("content-length", "0")))
+        if lines[0] == "POST /v1/chat/completions HTTP/1.1":
+            body = json.loads(content)
+            if self.others is None and body["messages"][-1]["content"] == FIRST:
+                return await self._send(writer, chat("Yes."))
+            self.requests.append((headers, body))
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            try:
+                reply = self.respond(body)
+                await asyncio.sleep(reply.seconds)
+            finally:
+                self.in_flight -= 1
+        elif self.others is not None:
+            reply = self.others(lines[0])
+        else:
+            reply = Reply("<html>Not here</html>", 404)
+        return False if reply.is_dropped else await self._send(writer, reply)
+
+    async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> bool:
         content = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body)).encode()
         given = {"Content-Type": "application/json", "Content-Length": str(len(content)), **reply.headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-        writer.write(f"HTTP/1.1 {reply.status} Reason\r\n{head}\r\n".encode() + content)
+        sent = content[: len(content) // 2] if reply.is_cut else content
+        writer.write(f"HTTP/1.1 {reply.status} Reason\r\n{head}\r\n".encode() + sent)
         await writer.drain()
-        return True
+        return not reply.is_cut
 
 
 @contextmanager
-def serving(respond: Callable[[dict[str, Any]], Reply]) -> Iterator[Endpoint]:
+def serving(
+    respond: Callable[[dict[str, Any]], Reply], others: Callable[[str], Reply] | None = None
+) -> Iterator[Endpoint]:
     """Run an endpoint in a thread."""
-    endpoint = Endpoint(respond)
+    endpoint = Endpoint(respond, others)
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(endpoint.start())
     thread = threading.Thread(target=loop.run_forever)

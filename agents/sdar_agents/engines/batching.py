@@ -15,7 +15,7 @@ from sdar_agents.engines.policy import Policy, Request, Sampling
 from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import PromptTooLong
 
 __all__ = ["BatchingPolicy"]
 
@@ -58,7 +58,7 @@ class BatchingPolicy:
             request: with `prompt_ids`, or with `messages` to be rendered.
 
         Raises:
-            InvalidOption: the prompt is longer than the context allows.
+            PromptTooLong: the prompt is longer than the context allows.
         """
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -112,7 +112,7 @@ class BatchingPolicy:
         prompts = [request.prompt_ids or policy.encode(policy.render(request.messages)) for request in batch]
         limit = policy.context_length
         answers: list[Completion | Exception] = [
-            InvalidOption(
+            PromptTooLong(
                 f"a prompt of {len(prompt)} tokens and an answer of {sampling.max_new_tokens} exceed the model's "
                 f"{limit}: lower max_tokens or history_length."
             )

@@ -11,12 +11,16 @@ from typing import Any, ClassVar
 
 from sdar_agents.engines.batching import BatchingPolicy
 from sdar_agents.engines.policy import Sampling
+from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.engines.registry import make_engine
 from sdar_agents.settings.checks import check_value
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import import_extra
 
 __all__ = ["LocalPolicy"]
+
+_TOKENS = 512
+_TOKENS_WITH_THOUGHT = 4_096
 
 
 class LocalPolicy(BatchingPolicy):
@@ -31,7 +35,8 @@ class LocalPolicy(BatchingPolicy):
             `sdar_agents.engines.constrained`). Only with the engine `transformers`.
         temperature: of the sampling; 0 is greedy. What else the model's generation config says (top-p and the like)
             does not apply.
-        max_tokens: of one completion.
+        max_tokens: of one completion, its thought included; None for 512, and for a model whose chat template knows
+            `<think>` 4,096, or half of its context.
         batch_size: requests that are generated together at most.
         device: such as `cuda` or `cpu`; None for CUDA if there is a GPU, else the CPU.
         dtype: of the weights, such as `bfloat16`; None for what the model was saved in.
@@ -53,14 +58,14 @@ class LocalPolicy(BatchingPolicy):
         engine: str = "transformers",
         constrained: bool = False,
         temperature: float = 0.0,
-        max_tokens: int = 512,
+        max_tokens: int | None = None,
         batch_size: int = 16,
         device: str | None = None,
         dtype: str | None = None,
         template_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         check_value("temperature", temperature, float, low=0)
-        check_value("max_tokens", max_tokens, int, low=1)
+        check_value("max_tokens", max_tokens, int | None, low=1)
         check_value("constrained", constrained, bool)
         if constrained and engine != "transformers":
             raise InvalidOption(
@@ -79,5 +84,10 @@ class LocalPolicy(BatchingPolicy):
         if constrained:
             assert isinstance(policy, TransformersPolicy)
             policy = ConstrainedPolicy(policy)
-        sampling = Sampling(int(max_tokens), float(temperature) or 1.0, greedy=not temperature)
+        if max_tokens is None:
+            max_tokens = _TOKENS
+            if prefilled_of(policy) or "<think>" in str(getattr(tokenizer, "chat_template", "")):
+                max_tokens = min(_TOKENS_WITH_THOUGHT, (policy.context_length or 2 * _TOKENS_WITH_THOUGHT) // 2)
+        self.max_tokens = int(max_tokens)
+        sampling = Sampling(self.max_tokens, float(temperature) or 1.0, greedy=not temperature)
         super().__init__(policy, sampling, batch_size=batch_size)

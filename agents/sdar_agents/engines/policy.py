@@ -146,7 +146,9 @@ class AsyncPolicy(Protocol):
     """Protocol of an inference engine that completes single prompts concurrently, with its own sampling settings.
 
     It may have an attribute `prefilled`: what its chat template writes at the start of the model's turn, such as
-    `<think>`; None if it does not know.
+    `<think>`; None if it does not know. It may have `async def check(self, request)`, which makes a first request
+    before an evaluation begins, and an attribute `adaptations` (`sdar_agents.engines.dialect.Adaptations`): what was
+    done otherwise than asked, which evaluations record.
     """
 
     async def complete(self, request: Request) -> Completion:
@@ -157,6 +159,7 @@ class AsyncPolicy(Protocol):
 
         Raises:
             EndpointError: the model cannot be reached or does not answer as it should.
+            PromptTooLong: the prompt does not fit into the model's context.
         """
         ...
 

@@ -21,6 +21,8 @@ from typing import Any, Protocol, TypeVar
 import gymnasium as gym
 
 from sdar_agents.baselines.scripted import Agent
+from sdar_agents.types import StopReason
+from sdar_envs.tools import ToolCall
 
 __all__ = ["AsyncAdapter", "AsyncAgent", "Decision", "in_thread"]
 
@@ -40,6 +42,11 @@ class Decision:
         prompt_tokens: length of the prompt; None if it is not known.
         completion_tokens: length of the completion; None if it is not known.
         cost: of both; None without prices.
+        cached_tokens: the part of the prompt that a server had in its cache; None if it is not known.
+        finish_reason: why the completion ended (`sdar_agents.types.StopReason`), `length` if the token limit cut it;
+            None if no model was asked.
+        refusal: what the model said instead of answering; None if it did not refuse.
+        tool_calls: the tool calls, as they came.
     """
 
     action: str
@@ -50,6 +57,10 @@ class Decision:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost: float | None = None
+    cached_tokens: int | None = None
+    finish_reason: StopReason | None = None
+    refusal: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class AsyncAgent(Protocol):

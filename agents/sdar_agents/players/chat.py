@@ -7,19 +7,21 @@ endpoint (`sdar_agents.engines.endpoint`) or in this process (`sdar_agents.engin
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from sdar_agents.engines.policy import AsyncPolicy, Request, Situation
+from sdar_agents.engines.policy import AsyncPolicy, Messages, Request, Situation
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.players.agent import Decision
+from sdar_agents.types import Completion
 from sdar_envs import TextEnv
 from sdar_envs.chat import ChatMode, Conversation
 from sdar_envs.chat.conversation import HISTORY_LENGTH
 from sdar_envs.core import is_integer, text_env
-from sdar_envs.errors import EpisodeOver, InvalidOption
+from sdar_envs.errors import EpisodeOver, InvalidOption, PromptTooLong
 from sdar_envs.prompt import DEFAULT_STYLE, STYLES, PromptStyle, resolve_style, style_of, with_action_format
 from sdar_envs.tools import ActionFormat
 
@@ -86,6 +88,11 @@ class ChatAgent:
         self._converse(DEFAULT_STYLE if self._own_style is None else self._own_style)  # a wrong setting is an error now
         self._reader = CompletionReader(policy, prefilled)
         render = getattr(policy, "render", None)
+        if render is not None and history == "appended" and action_format == "tools":
+            raise InvalidOption(
+                "native tool calls in an appended chat need a server, whose chat template knows them: use windowed "
+                "prompts, or the action format 'json'."
+            )
         if system is not None and render is not None:
             # A template without a system role refuses it now, not in every episode.
             render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
@@ -107,24 +114,24 @@ class ChatAgent:
         Raises:
             EpisodeOver: no episode was begun.
             EndpointError: the model cannot be reached or does not answer as it should.
+            PromptTooLong: the prompt does not fit into the model's context, even without history.
         """
         conversation = self._conversation
         if self._env is None or conversation is None:
             raise EpisodeOver("the chat agent was asked to act before reset(): call reset() first.")
         conversation.observe(observation, info)
-        messages = conversation.messages()
         style, turn_index = conversation.style, len(conversation.past)
         request = Request(
             (),
             (self._seed + turn_index) % 2**31,
-            messages,
+            conversation.messages(),
             Situation(self._env, observation, info, turn_index, style),
             conversation.tools,
             style.stop,
         )
-        completion = await self.policy.complete(request)
+        completion, messages = await self._complete(request, conversation)
         parsed = self._reader.read(completion, style)
-        conversation.answer(parsed, completion.text)
+        conversation.answer(parsed, completion.text, completion.tool_calls)
         return Decision(
             action=parsed.action,
             is_well_formed=parsed.is_well_formed,
@@ -133,8 +140,47 @@ class ChatAgent:
             reasoning=parsed.reasoning or None,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
-            cost=self.cost(completion.prompt_tokens, completion.completion_tokens),
+            cost=self.cost(completion.prompt_tokens, completion.completion_tokens, asked=completion.cost),
+            cached_tokens=completion.cached_tokens,
+            finish_reason=completion.stop_reason,
+            refusal=completion.refusal,
+            tool_calls=completion.tool_calls,
         )
+
+    async def check(self) -> None:
+        """Have the policy make a first request, if it can, with the settings of the episode that was begun.
+
+        Raises:
+            EpisodeOver: no episode was begun.
+            EndpointError: the model cannot be reached or does not answer as it should.
+            PromptTooLong: not even a sentence fits into the model's context.
+        """
+        check = getattr(self.policy, "check", None)
+        if check is None:
+            return
+        if self._conversation is None:
+            raise EpisodeOver("the chat agent was asked to check before reset(): call reset() first.")
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        messages = [*system, {"role": "user", "content": "Are you ready?"}]
+        await check(Request((), 0, messages, None, self._conversation.tools, self._conversation.style.stop))
+
+    async def _complete(self, request: Request, conversation: Conversation) -> tuple[Completion, Messages]:
+        """Have a request completed, with less history where the prompt is too long; return also what was sent."""
+        shown = conversation.shown_turns
+        while True:
+            try:
+                return await self.policy.complete(request), request.messages
+            except PromptTooLong:
+                if not shown:
+                    raise
+            shown //= 2
+            request = replace(request, messages=conversation.messages(shown))
+            adaptations = getattr(self.policy, "adaptations", None)
+            if adaptations is not None:
+                adaptations.add(
+                    "history",
+                    "the history of a prompt was halved, because the prompt was longer than the model's context",
+                )
 
     def _converse(self, style: PromptStyle) -> Conversation:
         return Conversation(
@@ -144,9 +190,13 @@ class ChatAgent:
             system=self.system,
         )
 
-    def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
-        """Return the price of so many tokens; None if a count or the prices are not known."""
+    def cost(
+        self, prompt_tokens: int | None, completion_tokens: int | None, *, asked: float | None = None
+    ) -> float | None:
+        """Return the price of so many tokens, or what the server asks; None if a count or the prices are not known."""
         price_prompt, price_completion = self._prices
-        if prompt_tokens is None or completion_tokens is None or price_prompt is None or price_completion is None:
+        if price_prompt is None or price_completion is None:
+            return asked
+        if prompt_tokens is None or completion_tokens is None:
             return None
         return (prompt_tokens * price_prompt + completion_tokens * price_completion) / 1e6

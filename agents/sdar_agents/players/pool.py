@@ -21,6 +21,7 @@ class AgentPool:
         defaults: of settings, which a run has that was begun when the agent did not have them yet.
         concurrency: how many episodes should be in flight unless the user says otherwise.
         close: awaited by `close`, such as that of a policy which the agents share.
+        adaptations: returns what was done otherwise than asked so far, as JSON values (`Adaptations.to_json`).
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class AgentPool:
         defaults: Mapping[str, Any] = MappingProxyType({}),
         concurrency: int = 1,
         close: Callable[[], Awaitable[None]] | None = None,
+        adaptations: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self.name = name
         self.settings = settings
         self.defaults = defaults
         self.concurrency = concurrency
+        self.adaptations = adaptations
         self._make = make
         self._close = close
         self._idle = [make()]
@@ -48,6 +51,18 @@ class AgentPool:
     def give_back(self, agent: AsyncAgent) -> None:
         """Keep an agent for another episode. One that raised, or still runs in its thread, is not to be given back."""
         self._idle.append(agent)
+
+    async def check(self) -> None:
+        """Have an agent that has begun an episode make a first request, where its class has `check`.
+
+        Raises:
+            SdarError: it cannot play; the message says why.
+        """
+        agent = self.take()
+        check = getattr(agent, "check", None)
+        if check is not None:
+            await check()
+        self.give_back(agent)
 
     async def close(self) -> None:
         """Close the agents that have been given back, where their class has `close`, and what they share."""

@@ -97,6 +97,7 @@ def _open_model(name: str, make: Callable[..., AsyncPolicy], settings: Mapping[s
         defaults=known,
         concurrency=_CHATS_AT_ONCE,
         close=policy.close,
+        adaptations=policy.adaptations.to_json if isinstance(policy, Endpoint) else list,
     )
 
 

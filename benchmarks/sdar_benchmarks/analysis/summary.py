@@ -42,9 +42,12 @@ class Summary:
             did not tell them from malformed answers.
         malformed_share: answers that did not keep the format over all answers of a model, 0 to 1; None as above, or
             if no model was asked.
+        truncated_share: answers that the token limit cut over all answers of a model, 0 to 1; None if no model was
+            asked, or in older runs.
         stop_reasons: how many episodes ended for each reason.
         prompt_tokens: of all episodes that counted them; None if none did.
         completion_tokens: likewise.
+        cached_tokens: likewise; the part of `prompt_tokens` that a server had in its cache.
         cost: likewise, in the unit of the prices.
         mean_seconds: time for an episode.
         mean_agent_seconds: the part of it that the agent took.
@@ -65,9 +68,11 @@ class Summary:
     mean_steps_won: float | None
     invalid_share: float | None
     malformed_share: float | None
+    truncated_share: float | None
     stop_reasons: Mapping[str, int]
     prompt_tokens: int | None
     completion_tokens: int | None
+    cached_tokens: int | None
     cost: float | None
     mean_seconds: float
     mean_agent_seconds: float
@@ -158,9 +163,11 @@ def summarize(episodes: Iterable[Episode]) -> Summary:
         mean_steps_won=sum(won) / len(won) if won else None,
         invalid_share=_share_of_steps(rows, [row.invalid_actions for row in rows]),
         malformed_share=_malformed_share(rows),
+        truncated_share=_answers_share(rows, [row.truncated_answers for row in rows]),
         stop_reasons=dict(sorted(Counter(row.stop_reason for row in rows).items())),
         prompt_tokens=_total([row.prompt_tokens for row in rows]),
         completion_tokens=_total([row.completion_tokens for row in rows]),
+        cached_tokens=_total([row.cached_tokens for row in rows]),
         cost=_total([row.cost for row in rows]),
         mean_seconds=sum(row.seconds for row in rows) / len(rows),
         mean_agent_seconds=sum(row.agent_seconds for row in rows) / len(rows),
@@ -218,8 +225,13 @@ def summarize_panel(env_id: str, split: str, rows: Sequence[Episode]) -> PanelSu
 def _malformed_share(rows: Sequence[Episode]) -> float | None:
     if any(row.invalid_actions is None for row in rows):
         return None
-    asked = [row for row in rows if row.malformed_answers is not None]
-    return _share_of_steps(asked, [row.malformed_answers for row in asked]) if asked else None
+    return _answers_share(rows, [row.malformed_answers for row in rows])
+
+
+def _answers_share(rows: Sequence[Episode], counts: Sequence[int | None]) -> float | None:
+    """Return the share of the answers that are counted, over the episodes that counted them."""
+    asked = [(row, count) for row, count in zip(rows, counts, strict=True) if count is not None]
+    return _share_of_steps([row for row, _ in asked], [count for _, count in asked]) if asked else None
 
 
 def _share_of_steps(rows: Sequence[Episode], counts: Sequence[int | None]) -> float | None:

@@ -96,12 +96,13 @@ def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
     return _table("agent, panel", rows)
 
 
-def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
+def report_markdown(config: Mapping[str, Any], summary: RunSummary, faults: Sequence[str] = ()) -> str:
     """Return the content of `report.md`: tables, macro averages, costs, and the configuration.
 
     Args:
         config: the run's configuration.
         summary: its statistics.
+        faults: sentences about what went wrong, or otherwise than asked (`sdar_benchmarks.analysis.faults`).
     """
     parts = [f"# {config['agent']['name']}: {', '.join(panel['env_id'] for panel in config['panels'])}"]
     if summary.missing:
@@ -110,6 +111,8 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
         parts.append(
             f"**{summary.total.errors} episodes ended in an error** and count as failures; `--resume` tries them again."
         )
+    if faults:
+        parts += ["## What went wrong, or otherwise than asked", "\n".join(f"- {line}" for line in faults)]
     parts += [
         f"**The data of {panel['env_id']} depart from the reference ones** ({data_words(panel['data_flags'])}): its "
         "scores do not compare with those of other data."
@@ -126,9 +129,9 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
             f"Mean over episodes: success {summary.total.success_rate:.1%}, score {summary.total.mean_score:.3f}.",
         ]
     parts += [
-        "Malformed: answers of the model that did not keep the format. Invalid: actions that the environment did not "
-        "accept. Intervals are 95 % confidence intervals, clustered by task: success by Wilson's formula for effective "
-        "trials, scores by bootstrap.",
+        "Malformed: answers of the model that did not keep the format. Cut: answers that the token limit cut. "
+        "Invalid: actions that the environment did not accept. Intervals are 95 % confidence intervals, clustered by "
+        "task: success by Wilson's formula for effective trials, scores by bootstrap.",
         "## Configuration",
         _facts(config),
     ]
@@ -150,6 +153,8 @@ def _table(first: str, summaries: Mapping[str, Summary]) -> TextTable:
     columns["if won"] = ["-" if part.mean_steps_won is None else f"{part.mean_steps_won:.1f}" for part in parts]
     if any(part.malformed_share is not None for part in parts):
         columns["malformed"] = [_share(part.malformed_share) for part in parts]
+    if any(part.truncated_share for part in parts):
+        columns["cut"] = [_share(part.truncated_share) for part in parts]
     columns["invalid"] = [_share(part.invalid_share) for part in parts]
     if any(part.errors for part in parts):
         columns["errors"] = [str(part.errors) for part in parts]
@@ -162,7 +167,8 @@ def _details(panel: PanelSummary) -> str:
     lines.append(f"seconds an episode: {total.mean_seconds:.3g}, of which the agent's {total.mean_agent_seconds:.3g}")
     if total.prompt_tokens is not None and total.completion_tokens is not None:
         cost = "" if total.cost is None else f", cost {total.cost:.4g}"
-        lines.append(f"tokens read {total.prompt_tokens:,}, written {total.completion_tokens:,}{cost}")
+        cached = "" if total.cached_tokens is None else f" ({total.cached_tokens:,} of them cached)"
+        lines.append(f"tokens read {total.prompt_tokens:,}{cached}, written {total.completion_tokens:,}{cost}")
     return "\n".join(f"- {line}" for line in lines)
 
 

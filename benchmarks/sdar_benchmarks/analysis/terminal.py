@@ -10,6 +10,8 @@ from sdar_envs.printing import console, printable
 
 __all__ = ["WIDTH", "plain_table", "print_table", "stdout"]
 
+_SHORTEST_NAME = 12
+
 WIDTH = 100
 """Maximum width of the output, in columns."""
 
@@ -35,8 +37,12 @@ def print_table(text: TextTable) -> None:
     table = plain_table(*text.columns)
     for row in text.rows:
         table.add_row(*row, style="bold" if row[0] == "all" else None)
+    console = stdout()
+    left = console.width - 2
     for column in table.columns[1:]:
         column.justify = "right"
-        # In a narrow terminal the names give way, not the numbers.
-        column.min_width = max(len(printable(str(cell))) for cell in column.cells)
-    stdout().print(table)
+        column.min_width = max(len(printable(str(cell))) for cell in (column.header, *column.cells))
+        left -= column.min_width + 2
+    # In a narrow terminal the names give way, not the numbers and what they are.
+    table.columns[0].max_width = max(left, _SHORTEST_NAME)
+    console.print(table)

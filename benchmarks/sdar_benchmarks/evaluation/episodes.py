@@ -17,7 +17,7 @@ from sdar_agents.settings.checks import check_value
 from sdar_benchmarks.records.runs import ERROR_REASONS, Episode
 from sdar_envs import Task
 from sdar_envs.core import text_env
-from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, UnsolvableGame
+from sdar_envs.errors import EndpointError, InvalidAction, InvalidOption, PromptTooLong, UnsolvableGame
 from sdar_envs.rng import derive_seed
 from sdar_envs.secrets import redact
 
@@ -88,6 +88,8 @@ class _Clock:
             raise _Stopped("gave_up") from error
         except EndpointError as error:
             raise _Stopped("endpoint_error", error) from error
+        except PromptTooLong as error:
+            raise _Stopped("token_limit", error) from error
         except Exception as error:
             if timeout.expired():
                 raise _Stopped("time_limit") from error
@@ -112,14 +114,24 @@ class _Record:
         self.decisions: list[Decision] = []
 
     def total(self, name: str) -> Any:
-        """Return the sum of `prompt_tokens`, `completion_tokens` or `cost` over the turns; None if one is unknown."""
+        """Return the sum of a count of tokens or of `cost` over the turns; None if one is unknown."""
         counts = [getattr(decision, name) for decision in self.decisions]
         return None if not counts or None in counts else sum(counts)
+
+    def cached_tokens(self) -> int | None:
+        """Return how many tokens a server had in its cache; None if it never said. Servers may leave out a 0."""
+        known = [decision.cached_tokens for decision in self.decisions if decision.cached_tokens is not None]
+        return sum(known) if known else None
 
     def malformed(self) -> int | None:
         """Return how many completions did not keep the format; None if no model was asked."""
         answers = [turn["is_well_formed"] for turn in self.turns if turn["is_well_formed"] is not None]
         return answers.count(False) if answers else None
+
+    def count(self, is_one: Callable[[Decision], bool]) -> int | None:
+        """Return how many of the completions are such; None if no model was asked."""
+        asked = [decision for decision in self.decisions if decision.finish_reason is not None]
+        return sum(map(is_one, asked)) if asked else None
 
 
 async def play_episode(
@@ -194,6 +206,9 @@ async def play_episode(
         data_set=task.data.get("data_set"),
         metrics=record.info.get("metrics"),
         data_flags=dict(text_env(env).data_flags) or None,
+        truncated_answers=record.count(lambda decision: decision.finish_reason == "length"),
+        refusals=record.count(lambda decision: decision.refusal is not None),
+        cached_tokens=record.cached_tokens(),
     )
     trajectory = {
         **identity,
@@ -252,6 +267,12 @@ async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> 
         "is_well_formed": None if decision.response is None else bool(decision.is_well_formed),
         "admissible_commands": record.info["admissible_commands"],
     }
+    if decision.finish_reason is not None:
+        turn["finish_reason"] = decision.finish_reason
+    if decision.refusal is not None:
+        turn["refusal"] = decision.refusal
+    if decision.tool_calls:
+        turn["tool_calls"] = [call.to_json() for call in decision.tool_calls]
     try:
         result = await _call(env, partial(env.step, decision.action))
         record.observation, reward, record.terminated, record.truncated, record.info = result

@@ -19,12 +19,13 @@ from typing import Any
 
 from sdar_agents import AgentPool
 from sdar_agents.settings.checks import check_value
+from sdar_benchmarks.analysis.faults import adaptation_lines, fault_lines
 from sdar_benchmarks.analysis.summary import RunSummary, summarize_run
 from sdar_benchmarks.analysis.tables import report_markdown
 from sdar_benchmarks.evaluation.episodes import Limits, play_episode
 from sdar_benchmarks.evaluation.panels import Panel, PanelSpec
 from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
-from sdar_benchmarks.records.runs import FORMAT, Episode, EpisodeKey, RunWriter, final_episodes
+from sdar_benchmarks.records.runs import CONFIG, FORMAT, Episode, EpisodeKey, RunWriter, final_episodes, read_config
 from sdar_envs import Task
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, RunStopped, SdarError
@@ -79,12 +80,14 @@ class Tally:
         total: all episodes.
         successes: among those done.
         errors: attempts that ended in an error since this call of `evaluate` began.
+        adaptations: what was done otherwise than asked, as in `config.json`.
     """
 
     done: int
     total: int
     successes: int
     errors: int
+    adaptations: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,14 @@ class Evaluation:
         episodes: the final attempt at each task and seed, in the order of panels, seeds and tasks.
         summary: the numbers.
         folder: the run folder; None if nothing was written.
+        faults: sentences about what went wrong (`sdar_benchmarks.analysis.faults.fault_lines`).
     """
 
     config: Mapping[str, Any]
     episodes: tuple[Episode, ...]
     summary: RunSummary
     folder: Path | None
+    faults: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -147,6 +152,8 @@ async def evaluate_async(
                 stack.callback(panel.close)
                 # Before the folder is made: an agent that cannot play a panel leaves nothing behind.
                 await _try_on(panel, agents)
+            if not (resume and out is not None and _is_finished(out)):
+                await agents.check()
             config = _config(plan, panels, agents)
             writer = None if out is None else stack.enter_context(_open_writer(out, config, panels, agents, resume))
             run = _Run(plan, panels, agents, config, writer=writer, progress=progress)
@@ -198,7 +205,9 @@ class _Run:
         self._panels = panels
         self._agents = agents
         self._concurrency: int = config["concurrency"]
-        self._config = writer.config if writer else config
+        self._config: dict[str, Any] = writer.config if writer else {**config}
+        self._adapted_before: Sequence[Mapping[str, Any]] = self._config.get("adaptations", ())
+        self._attempts = list(writer.episodes) if writer else []
         self._writer = writer
         self._progress = progress
         self._total = len(plan.seeds) * sum(map(len, panels))
@@ -238,13 +247,18 @@ class _Run:
         config = self._config
         episodes = [self._final[key] for _, _, key in self._walk() if key in self._final]
         summary = summarize_run(config["agent"]["name"], config["panels"], len(self._plan.seeds), episodes)
+        config["adaptations"] = _added(self._adapted_before, self._agents.adaptations())
+        faults = fault_lines(config, self._attempts, episodes)
         if self._writer:
+            numbers = {**summary.to_json(), "adaptations": config["adaptations"]}
+            report = report_markdown(config, summary, [*faults, *adaptation_lines(config["adaptations"])])
             is_complete = not summary.missing and self._done == self._total
             try:
-                self._writer.finish(summary.to_json(), report_markdown(config, summary), now() if is_complete else None)
+                self._writer.finish(numbers, report, now() if is_complete else None)
             except OSError as error:
                 raise _unwritable(self._writer, error) from error
-        return Evaluation(config, tuple(episodes), summary, self._writer.folder if self._writer else None)
+        folder = self._writer.folder if self._writer else None
+        return Evaluation(config, tuple(episodes), summary, folder, tuple(faults))
 
     def _walk(self) -> Iterator[tuple[Panel, Task, EpisodeKey]]:
         for panel in self._panels:
@@ -289,6 +303,7 @@ class _Run:
         if self._writer:
             self._writer.append(episode, trajectory)
         self._final[key] = episode
+        self._attempts.append(episode)
         if episode.status == "ok":
             self._done += 1
             self._successes += episode.is_success
@@ -307,7 +322,8 @@ class _Run:
 
     def _report(self) -> None:
         if self._progress:
-            self._progress(Tally(self._done, self._total, self._successes, self._errors))
+            adaptations = self._agents.adaptations()
+            self._progress(Tally(self._done, self._total, self._successes, self._errors, adaptations))
 
 
 async def _try_on(panel: Panel, agents: AgentPool) -> None:
@@ -331,6 +347,20 @@ async def _try_on(panel: Panel, agents: AgentPool) -> None:
             f"the agent {agents.name!r} cannot begin an episode of {panel.env_id}: {type(error).__name__}: {error}"
         ) from error
     panel.give_back(env)
+
+
+def _is_finished(out: Path) -> bool:
+    """Return whether a folder holds a run of which nothing is missing: it needs no agent."""
+    return (out / CONFIG).exists() and read_config(out).get("finished") is not None
+
+
+def _added(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the adaptations of two sittings of a run together."""
+    together = {each["kind"]: dict(each) for each in before}
+    for each in now:
+        known = together.setdefault(each["kind"], {**each, "times": 0})
+        known["times"] += each["times"]
+    return list(together.values())
 
 
 def _open_writer(

@@ -3,16 +3,19 @@
 - `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `panels` (a list of
   `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`, and `data_flags` if there are any),
   `agent` (`name`, `settings`), `seeds`, `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`,
-  `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, and `resumed`, a list of what was different when
-  the run was resumed. No secrets.
+  `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, `adaptations` (what was done otherwise than asked,
+  because a server wanted it so or failed for a time: a list of `kind`, `text`, `times`; written at the end), and
+  `resumed`, a list of what was different when the run was resumed. No secrets.
 - `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
   a task and seed is the one that counts.
 - `trajectories.jsonl`: a row per finished attempt: `env_id`, `task_id`, `task_type`, `split`, `seed`, `attempt`,
   `instruction`, `is_success`, `score`, `stop_reason`, `final_observation` and `turns`, a list of `observation`,
   `messages`, `response`, `reasoning` (these three null for agents without a model), `action`, `reward`,
   `is_well_formed` (whether the completion kept the format; null if no model was asked), `is_action_valid` (whether the
-  environment accepted the command), `score` and `admissible_commands`. Training runs add `step` and `group_id` to a
-  row, and to a turn `tokens` (a list of `text`, `gap`, `gate`), `skills` (a list of ids) and the teacher's prompt.
+  environment accepted the command), `score` and `admissible_commands`. A model's turn has
+  `finish_reason` too (`eos`, `stop`, or `length` where the token limit cut the answer), and `refusal` and `tool_calls`,
+  as they came, where there were some. Training runs add `step` and `group_id` to a row, and to a turn `tokens` (a list
+  of `text`, `gap`, `gate`), `skills` (a list of ids) and the teacher's prompt.
 - `summary.json`, `report.md`: the numbers, written at the end of a run and after an interruption.
 
 Rows are appended and flushed, the trajectory before its episode; the other files are replaced atomically. A kill at any
@@ -28,7 +31,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -98,11 +101,22 @@ ERROR_REASONS = frozenset({"agent_error", "endpoint_error", "env_error"})
 
 # What may differ when a run is resumed: it decides neither the tasks nor how they are played.
 _FREE_KEYS = frozenset(
-    {"command", "directory", "created", "finished", "concurrency", "revision", "platform", "resumed", "migrated_from"}
+    {
+        "command",
+        "directory",
+        "created",
+        "finished",
+        "concurrency",
+        "revision",
+        "platform",
+        "resumed",
+        "migrated_from",
+        "adaptations",
+    }
 )
 _FREE_VERSIONS = frozenset({"python", "gymnasium", "numpy"})
 _FREE_LIMITS = frozenset({"attempts"})
-FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds"})
+FREE_SETTINGS = frozenset({"base_url", "api_key_env", "request_seconds", "retries", "backoff_seconds", "stream"})
 """Agent settings that do not change results: where a model is served, and timeouts and retries of requests."""
 
 
@@ -146,6 +160,9 @@ class Episode:
         data_set: of the task, such as `nq`; None in suites that know only one.
         metrics: further scores at the end by name, such as `f1_squad`; None in suites that have none.
         data_flags: how the data departed from the reference ones (`TextEnv.data_flags`); None if they did not.
+        truncated_answers: completions that the token limit cut; None if no model was asked, or in older runs.
+        refusals: completions that refused to answer; None as above.
+        cached_tokens: the part of `prompt_tokens` that a server had in its cache; None if it is not known.
     """
 
     env_id: Name
@@ -173,6 +190,9 @@ class Episode:
     data_set: Name | None = None
     metrics: Mapping[str, float] | None = None
     data_flags: Mapping[str, Any] | None = None
+    truncated_answers: Count | None = None
+    refusals: Count | None = None
+    cached_tokens: Count | None = None
 
     @property
     def key(self) -> EpisodeKey:
@@ -234,6 +254,15 @@ class _Sitting:
 
 
 @dataclass(frozen=True, slots=True)
+class _Adaptation:
+    """Schema of what was done otherwise than asked."""
+
+    kind: Name
+    text: Name
+    times: Count
+
+
+@dataclass(frozen=True, slots=True)
 class _Config:
     """Schema of `config.json`."""
 
@@ -249,6 +278,7 @@ class _Config:
     revision: Name | None
     resumed: list[_Sitting]
     directory: Name | None = None
+    adaptations: list[_Adaptation] = field(default_factory=list)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

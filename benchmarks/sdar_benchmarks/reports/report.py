@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from sdar_benchmarks.analysis.faults import adaptation_lines, fault_lines
 from sdar_benchmarks.analysis.summary import summarize_panel
 from sdar_benchmarks.analysis.tables import panel_means
 from sdar_benchmarks.records.metrics import METRICS, Point, read_metrics
@@ -201,6 +202,9 @@ def _notes(run: _Run) -> list[str]:
             "This run was begun in format 1, which counted malformed answers and invalid actions as one: where they "
             "cannot be told apart, the table shows –."
         )
+    if run.config:
+        notes += fault_lines(run.config, run.attempts, run.episodes)
+        notes += adaptation_lines(run.config.get("adaptations", ()))
     return notes
 
 

@@ -14,8 +14,8 @@ from helpers.endpoints import Reply, act, chat, serving
 from helpers.toy import CountingEnv
 
 from sdar_agents import Decision, open_agent
-from sdar_agents.engines.endpoint import Endpoint, endpoint_chat
-from sdar_agents.engines.policy import Request
+from sdar_agents.engines.endpoint import Endpoint, EndpointPolicy, endpoint_chat
+from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.types import Completion
 from sdar_envs import Task
 from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
@@ -198,7 +198,7 @@ def test_a_storm_of_429_passes_for_everybody() -> None:
     ("reply", "match"),
     [
         (Reply({"error": {"message": "no such model"}}, 404), r"answered 404 .*no such model"),
-        (Reply("context too long", 400), r"answered 400 context too long"),
+        (Reply("no <b>such</b>\n thing", 400), r"answered 400 no <b>such</b> thing$"),
         (Reply("who are you?", 401), r"401 who are you\? \(the key comes from \$OPENAI_API_KEY, which is not set\)"),
         (Reply("\n <!doctype html><title>Login</title>"), r"a web page, '<!doctype html>.*It often ends in /v1"),
         (Reply("", 429, {"Retry-After": "3600"}), r"the server asks to wait 3600 s"),
@@ -243,6 +243,17 @@ def test_bad_settings(settings: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidOption, match=match) as refused:
         Endpoint(**{"model": "tiny", **settings})
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_policy_learns_once_for_all_batches() -> None:
+    def respond(body: dict[str, Any]) -> Reply:
+        return Reply({"error": {"message": "no", "param": "seed"}}, 400) if "seed" in body else chat("x")
+
+    with serving(respond) as server:
+        policy = EndpointPolicy("tiny", base_url=server.url, concurrency=1)
+        for _ in range(2):
+            policy.generate([Request((), 1, MESSAGES)] * 2, Sampling())
+    assert ["seed" in body for _, body in server.requests] == [True, False, False, False, False]
 
 
 def test_the_address() -> None:
@@ -370,7 +381,7 @@ def test_the_prompt_style_can_be_chosen() -> None:
 def test_nonsense_is_no_action() -> None:
     with serving(lambda body: chat("I would rather not.", tokens=None)) as server:
         [decision] = play(server, 1)
-    assert decision == Decision("", False, decision.messages, "I would rather not.", None, None, None, None)
+    assert decision == Decision("", False, decision.messages, "I would rather not.", finish_reason="eos")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +407,7 @@ def test_all_settings_are_told_and_no_key(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OPENAI_BASE_URL", "http://somewhere/v1/")
     settings = open_agent("openai", {"model": "tiny", "temperature": 0.4}, ()).settings
     assert settings["base_url"] == "http://somewhere/v1"
-    assert (settings["temperature"], settings["max_tokens"], settings["history_length"]) == (0.4, 512, 2)
+    assert (settings["temperature"], settings["max_tokens"], settings["history_length"]) == (0.4, 4096, 2)
     assert KEY not in json.dumps(settings)
 
 

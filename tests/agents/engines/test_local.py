@@ -117,6 +117,9 @@ def test_sampling_follows_the_seed_whatever_the_batch(folder: str) -> None:
 def test_the_template_takes_options(folder: str) -> None:
     plain = LocalPolicy(folder, max_tokens=1)
     opened = LocalPolicy(folder, max_tokens=1, template_options={"opening": "<think>"})
+    # A model that thinks may write more than one that does not.
+    assert LocalPolicy(folder).max_tokens == 512
+    assert LocalPolicy(folder, template_options={"opening": "<think>"}).max_tokens == 2000  # half of its context
     [a], [b] = ask(plain, ["abc"]), ask(opened, ["abc"])
     assert b.prompt_tokens == a.prompt_tokens + len("<think>")
 

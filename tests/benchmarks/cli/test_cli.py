@@ -183,7 +183,11 @@ def test_errors_are_told_at_the_end(run, tmp_path: Path, monkeypatch: pytest.Mon
     assert err == (
         "error: 2 episodes ended in an error and count as failures: with --out, they can be tried again later.\n"
     )
-    assert out.splitlines()[-1].split()[-1] == "2"
+    assert out.splitlines()[-2].split()[-1] == "2"
+    # Each episode is tried twice.
+    assert out.splitlines()[-1] == (
+        "4 attempts at episodes ended in agent_error (2 in the result): ZeroDivisionError: division by zero"
+    )
     assert "errors" in out.splitlines()[1]
 
 

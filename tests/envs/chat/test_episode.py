@@ -10,7 +10,7 @@ from sdar_envs import INFO_TYPES, ChatEpisode, PromptStyle, make_text_env, tasks
 from sdar_envs.chat import Conversation
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
 from sdar_envs.prompt import DEFAULT_STYLE, STYLES, ParsedCompletion, render_completion
-from sdar_envs.tools import ToolCall
+from sdar_envs.tools import ToolCall, api_messages
 
 SUITES = ["sdar/ALFWorld-v0", "sdar/WebShop-v0", "sdar/SearchQA-v0"]
 
@@ -164,13 +164,36 @@ def test_a_step_that_raises_can_be_tried_again(monkeypatch):
     ]
 
 
+def test_native_calls_are_appended_with_what_the_environment_says_to_each():
+    episode = ChatEpisode(CountingEnv(), mode="appended", action_format="tools", style=DEFAULT_STYLE)
+    chat = episode.reset(seed=3).messages
+    call = ToolCall("act", '{"command": "double"}', "c1")
+    more = ToolCall("act", '{"command": "down"}')
+    step = episode.step("So.", tool_calls=(call, more))
+    said, tool, other = api_messages(step.messages[len(chat) :])
+    function = {"name": "act", "arguments": '{"command": "double"}'}
+    assert (said["role"], said["content"]) == ("assistant", "So.")
+    assert said["tool_calls"][0] == {"id": "c1", "type": "function", "function": function}
+    assert (tool["role"], tool["tool_call_id"]) == ("tool", "c1")
+    assert step.observation in tool["content"]
+    assert other["tool_call_id"] == said["tool_calls"][1]["id"] != ""
+    assert other["content"] == "Not carried out: the first call of a turn counts."
+    # An answer without a call is followed by a user message, as ever.
+    later = episode.step("Nothing comes to mind.")
+    assert [message["role"] for message in later.messages[len(step.messages) :]] == ["assistant", "user"]
+    # A shorter chat keeps calls and what was said to them together.
+    shorter = episode.conversation.messages(1)
+    assert shorter == [later.messages[0], *later.messages[len(step.messages) :]]
+    assert [message["role"] for message in episode.conversation.messages(0)] == ["user"]
+    assert later.observation in episode.conversation.messages(0)[0]["content"]
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
         ({"mode": "apended"}, InvalidOption, "Did you mean 'appended'"),
         ({"history_length": -1}, InvalidOption, "wanted 0 or more"),
         ({"mode": "appended", "history_length": 2}, InvalidOption, "shows all turns"),
-        ({"mode": "appended", "action_format": "tools"}, InvalidOption, "cannot be appended yet"),
         ({"action_format": "jsno"}, InvalidOption, "Did you mean 'json'"),
         ({"style": "alfword"}, UnknownName, "Did you mean 'alfworld'"),
     ],

@@ -63,7 +63,9 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
         ),
         group.add_argument("--base-url", metavar="URL", help="openai: address up to /v1 (default: $OPENAI_BASE_URL)"),
         group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature"),
-        group.add_argument("--max-tokens", type=int, metavar="N", help="token limit of a completion"),
+        group.add_argument(
+            "--max-tokens", type=int, metavar="N", help="token limit of a completion, its thought included"
+        ),
         group.add_argument("--history-length", type=int, metavar="N", help="number of past turns in a prompt"),
         group.add_argument(
             "--action-format",
@@ -82,7 +84,7 @@ def _run(args: argparse.Namespace) -> None:
     if not (args.env_ids or args.preset or args.resume):
         args.parser.error("name an environment, such as sdar/ALFWorld-v0, or give --preset quick")
     from sdar_benchmarks.analysis.tables import overview
-    from sdar_benchmarks.analysis.terminal import print_table
+    from sdar_benchmarks.analysis.terminal import print_table, stdout
     from sdar_benchmarks.reports.report import REPORT_HTML, write_comparison, write_report
     from sdar_envs.errors import InvalidOption, RunStopped
 
@@ -105,6 +107,9 @@ def _run(args: argparse.Namespace) -> None:
         print_table(overview((run.name, evaluation.summary) for run, evaluation in evaluations))
     else:
         _print_run(evaluations[0][1])
+    for run, evaluation in evaluations:
+        for line in evaluation.faults:
+            stdout().print(f"{run.name}: {line}" if run.name else line)
     folders = [evaluation.folder for _, evaluation in evaluations if evaluation.folder]
     reports = [write_report(folder) for folder in folders]
     if out and len(folders) > 1:
@@ -257,15 +262,16 @@ def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Eva
     )
     with progress_bar(*columns) as progress:
         bar = progress.add_task(run.agent, total=None, success="")
-        return evaluate(
-            plan,
-            agents,
-            out=out / run.name if out else None,
-            resume=args.resume,
-            progress=lambda tally: progress.update(
-                bar, completed=tally.done, total=tally.total, success=_success_so_far(tally)
-            ),
-        )
+        said: set[str] = set()
+
+        def show(tally: Tally) -> None:
+            for each in tally.adaptations:
+                if each["kind"] not in said:
+                    said.add(each["kind"])
+                    progress.console.print(f"Adapted: {each['text']}.", soft_wrap=True)
+            progress.update(bar, completed=tally.done, total=tally.total, success=_success_so_far(tally))
+
+        return evaluate(plan, agents, out=out / run.name if out else None, resume=args.resume, progress=show)
 
 
 def _success_so_far(tally: Tally) -> str:
