@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import gymnasium as gym
 
 from sdar_agents.baselines.scripted import Agent
+from sdar_skills.library.skill import Arm
 
 __all__ = ["AsyncAdapter", "AsyncAgent", "Decision", "in_thread"]
 
@@ -40,6 +41,8 @@ class Decision:
         prompt_tokens: length of the prompt; None if it is not known.
         completion_tokens: length of the completion; None if it is not known.
         cost: of both; None without prices.
+        skills: those in the prompt, best first, by id, version and hash; None if the agent reads none.
+        dropped_skills: those that were chosen and did not fit the prompt.
     """
 
     action: str
@@ -50,6 +53,8 @@ class Decision:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost: float | None = None
+    skills: Sequence[Arm] | None = None
+    dropped_skills: Sequence[Arm] = ()
 
 
 class AsyncAgent(Protocol):

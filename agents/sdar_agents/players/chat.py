@@ -15,6 +15,8 @@ import gymnasium as gym
 from sdar_agents.engines.policy import AsyncPolicy, Request, Situation
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.players.agent import Decision
+from sdar_agents.players.skills import SkillReading
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_envs import TextEnv
 from sdar_envs.chat import ChatMode, Conversation
 from sdar_envs.chat.conversation import HISTORY_LENGTH
@@ -43,6 +45,8 @@ class ChatAgent:
             policy's template says, or the completions of an endpoint (see `sdar_agents.engines.reading`).
         price_prompt: of a million prompt tokens, in any currency; None for no cost.
         price_completion: of a million completion tokens.
+        skills: skills in the prompts, chosen once per episode; None for none. Those that do not fit the prompt's limit
+            are dropped whole, all of them if need be.
 
     Raises:
         InvalidOption: a setting is out of range or does not go with another one, one of the prices is missing, or the
@@ -65,6 +69,7 @@ class ChatAgent:
         prefilled: str | None = None,
         price_prompt: float | None = None,
         price_completion: float | None = None,
+        skills: SkillPrompts | None = None,
     ) -> None:
         if history_length is not None and (not is_integer(history_length) or history_length < 0):
             raise InvalidOption(f"history_length is {history_length!r}; wanted 0 or more turns.")
@@ -90,6 +95,7 @@ class ChatAgent:
             # A template without a system role refuses it now, not in every episode.
             render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
         self._prices = price_prompt, price_completion
+        self._reading = None if skills is None else SkillReading(skills, policy, history)
         self._env: TextEnv[Any] | None = None
         self._seed = 0
         self._conversation: Conversation | None = None
@@ -100,6 +106,8 @@ class ChatAgent:
         self._seed = seed
         style = style_of(self._env, self._env.task) if self._own_style is None else self._own_style
         self._conversation = self._converse(style)
+        if self._reading is not None:
+            self._reading.choose(self._env.task, seed)
 
     async def act(self, observation: str, info: Mapping[str, Any]) -> Decision:
         """Ask the policy for the next command.
@@ -112,10 +120,11 @@ class ChatAgent:
         if self._env is None or conversation is None:
             raise EpisodeOver("the chat agent was asked to act before reset(): call reset() first.")
         conversation.observe(observation, info)
-        messages = conversation.messages()
+        context = None if self._reading is None else self._reading.context(conversation)
+        messages = conversation.messages() if context is None else context.messages
         style, turn_index = conversation.style, len(conversation.past)
         request = Request(
-            (),
+            self._reading.prefixed_ids(context) if self._reading is not None and context is not None else (),
             (self._seed + turn_index) % 2**31,
             messages,
             Situation(self._env, observation, info, turn_index, style),
@@ -134,6 +143,8 @@ class ChatAgent:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             cost=self.cost(completion.prompt_tokens, completion.completion_tokens),
+            skills=None if context is None else context.skills,
+            dropped_skills=() if context is None else context.dropped_skills,
         )
 
     def _converse(self, style: PromptStyle) -> Conversation:

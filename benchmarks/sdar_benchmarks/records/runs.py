@@ -11,8 +11,10 @@
   `instruction`, `is_success`, `score`, `stop_reason`, `final_observation` and `turns`, a list of `observation`,
   `messages`, `response`, `reasoning` (these three null for agents without a model), `action`, `reward`,
   `is_well_formed` (whether the completion kept the format; null if no model was asked), `is_action_valid` (whether the
-  environment accepted the command), `score` and `admissible_commands`. Training runs add `step` and `group_id` to a
-  row, and to a turn `tokens` (a list of `text`, `gap`, `gate`), `skills` (a list of ids) and the teacher's prompt.
+  environment accepted the command), `score` and `admissible_commands`. Where a model reads skills, a turn has `skills`
+  (a list of `<id>@<version>`), their `skill_hashes`, and `dropped_skills`, which did not fit the prompt. Training runs
+  add `step` and `group_id` to a row, and to a turn `tokens` (a list of `text`, `gap`, `gate`) and the teacher's prompt,
+  of which `skills` are then a part.
 - `summary.json`, `report.md`: the numbers, written at the end of a run and after an interruption.
 
 Rows are appended and flushed, the trajectory before its episode; the other files are replaced atomically. A kill at any
