@@ -1,10 +1,10 @@
 """Run folder of an evaluation, its writer and its readers: configuration, episodes, trajectories, summary.
 
 - `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `panels` (a list of
-  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`, and `data_flags` if there are any),
-  `agent` (`name`, `settings`), `seeds`, `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`,
-  `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, and `resumed`, a list of what was different when
-  the run was resumed. No secrets.
+  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`; `only`, ids of tasks, and `data_flags`
+  if there are any), `agent` (`name`, `settings`), `seeds`, `concurrency`, `limits` (`max_turn_seconds`,
+  `episode_seconds`, `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, and `resumed`, a list of what
+  was different when the run was resumed. No secrets.
 - `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
   a task and seed is the one that counts.
 - `trajectories.jsonl`: a row per finished attempt: `env_id`, `task_id`, `task_type`, `split`, `seed`, `attempt`,
