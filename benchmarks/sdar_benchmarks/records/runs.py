@@ -217,6 +217,7 @@ class _Panel:
     variant: Name
     fingerprint: Name
     limit: Count | None = None
+    only: list[Name] | None = None
     data_flags: Object | None = None
 
 

@@ -20,7 +20,7 @@ from sdar_skills.library.skill import Skill, Status
 from sdar_skills.library.skill_file import format_skill, parse_skill
 from sdar_skills.library.task_types import TASK_TYPES
 
-__all__ = ["Library", "builtin_skills", "load_folder", "save_skill"]
+__all__ = ["Library", "builtin_skills", "load_folder", "save_skill", "skill_files"]
 
 _FILE = "SKILL.md"
 _ACTIVE: frozenset[Status] = frozenset({"active"})
@@ -154,20 +154,25 @@ def load_folder(folder: Path) -> tuple[Skill, ...]:
         CorruptData: a file breaks the format, is no regular file, or is a Markdown file that belongs to no skill; or a
             symbolic link leads out of the folder.
     """
+    return tuple(skill_files(folder).values())
+
+
+def skill_files(folder: Path) -> dict[Path, Skill]:
+    """Load all skills below a folder, by the paths of their files; as `load_folder` otherwise."""
     return _load(folder, inside=folder)
 
 
-def _load(folder: Path, inside: Path | None) -> tuple[Skill, ...]:
+def _load(folder: Path, inside: Path | None) -> dict[Path, Skill]:
     """Load all skills below a folder, whose files must not lead out of another one; None: they may lead anywhere."""
     if not folder.is_dir():
         raise MissingData(f"there is no folder {str(folder)!r}; wanted one with <suite>/<name>/{_FILE} files.")
-    skills = []
+    skills = {}
     skill_folders = set()
     texts = [path for path in files_below(folder, inside=inside) if path.suffix.lower() == ".md"]
     for path in texts:
         if path.name == _FILE:
             skill_folders.add(path.parent)
-            skills.append(parse_skill(read_foreign(path, inside=inside), str(path.absolute())))
+            skills[path] = parse_skill(read_foreign(path, inside=inside), str(path.absolute()))
     if not skills:
         raise MissingData(f"there is no skill in {str(folder)!r}; wanted <suite>/<name>/{_FILE} files.")
     for path in texts:
@@ -175,7 +180,7 @@ def _load(folder: Path, inside: Path | None) -> tuple[Skill, ...]:
             raise CorruptData(
                 f"{path}: this file belongs to no skill and would never be read; wanted it as <name>/{_FILE}."
             )
-    return tuple(skills)
+    return skills
 
 
 @lru_cache(maxsize=1)
@@ -183,7 +188,7 @@ def builtin_skills() -> tuple[Skill, ...]:
     """Return the skills of this package."""
     with resources.as_file(resources.files("sdar_skills") / "builtin") as folder:
         # Some installers make each file of a package a link to their cache.
-        return _load(folder, inside=None)
+        return tuple(_load(folder, inside=None).values())
 
 
 def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> Path:

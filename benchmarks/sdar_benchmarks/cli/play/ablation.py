@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdar_benchmarks.cli.output import say
+
 if TYPE_CHECKING:
     from sdar_benchmarks.evaluation.evaluate import Evaluation
     from sdar_benchmarks.evaluation.presets import PresetRun
@@ -57,8 +59,8 @@ def play_ablation(
     write_atomic(out / "ablation.md", ablation_markdown(ablation, _facts(evaluations[0].config)))
     print_table(effect_table(ablation))
     for warning in ablation.warnings:
-        print(f"note: {warning}")
-    print(f"report: {out / 'ablation.md'}")
+        say(f"note: {warning}")
+    say(f"report: {out / 'ablation.md'}")
 
 
 def _facts(config: dict[str, Any]) -> dict[str, str]:
