@@ -20,66 +20,51 @@ from sdar_skills import Ledger, Skill, Statistics
 from sdar_skills.evidence.trial import TrialRule, Verdict, judge, paired_showings
 from sdar_skills.library.skill import arm_of
 
-__all__ = ["CONTROL", "LEDGER", "TRIAL", "TrialRuns", "choose_skills", "judge_trial", "plan_trial", "read_verdicts"]
+__all__ = ["CONTROL", "LEDGER", "TRIAL", "TrialRuns", "judge_trial", "plan_trial", "read_verdicts"]
 
 CONTROL, LEDGER, TRIAL = "control", "ledger.sqlite", "trial.json"
 _SPLIT = "train"
 
 
 class TrialRuns(NamedTuple):
-    """Runs of a trial: the control, and one for each skill by its id."""
+    """Runs of a trial.
 
+    Attributes:
+        skills: the skills on trial.
+        control: the run without skills.
+        shown: the run with each skill alone, by its id.
+    """
+
+    skills: tuple[Skill, ...]
     control: PresetRun
     shown: Mapping[str, PresetRun]
 
 
-def choose_skills(skills: Sequence[Skill], suites: Sequence[str], named: Sequence[str]) -> list[Skill]:
-    """Return the skills on trial: those that are named, else all with status `shadow` of the suites.
-
-    Raises:
-        UnknownName: there is no skill of a given name.
-        InvalidOption: there is nothing to try.
-    """
-    known = {skill.id: skill for skill in skills if skill.suite in suites}
-    for name in named:
-        if name not in known:
-            raise UnknownName(
-                f"the library has no skill {name!r:.200} for {', '.join(suites)}; it has {', '.join(known) or 'none'}."
-                f"{did_you_mean(name, known)}"
-            )
-    chosen = [known[name] for name in dict.fromkeys(named)] or [s for s in known.values() if s.status == "shadow"]
-    retired = [skill.id for skill in chosen if skill.status == "retired"]
-    if retired:
-        raise InvalidOption(f"{', '.join(retired)} is retired; a trial is of skills that are on trial or active.")
-    if not chosen:
-        raise InvalidOption(
-            f"the library has no skill on trial for {', '.join(suites)}: propose some with `sdar skills propose`, or "
-            "name active ones with --skill."
-        )
-    return chosen
-
-
-def plan_trial(run: PresetRun, skills: Sequence[Skill]) -> TrialRuns:
-    """Return the runs of a trial, on tasks of the training split.
+def plan_trial(run: PresetRun, library: Sequence[Skill], named: Sequence[str] = ()) -> TrialRuns:
+    """Return the skills on trial and the runs that try them, on tasks of the training split.
 
     Args:
         run: what to play, and the model; its settings have the section `skills`.
-        skills: the skills on trial.
+        library: the skills to choose from.
+        named: ids of the skills on trial; if empty, all with status `shadow` of the suites that are played.
 
     Raises:
-        InvalidOption: another split is asked for, or no task is of a skill's type.
+        UnknownName: there is no skill of a given name.
+        InvalidOption: another split is asked for, there is nothing to try, or no task is of a skill's type.
     """
     for panel in run.panels:
         if panel.split not in (None, _SPLIT):
             raise InvalidOption(
-                f"the split is {panel.split!r}; wanted {_SPLIT!r}: skills that were chosen on held-out tasks would make "
-                "evaluations on these say too much."
+                f"the split is {panel.split!r}; wanted {_SPLIT!r}: skills that were chosen on held-out tasks would "
+                "make evaluations on these say too much."
             )
     panels = [replace(panel, split=_SPLIT) for panel in run.panels]
     tasks: dict[str, dict[str, tuple[str, str]]] = {}
     for spec in panels:
         with closing(Panel(spec)) as panel:
             tasks[spec.env_id] = {task.id: (task.suite, task.task_type) for task in panel}
+    suites = sorted({suite for kinds in tasks.values() for suite, _ in kinds.values()})
+    skills = _chosen(library, suites, named)
 
     def meant(skill: Skill) -> dict[str, tuple[str, ...]]:
         found = {
@@ -111,15 +96,34 @@ def plan_trial(run: PresetRun, skills: Sequence[Skill]) -> TrialRuns:
         skill_id: of(skill_id.replace("/", "-"), only, only=[skill_id], retriever="task_type", k=1)
         for skill_id, only in by_skill.items()
     }
-    return TrialRuns(of(CONTROL, everything, retriever="none"), shown)
+    return TrialRuns(tuple(skills), of(CONTROL, everything, retriever="none"), shown)
 
 
-def judge_trial(out: Path, skills: Sequence[Skill], runs: TrialRuns, rule: TrialRule) -> tuple[Verdict, ...]:
+def _chosen(library: Sequence[Skill], suites: Sequence[str], named: Sequence[str]) -> list[Skill]:
+    known = {skill.id: skill for skill in library if skill.suite in suites}
+    for name in named:
+        if name not in known:
+            raise UnknownName(
+                f"the library has no skill {name!r:.200} for {', '.join(suites)}; it has {', '.join(known) or 'none'}."
+                f"{did_you_mean(name, known)}"
+            )
+    chosen = [known[name] for name in dict.fromkeys(named)] or [s for s in known.values() if s.status == "shadow"]
+    retired = [skill.id for skill in chosen if skill.status == "retired"]
+    if retired:
+        raise InvalidOption(f"{', '.join(retired)} is retired; a trial is of skills that are on trial or active.")
+    if not chosen:
+        raise InvalidOption(
+            f"the library has no skill on trial for {', '.join(suites)}: propose some with `sdar skills propose`, or "
+            "name active ones with --skill."
+        )
+    return chosen
+
+
+def judge_trial(out: Path, runs: TrialRuns, rule: TrialRule) -> tuple[Verdict, ...]:
     """Judge a trial by its runs, and write its ledger and its verdicts.
 
     Args:
         out: the folder of the runs.
-        skills: the skills on trial.
         runs: what `plan_trial` returned.
         rule: the decision rule.
 
@@ -130,11 +134,11 @@ def judge_trial(out: Path, skills: Sequence[Skill], runs: TrialRuns, rule: Trial
         path.unlink()  # of an earlier judgement of the same runs
     control = final_episodes(read_episodes(out / CONTROL))
     with Ledger(out / LEDGER) as ledger:
-        for skill in skills:
+        for skill in runs.skills:
             episodes = final_episodes(read_episodes(out / runs.shown[skill.id].name))
             for kind, rewards in _pairs(control, episodes):
                 ledger.append(paired_showings(skill, kind, rewards, out.resolve().name))
-        verdicts = judge(skills, Statistics(ledger), rule)
+        verdicts = judge(runs.skills, Statistics(ledger), rule)
     write_atomic(out / TRIAL, json.dumps({"verdicts": list(map(_row, verdicts))}, indent=1, ensure_ascii=False) + "\n")
     return verdicts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
-from helpers.endpoints import act, serving
+from helpers.endpoints import act, chat, serving
 from helpers.skill_models import ENV_ID, reader_of, write_library
 
 from sdar_benchmarks.cli.main import main
@@ -115,6 +115,10 @@ def test_an_ablation_finds_the_skill_that_helps(run: Run, tmp_path: Path) -> Non
         "task_type",
         "--k",
         3,
+        "--limit",
+        24,
+        "--max-steps",
+        5,
         "--skills-ablation",
         "--out",
         out,
@@ -169,3 +173,140 @@ def test_an_ablation_without_skills_in_prompts_is_refused(run: Run, tmp_path: Pa
         )
     assert status == 2
     assert "there is nothing to leave out" in error
+
+
+# -- proposals and trials ---------------------------------------------------------------------
+
+
+def test_a_proposed_skill_is_tried_and_promoted(run: Run, tmp_path: Path) -> None:
+    library, episodes, trial = tmp_path / "lib", tmp_path / "episodes", tmp_path / "trial"
+    played = ("eval", ENV_ID, "--agent", "random", "--limit", 12, "--seeds", 2, "--out")
+    assert run(*played, episodes, "--split", "train")[0] == 0
+    status, printed, _ = run("skills", "propose", episodes, "--library", library)
+    assert status == 0
+    proposed = {skill.task_type: skill for skill in Library.load(library, builtin=False)}
+    assert set(proposed) == {"count_up", "count_down"}
+    assert {skill.status for skill in proposed.values()} == {"shadow"}
+    assert "episodes toy/train/" in proposed["count_up"].origin
+    assert "2 skills on trial from 24 episodes" in printed
+    # The same again is nothing new.
+    assert "is the same" in run("skills", "propose", episodes, "--library", library)[2]
+
+    up, down = proposed["count_up"], proposed["count_down"]
+    tried = ("skills", "trial", ENV_ID, "--limit", 20, "--max-steps", 5, "--min-tasks", 5, "--out", trial)
+    with serving(reader_of(up.name)) as server:
+        status, printed, error = run(*tried, *model(server.url, library))
+        assert (status, error) == (0, "")
+        verdicts = {row["skill"]: row for row in json.loads((trial / "trial.json").read_text())["verdicts"]}
+        assert (verdicts[up.id]["status"], verdicts[down.id]["status"]) == ("active", "shadow")
+        assert verdicts[down.id]["difference"] == 0
+        # Each is shown alone, to tasks of its type.
+        for row in read_trajectories(trial / up.id.replace("/", "-")):
+            assert row["task_type"] == "count_up"
+            assert all(turn["skills"] == [f"{up.id}@1.0.0"] for turn in row["turns"])
+        # Judged again, the verdict is the same, and nothing is counted twice.
+        before = len(server.requests)
+        assert run(*tried, *model(server.url, library), "--resume")[:2] == (0, printed)
+        assert len(server.requests) == before
+    assert run("skills", "stats", trial / "ledger.sqlite")[0] == 0
+
+    assert "the trial leaves" in run("skills", "promote", down.id, "--library", library, "--trial", trial)[2]
+    status, printed, _ = run("skills", "promote", "--library", library, "--trial", trial)
+    assert status == 0
+    now = Library.load(library, builtin=False)[up.id]
+    assert (now.status, now.sha256, now.version) == ("active", up.sha256, "1.0.0")
+    assert "trial trial: +" in now.metadata["status-reason"]
+    assert now.metadata["split"] == "train"
+    assert "is active already" in run("skills", "promote", up.id, "--library", library, "--why", "x")[2]
+    assert run("skills", "retire", up.id, "--library", library, "--why", "It is too long.")[0] == 0
+    now = Library.load(library, builtin=False)[up.id]
+    assert (now.status, now.metadata["status-reason"].endswith(": It is too long.")) == ("retired", True)
+
+
+def test_held_out_episodes_teach_nothing(run: Run, tmp_path: Path) -> None:
+    assert (
+        run("eval", ENV_ID, "--agent", "random", "--limit", 2, "--split", "valid", "--out", tmp_path / "held")[0] == 0
+    )
+    status, _, error = run("skills", "propose", tmp_path / "held", "--library", tmp_path / "lib")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "wanted episodes of 'train' only" in error
+    assert not (tmp_path / "lib").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("propose", "nowhere", "--library", "lib"), "nowhere has no trajectories.jsonl"),
+        (("propose", "nowhere", "--library", "lib", "--base-url", "http://x/v1"), "add --model"),
+        (("trial", ENV_ID, "--library", "lib", "--model", "m"), "name both with --out and --library"),
+        (("trial", ENV_ID, "--library", "lib", "--out", "o", "--limit", "2"), "no skill on trial for toy"),
+        (
+            ("trial", ENV_ID, "--limit", "2", "--library", "lib", "--out", "o", "--skill", "toy/go-upp"),
+            "Did you mean 'toy/go-up'?",
+        ),
+        (
+            ("trial", ENV_ID, "--library", "lib", "--out", "o", "--skill", "toy/go-up", "--split", "valid"),
+            "wanted 'train'",
+        ),
+        (("promote", "toy/go-up", "--library", "lib"), "wanted --trial OUT, or skills by their ids with --why TEXT"),
+        (("retire", "toy/go-upp", "--library", "lib", "--why", "x"), "Did you mean 'toy/go-up'?"),
+        (("retire", "--library", "lib", "--trial", "lib"), "lib has no trial.json"),
+    ],
+)
+def test_refusals(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    write_library(tmp_path / "lib")
+    status, _, error = run("skills", *arguments)
+    assert (status, len(error.splitlines())) == (2, 1), error
+    assert words in error
+
+
+def test_a_model_proposes(run: Run, tmp_path: Path) -> None:
+    assert run("eval", ENV_ID, "--agent", "random", "--limit", 4, "--split", "train", "--out", tmp_path / "e")[0] == 0
+    skill = {
+        "title": "count",
+        "description": "How to count.",
+        "text": "Count.",
+        "scope": "all kinds",
+        "episodes": ["E1"],
+    }
+    with serving(lambda body: chat(json.dumps({"skills": [skill]}))) as server:
+        status, _, error = run(
+            "skills", "propose", tmp_path / "e", "--library", tmp_path / "lib", "--model", "m", "--base-url", server.url
+        )
+    assert status == 0, error
+    [written] = Library.load(tmp_path / "lib", builtin=False)
+    assert (written.task_type, written.created_by, written.status) == (None, "m", "shadow")
+
+
+# -- prompts ----------------------------------------------------------------------------------
+
+
+def test_the_prompts_of_teacher_and_student(run: Run, tmp_path: Path) -> None:
+    library = write_library(tmp_path / "lib")
+    asked = ("skills", "prompt", "toy/valid/0003", "--env", ENV_ID, "--library", library, "--no-builtin")
+    status, printed, error = run(*asked, "--k", 2, "--turn", 1)
+    assert (status, error) == (0, "")
+    student, _, teacher = printed.partition("=== teacher: ")
+    assert "### " not in student
+    assert "### go-" in teacher
+    assert "words" in student.splitlines()[0]
+    assert "(tokens with --tokenizer)" in student.splitlines()[0]
+    assert printed.splitlines()[-1] == "dropped for the limit: no skill, 0 turns of history"
+    assert "nothing counts them: name a folder with --tokenizer" in run(*asked, "--max-prompt-tokens", 9)[2]
+
+
+def test_lengths_in_tokens_and_what_is_dropped(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from helpers.tiny_chat import tiny_tokenizer
+
+    library, folder = write_library(tmp_path / "lib"), tmp_path / "model"
+    tiny_tokenizer().save_pretrained(folder)
+    asked = ("skills", "prompt", "toy/valid/0003", "--env", ENV_ID, "--library", library, "--no-builtin")
+    status, printed, error = run(*asked, "--tokenizer", folder)
+    assert (status, error) == (0, "")
+    tokens = int(printed.partition("=== teacher: ")[2].split()[0].replace(",", ""))
+    assert printed.count("shown: ") >= 2
+    status, printed, error = run(*asked, "--tokenizer", folder, "--max-prompt-tokens", tokens - 1)
+    assert (status, error) == (0, "")
+    assert printed.count("dropped: ") == 1
+    assert "dropped for the limit: toy/" in printed

@@ -46,7 +46,6 @@ def _run(args: argparse.Namespace) -> None:
     from sdar_envs.errors import InvalidOption
     from sdar_envs.rng import derive_seed
     from sdar_skills import teacher_context
-    from sdar_skills.context import legacy_prefix
 
     given = skill_settings(args) or {}
     limit = args.max_prompt_tokens or given.get("max_prompt_tokens")

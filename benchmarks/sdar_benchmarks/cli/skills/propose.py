@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdar_benchmarks.cli.options import Commands, setting
 from sdar_benchmarks.cli.output import say
+
+if TYPE_CHECKING:
+    from sdar_skills.evidence.experience import Proposer
 
 __all__ = ["add"]
 
@@ -56,12 +60,13 @@ def _run(args: argparse.Namespace) -> None:
     from sdar_skills.evidence.experience import propose
     from sdar_skills.library.library import builtin_skills, skill_files
 
+    proposer = _proposer(args)
     folder = Path(args.library)
     known = list(builtin_skills())
     if any(folder.rglob("SKILL.md")):
         known += skill_files(folder).values()
     episodes = [episode for run in args.runs for episode in read_training_episodes(Path(run))]
-    found = propose(episodes, _proposer(args), known, max_similarity=args.max_similarity)
+    found = propose(episodes, proposer, known, max_similarity=args.max_similarity)
     for title, why in found.dropped:
         say(f"dropped: {title}: {why}", error=True)
     for skill in found.skills:
@@ -73,7 +78,7 @@ def _run(args: argparse.Namespace) -> None:
     )
 
 
-def _proposer(args: argparse.Namespace) -> object:
+def _proposer(args: argparse.Namespace) -> Proposer:
     from sdar_agents.engines.endpoint import endpoint_chat
     from sdar_envs.errors import InvalidOption
     from sdar_skills.evidence.proposers import ModelProposer, TemplateProposer

@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     """Add `sdar skills` and its actions."""
     command = commands.add_parser(
         "skills",
-        help="skill libraries: list, show, search, check, prompt, import, export, stats, propose, trial, promote, retire",
+        help="skills: list, show, search, check, prompt, import, export, stats, propose, trial, promote, retire",
     )
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     for module in (browse, check, prompt, exchange, stats, propose, trial):

@@ -56,10 +56,9 @@ def add(actions: Commands) -> None:
 def _trial(args: argparse.Namespace) -> None:
     from sdar_benchmarks.analysis.tables import TextTable
     from sdar_benchmarks.analysis.terminal import print_table
-    from sdar_benchmarks.cli.play.eval import play_run, planned_runs
-    from sdar_benchmarks.evaluation.trials import choose_skills, judge_trial, plan_trial
+    from sdar_benchmarks.cli.play.eval import planned_runs, play_run
+    from sdar_benchmarks.evaluation.trials import judge_trial, plan_trial
     from sdar_envs.errors import InvalidOption
-    from sdar_envs.registry import suite_of
     from sdar_skills.evidence.trial import TrialRule
     from sdar_skills.library.library import skill_files
 
@@ -74,12 +73,11 @@ def _trial(args: argparse.Namespace) -> None:
     args.skills = "task_type"
     rule = TrialRule(min_showings=args.min_tasks, max_showings=max(2_000, args.min_tasks), z=args.z)
     library = [skill for folder in args.library for skill in skill_files(Path(folder)).values()]
-    skills = choose_skills(library, [suite_of(env_id) for env_id in args.env_ids], args.named)
-    runs = plan_trial(planned_runs(args)[0], skills)
+    runs = plan_trial(planned_runs(args)[0], library, args.named)
     out = Path(args.out)
     for run in (runs.control, *runs.shown.values()):
         play_run(run, args, out)
-    verdicts = judge_trial(out, skills, runs, rule)
+    verdicts = judge_trial(out, runs, rule)
     print_table(TextTable(("skill", "tasks", "difference", "verdict"), tuple(map(_cells, verdicts))))
     for verdict in verdicts:
         say(f"{verdict.skill.id}: {verdict.why}")
