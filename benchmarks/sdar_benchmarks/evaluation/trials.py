@@ -88,8 +88,8 @@ def plan_trial(run: PresetRun, library: Sequence[Skill], named: Sequence[str] = 
         for env_id, kinds in tasks.items()
     }
 
-    def of(name: str, only: Mapping[str, tuple[str, ...]], **changes: Any) -> PresetRun:
-        kept = tuple(replace(spec, only=only[spec.env_id]) for spec in panels if only.get(spec.env_id))
+    def of(name: str, tasks_of: Mapping[str, tuple[str, ...]], **changes: Any) -> PresetRun:
+        kept = tuple(replace(spec, only=tasks_of[spec.env_id]) for spec in panels if tasks_of.get(spec.env_id))
         return PresetRun(name, kept, run.agent, {**run.settings, "skills": {**run.settings["skills"], **changes}})
 
     shown = {
