@@ -142,7 +142,7 @@ class Library:
         if not missing:
             return ""
         general = sum(skill.task_type is None for skill in skills)
-        gets = f"get the {general} general skills alone" if general else "are refused: there are no general skills"
+        gets = f"get only the general skills ({general})" if general else "are refused: there are no general skills"
         return f"the {suite} task types {', '.join(missing)}; tasks of these types {gets}"
 
 
