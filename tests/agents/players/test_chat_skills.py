@@ -57,7 +57,8 @@ def decide(policy: Words, **settings: Any) -> Decision:
 
 def test_the_prompt_shows_the_skills_and_the_turn_names_them() -> None:
     decision = decide(Words())
-    assert decision.skills is not None and decision.messages is not None
+    assert decision.skills is not None
+    assert decision.messages is not None
     assert [arm.skill for arm in decision.skills][-1] == "toy/calm"
     assert len(decision.skills) == 3
     for arm in decision.skills:
@@ -71,7 +72,8 @@ def test_the_prompt_shows_the_skills_and_the_turn_names_them() -> None:
 @pytest.mark.parametrize("where", ["max_prompt_tokens", "longest_prompt"])
 def test_what_does_not_fit_is_dropped_whole(where: str) -> None:
     free = decide(policy := Words())
-    assert free.messages is not None and free.skills is not None
+    assert free.messages is not None
+    assert free.skills is not None
     size = len(policy.encode(policy.render(free.messages)))
     policy = Words()
     limits = {"max_prompt_tokens": size - 1} if where == "max_prompt_tokens" else {}
