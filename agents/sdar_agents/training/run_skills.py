@@ -9,7 +9,6 @@ from typing import Any
 
 from sdar_agents.algorithms import Algorithm
 from sdar_agents.rollout.rollout import RolloutResult
-from sdar_agents.settings.reader import errors_at
 from sdar_agents.rollout.skill_showings import skill_showings
 from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.skill_use.settings import make_skill_retriever, open_library, warn_uncovered
