@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sdar_agents.engines.transformers import TransformersPolicy, load_model
     from sdar_agents.learner import Learner, LearnerSettings
     from sdar_agents.rollout.rollout import Rollout, RolloutSettings
-    from sdar_agents.rollout.skill_prompts import SkillPrompts
+    from sdar_agents.skill_use.prompts import SkillPrompts
     from sdar_agents.training.config import TrainConfig, load_config
     from sdar_agents.training.trainer import Trainer
 
@@ -99,7 +99,7 @@ _LAZY = {
     "LearnerSettings": "sdar_agents.learner",
     "Rollout": "sdar_agents.rollout.rollout",
     "RolloutSettings": "sdar_agents.rollout.rollout",
-    "SkillPrompts": "sdar_agents.rollout.skill_prompts",
+    "SkillPrompts": "sdar_agents.skill_use.prompts",
     "TrainConfig": "sdar_agents.training.config",
     "Trainer": "sdar_agents.training.trainer",
     "TransformersPolicy": "sdar_agents.engines.transformers",

@@ -74,6 +74,16 @@ class BatchingPolicy:
         """
         return self._policy.render(messages)
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a rendered prompt; empty if the policy has none."""
+        return self._policy.encode(text)
+
+    @property
+    def longest_prompt(self) -> int | None:
+        """The longest prompt, in tokens, that leaves room for a completion; None if there is no known limit."""
+        limit = self._policy.context_length
+        return None if limit is None else limit - self._sampling.max_new_tokens
+
     async def close(self) -> None:
         """Stop after the batch that is being generated."""
         self._waiting.clear()

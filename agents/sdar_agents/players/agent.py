@@ -23,6 +23,7 @@ import gymnasium as gym
 from sdar_agents.baselines.scripted import Agent
 from sdar_agents.types import StopReason
 from sdar_envs.tools import ToolCall
+from sdar_skills.library.skill import Arm
 
 __all__ = ["AsyncAdapter", "AsyncAgent", "Decision", "in_thread"]
 
@@ -47,6 +48,8 @@ class Decision:
             None if no model was asked.
         refusal: what the model said instead of answering; None if it did not refuse.
         tool_calls: the tool calls, as they came.
+        skills: those in the prompt, best first, by id, version and hash; None if the agent reads none.
+        dropped_skills: those that were chosen and did not fit the prompt.
     """
 
     action: str
@@ -61,6 +64,8 @@ class Decision:
     finish_reason: StopReason | None = None
     refusal: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    skills: Sequence[Arm] | None = None
+    dropped_skills: Sequence[Arm] = ()
 
 
 class AsyncAgent(Protocol):

@@ -16,6 +16,8 @@ import gymnasium as gym
 from sdar_agents.engines.policy import AsyncPolicy, Messages, Request, Situation
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.players.agent import Decision
+from sdar_agents.players.skills import SkillReading
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv
 from sdar_envs.chat import ChatMode, Conversation
@@ -24,6 +26,7 @@ from sdar_envs.core import is_integer, text_env
 from sdar_envs.errors import EpisodeOver, InvalidOption, PromptTooLong
 from sdar_envs.prompt import DEFAULT_STYLE, STYLES, PromptStyle, resolve_style, style_of, with_action_format
 from sdar_envs.tools import ActionFormat
+from sdar_skills import TeacherContext
 
 __all__ = ["ChatAgent"]
 
@@ -45,6 +48,8 @@ class ChatAgent:
             policy's template says, or the completions of an endpoint (see `sdar_agents.engines.reading`).
         price_prompt: of a million prompt tokens, in any currency; None for no cost.
         price_completion: of a million completion tokens.
+        skills: skills in the prompts, chosen once per episode; None for none. Those that do not fit the prompt's limit
+            are dropped whole, all of them if need be.
 
     Raises:
         InvalidOption: a setting is out of range or does not go with another one, one of the prices is missing, or the
@@ -67,6 +72,7 @@ class ChatAgent:
         prefilled: str | None = None,
         price_prompt: float | None = None,
         price_completion: float | None = None,
+        skills: SkillPrompts | None = None,
     ) -> None:
         if history_length is not None and (not is_integer(history_length) or history_length < 0):
             raise InvalidOption(f"history_length is {history_length!r}; wanted 0 or more turns.")
@@ -97,6 +103,7 @@ class ChatAgent:
             # A template without a system role refuses it now, not in every episode.
             render([{"role": "system", "content": system}, {"role": "user", "content": "Go on."}])
         self._prices = price_prompt, price_completion
+        self._reading = None if skills is None else SkillReading(skills, policy, history)
         self._env: TextEnv[Any] | None = None
         self._seed = 0
         self._conversation: Conversation | None = None
@@ -107,6 +114,8 @@ class ChatAgent:
         self._seed = seed
         style = style_of(self._env, self._env.task) if self._own_style is None else self._own_style
         self._conversation = self._converse(style)
+        if self._reading is not None:
+            self._reading.choose(self._env.task, seed)
 
     async def act(self, observation: str, info: Mapping[str, Any]) -> Decision:
         """Ask the policy for the next command.
@@ -124,12 +133,12 @@ class ChatAgent:
         request = Request(
             (),
             (self._seed + turn_index) % 2**31,
-            conversation.messages(),
+            (),
             Situation(self._env, observation, info, turn_index, style),
             conversation.tools,
             style.stop,
         )
-        completion, messages = await self._complete(request, conversation)
+        completion, messages, context = await self._complete(request, conversation)
         parsed = self._reader.read(completion, style)
         conversation.answer(parsed, completion.text, completion.tool_calls)
         return Decision(
@@ -145,6 +154,8 @@ class ChatAgent:
             finish_reason=completion.stop_reason,
             refusal=completion.refusal,
             tool_calls=completion.tool_calls,
+            skills=None if context is None else context.skills,
+            dropped_skills=() if context is None else context.dropped_skills,
         )
 
     async def check(self) -> None:
@@ -164,17 +175,25 @@ class ChatAgent:
         messages = [*system, {"role": "user", "content": "Are you ready?"}]
         await check(Request((), 0, messages, None, self._conversation.tools, self._conversation.style.stop))
 
-    async def _complete(self, request: Request, conversation: Conversation) -> tuple[Completion, Messages]:
-        """Have a request completed, with less history where the prompt is too long; return also what was sent."""
-        shown = conversation.shown_turns
+    async def _complete(
+        self, request: Request, conversation: Conversation
+    ) -> tuple[Completion, Messages, TeacherContext | None]:
+        """Have a prompt completed, with less history where it is too long; return also what was sent."""
+        shown = None
         while True:
+            context = None if self._reading is None else self._reading.context(conversation, shown)
+            if self._reading is None or context is None:
+                request = replace(request, messages=conversation.messages(shown))
+            else:
+                ids = self._reading.prefixed_ids(context)
+                request = replace(request, prompt_ids=ids, messages=context.messages)
             try:
-                return await self.policy.complete(request), request.messages
+                return await self.policy.complete(request), request.messages, context
             except PromptTooLong:
+                shown = conversation.shown_turns if shown is None else shown
                 if not shown:
                     raise
             shown //= 2
-            request = replace(request, messages=conversation.messages(shown))
             adaptations = getattr(self.policy, "adaptations", None)
             if adaptations is not None:
                 adaptations.add(

@@ -15,7 +15,10 @@ from sdar_agents.engines.policy import AsyncPolicy
 from sdar_agents.players.agent import AsyncAdapter
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool
+from sdar_agents.players.skills import token_counter
+from sdar_agents.skill_use.settings import open_skills
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
+from sdar_envs.registry import suite_of
 from sdar_envs.secrets import check_no_secrets
 from sdar_envs.storage import absolute_arguments
 
@@ -58,11 +61,15 @@ def _open(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -> Age
     if ":" in name:
         return _open_class(name, settings)
     if name in MODELS:
-        return _open_model(name, MODELS[name], settings)
+        return _open_model(name, MODELS[name], settings, env_ids)
     if name not in AGENT_NAMES:
         raise UnknownName(
             f"no agent {name!r}; the agents are {', '.join(AGENT_NAMES)}, and module:Class for your own."
             f"{did_you_mean(name, AGENT_NAMES)}"
+        )
+    if settings.get("skills") is not None:
+        raise InvalidOption(
+            f"the {name} agent is a script, which reads no skills: choose a model with --agent {' or '.join(MODELS)}."
         )
     if settings:
         raise UnknownName(f"the {name} agent has no setting {next(iter(settings))!r}: it has none at all.")
@@ -71,7 +78,9 @@ def _open(name: str, settings: Mapping[str, Any], env_ids: Sequence[str]) -> Age
     return AgentPool(name, lambda: AsyncAdapter(make(), in_threads=False), settings=chosen)
 
 
-def _open_model(name: str, make: Callable[..., AsyncPolicy], settings: Mapping[str, Any]) -> AgentPool:
+def _open_model(
+    name: str, make: Callable[..., AsyncPolicy], settings: Mapping[str, Any], env_ids: Sequence[str]
+) -> AgentPool:
     of_policy = _keywords(make)
     of_agent = _keywords(ChatAgent)
     del of_agent["policy"]
@@ -86,10 +95,17 @@ def _open_model(name: str, make: Callable[..., AsyncPolicy], settings: Mapping[s
         raise InvalidOption(f"the {name} agent was given no model: name one with --model.")
     settings = absolute_arguments(ChatAgent, absolute_arguments(make, settings))
     policy = make(**{key: value for key, value in settings.items() if key in of_policy})
-    make_agent = partial(ChatAgent, policy, **{key: value for key, value in settings.items() if key in of_agent})
+    chosen = {key: value for key, value in settings.items() if key in of_agent}
+    shown: dict[str, Any] = {}
+    if chosen.get("skills") is not None:
+        chosen["skills"], shown["skills"] = open_skills(
+            chosen["skills"], [suite_of(env_id) for env_id in env_ids], count_tokens=token_counter(policy)
+        )
+    make_agent = partial(ChatAgent, policy, **chosen)
     agent = make_agent()
     # Both say what became of a default such as "a GPU if there is one".
     resolved = {key: getattr(policy, key, getattr(agent, key, value)) for key, value in {**known, **settings}.items()}
+    resolved |= shown
     return AgentPool(
         name,
         make_agent,

@@ -15,8 +15,8 @@ from sdar_agents.engines.policy import Policy
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.settings import RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts, name_skill
 from sdar_agents.settings.reader import errors_at
+from sdar_agents.skill_use.prompts import SkillPrompts, name_skill
 from sdar_agents.types import Completion
 from sdar_envs import Task, TextEnv
 from sdar_envs.chat import Conversation

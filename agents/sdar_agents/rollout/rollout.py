@@ -27,9 +27,9 @@ from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
 from sdar_agents.rollout.settings import RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts
 from sdar_agents.settings.checks import check_value
 from sdar_agents.settings.reader import errors_at
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.errors import InvalidOption, UnknownName

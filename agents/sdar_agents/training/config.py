@@ -21,11 +21,11 @@ from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, errors_at, merge, parse_overrides, read_yaml, to_plain
+from sdar_agents.skill_use.settings import SkillSource, absolute_skills
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path, names_from
 from sdar_envs.registry import env_creator, suite_of
 from sdar_envs.storage import absolute_arguments
-from sdar_skills.context import Placement
 
 __all__ = [
     "CheckpointSettings",
@@ -91,37 +91,18 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkillSettings:
+class SkillSettings(SkillSource):
     """Skills in the teacher's prompt (or the student's, if the method says so): source, retriever, limits.
 
     Attributes:
-        retriever: a strategy of `sdar_skills`, or `module:Class` of your own.
-        options: keyword arguments of the retriever.
-        library: folders of skills in addition to those of this package.
-        builtin: use those of this package.
-        k: how many skills at most.
-        placement: where in the prompt they are inserted.
-        skill_tokens: that their texts may take together; null for no limit.
-        max_prompt_tokens: limit of the teacher's prompt; null is what the model's context leaves.
         varied: choose again for each member of a group.
         control_members: so many members of each group are shown nothing.
         gamma: discount of the statistics that bandits learn from, per step.
     """
 
-    retriever: str = "task_type"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    library: tuple[str, ...] = path_setting(())
-    builtin: bool = True
-    k: int = setting(6, low=0)
-    placement: Placement = "user"
-    skill_tokens: int | None = setting(None, low=1)
-    max_prompt_tokens: int | None = setting(None, low=1)
     varied: bool = False
     control_members: int = setting(0, low=0)
     gamma: float = setting(0.99, low=0, high=1)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +287,7 @@ class TrainConfig:
             config,
             model=replace(model, engine_options=_absolute_options(model.engine, model.engine_options, "an engine")),
             rollout=replace(rollout, env_kwargs=absolute_arguments(env, rollout.env_kwargs)),
-            skills=replace(skills, options=_absolute_options(skills.retriever, skills.options, "a retriever")),
+            skills=absolute_skills(skills),
             evaluation=replace(evaluation, env_kwargs=absolute_arguments(env, evaluation.env_kwargs)),
             algorithm=to_plain(self.make_algorithm()),
             methods={},

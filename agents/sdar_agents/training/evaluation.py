@@ -13,7 +13,7 @@ from typing import Any
 from sdar_agents.engines.policy import Policy
 from sdar_agents.rollout.rollout import Rollout
 from sdar_agents.rollout.settings import RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.training.config import EvaluationSettings
 from sdar_agents.training.intervals import wilson_interval
 from sdar_agents.training.splits import evaluated_split

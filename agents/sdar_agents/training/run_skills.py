@@ -9,12 +9,13 @@ from typing import Any
 
 from sdar_agents.algorithms import Algorithm
 from sdar_agents.rollout.rollout import RolloutResult
-from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
-from sdar_agents.settings.reader import errors_at
+from sdar_agents.rollout.skill_showings import skill_showings
+from sdar_agents.skill_use.prompts import SkillPrompts
+from sdar_agents.skill_use.settings import make_skill_retriever, open_library, warn_uncovered
 from sdar_agents.training.config import SkillSettings
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.importing import is_import_path
-from sdar_skills import Ledger, Library, Retriever, Statistics, make_retriever, retriever_settings
+from sdar_skills import Ledger, Library, Statistics, retriever_settings
 from sdar_skills.evidence.ledger import Position
 
 __all__ = ["RunSkills"]
@@ -66,13 +67,15 @@ class RunSkills:
         self._open = ExitStack()
         if not (self.is_shown or is_diagnostic):
             return
-        library = Library.load(*settings.library, builtin=settings.builtin)
+        library = open_library(settings)
         if not self._has_skills(library, suite):
             return
+        if suite in library.suites and settings.retriever != "none":
+            warn_uncovered(library, suite)
         try:
             self._open_ledger(folder, state)
             self.prompts = SkillPrompts(
-                self._retriever(library, count_tokens),
+                make_skill_retriever(settings, library, count_tokens=count_tokens, statistics=self._statistics),
                 reader="student" if algorithm.student_sees_skills else "teacher",
                 placement=settings.placement,
                 k=settings.k,
@@ -114,21 +117,12 @@ class RunSkills:
         if "ledger" in state:
             self.ledger.rewind(self.run, Position(*state["ledger"]))
 
-    def _retriever(self, library: Library, count_tokens: Callable[[str], int]) -> Retriever:
-        settings = self.settings
-        options = dict(settings.options)
-        if settings.skill_tokens is not None:
-            options["count_tokens"] = count_tokens
-        known = retriever_settings(settings.retriever)
-        if "statistics" in known:
-            # Where nobody reads skills there is nothing to learn about them: the diagnostic evaluation shows the
-            # bandit's first choice.
-            ledger = self.ledger or self._open.enter_context(Ledger(None))
-            self.statistics = Statistics(ledger, gamma=settings.gamma, run=self.run)
-            given = {"statistics": self.statistics, "refresh": False}
-            options |= {name: value for name, value in given.items() if name in known}
-        with errors_at("skills.retriever"):
-            return make_retriever(settings.retriever, library, **options)
+    def _statistics(self) -> Statistics:
+        # Where nobody reads skills there is nothing to learn about them: the diagnostic evaluation shows the bandit's
+        # first choice.
+        ledger = self.ledger or self._open.enter_context(Ledger(None))
+        self.statistics = Statistics(ledger, gamma=self.settings.gamma, run=self.run)
+        return self.statistics
 
     def refresh(self) -> None:
         """Read new ledger rows into the statistics; once per step, so that all its choices use the same."""

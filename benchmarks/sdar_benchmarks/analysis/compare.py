@@ -16,7 +16,15 @@ from sdar_benchmarks.records.runs import EPISODES, Episode, EpisodeKey, final_ep
 from sdar_benchmarks.records.schema import LeftOut
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["Comparison", "Difference", "compare", "compare_runs", "difference_table"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "common_pairs",
+    "compare",
+    "compare_runs",
+    "difference_table",
+    "paired_difference",
+]
 
 _NAMED = 5
 
@@ -92,31 +100,53 @@ def compare(episodes_a: Sequence[Episode], episodes_b: Sequence[Episode]) -> Com
     """
     a = {episode.key: episode for episode in episodes_a}
     b = {episode.key: episode for episode in episodes_b}
-    groups: dict[str, list[tuple[Episode, Episode]]] = defaultdict(list)
-    for key, episode in a.items():
-        if key in b:
-            groups[key.env_id].append((episode, b[key]))
+    groups = common_pairs(a, b)
     if not groups:
         raise InvalidOption(
             f"the runs have no task and seed in common ({len(a)} and {len(b)} episodes): compare runs of the same "
             "environments, splits and seeds."
         )
-    _refuse_mixed_data(groups)
     if len(groups) > 1:
         groups["all"] = [pair for pairs in groups.values() for pair in pairs]
     differences = [
-        _difference(group, measure, pairs) for group, pairs in groups.items() for measure in ("success", "score")
+        paired_difference(group, measure, pairs) for group, pairs in groups.items() for measure in ("success", "score")
     ]
     return Comparison(tuple(differences), tuple(_panel_warnings(a, b)))
 
 
-def _difference(group: str, measure: str, pairs: Sequence[tuple[Episode, Episode]]) -> Difference:
+def common_pairs(
+    a: Mapping[EpisodeKey, Episode], b: Mapping[EpisodeKey, Episode]
+) -> dict[str, list[tuple[Episode, Episode]]]:
+    """Return the pairs of episodes with the same task and seed, by environment.
+
+    Raises:
+        InvalidOption: they were played on data that do not compare.
+    """
+    groups: dict[str, list[tuple[Episode, Episode]]] = defaultdict(list)
+    for key, episode in a.items():
+        if key in b:
+            groups[key.env_id].append((episode, b[key]))
+    _refuse_mixed_data(groups)
+    return groups
+
+
+def paired_difference(
+    group: str, measure: str, pairs: Sequence[tuple[Episode, Episode]], *, resamples: int | None = None
+) -> Difference:
+    """Return the difference of pairs of episodes in one measure.
+
+    Args:
+        group: what they are called.
+        measure: `success` or `score`.
+        pairs: at least one.
+        resamples: of the interval; None for the usual number.
+    """
     field = {"success": "is_success", "score": "score"}[measure]
     values = np.array([[float(getattr(episode, field)) for episode in pair] for pair in pairs])
     changes = values[:, 1] - values[:, 0]
     tasks = [f"{episode.env_id} {episode.task_id}" for episode, _ in pairs]
     names, members = np.unique(tasks, return_inverse=True)
-    [(low, high)] = bootstrap_intervals(changes, tasks)
+    [(low, high)] = bootstrap_intervals(changes, tasks, resamples=resamples)
     mean_a, mean_b = values.mean(axis=0)
     return Difference(
         group=group,

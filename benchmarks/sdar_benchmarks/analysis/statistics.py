@@ -22,6 +22,7 @@ __all__ = [
     "RESAMPLES",
     "FlipTest",
     "bootstrap_intervals",
+    "holm",
     "pass_at_k",
     "sign_flip_test",
     "success_interval",
@@ -194,6 +195,22 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
         extreme += int(np.count_nonzero(np.abs(signs @ values) >= threshold))
     p = (extreme + 1) / (flips + 1)
     return FlipTest(p, "monte-carlo", math.sqrt(p * (1 - p) / flips))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's correction: p-values adjusted for the number of tests, in the order given.
+
+    Rejecting where an adjusted value is at most 0.05 keeps the probability of any false rejection at 0.05 or below,
+    however the tests depend on each other.
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6:65-70.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    factors = len(values) - np.arange(len(values))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    return adjusted
 
 
 def _task_sums(values: ArrayLike, tasks: ArrayLike) -> NDArray[np.float64]:

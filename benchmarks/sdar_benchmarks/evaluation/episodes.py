@@ -14,6 +14,7 @@ import gymnasium as gym
 
 from sdar_agents import AsyncAgent, Decision, in_thread
 from sdar_agents.settings.checks import check_value
+from sdar_agents.skill_use.prompts import name_skill
 from sdar_benchmarks.records.runs import ERROR_REASONS, Episode
 from sdar_envs import Task
 from sdar_envs.core import text_env
@@ -273,6 +274,10 @@ async def _step(env: gym.Env[str, str], record: _Record, decision: Decision) -> 
         turn["refusal"] = decision.refusal
     if decision.tool_calls:
         turn["tool_calls"] = [call.to_json() for call in decision.tool_calls]
+    if decision.skills is not None:
+        turn["skills"] = list(map(name_skill, decision.skills))
+        turn["skill_hashes"] = [arm.sha256 for arm in decision.skills]
+        turn["dropped_skills"] = list(map(name_skill, decision.dropped_skills))
     try:
         result = await _call(env, partial(env.step, decision.action))
         record.observation, reward, record.terminated, record.truncated, record.info = result

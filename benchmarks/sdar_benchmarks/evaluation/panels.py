@@ -27,12 +27,14 @@ class PanelSpec:
         split: name of the split; None for `evaluation_split`.
         limit: only so many tasks, `sdar_envs.registry.sample_indices`; None for all. Needed for a split without end.
         env_kwargs: further arguments of the environment, such as `{"data": "official", "max_steps": 30}`.
+        only: ids of the tasks to play of those that the limit leaves; None for all of them.
     """
 
     env_id: str
     split: str | None = None
     limit: int | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    only: tuple[str, ...] | None = None
 
 
 def evaluation_split(env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyType({})) -> str:
@@ -64,6 +66,7 @@ class Panel:
         env_id: id of the environment.
         split: name of the split.
         limit: as in the specification.
+        only: as in the specification.
         env_kwargs: all arguments of the environment, defaults filled in, paths absolute.
         defaults: the default arguments of the environment, as JSON values.
 
@@ -77,6 +80,7 @@ class Panel:
             raise InvalidOption(f"limit is {spec.limit}; wanted an integer of at least 1.")
         self.env_id = spec.env_id
         self.limit = spec.limit
+        self.only = spec.only
         defaults = env_arguments(spec.env_id)
         self.defaults = {name: _plain(value) for name, value in defaults.items()}
         given = absolute_arguments(env_creator(spec.env_id), spec.env_kwargs)
@@ -87,6 +91,9 @@ class Panel:
         self.env_kwargs = MappingProxyType({**defaults, **self._given})
         self._source = env.source
         self._indices = sample_indices(self._source, self.split, spec.limit)
+        if spec.only is not None:
+            wanted = frozenset(spec.only)
+            self._indices = [index for index in self._indices if self._source.task(self.split, index).id in wanted]
         self.give_back(env)
         if not self._indices:
             raise InvalidOption(f"split {self.split!r} of {self.env_id} has no tasks: there is nothing to evaluate.")
@@ -120,6 +127,7 @@ class Panel:
             "limit": self.limit,
             "env_kwargs": {name: _plain(value) for name, value in self.env_kwargs.items()},
             "tasks": len(self),
+            **({} if self.only is None else {"only": list(self.only)}),
             **self._content(),
         }
 

@@ -1,11 +1,11 @@
 """Run folder of an evaluation, its writer and its readers: configuration, episodes, trajectories, summary.
 
 - `config.json`: `format`, `command`, `created`, `finished` (null while something is missing), `panels` (a list of
-  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`, and `data_flags` if there are any),
-  `agent` (`name`, `settings`), `seeds`, `concurrency`, `limits` (`max_turn_seconds`, `episode_seconds`,
-  `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, `adaptations` (what was done otherwise than asked,
-  because a server wanted it so or failed for a time: a list of `kind`, `text`, `times`; written at the end), and
-  `resumed`, a list of what was different when the run was resumed. No secrets.
+  `env_id`, `split`, `limit`, `env_kwargs`, `tasks`, `variant`, `fingerprint`; `only`, ids of tasks, and `data_flags`
+  if there are any), `agent` (`name`, `settings`), `seeds`, `concurrency`, `limits` (`max_turn_seconds`,
+  `episode_seconds`, `episode_tokens`, `attempts`), `versions`, `revision`, `platform`, `adaptations` (what was done
+  otherwise than asked, because a server wanted it so or failed for a time: a list of `kind`, `text`, `times`; written
+  at the end), and `resumed`, a list of what was different when the run was resumed. No secrets.
 - `episodes.jsonl`: a row per finished attempt, in order of completion; `Episode` says what is in it. The last row of
   a task and seed is the one that counts.
 - `trajectories.jsonl`: a row per finished attempt: `env_id`, `task_id`, `task_type`, `split`, `seed`, `attempt`,
@@ -14,8 +14,10 @@
   `is_well_formed` (whether the completion kept the format; null if no model was asked), `is_action_valid` (whether the
   environment accepted the command), `score` and `admissible_commands`. A model's turn has
   `finish_reason` too (`eos`, `stop`, or `length` where the token limit cut the answer), and `refusal` and `tool_calls`,
-  as they came, where there were some. Training runs add `step` and `group_id` to a row, and to a turn `tokens` (a list
-  of `text`, `gap`, `gate`), `skills` (a list of ids) and the teacher's prompt.
+  as they came, where there were some. Where a model reads skills, a turn has `skills` (a list of `<id>@<version>`),
+  their `skill_hashes`, and `dropped_skills`, which did not fit the prompt. Training runs add `step` and `group_id` to a
+  row, and to a turn `tokens` (a list of `text`, `gap`, `gate`) and the teacher's prompt, of which `skills` are then a
+  part.
 - `summary.json`, `report.md`: the numbers, written at the end of a run and after an interruption.
 
 Rows are appended and flushed, the trajectory before its episode; the other files are replaced atomically. A kill at any
@@ -235,6 +237,7 @@ class _Panel:
     variant: Name
     fingerprint: Name
     limit: Count | None = None
+    only: list[Name] | None = None
     data_flags: Object | None = None
 
 

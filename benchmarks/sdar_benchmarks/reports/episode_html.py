@@ -187,7 +187,7 @@ def _section(turn: Mapping[str, Any], i: int, longest: int | None, prompt_addres
     if turn.get("observation") is not None:
         parts.append(_text("Observation", turn["observation"], longest))
     if turn.get("skills"):
-        parts.append(Part("Teacher's skills", "codes", [_value(skill) for skill in _listed(turn["skills"])]))
+        parts.append(Part("Skills", "codes", [_value(skill) for skill in _listed(turn["skills"])]))
     if turn.get("admissible_commands"):
         parts.append(_commands(_listed(turn["admissible_commands"]), longest))
     prompt = None if prompt_address is None else prompt_of(turn)

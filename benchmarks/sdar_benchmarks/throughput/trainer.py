@@ -30,8 +30,8 @@ from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_agents.learner import Learner, LearnerSettings, Phases
 from sdar_agents.rollout.rollout import Rollout, RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts
 from sdar_agents.sft.tiny import TINY_MODELS, make_model, train_tokenizer
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Row, make_rows
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.errors import InvalidOption, SdarError

@@ -10,11 +10,10 @@ split is an error: a skill made from it would leak held-out answers.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from sdar_envs import Task
 from sdar_envs.bm25.analyzer import analyze
@@ -31,7 +30,6 @@ __all__ = [
     "Proposer",
     "Step",
     "propose",
-    "revise",
     "similarity",
 ]
 
@@ -165,34 +163,6 @@ def propose(
     return Proposals(tuple(proposed), tuple(dropped))
 
 
-def revise(
-    skill: Skill, text: str, *, description: str | None = None, part: Literal["major", "minor", "patch"] = "minor"
-) -> Skill:
-    """Return a revision of a skill: another text, a higher version, status `shadow`, statistics of its own.
-
-    Args:
-        skill: the skill to revise.
-        text: the new text.
-        description: the new description; None keeps the old one.
-        part: part of the version to raise.
-
-    Raises:
-        InvalidOption: the text is empty or the same, or the version cannot be read.
-    """
-    if not text.strip() or text == skill.text:
-        found = "the old one" if text.strip() else "empty"
-        raise InvalidOption(f"the new text of {skill.id} is {found}; wanted another.")
-    metadata = {**skill.metadata, "parent": f"{skill.id}@{skill.version}"}
-    return replace(
-        skill,
-        text=text,
-        description=skill.description if description is None else description,
-        version=_raised(skill, part),
-        status="shadow",
-        metadata=metadata,
-    )
-
-
 def similarity(text: str, other: str) -> float:
     """Return the Jaccard index of the search terms of two texts, 0 to 1."""
     first, second = frozenset(analyze(text)), frozenset(analyze(other))
@@ -246,18 +216,3 @@ def _twin(skill: Skill, others: Sequence[Skill], max_similarity: float) -> str |
         return None
     shared = similarity(skill.text, nearest.text)
     return f"{nearest.id} ({nearest.status}) shares {shared:.0%} of its terms" if shared > max_similarity else None
-
-
-def _raised(skill: Skill, part: Literal["major", "minor", "patch"]) -> str:
-    match = re.fullmatch(r"([0-9]+)\.([0-9]+)\.([0-9]+)", skill.version)
-    if match is None:
-        raise InvalidOption(f"the version of {skill.id} is {skill.version!r}; wanted three numbers, such as 1.0.0.")
-    major, minor, patch = map(int, match.groups())
-    raised: Mapping[str, tuple[int, int, int]] = {
-        "major": (major + 1, 0, 0),
-        "minor": (major, minor + 1, 0),
-        "patch": (major, minor, patch + 1),
-    }
-    if part not in raised:
-        raise InvalidOption(f"part is {part!r}; wanted major, minor or patch.")
-    return ".".join(map(str, raised[part]))

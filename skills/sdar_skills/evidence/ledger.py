@@ -465,7 +465,8 @@ def showings_of_group(
     with the variety in the group: if one of n members is the control and the others see the same skill, to 1/n,
     standard error included, and UCB's constant has to shrink likewise. In the study `skill_strategies`, with groups of
     8, UCB behind the task type captured 66 % of the possible uplift with `control`, 31 % with `group`, and 67 % with
-    `group` and its constant divided by 8. For trials (`sdar_skills.evidence.trial`), do not use `control`.
+    `group` and its constant divided by 8. All members of a group share the error of its control episodes, which a
+    standard error over showings does not include; trials are paired instead (`sdar_skills.evidence.trial`).
 
     Args:
         task: the task of the group.

@@ -14,11 +14,13 @@ from pathlib import Path
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.files.foreign import check_target, files_below, read_foreign
+from sdar_envs.search_qa.questions import UNCLASSIFIED
 from sdar_envs.storage import write_atomic
 from sdar_skills.library.skill import Skill, Status
 from sdar_skills.library.skill_file import format_skill, parse_skill
+from sdar_skills.library.task_types import TASK_TYPES
 
-__all__ = ["Library", "builtin_skills", "load_folder", "save_skill"]
+__all__ = ["Library", "builtin_skills", "load_folder", "save_skill", "skill_files"]
 
 _FILE = "SKILL.md"
 _ACTIVE: frozenset[Status] = frozenset({"active"})
@@ -105,24 +107,43 @@ class Library:
         return tuple(skill for skill in skills if skill.status in statuses)
 
     def candidates(self, task: Task, statuses: Collection[Status] = _ACTIVE) -> tuple[Skill, ...]:
-        """Return the skills of a task's suite, of which at least one is for its task type: a strict request.
+        """Return the skills of a task's suite, of which at least one is for its task type, or general.
 
         Args:
             task: the task; only `suite` and `task_type` are read.
             statuses: statuses to include.
 
         Raises:
-            UnknownName: the library has no skills for the task's suite, or none of these statuses for its type. There
-                is no fallback to general skills, which would hide missing files.
+            UnknownName: the library has no skills for the task's suite, or none of these statuses that is for the type
+                or general; or there is no such type: none of the suite's (`TASK_TYPES`), or, in a suite that is not
+                known, one that is nearly spelt like another.
         """
         skills = self.select(task.suite, statuses, strict=True)
         types = dict.fromkeys(skill.task_type for skill in skills if skill.task_type is not None)
-        if task.task_type not in types:
-            raise UnknownName(
-                f"no {task.suite} skill ({', '.join(sorted(statuses))}) for the task type {task.task_type!r:.200}; "
-                f"there are some for {', '.join(types) or 'none'}.{did_you_mean(task.task_type, types)}"
-            )
-        return skills
+        hint = did_you_mean(task.task_type, types)
+        known = TASK_TYPES.get(task.suite)
+        is_type = not hint if known is None else task.task_type in known
+        if task.task_type in types or (is_type and any(skill.task_type is None for skill in skills)):
+            return skills
+        raise UnknownName(
+            f"no {task.suite} skill ({', '.join(sorted(statuses))}) for the task type {task.task_type!r:.200}; "
+            f"there are some for {', '.join(types) or 'none'}.{hint}"
+        )
+
+    def uncovered_words(self, suite: str) -> str:
+        """Return in words which known task types of a suite have no active skill of their own, and what they get.
+
+        Empty if there are none, or if the suite's types are not known.
+        """
+        skills = self.select(suite)
+        own = {skill.task_type for skill in skills}
+        # `unclassified` is what a question gets that names no type.
+        missing = [kind for kind in TASK_TYPES.get(suite, ()) if kind not in own and kind != UNCLASSIFIED]
+        if not missing:
+            return ""
+        general = sum(skill.task_type is None for skill in skills)
+        gets = f"get only the general skills ({general})" if general else "are refused: there are no general skills"
+        return f"the {suite} task types {', '.join(missing)}; tasks of these types {gets}"
 
 
 def load_folder(folder: Path) -> tuple[Skill, ...]:
@@ -133,20 +154,25 @@ def load_folder(folder: Path) -> tuple[Skill, ...]:
         CorruptData: a file breaks the format, is no regular file, or is a Markdown file that belongs to no skill; or a
             symbolic link leads out of the folder.
     """
+    return tuple(skill_files(folder).values())
+
+
+def skill_files(folder: Path) -> dict[Path, Skill]:
+    """Load all skills below a folder, by the paths of their files; as `load_folder` otherwise."""
     return _load(folder, inside=folder)
 
 
-def _load(folder: Path, inside: Path | None) -> tuple[Skill, ...]:
+def _load(folder: Path, inside: Path | None) -> dict[Path, Skill]:
     """Load all skills below a folder, whose files must not lead out of another one; None: they may lead anywhere."""
     if not folder.is_dir():
         raise MissingData(f"there is no folder {str(folder)!r}; wanted one with <suite>/<name>/{_FILE} files.")
-    skills = []
+    skills = {}
     skill_folders = set()
     texts = [path for path in files_below(folder, inside=inside) if path.suffix.lower() == ".md"]
     for path in texts:
         if path.name == _FILE:
             skill_folders.add(path.parent)
-            skills.append(parse_skill(read_foreign(path, inside=inside), str(path.absolute())))
+            skills[path] = parse_skill(read_foreign(path, inside=inside), str(path.absolute()))
     if not skills:
         raise MissingData(f"there is no skill in {str(folder)!r}; wanted <suite>/<name>/{_FILE} files.")
     for path in texts:
@@ -154,7 +180,7 @@ def _load(folder: Path, inside: Path | None) -> tuple[Skill, ...]:
             raise CorruptData(
                 f"{path}: this file belongs to no skill and would never be read; wanted it as <name>/{_FILE}."
             )
-    return tuple(skills)
+    return skills
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +188,7 @@ def builtin_skills() -> tuple[Skill, ...]:
     """Return the skills of this package."""
     with resources.as_file(resources.files("sdar_skills") / "builtin") as folder:
         # Some installers make each file of a package a link to their cache.
-        return _load(folder, inside=None)
+        return tuple(_load(folder, inside=None).values())
 
 
 def save_skill(skill: Skill, folder: str | Path, *, overwrite: bool = False) -> Path:

@@ -1,10 +1,11 @@
 """Built-in retrieval strategies: task type, keywords, BM25, embeddings, random, full, none.
 
 The query is what the environment says about the task (`task_type`, `instruction`), never a rendered prompt. Every
-strategy but `none` refuses a suite or a task type without skills, and none falls back to general skills. Retired
-skills are never returned, skills on trial (`shadow`) only with `include_shadow`. Skills that do not fit a token budget
-are left out whole and the next ones are tried; a budget without room for any of the task's own skills is an error
-where those come first.
+strategy but `none` refuses a suite without skills and a task type that does not exist. A task type that exists but has
+no skills of its own gets the general ones; `Library.uncovered_words` names these types. Retired skills are never
+returned, skills on trial (`shadow`) only with `include_shadow`. Skills that do not fit a token budget are left out
+whole and the next ones are tried; a budget without room for any of the task's own skills is an error where those come
+first.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class TaskTypeRetriever(LibraryRetriever):
     puts_task_skills_first = True
 
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
-        for skill in candidates:
-            if skill.task_type == task.task_type:
-                yield Retrieved(skill, 1.0, f"for {task.task_type}")
-        yield from _general(candidates)
+        own = [skill for skill in candidates if skill.task_type == task.task_type]
+        for skill in own:
+            yield Retrieved(skill, 1.0, f"for {task.task_type}")
+        yield from _general(candidates, "" if own else f"; there is no skill for {task.task_type}")
 
 
 class KeywordRetriever(LibraryRetriever):

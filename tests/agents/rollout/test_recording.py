@@ -21,7 +21,7 @@ from sdar_agents.rollout.recording import (
     trajectory_row,
 )
 from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_benchmarks.records.trajectories import RunIndex
 from sdar_benchmarks.reports.episode_html import episode_address

@@ -21,9 +21,10 @@ from sdar_agents.engines.policy import Messages, Request, Sampling
 from sdar_agents.engines.scripted import ScriptedPolicy
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_agents.rollout.rollout import Rollout, RolloutResult, RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts, skill_showings
+from sdar_agents.rollout.skill_showings import skill_showings
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion, Row, make_rows
 from sdar_envs import Task
 from sdar_envs.core import Outcome

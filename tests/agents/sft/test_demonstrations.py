@@ -16,7 +16,6 @@ import sdar_envs
 from sdar_agents.baselines.scripted import ExplorerAgent, default_agent
 from sdar_agents.engines.policy import Request
 from sdar_agents.rollout.rollout import Rollout, RolloutSettings
-from sdar_agents.rollout.skill_prompts import SkillPrompts
 from sdar_agents.sft.demonstrations import (
     Demonstration,
     DemonstrationSettings,
@@ -26,6 +25,7 @@ from sdar_agents.sft.demonstrations import (
     write_demonstrations,
 )
 from sdar_agents.sft.thoughts import shopping_thought
+from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion
 from sdar_envs.alfworld.generator import room_habits
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName

@@ -15,7 +15,6 @@ from sdar_skills.evidence.experience import (
     HeldOutEpisode,
     Step,
     propose,
-    revise,
     similarity,
 )
 from sdar_skills.evidence.proposers import TemplateProposer
@@ -175,20 +174,3 @@ def test_drafts_that_are_none_are_dropped() -> None:
 
 
 # -- revising ---------------------------------------------------------------------------------
-
-
-def test_a_revision_is_a_new_version_on_trial() -> None:
-    skill = Skill("open", "alfworld", None, "d", "Open it.", version="1.2.3", metadata={"split": "train"})
-    changed = revise(skill, "Open it and look.")
-    assert (changed.version, changed.status, changed.name) == ("1.3.0", "shadow", "open")
-    assert changed.metadata == {"split": "train", "parent": "alfworld/open@1.2.3"}
-    assert changed.sha256 != skill.sha256
-    assert revise(skill, "x", part="patch").version == "1.2.4"
-    assert revise(skill, "x", part="major", description="e").version == "2.0.0"
-    for text, match in ((skill.text, "is the old one"), (" ", "is empty")):
-        with pytest.raises(InvalidOption, match=match):
-            revise(skill, text)
-    with pytest.raises(InvalidOption, match="wanted three numbers"):
-        revise(dataclasses.replace(skill, version="1.0"), "x")
-    with pytest.raises(InvalidOption, match="part is 'tiny'"):
-        revise(skill, "x", part="tiny")

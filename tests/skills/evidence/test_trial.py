@@ -1,10 +1,9 @@
-"""Trials: random assignment, and verdicts computed by hand."""
+"""Trials: verdicts computed by hand."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +13,8 @@ from sdar_envs import Task
 from sdar_envs.errors import InvalidOption
 from sdar_skills.evidence.ledger import NO_SKILL, Ledger, Showing
 from sdar_skills.evidence.statistics import Statistics
-from sdar_skills.evidence.trial import TrialRetriever, TrialRule, Verdict, apply, judge
-from sdar_skills.library.skill import Arm, Retrieved, Skill, Status, arm_of
+from sdar_skills.evidence.trial import TrialRule, Verdict, judge, paired_showings
+from sdar_skills.library.skill import Arm, Skill, Status, arm_of
 
 TASK = Task("toy/train/0", "toy", "train", "pick", "")
 
@@ -112,44 +111,11 @@ def test_bad_skills_are_retired_and_so_are_undecided_ones(ledger: Ledger) -> Non
     assert verdict(ledger, steady, max_showings=10).status == "active"
 
 
-def test_against_the_active_ones(ledger: Ledger) -> None:
-    other = skill("other", "active")
-    show(ledger, NEW, 0.3, 0.2, times=10)
-    show(ledger, OLD, 0.35, 0.25, times=15)
-    show(ledger, other, 0.1, 0.0, times=5)
-    show(ledger, skill("rival"), 9.0, 9.1, times=10)
-    show(ledger, NO_SKILL, 0.0, 0.1, times=10)
-    found = verdict(ledger, NEW, OLD, other, skill("rival"), against="active")
-    # 0.25 - (30 * 0.3 + 10 * 0.05) / 40
-    assert found.difference == pytest.approx(0.25 - 0.2375)
-    one, two = 0.0025 * 30 / 29, 0.0025 * 10 / 9
-    assert found.error == pytest.approx(
-        math.sqrt(0.0025 * 20 / 19 / 20 + (3 / 4) ** 2 * one / 30 + (1 / 4) ** 2 * two / 10)
-    )
-    assert "against the active skills" in found.why
-    # An active skill is compared with the others, not with itself.
-    assert verdict(ledger, OLD, other, against="active").difference == pytest.approx(0.3 - 0.05)
-
-
 def test_a_changed_skill_is_judged_by_its_own_showings(ledger: Ledger) -> None:
     show(ledger, NEW, -0.5, -0.4, times=50)
     show(ledger, NO_SKILL, 0.0, 0.1, times=50)
     changed = Skill("new", "toy", "pick", "d", "A better text.", version="1.1.0", status="shadow")
     assert verdict(ledger, changed).difference is None
-
-
-def test_verdicts_change_statuses_and_nothing_else(ledger: Ledger) -> None:
-    retired = skill("gone", "retired")
-    show(ledger, NEW, 1.0, 0.9, times=50)
-    show(ledger, NO_SKILL, 0.0, 0.1, times=50)
-    show(ledger, retired, 1.0, 0.9, times=50)
-    verdicts = judge([NEW, OLD, retired], Statistics(ledger), TrialRule())
-    assert [one.skill for one in verdicts] == [NEW, OLD]
-    after = apply([NEW, OLD, retired], verdicts)
-    assert [one.status for one in after] == ["active", "active", "retired"]
-    # What was learnt about it goes on.
-    assert arm_of(after[0]) == arm_of(NEW)
-    assert after[1:] == (OLD, retired)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +125,6 @@ def test_verdicts_change_statuses_and_nothing_else(ledger: Ledger) -> None:
         ({"max_showings": 10}, "max_showings is 10; wanted a whole number from min_showings, 50"),
         ({"z": 0}, "z is 0"),
         ({"retire_below": 0.1}, "retire_below is 0.1, promote_above is 0.0; wanted the first not above"),
-        ({"against": "none"}, "against is 'none'; wanted 'control' or 'active'"),
     ],
 )
 def test_rules_are_checked(settings: dict[str, Any], match: str) -> None:
@@ -184,56 +149,12 @@ def test_luck_does_not_promote_even_if_judged_at_every_step(worth: float, wanted
         assert status == wanted
 
 
-# -- showing ----------------------------------------------------------------------------------
-
-
-class Usual:
-    def retrieve(self, task: Task, k: int, token_budget: int | None, rng: random.Random) -> tuple[Retrieved, ...]:
-        return (Retrieved(OLD, 1.0, "usual"),)[:k]
-
-
-def test_shares_of_trial_and_control(ledger: Ledger) -> None:
-    retriever = TrialRetriever(Usual(), [NEW, OLD], Statistics(ledger), share=0.2, control_share=0.1)
-    rng = random.Random(0)
-    shown: Counter[str] = Counter()
-    for _ in range(4000):
-        found = retriever.retrieve(TASK, 2, None, rng)
-        shown[found[0].skill.name if found else "nothing"] += 1
-    assert shown["new"] / 4000 == pytest.approx(0.2, abs=0.02)
-    assert shown["nothing"] / 4000 == pytest.approx(0.1, abs=0.015)
-    assert shown["old"] == 4000 - shown["new"] - shown["nothing"]
-
-
-def test_the_skill_that_was_shown_least_is_next(ledger: Ledger) -> None:
-    other = skill("other")
-    show(ledger, NEW, 0.0, 0.0)
-    show(ledger, other, 0.0)
-    # Not for this task, or not on trial.
-    idle = [skill("heat", kind="heat"), skill("done", "retired")]
-    retriever = TrialRetriever(Usual(), [NEW, other, *idle], Statistics(ledger), share=1.0, control_share=0.0)
-    assert retriever.retrieve(TASK, 3, None, random.Random(0)) == (Retrieved(other, 0.0, "on trial"),)
-    fresh = TrialRetriever(
-        Usual(), [NEW, other, skill("any", kind=None)], Statistics(ledger), share=1.0, control_share=0.0
-    )
-    assert fresh.retrieve(TASK, 3, None, random.Random(0))[0].skill.name == "any"
-
-
-def test_without_a_skill_on_trial_the_usual_one_is_shown(ledger: Ledger) -> None:
-    statistics = Statistics(ledger)
-    usual = (Retrieved(OLD, 1.0, "usual"),)
-    assert (
-        TrialRetriever(Usual(), [OLD], statistics, share=1, control_share=0).retrieve(TASK, 1, None, random.Random(0))
-        == usual
-    )
-    small = TrialRetriever(Usual(), [NEW], statistics, share=1, control_share=0, count_tokens=len)
-    assert small.retrieve(TASK, 1, 3, random.Random(0)) == usual
-    assert small.retrieve(TASK, 1, 99, random.Random(0))[0].skill == NEW
-    assert small.retrieve(TASK, 0, None, random.Random(0)) == ()
-
-
-def test_refusals(ledger: Ledger) -> None:
-    statistics = Statistics(ledger)
-    with pytest.raises(InvalidOption, match=r"share is 0\.9 and control_share is 0\.2"):
-        TrialRetriever(Usual(), [], statistics, share=0.9, control_share=0.2)
-    with pytest.raises(InvalidOption, match="has no token counter"):
-        TrialRetriever(Usual(), [], statistics).retrieve(TASK, 1, 10, random.Random(0))
+def test_a_paired_trial_is_judged_by_the_differences_of_tasks(ledger: Ledger) -> None:
+    # The tasks differ much more than the skill changes them; by its differences alone it is found to help.
+    rewards = {f"toy/train/{i}": (i / 10, i / 10 + (0.1 if i % 2 else 0.2)) for i in range(8)}
+    ledger.append(paired_showings(NEW, "pick", rewards, "trial-1"))
+    found = verdict(ledger)
+    assert found.difference == pytest.approx(0.15)
+    # The variance of 0.1 and 0.2, four times each, is 0.02 / 7.
+    assert found.error == pytest.approx(math.sqrt(0.02 / 7 / 8))
+    assert (found.status, found.showings) == ("active", 8)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdar_envs import Task
 from sdar_envs.errors import CorruptData, MissingData, UnknownName
-from sdar_skills import Library, save_skill
+from sdar_skills import Library, make_retriever, save_skill
 from sdar_skills.formats import export_skillrl, import_skillrl
 from sdar_skills.library.library import load_folder
+from sdar_skills.library.task_types import TASK_TYPES
 
 SKILLRL = {
     "general_skills": [
@@ -212,3 +215,29 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "s.json").write_bytes(b"\xff")
     with pytest.raises(CorruptData, match="is not UTF-8"):
         import_skillrl(tmp_path / "s.json", "alfworld")
+
+
+def test_an_import_alone_answers_every_type_or_says_which_it_does_not(tmp_path):
+    lesson = {"skill_id": "gen_001", "title": "Read first", "principle": "Read.", "when_to_apply": "Always."}
+    content = {"general_skills": [lesson], "task_specific_skills": {"apparel": [{**lesson, "title": "Sizes"}]}}
+    path = tmp_path / "skills.json"
+    path.write_text(json.dumps(content))
+    library = Library(import_skillrl(path, "webshop").skills)
+    told = library.uncovered_words("webshop")
+    assert told == (
+        "the webshop task types beauty, electronics, garden, grocery, shopping; tasks of these types get only the "
+        "general skills (1)"
+    )
+    for kind in TASK_TYPES["webshop"]:
+        task = Task("webshop/test/0", "sdar/WebShop-v0", "test", kind, "Buy it.")
+        found = make_retriever("task_type", library).retrieve(task, 6, None, random.Random(0))
+        assert [item.skill.name for item in found] == (["sizes", "read-first"] if kind == "fashion" else ["read-first"])
+    content["general_skills"] = []
+    path.write_text(json.dumps(content))
+    bare = Library(import_skillrl(path, "webshop").skills)
+    assert bare.uncovered_words("webshop").endswith("are refused: there are no general skills")
+    with pytest.raises(UnknownName, match="for the task type 'garden'"):
+        make_retriever("task_type", bare).retrieve(
+            Task("webshop/test/0", "sdar/WebShop-v0", "test", "garden", "Buy it."), 6, None, random.Random(0)
+        )
+    assert Library.load().uncovered_words("webshop") == ""

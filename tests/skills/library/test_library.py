@@ -236,8 +236,13 @@ def test_a_library_finds_skills():
     with pytest.raises(UnknownName, match=r"no skills for the suite 'toyy'.*Did you mean 'toy'"):
         library.select("toyy", strict=True)
     assert [skill.name for skill in library.candidates(make_task("lift"))] == ["a", "b"]
+    # A type without skills of its own gets the general ones; without any, it is an error, as is a misspelt one.
+    assert [skill.name for skill in library.candidates(make_task("push"))] == ["a", "b"]
+    own = Library([make_skill("b", "lift"), make_skill("c", "push", status="shadow")])
     with pytest.raises(UnknownName, match=r"no toy skill \(active\) for the task type 'push'; there are some for lift"):
-        library.candidates(make_task("push"))
+        own.candidates(make_task("push"))
+    with pytest.raises(UnknownName, match="Did you mean 'lift'"):
+        library.candidates(make_task("lft"))
     assert len(library.candidates(make_task("push"), {"active", "shadow"})) == 3
 
 

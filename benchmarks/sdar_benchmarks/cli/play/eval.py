@@ -11,24 +11,39 @@ from typing import TYPE_CHECKING, Any
 
 from sdar_benchmarks.cli.options import Commands, add_environment, add_pairs, environment_arguments
 from sdar_benchmarks.cli.output import say
+from sdar_benchmarks.cli.play.skill_options import add_skill_options, skill_settings
 
 if TYPE_CHECKING:
     from sdar_benchmarks.evaluation.evaluate import Evaluation, Tally
     from sdar_benchmarks.evaluation.panels import PanelSpec
     from sdar_benchmarks.evaluation.presets import PresetRun
 
-__all__ = ["add"]
+__all__ = ["add", "add_run_options", "planned_runs", "play_run"]
 
 
 def add(commands: Commands) -> None:
     """Add `sdar eval`."""
     command = commands.add_parser("eval", help="evaluate an agent on every task of a split")
-    add_environment(command, several=True)
+    add_run_options(command)
     command.add_argument(
         "--preset",
         choices=["quick", "paper"],
         help="quick: smoke test; paper: the panels and sampling settings of SDAR's paper",
     )
+    command.add_argument(
+        "--skills-ablation",
+        action="store_true",
+        help="which skills help the model: run with all, with none, with shuffled ones, and without each; needs --out",
+    )
+    command.add_argument(
+        "--measure", choices=["success", "score"], default="success", help="of --skills-ablation (default: %(default)s)"
+    )
+    command.set_defaults(run=_run, parser=command)
+
+
+def add_run_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of a verb whose agent plays the tasks of a split: environment, agent, skills, limits, output."""
+    add_environment(command, several=True)
     command.add_argument("--limit", type=int, metavar="N", help="only N tasks, a fixed sample (default: all)")
     command.add_argument("--seeds", type=int, default=1, metavar="K", help="play each task K times (default: 1)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
@@ -40,6 +55,7 @@ def add(commands: Commands) -> None:
         "--resume", action="store_true", help="resume the run in that folder; without an ENV_ID, as it was begun"
     )
     _add_agent(command)
+    add_skill_options(command)
     group = command.add_argument_group("limits")
     group.add_argument("--max-turn-seconds", type=float, metavar="S", help="time limit of one turn of the agent")
     group.add_argument("--episode-seconds", type=float, metavar="S", help="time limit of an episode")
@@ -49,7 +65,7 @@ def add(commands: Commands) -> None:
     group.add_argument(
         "--attempts", type=int, default=2, metavar="N", help="attempts at an episode that ends in an error"
     )
-    command.set_defaults(run=_run, parser=command, recorded=None)
+    command.set_defaults(recorded=None, preset=None, skills_ablation=False)
 
 
 def _add_agent(command: argparse.ArgumentParser) -> None:
@@ -100,8 +116,13 @@ def _run(args: argparse.Namespace) -> None:
         if args.resume:
             assert out is not None
             _enter(out, args)
-        runs = _planned(args)
-    evaluations = [(run, _evaluate(run, args, out)) for run in runs]
+        runs = planned_runs(args)
+    if args.skills_ablation:
+        from sdar_benchmarks.cli.play.ablation import play_ablation
+
+        play_ablation(runs, args, out, play_run)
+        return
+    evaluations = [(run, play_run(run, args, out)) for run in runs]
     if len(runs) > 1:
         # Their reports hold the rest.
         print_table(overview((run.name, evaluation.summary) for run, evaluation in evaluations))
@@ -139,6 +160,10 @@ def _enter(out: Path, args: argparse.Namespace) -> None:
     names = [run.name for run in PRESETS[args.preset](args.env_ids or ENV_IDS)] if args.preset else [""]
     if args.agent:
         names.append(args.agent)  # of a preset, whose agents it replaces
+    if args.skills_ablation:
+        from sdar_benchmarks.evaluation.ablation import ALL
+
+        names = [ALL]
     begun = [out / name for name in names if (out / name / CONFIG).is_file()]
     if not begun:
         check_run(out, str(Path(names[0]) / CONFIG))
@@ -160,7 +185,7 @@ def _recorded(args: argparse.Namespace, out: Path) -> PresetRun:
     from sdar_envs.importing import names_from
 
     fixed = ("limit", "agent", "agent_settings", "settings", "seeds", "seed", "max_turn_seconds", "episode_seconds")
-    for name in (*fixed, "episode_tokens", *args.env_options, *args.agent_options):
+    for name in (*fixed, "episode_tokens", *args.env_options, *args.agent_options, *args.skill_options):
         if getattr(args, name) not in (args.parser.get_default(name), None):
             raise InvalidOption(
                 f"--{name.replace('_', '-')} was given with --resume and no environment: the run goes on as it was "
@@ -171,14 +196,15 @@ def _recorded(args: argparse.Namespace, out: Path) -> PresetRun:
     panels = []
     for panel in config["panels"]:
         env_kwargs = {name: value for name, value in panel["env_kwargs"].items() if name != "split"}
-        panels.append(PanelSpec(panel["env_id"], panel["split"], panel["limit"], env_kwargs))
+        only = None if panel.get("only") is None else tuple(panel["only"])
+        panels.append(PanelSpec(panel["env_id"], panel["split"], panel["limit"], env_kwargs, only))
     args.recorded = config
     agent, settings = config["agent"]["name"], config["agent"]["settings"]
     # The scripts have no settings; those of `default` say which script plays what.
     return PresetRun("", tuple(panels), agent, settings if agent in MODELS or ":" in agent else {})
 
 
-def _planned(args: argparse.Namespace) -> list[PresetRun]:
+def planned_runs(args: argparse.Namespace) -> list[PresetRun]:
     """Return the runs of the preset, or the one run that the command line describes."""
     from sdar_agents import default_agent
     from sdar_agents.players.registry import MODELS
@@ -190,6 +216,8 @@ def _planned(args: argparse.Namespace) -> list[PresetRun]:
     arguments = _by_environment(env_ids, environment_arguments(args))
     settings = dict(args.agent_settings)
     settings |= {name: getattr(args, name) for name in args.agent_options if getattr(args, name) is not None}
+    shown = skill_settings(args)
+    settings |= {} if shown is None else {"skills": shown}
     runs = [PresetRun("", tuple(PanelSpec(env_id) for env_id in env_ids))]
     if args.preset:
         runs = PRESETS[args.preset](env_ids)
@@ -237,7 +265,8 @@ def _asked_for(panel: PanelSpec, limit: int | None, arguments: Mapping[str, Any]
     return replace(panel, split=split, limit=panel.limit if limit is None else limit, env_kwargs=env_kwargs)
 
 
-def _evaluate(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Evaluation:
+def play_run(run: PresetRun, args: argparse.Namespace, out: Path | None) -> Evaluation:
+    """Play a run, with a progress bar; its folder is `out` and the run's name."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from sdar_agents import open_agent

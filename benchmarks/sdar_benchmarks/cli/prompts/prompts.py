@@ -11,9 +11,10 @@ from sdar_benchmarks.cli.options import Commands, add_settings
 from sdar_benchmarks.cli.output import say
 
 if TYPE_CHECKING:
+    from sdar_envs import Task
     from sdar_envs.chat import Conversation
 
-__all__ = ["add"]
+__all__ = ["add", "play_turns"]
 
 
 def add(commands: Commands) -> None:
@@ -76,7 +77,7 @@ def _show(args: argparse.Namespace) -> None:
 
     if args.turn < 1:
         raise InvalidOption(f"--turn is {args.turn}; wanted a number from 1.")
-    conversation = _made_up(args) if args.task_id is None else _played(args)
+    conversation = _made_up(args) if args.task_id is None else play_turns(args)[0]
     for message in conversation.messages():
         say(f"--- {message['role']}")
         say(message["content"])
@@ -106,8 +107,13 @@ def _made_up(args: argparse.Namespace) -> Conversation:
     return conversation
 
 
-def _played(args: argparse.Namespace) -> Conversation:
-    """Return the chat of a task, after some commands of the suite's script."""
+def play_turns(args: argparse.Namespace) -> tuple[Conversation, Task]:
+    """Return the chat of a task, after some commands of the suite's script, and the task.
+
+    Args:
+        args: with `task_id`, `env`, `settings`, `style`, `turn`, `history`, `history_length` and `action_format`, as
+            `sdar prompts show` has them.
+    """
     from sdar_agents.baselines.scripted import default_agent, make_agent
     from sdar_envs import ENV_IDS, ChatEpisode
     from sdar_envs.errors import InvalidOption, UnknownName
@@ -133,6 +139,6 @@ def _played(args: argparse.Namespace) -> Conversation:
             step = episode.act(script.act(step.observation, episode.env_info))
             if step.is_over:
                 raise InvalidOption(f"--turn is {args.turn}, but the script's episode is over after {turn}.")
-        return episode.conversation
+        return episode.conversation, episode.env.task
     finally:
         episode.close()

@@ -45,12 +45,15 @@ def _translation(text: str) -> tuple[str, str]:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from sdar_skills import save_skill
+    from sdar_skills import Library, save_skill
     from sdar_skills.formats import FORMATS
 
     imported = FORMATS[args.format].read(Path(args.source), args.suite, dict(args.task_type))
     for line in imported.report:
         say(line, error=True)
+    told = Library(imported.skills).uncovered_words(args.suite)
+    if told:
+        say(f"not covered: {told}", error=True)
     for skill in imported.skills:
         say(save_skill(skill, args.output))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["add_library", "read_library"]
 
 
-def add_library(action: argparse.ArgumentParser) -> None:
+def add_library(action: argparse._ActionsContainer) -> None:
     """Add `--library` and `--no-builtin`."""
     action.add_argument(
         "--library", action="append", default=[], metavar="DIR", help="additional folder of skills; may be repeated"

@@ -1,27 +1,23 @@
-"""Skills in the prompts of a rollout: which are shown, to whom and where, and the ledger rows that result.
+"""Skills in prompts: which are shown, to whom and where.
 
-The reader is the teacher by default: it scores the student's tokens with skills in its prompt, and the student never
-sees one. In Skill-GRPO the reader is the student. Skills are chosen by the task's own fields (`sdar_skills.Retriever`)
-and placed by `sdar_skills.teacher_context`.
+In a rollout the reader is the teacher by default: it scores the student's tokens with skills in its prompt, and the
+student never sees one. In Skill-GRPO and in an evaluation the reader is the student. Skills are chosen by the task's
+own fields (`sdar_skills.Retriever`) and placed by `sdar_skills.teacher_context`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sdar_agents.settings.checks import check_value
-from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.errors import InvalidOption
-from sdar_skills import Retriever, Skill, showings_of_group
+from sdar_skills import Retriever, Skill
 from sdar_skills.context import Placement
-from sdar_skills.evidence.ledger import Showing
 from sdar_skills.library.skill import Arm
 
-__all__ = ["Reader", "SkillPrompts", "skill_showings"]
+__all__ = ["Reader", "SkillPrompts", "name_skill"]
 
 Reader = Literal["teacher", "student"]
 """Whose prompt has skills in it."""
@@ -85,53 +81,3 @@ class SkillPrompts:
 def name_skill(arm: Arm) -> str:
     """Return the name of a skill in `Turn.skill_ids`: `<id>@<version>`."""
     return f"{arm.skill}@{arm.version}"
-
-
-def skill_showings(
-    trajectories: Sequence[Trajectory],
-    shown: Mapping[str, Sequence[Skill]],
-    *,
-    run: str,
-    step: int,
-    strategy: str,
-    baseline: Literal["control", "group"] | float = "control",
-    gaps: Mapping[str, float] | None = None,
-) -> list[Showing]:
-    """Return the ledger rows of a rollout (see `sdar_skills.showings_of_group`).
-
-    Args:
-        trajectories: whole groups. Episodes without a turn are left out: no prompt showed a skill.
-        shown: the skills of each episode, by its id: `RolloutResult.shown`.
-        run: name of the training run.
-        step: training step, from 0.
-        strategy: name of the retriever.
-        baseline: what rewards are compared with. `control` needs `SkillPrompts.control_members`, `group` wants
-            `varied`.
-        gaps: of each episode, by its id: the teacher's mean log-probability minus the student's, in nats per token.
-
-    Raises:
-        InvalidOption: the baseline cannot tell skills apart, or a gap is missing.
-    """
-    groups: dict[str, list[Trajectory]] = {}
-    for trajectory in trajectories:
-        if trajectory.turns:
-            groups.setdefault(trajectory.group_id, []).append(trajectory)
-    if gaps is not None:
-        for members in groups.values():
-            for member in members:
-                if member.episode_id not in gaps:
-                    raise InvalidOption(f"gaps has no gap of {member.episode_id!r}; wanted one for each episode.")
-    return [
-        showing
-        for members in groups.values()
-        for showing in showings_of_group(
-            members[0].task,
-            [shown.get(member.episode_id, ()) for member in members],
-            [member.episode_return for member in members],
-            baseline,
-            run=run,
-            step=step,
-            strategy=strategy,
-            gaps=None if gaps is None else [gaps[member.episode_id] for member in members],
-        )
-    ]

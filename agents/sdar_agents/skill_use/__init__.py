@@ -1,0 +1,1 @@
+"""Skills in prompts: settings, library and retriever, for rollouts, training and evaluation alike."""
