@@ -61,8 +61,8 @@ def plan_trial(run: PresetRun, library: Sequence[Skill], named: Sequence[str] = 
     panels = [replace(panel, split=_SPLIT) for panel in run.panels]
     tasks: dict[str, dict[str, tuple[str, str]]] = {}
     for spec in panels:
-        with closing(Panel(spec)) as panel:
-            tasks[spec.env_id] = {task.id: (task.suite, task.task_type) for task in panel}
+        with closing(Panel(spec)) as opened:
+            tasks[spec.env_id] = {task.id: (task.suite, task.task_type) for task in opened}
     suites = sorted({suite for kinds in tasks.values() for suite, _ in kinds.values()})
     skills = _chosen(library, suites, named)
 

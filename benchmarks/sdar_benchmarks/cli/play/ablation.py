@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ def play_ablation(
     say(f"report: {out / 'ablation.md'}")
 
 
-def _facts(config: dict[str, Any]) -> dict[str, str]:
+def _facts(config: Mapping[str, Any]) -> dict[str, str]:
     settings = config["agent"]["settings"]
     skills = settings["skills"]
     return {
