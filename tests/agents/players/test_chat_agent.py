@@ -116,7 +116,7 @@ def test_the_styles_window_is_recorded(tmp_path):
     [
         ({"history": "apended"}, "Did you mean 'appended'"),
         ({"history": "appended", "history_length": 2}, "shows all turns"),
-        ({"history": "appended", "action_format": "tools"}, "cannot be appended yet"),
+        ({"history": "appended", "action_format": "tools"}, "need a server, whose chat template knows them"),
         ({"action_format": "xml"}, "wanted one of tags, tools, json"),
     ],
 )
