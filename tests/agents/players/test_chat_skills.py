@@ -12,7 +12,7 @@ from helpers.toy import CountingEnv
 from sdar_agents import ChatAgent, Decision, Request, SkillPrompts
 from sdar_agents.engines.policy import join_messages
 from sdar_agents.types import Completion
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, PromptTooLong
 from sdar_skills import Library, make_retriever
 from sdar_skills.library.skill import arm_of
 
@@ -95,6 +95,40 @@ def test_a_prefix_is_outside_of_the_messages() -> None:
     assert decision.messages == request.messages
     assert "word word" not in policy.render(request.messages)
     assert len(request.prompt_ids) == len(policy.encode(policy.render(request.messages))) + 43
+
+
+class ShortContext(Words):
+    """A policy that refuses prompts with more than one past turn, as servers do with prompts that are too long."""
+
+    async def complete(self, request: Request) -> Completion:
+        answer = await super().complete(request)
+        if request.messages[-1]["content"].count(", action:") > 1:
+            raise PromptTooLong("too long")
+        return answer
+
+
+def test_a_server_that_takes_less_history_is_still_shown_the_skills() -> None:
+    policy = ShortContext()
+    skills = SkillPrompts(make_retriever("task_type", LIBRARY), reader="student")
+    agent = ChatAgent(policy, history_length=2, skills=skills)
+
+    async def play() -> Decision:
+        env = CountingEnv()
+        observation, info = env.reset(options={"task_id": "toy/valid/0001"})
+        await agent.reset(env, observation, info, 0)
+        for _ in range(2):
+            await agent.act(observation, info)
+        return await agent.act(observation, info)
+
+    decision = asyncio.run(play())
+    full, shrunk = (request.messages[-1]["content"] for request in policy.asked[-2:])
+    assert (full.count(", action:"), shrunk.count(", action:")) == (2, 1)
+    assert decision.messages == policy.asked[-1].messages
+    assert decision.skills is not None
+    for arm in decision.skills:
+        heading = f"### {arm.skill.removeprefix('toy/')}\n"
+        assert heading in full
+        assert heading in shrunk
 
 
 def test_what_cannot_be_shown_is_refused() -> None:
