@@ -100,3 +100,8 @@ smollm2: .venv/.train-stamp
 
 vllm: .venv-vllm/.stamp
 	.venv-vllm/bin/python -m pytest -m vllm tests/vllm
+
+leaderboard-smollm2: .venv-vllm/.stamp
+	benchmarks/smollm2.sh
+	.venv-vllm/bin/sdar leaderboard add --replace $(foreach m,smollm2 smollm2-sft,$(foreach s,SearchQA WebShop ALFWorld,runs/leaderboard/$m-$s))
+	.venv-vllm/bin/sdar leaderboard render

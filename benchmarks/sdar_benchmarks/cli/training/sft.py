@@ -19,8 +19,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "model",
         metavar="MODEL",
-        help="folder, name on the Hugging Face hub, smollm2 (`sdar data smollm2`), or tiny-1m or tiny-5m for a new model "
-        "with random weights",
+        help="folder, name on the Hugging Face hub, smollm2 (see `sdar data smollm2 --help`), or tiny-1m or tiny-5m "
+        "for a new model with random weights",
     )
     command.add_argument("demos", nargs="+", metavar="FILE", help="file of demonstrations, written by `sdar demos`")
     command.add_argument(
