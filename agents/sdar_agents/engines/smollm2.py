@@ -117,8 +117,10 @@ def _convert(file: Path, folder: Path) -> None:
     configuration = getattr(transformers, "GgufConfig", None)
     if configuration is not None:
         options["quantization_config"] = configuration(gguf_file=file.name, dequantize=True)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **options)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, dtype=torch.bfloat16, trust_remote_code=False, **options
+    )
     # save_pretrained refuses a model that came from GGUF, though its weights are plain by now.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

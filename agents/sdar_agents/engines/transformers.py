@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
@@ -400,9 +401,17 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
 def _merged(model: Any, adapters: str) -> Any:
     """Return a model with the adapters of a folder merged into its weights."""
     peft: Any = import_extra("peft", extra="lora", purpose=f"the model {adapters!r}, which is LoRA adapters,")
+    folder = str(Path(adapters).expanduser())
     try:
+        config = peft.LoraConfig.from_pretrained(folder, trust_remote_code=False)
         with without_peft_warning():
-            merged = peft.PeftModel.from_pretrained(model, str(Path(adapters).expanduser())).merge_and_unload()
+            adapted = peft.PeftModel(model, config)
+            loaded = peft.set_peft_model_state_dict(adapted, load_file(f"{folder}/adapter_model.safetensors"))
+            # peft takes no notice of either.
+            others = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if "lora_" in name)]
+            if others:
+                raise InvalidOption(f"its adapters are not those of {model.name_or_path!r}: {others[0]}")
+            merged = adapted.merge_and_unload()
         return merged.requires_grad_(True).eval()
     except Exception as error:  # of peft, safetensors, torch
         raise loading_error(adapters, str(model.device), error) from error

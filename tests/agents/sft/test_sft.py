@@ -436,6 +436,11 @@ def test_adapters_alone_are_trained_written_and_merged(demos: Path, tmp_path: Pa
     merged = load_model(str(folder.parent / "adapter"))[0].state_dict()
     assert all(torch.equal(merged[name], after[name]) for name in after)
     warm_start(str(folder.parent / "adapter"), [demos], tmp_path / "more", QUICK, device="cpu")
+    # Those of another model are refused, which peft would load as nothing.
+    for part in (dict(list(written.items())[1:]), {f"{name}.x": tensor for name, tensor in written.items()}):
+        safetensors.torch.save_file(part, folder.parent / "adapter" / "adapter_model.safetensors")
+        with pytest.raises(InvalidOption, match="its adapters are not those of"):
+            load_model(str(folder.parent / "adapter"))
 
 
 def test_a_killed_run_of_adapters_resumes(demos: Path, tmp_path: Path) -> None:
