@@ -52,7 +52,7 @@ def _model(args: argparse.Namespace) -> None:
     from sdar_agents.engines.smollm2 import smollm2_folder, write_smollm2
 
     if args.out is None:
-        print(smollm2_folder())
+        say(smollm2_folder())
         return
     write_smollm2(Path(args.out), None if args.adapter is None else Path(args.adapter))
-    print(args.out)
+    say(args.out)
