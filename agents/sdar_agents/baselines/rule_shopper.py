@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EMPTY_WORDS", "RuleShopper"]
+__all__ = ["BUTTONS", "EMPTY_WORDS", "RuleShopper", "page_texts", "search_words"]
 
 # The default step limit of an episode.
 _STEPS = 15
@@ -76,8 +76,7 @@ class _Wish:
         named = _NAMED_OPTION.search(self.text)
         self.options = len(_NAMED_OPTION.findall(self.text))
         self.words = _stems(self.text[: named.start()] if named else self.text)
-        # Brackets would end the action early.
-        self.query = " ".join(re.sub(r"[\[\]\n]", " ", self.text).split()) or "anything"
+        self.query = search_words(self.text)
 
     def choose(self, name: str, values: Iterable[str]) -> str | None:
         """Return the value of an option that the instruction names; None if it names none of them."""
@@ -120,7 +119,7 @@ class RuleShopper:
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
         """Return the next action."""
-        page = _segments(observation)
+        page = page_texts(observation)
         clicks: list[str] = info["available_actions"]["clickables"]
         self._before = self._plan()
         action = self._decide(page, clicks)
@@ -255,16 +254,23 @@ class RuleShopper:
             elif name:
                 options.setdefault(name, []).append(text.lower())
         for name, choices in options.items():
-            chosen = self._wish.choose(name, [choice for choice in choices if choice not in _BUTTONS])
+            chosen = self._wish.choose(name, [choice for choice in choices if choice not in BUTTONS])
             if chosen is not None:
                 item.choices.append(chosen)
         item.missing = max(0, self._wish.options - len(item.choices))
 
 
-_BUTTONS = frozenset({"back to search", "< prev", "next >", "description", "features", "reviews", "buy now"})
+BUTTONS = frozenset({"back to search", "< prev", "next >", "description", "features", "reviews", "buy now"})
 
 
-def _segments(observation: str) -> list[str]:
+def search_words(instruction: str) -> str:
+    """Return an instruction as a query, without its price limit."""
+    text = _LIMIT.sub("", instruction).lower()
+    # Brackets would end the action early.
+    return " ".join(re.sub(r"[\[\]\n]", " ", text).split()) or "anything"
+
+
+def page_texts(observation: str) -> list[str]:
     """Return the visible text nodes of a page."""
     if " [SEP] " in observation:
         return [text.strip() for text in observation.split(" [SEP] ")]

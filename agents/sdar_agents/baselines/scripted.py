@@ -1,8 +1,8 @@
 """Scripted agents by name, and the `Agent` protocol.
 
 `random` draws among the admissible commands (a lower bound). `oracle` follows the environment's own plan, which reads
-the hidden state (an upper bound). `explorer`, `rule` and `question-as-query` play one suite each and read only what a
-person sees. An agent of your own implements `Agent` and is named `module:Class`.
+the hidden state (an upper bound). `explorer`, `rule`, `majority` and `question-as-query` play one suite each and read
+only what a person sees. An agent of your own implements `Agent` and is named `module:Class`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from sdar_skills.retrieval.homes import read_habits
 
 __all__ = [
     "AGENTS",
+    "FLOORS",
     "Agent",
     "DefaultAgent",
     "ExplorerAgent",
+    "MajorityAgent",
     "OracleAgent",
     "QuestionAsQueryAgent",
     "RandomAgent",
@@ -237,6 +239,13 @@ class RuleAgent(_SuiteAgent):
     scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.rule_shopper:RuleShopper"})
 
 
+class MajorityAgent(_SuiteAgent):
+    """WebShop: the most frequent actions of demonstrations, whatever is wanted; a floor."""
+
+    name = "majority"
+    scripts = MappingProxyType({"sdar/WebShop-v0": "sdar_agents.baselines.majority:MajorityShopper"})
+
+
 class QuestionAsQueryAgent(_SuiteAgent):
     """Search-QA: searches for the question itself and answers by pattern matching."""
 
@@ -247,6 +256,7 @@ class QuestionAsQueryAgent(_SuiteAgent):
 AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
     {
         "explorer": ExplorerAgent,
+        "majority": MajorityAgent,
         "oracle": OracleAgent,
         "question-as-query": QuestionAsQueryAgent,
         "random": RandomAgent,
@@ -254,6 +264,9 @@ AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
     }
 )
 """The scripted agents by name."""
+
+FLOORS: Mapping[str, type[_SuiteAgent]] = MappingProxyType({"majority": MajorityAgent})
+"""Agents that show what a suite gives for its form alone, beside `random`."""
 
 
 def default_agent(env_id: str) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.files.json_text import read_json_object
 from sdar_envs.files.weights import pickle_problem, pickled_weights
 
-__all__ = ["check_folder", "check_tokenizer", "loading_error"]
+__all__ = ["adapted_model", "check_folder", "check_tokenizer", "loading_error"]
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LENGTH = 300
@@ -37,7 +38,7 @@ def check_folder(model: str) -> None:
         return
     names = {path.name for path in folder.iterdir()}
     if "adapter_config.json" in names:
-        return  # transformers finds the model of the adapters
+        return  # `adapted_model` names the model, which is checked in its turn
     if "config.json" not in names:
         inner = [path.name for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
         hint = f"; {', '.join(inner)} in it has one" if inner else ""
@@ -45,6 +46,22 @@ def check_folder(model: str) -> None:
     vocabulary = ("token*.json", "token*.model", "vocab*", "spiece*", "sentencepiece*", "*.tiktoken", "tekken.json")
     if not any(next(folder.glob(pattern), None) for pattern in vocabulary):
         raise _no_tokenizer(model)
+
+
+def adapted_model(model: str) -> str | None:
+    """Return the model that the LoRA adapters of a folder belong to; None if the folder holds none.
+
+    Raises:
+        InvalidOption: their configuration names no model.
+        CorruptData: it is no JSON.
+    """
+    path = Path(model).expanduser() / "adapter_config.json"
+    if not path.is_file():
+        return None
+    base = read_json_object(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise _cannot(model, f"its adapter_config.json names the model {base!r}; wanted a folder, or a name on the hub")
+    return base
 
 
 def check_tokenizer(model: str, tokenizer: Any) -> None:

@@ -13,6 +13,7 @@ from sdar_agents.engines.batching import BatchingPolicy
 from sdar_agents.engines.policy import Sampling
 from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.engines.registry import make_engine
+from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.settings.checks import check_value
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import import_extra
@@ -29,7 +30,7 @@ class LocalPolicy(BatchingPolicy):
     An `AsyncPolicy`. The model is a causal language model with a chat template.
 
     Args:
-        model: a folder, or a name on the hub.
+        model: a folder, which may hold LoRA adapters; a name on the hub; or `smollm2`.
         engine: the inference engine: `transformers`, or `module:Class` for one of your own (see `make_engine`).
         constrained: constrained decoding: the model thinks freely, then the likeliest admissible command is taken (see
             `sdar_agents.engines.constrained`). Only with the engine `transformers`.
@@ -48,7 +49,7 @@ class LocalPolicy(BatchingPolicy):
         MissingExtra: torch or transformers is not installed.
     """
 
-    path_arguments: ClassVar[Mapping[str, Collection[str]]] = MappingProxyType({"model": ()})
+    path_arguments: ClassVar[Mapping[str, Collection[str]]] = MappingProxyType({"model": (SMOLLM2,)})
     """Arguments that are paths (`sdar_envs.storage.absolute_arguments`)."""
 
     def __init__(

@@ -20,27 +20,32 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
 from sdar_agents.engines.chat_template import ChatTemplate, Messages
-from sdar_agents.engines.loading_errors import check_folder, check_tokenizer, loading_error
+from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
 from sdar_agents.scoring.batch import pack_by_length
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
+from sdar_envs.importing import import_extra
 
-__all__ = ["TransformersPolicy", "choose_device", "load_model", "without_bars"]
+__all__ = ["TransformersPolicy", "choose_device", "load_model", "without_bars", "without_peft_warning"]
 
 # Ended rows leave the batch when at most this share still runs, because removing rows copies the KV cache.
 _LARGEST_RUNNING_SHARE = 7 / 8
@@ -356,7 +361,8 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
     """Load a chat model and its tokenizer.
 
     Args:
-        model: a folder, or a name on the hub.
+        model: a folder, a name on the hub, or `smollm2` (`sdar_agents.engines.smollm2`). A folder may hold LoRA
+            adapters, as peft writes them; they are merged into the weights of the model that they name.
         device: such as `cuda` or `cpu`; None for `cuda` if there is one, else `cpu`.
         dtype: of the weights, such as `bfloat16`; None for what the model was saved in.
 
@@ -366,23 +372,49 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
     Raises:
         InvalidOption: it cannot be loaded, needs code of its own, has pickled weights, or the device has no float64,
             which sampling uses.
+        MissingExtra: what `smollm2` or adapters need is not installed.
     """
     device = choose_device(device)
     check_folder(model)
+    base = adapted_model(model)
+    if base is not None:
+        loaded, tokenizer = load_model(base, device=device, dtype=dtype)
+        return _merged(loaded, model), tokenizer
     # Otherwise transformers asks a service to convert pickled weights of the hub, and takes what that proposes.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    with without_bars():
+        folder = str(smollm2_folder()) if model == SMOLLM2 else model
     try:
         with without_bars():
             # False, not the default: on a terminal the default asks whether to run the model's own code, and waits.
-            tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                model, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
             )
         loaded = loaded.to(device).eval()
     except Exception as error:  # of transformers, safetensors, torch: what the cause happens to run into
         raise loading_error(model, device, error) from error
     check_tokenizer(model, tokenizer)
     return loaded, tokenizer
+
+
+def _merged(model: Any, adapters: str) -> Any:
+    """Return a model with the adapters of a folder merged into its weights."""
+    peft: Any = import_extra("peft", extra="lora", purpose=f"the model {adapters!r}, which is LoRA adapters,")
+    folder = str(Path(adapters).expanduser())
+    try:
+        config = peft.LoraConfig.from_pretrained(folder, trust_remote_code=False)
+        with without_peft_warning():
+            adapted = peft.PeftModel(model, config)
+            loaded = peft.set_peft_model_state_dict(adapted, load_file(f"{folder}/adapter_model.safetensors"))
+            # peft takes no notice of either.
+            others = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if "lora_" in name)]
+            if others:
+                raise InvalidOption(f"its adapters are not those of {model.name_or_path!r}: {others[0]}")
+            merged = adapted.merge_and_unload()
+        return merged.requires_grad_(True).eval()
+    except Exception as error:  # of peft, safetensors, torch
+        raise loading_error(adapters, str(model.device), error) from error
 
 
 def choose_device(device: str | None = None) -> str:
@@ -410,6 +442,14 @@ def without_bars() -> Iterator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def without_peft_warning() -> Iterator[None]:
+    """Context manager that hides one warning: peft reads an attribute that transformers from 5.24 calls otherwise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sdar_agents.settings.checks import check_settings, setting
+from sdar_envs.errors import InvalidOption
 
 __all__ = ["SFTSettings"]
 
@@ -29,7 +30,11 @@ class SFTSettings:
         autocast: compute in bfloat16, with the weights as they are.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
         template_options: for the chat template, such as `{"enable_thinking": false}`; those of the later training.
-        seed: of the order of the rows.
+        lora_rank: train LoRA adapters of this rank instead of all weights; null for the latter. Needs the extra `lora`.
+        lora_alpha: adapters are scaled by `lora_alpha / lora_rank`.
+        lora_targets: names of the layers that get an adapter, separated by commas; `all-linear` is all but the head.
+        lora_blocks: only those in the last so many blocks of the transformer; null for all.
+        seed: of the order of the rows and of the adapters' weights.
         log_every: steps between two lines of the log.
         save_every: steps between two checkpoints; 0 for none.
         validate_every: steps between two measurements on validation rows; 0 for only after the last step.
@@ -48,6 +53,10 @@ class SFTSettings:
     autocast: bool = False
     gradient_checkpointing: bool = False
     template_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    lora_rank: int | None = setting(None, low=1)
+    lora_alpha: int = setting(16, low=1)
+    lora_targets: str = "all-linear"
+    lora_blocks: int | None = setting(None, low=1)
     seed: int = setting(0, low=0)
     log_every: int = setting(20, low=1)
     save_every: int = setting(0, low=0)
@@ -55,3 +64,8 @@ class SFTSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.lora_rank is None:
+            idle = [field.name for field in fields(self) if field.name.startswith("lora_")]
+            idle = [name for name in idle if getattr(self, name) != getattr(SFTSettings, name)]
+            if idle:
+                raise InvalidOption(f"{idle[0]} is given without lora_rank, which turns adapters on: give that too.")

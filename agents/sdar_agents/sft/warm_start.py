@@ -3,8 +3,9 @@
     model = warm_start("tiny-1m", [Path("demos.jsonl")], Path("runs/sft"))
 
 The folder gets `config.json`, `sft.jsonl` with the metrics, `checkpoints/` while it runs, `model/` when it is done.
-A model is a folder, a name on the Hugging Face hub, or one of `TINY_MODELS`, which is initialised at random together
-with a tokenizer that is trained on the demonstrations.
+With `lora_rank` it also gets `adapter/`, in the format of peft, and `model/` has the adapters merged into its weights.
+A model is a folder, a name on the Hugging Face hub, `smollm2` (`sdar_agents.engines.smollm2`), or one of `TINY_MODELS`,
+which is initialised at random together with a tokenizer that is trained on the demonstrations.
 """
 
 from __future__ import annotations
@@ -17,23 +18,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.engines.transformers import choose_device, load_model
 from sdar_agents.sft.examples import Examples, check_row, encode_rows
 from sdar_agents.sft.settings import SFTSettings
 from sdar_agents.sft.sft import TrainingPlan, fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
+from sdar_agents.training.adapters import add_adapters, load_weights
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
+from sdar_agents.training.config import LoraSettings
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.lines import append_row, drop_torn_line, parse_row
 from sdar_envs.files.locks import writing_folder
-from sdar_envs.files.replacing import new_folder, sweep
+from sdar_envs.files.replacing import delete_folder, new_folder, sweep
 from sdar_envs.storage import absolute_path, check_run, write_atomic
 
 __all__ = ["default_settings", "warm_start"]
 
 _CONFIG = "config.json"
+
+_NAMES = (*TINY_MODELS, SMOLLM2)
+"""Models that are no folder, whatever is in the working directory."""
 
 _TOKENIZER_ROWS = 3000
 """Number of rows that a tokenizer is trained on."""
@@ -60,7 +67,7 @@ def warm_start(
     """Fine-tune a model on demonstrations.
 
     Args:
-        model: a folder, a name on the hub, or one of `TINY_MODELS`.
+        model: a folder, a name on the hub, `smollm2`, or one of `TINY_MODELS`.
         demonstrations: files of rows (`sdar demos`).
         folder: of the run; new, or one to resume.
         settings: None for `default_settings`.
@@ -87,7 +94,7 @@ def warm_start(
         if not path.is_file():
             raise MissingData(f"there are no demonstrations {str(path)!r}: write some with sdar demos.")
     config = {
-        "model": absolute_path(model, TINY_MODELS),
+        "model": absolute_path(model, _NAMES),
         "demonstrations": absolute_path([str(path) for path in demonstrations]),
         "validation": absolute_path([str(path) for path in validation]),
         **asdict(settings),
@@ -112,7 +119,11 @@ def warm_start(
         write_atomic(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
 
         def save(to: Path) -> None:
-            save_model(trained, tokenizer, to)
+            if settings.lora_rank is None:
+                save_model(trained, tokenizer, to)
+            else:
+                # With its default, peft asks the hub for the model's vocabulary.
+                trained.save_pretrained(to, save_embedding_layers=False)
 
         _cut_log(folder / "sft.jsonl", checkpoint.step if checkpoint else 0)
         with open(folder / "sft.jsonl", "ab", buffering=0) as file:
@@ -134,8 +145,15 @@ def warm_start(
                 begin=begin,
                 progress=progress,
             )
+        if settings.lora_rank is not None:
+            adapter = folder / "adapter"
+            if adapter.exists():
+                delete_folder(adapter)  # of a run that was killed before the model was written
+            with new_folder(adapter) as temporary:
+                save(temporary)
+            trained = trained.merge_and_unload()
         with new_folder(done) as temporary:
-            save(temporary)
+            save_model(trained, tokenizer, temporary)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return done
 
@@ -157,7 +175,7 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
     # A setting that did not exist when the run began has its default.
     found = {**asdict(SFTSettings()), "validation": [], **found} if isinstance(found, dict) else {}
     # A run may have been begun when paths were still written down as they were given.
-    found |= {name: absolute_path(found.get(name), TINY_MODELS) for name in ("model", "demonstrations", "validation")}
+    found |= {name: absolute_path(found.get(name), _NAMES) for name in ("model", "demonstrations", "validation")}
     changed = [name for name in config if found.get(name) != config[name]]
     if changed:
         raise InvalidOption(
@@ -169,8 +187,35 @@ def _check_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> N
 def _load(
     model: str, demonstrations: Sequence[Path], settings: SFTSettings, checkpoint: Checkpoint | None, device: str | None
 ) -> tuple[Any, Any]:
+    if settings.lora_rank is not None:
+        loaded, tokenizer = _load_start(model, demonstrations, settings, device)
+        adapted: Any = _adapted(loaded, absolute_path(model, _NAMES), settings)
+        if checkpoint is not None:
+            load_weights(adapted, checkpoint.model)
+        return adapted, tokenizer
     if checkpoint is not None:
         return load_model(str(checkpoint.model), device=device)
+    return _load_start(model, demonstrations, settings, device)
+
+
+def _adapted(model: Any, name: str, settings: SFTSettings) -> Any:
+    assert settings.lora_rank is not None
+    lora = LoraSettings(
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        targets=settings.lora_targets,
+        blocks=settings.lora_blocks,
+    )
+    adapted: Any = add_adapters(model, lora, seed=settings.seed, where="lora_")
+    # As it was given: `smollm2`, not the folder in the cache of this machine.
+    adapted.peft_config["default"].base_model_name_or_path = name
+    return adapted
+
+
+def _load_start(
+    model: str, demonstrations: Sequence[Path], settings: SFTSettings, device: str | None
+) -> tuple[Any, Any]:
+    """Return the model to begin with and its tokenizer, all weights trained."""
     if model in TINY_MODELS:
         texts = (
             text
@@ -186,7 +231,7 @@ def _load(
     try:
         return load_model(model, device=device, dtype="float32")
     except InvalidOption as error:
-        raise InvalidOption(f"{error}{did_you_mean(model, TINY_MODELS)}") from error
+        raise InvalidOption(f"{error}{did_you_mean(model, _NAMES)}") from error
 
 
 def _encode(paths: Sequence[Path], trained: Any, tokenizer: Any, settings: SFTSettings) -> Examples:

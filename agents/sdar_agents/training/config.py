@@ -17,6 +17,7 @@ import yaml
 
 from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, make_algorithm
 from sdar_agents.configs import config_names, config_text
+from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
@@ -51,11 +52,14 @@ class LoraSettings:
         rank: of an adapter.
         alpha: an adapter is scaled by `alpha / rank`.
         targets: names of the layers that get an adapter, separated by commas; `all-linear` is all but the head.
+        blocks: only those in the last so many blocks of the transformer; null for all. Gradients end at the first of
+            them, which makes a step cheaper.
     """
 
     rank: int = setting(32, low=1)
     alpha: int = setting(64, low=1)
     targets: str = "all-linear"
+    blocks: int | None = setting(None, low=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -66,7 +70,7 @@ class ModelSettings:
     """Model to train: weights, device, adapters, chat template, inference engine.
 
     Attributes:
-        path: a folder, or a name on the Hugging Face hub.
+        path: a folder, which may hold LoRA adapters to be merged; a name on the Hugging Face hub; or `smollm2`.
         dtype: of the weights. With float32, `learner.autocast` still computes in bfloat16.
         device: such as `cuda`; null for `cuda` if there is one, else `cpu`.
         lora: see `LoraSettings`; null trains all weights.
@@ -77,7 +81,7 @@ class ModelSettings:
         engine_options: keyword arguments of the engine.
     """
 
-    path: str = path_setting()
+    path: str = path_setting(names=(SMOLLM2,))
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: str | None = None
     lora: LoraSettings | None = None

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents import default_agent
+from sdar_agents.baselines.scripted import FLOORS
 from sdar_benchmarks.analysis.summary import PanelSummary, Summary, summarize_panel
 from sdar_benchmarks.analysis.tables import data_words
 from sdar_benchmarks.records.runs import FREE_SETTINGS, final_episodes, read_config, read_episodes
@@ -498,6 +499,7 @@ def commands() -> str:
         agent = default_agent(env_id)
         if agent != "random":
             played.setdefault(agent, []).append(env_id)
+    played |= {agent: list(floor.scripts) for agent, floor in FLOORS.items()}
     folders = {agent: f"runs/leaderboard/{agent.partition(' ')[0]}" for agent in played}
     lines = [
         f"sdar eval {' '.join(env_ids)} --agent {agent} --out {folders[agent]}" for agent, env_ids in played.items()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from helpers.tiny_models import tiny_model, tiny_tokenizer
 from hypothesis import given
@@ -413,6 +415,69 @@ def test_a_killed_warm_start_resumes(demos: Path, tmp_path: Path) -> None:
     assert fingerprint(load_model(str(cut))[0]) == fingerprint(load_model(str(whole))[0])
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "sft.jsonl").read_text().splitlines()]
     assert steps == list(range(1, steps[-1] + 1))
+
+
+LORA = replace(QUICK, lora_rank=2, lora_alpha=8, lora_blocks=1)
+
+
+def test_adapters_alone_are_trained_written_and_merged(demos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    base = warm_start("tiny-test", [demos], tmp_path / "base", QUICK, device="cpu")
+    folder = warm_start(str(base), [demos], tmp_path / "run", LORA, device="cpu")
+    written = safetensors.torch.load_file(folder.parent / "adapter" / "adapter_model.safetensors")
+    # Rank 2, in the last of two blocks, in its seven linear layers.
+    assert {tensor.shape[0] if "lora_A" in name else tensor.shape[1] for name, tensor in written.items()} == {2}
+    assert {name.split(".layers.")[1].split(".")[0] for name in written} == {"1"}
+    assert len(written) == 2 * 7
+    before, after = (load_model(str(path))[0].state_dict() for path in (base, folder))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"{name.split('base_model.model.')[1].split('.lora_')[0]}.weight" for name in written}
+    # The adapters alone name their model: they give the same weights, and can be trained on.
+    merged = load_model(str(folder.parent / "adapter"))[0].state_dict()
+    assert all(torch.equal(merged[name], after[name]) for name in after)
+    warm_start(str(folder.parent / "adapter"), [demos], tmp_path / "more", QUICK, device="cpu")
+    # Those of another model are refused, which peft would load as nothing.
+    for part in (dict(list(written.items())[1:]), {f"{name}.x": tensor for name, tensor in written.items()}):
+        safetensors.torch.save_file(part, folder.parent / "adapter" / "adapter_model.safetensors")
+        with pytest.raises(InvalidOption, match="its adapters are not those of"):
+            load_model(str(folder.parent / "adapter"))
+
+
+def test_a_killed_run_of_adapters_resumes(demos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    whole = warm_start("tiny-test", [demos], tmp_path / "whole", LORA, device="cpu")
+
+    def stop(line: Any) -> None:
+        if line["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        warm_start("tiny-test", [demos], tmp_path / "cut", LORA, device="cpu", log=stop)
+    with pytest.raises(InvalidOption, match="lora_rank changed"):
+        warm_start("tiny-test", [demos], tmp_path / "cut", replace(LORA, lora_rank=3), device="cpu", resume=True)
+    cut = warm_start("tiny-test", [demos], tmp_path / "cut", LORA, device="cpu", resume=True)
+    assert fingerprint(load_model(str(cut))[0]) == fingerprint(load_model(str(whole))[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lora_targets": "q_prj"}, "lora_targets has 'q_prj'.*Did you mean 'q_proj'"),
+        ({"lora_blocks": 3}, "lora_blocks is 3, and the model has 2"),
+    ],
+)
+def test_adapters_that_do_not_fit_the_model_are_one_line(
+    given: dict[str, Any], message: str, demos: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    with pytest.raises((InvalidOption, LookupError), match=message) as caught:
+        warm_start("tiny-test", [demos], tmp_path / "run", replace(LORA, **given), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_adapters_without_a_rank_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="lora_targets is given without lora_rank"):
+        SFTSettings(lora_targets="q_proj")
 
 
 def test_a_real_models_folder_is_trained_with_its_templates_options(demos: Path, tmp_path: Path) -> None:

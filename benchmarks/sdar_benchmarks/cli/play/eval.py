@@ -75,7 +75,7 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
     )
     options = [
         group.add_argument(
-            "--model", metavar="NAME", help="openai: the model's name on the server; transformers: a folder"
+            "--model", metavar="NAME", help="openai: the model's name on the server; transformers: a folder, or smollm2"
         ),
         group.add_argument("--base-url", metavar="URL", help="openai: address up to /v1 (default: $OPENAI_BASE_URL)"),
         group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature"),

@@ -19,10 +19,16 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "model",
         metavar="MODEL",
-        help="folder, name on the Hugging Face hub, or tiny-1m or tiny-5m for a new model with random weights",
+        help="folder, name on the Hugging Face hub, smollm2 (see `sdar data smollm2 --help`), or tiny-1m or tiny-5m "
+        "for a new model with random weights",
     )
     command.add_argument("demos", nargs="+", metavar="FILE", help="file of demonstrations, written by `sdar demos`")
-    command.add_argument("--out", required=True, metavar="DIR", help="a new folder; it gets model/ and sft.jsonl")
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="a new folder; it gets model/, sft.jsonl and, with lora_rank, adapter/",
+    )
     command.add_argument(
         "--validation",
         action="append",
@@ -32,7 +38,7 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--resume", action="store_true", help="resume the run in that folder")
     command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (default: CUDA, if any)")
-    help_ = "a setting of sdar_agents.sft.sft.SFTSettings, such as lr=3e-5; may be repeated"
+    help_ = "a setting of SFTSettings, such as lr=3e-5, or lora_rank=8 for LoRA adapters; may be repeated"
     add_pairs(command, "--set", "sft_settings", help_)
     command.set_defaults(run=_run)
 
