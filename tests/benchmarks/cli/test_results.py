@@ -13,7 +13,7 @@ import pytest
 from helpers.run_folders import ALFWORLD, episode, write_run
 
 from sdar_benchmarks.cli.main import main
-from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END
+from sdar_benchmarks.leaderboard.tables import BEGIN, END
 
 
 def test_the_report_of_a_run_goes_into_its_folder(tmp_path, capsys) -> None:

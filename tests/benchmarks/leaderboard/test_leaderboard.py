@@ -13,7 +13,9 @@ from helpers.hostile_folders import FAULTS, VALUES, with_value
 from helpers.run_folders import ALFWORLD, WEBSHOP, config, episode, write_run
 
 from sdar_benchmarks.cli.main import main
-from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END, add_run, check_record, load_records, render
+from sdar_benchmarks.leaderboard.adding import add_run
+from sdar_benchmarks.leaderboard.records import check_record, load_records
+from sdar_benchmarks.leaderboard.tables import BEGIN, END, render
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.registry import env_arguments
 
@@ -74,7 +76,7 @@ def test_a_new_argument_of_an_environment_does_not_rename_its_records(root, monk
     before = add()
     assert add(max_steps=7) != before
     monkeypatch.setattr(
-        "sdar_benchmarks.leaderboard.leaderboard.env_arguments",
+        "sdar_benchmarks.leaderboard.adding.env_arguments",
         lambda env_id: {**env_arguments(env_id), "weather": "dry"},
     )
     assert add(weather="dry") == before

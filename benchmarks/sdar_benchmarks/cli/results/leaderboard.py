@@ -44,13 +44,13 @@ def _add_root(action: argparse.ArgumentParser) -> None:
 
 
 def _commands(args: argparse.Namespace) -> None:
-    from sdar_benchmarks.leaderboard.leaderboard import commands
+    from sdar_benchmarks.leaderboard.tables import commands
 
     say(commands())
 
 
 def _add(args: argparse.Namespace) -> None:
-    from sdar_benchmarks.leaderboard.leaderboard import add_run
+    from sdar_benchmarks.leaderboard.adding import add_run
 
     for run in args.runs:
         for path in add_run(Path(run), Path(args.root), replace=args.replace):
@@ -58,7 +58,7 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _render(args: argparse.Namespace) -> None:
-    from sdar_benchmarks.leaderboard.leaderboard import render
+    from sdar_benchmarks.leaderboard.tables import render
 
     changed = render(Path(args.root), check=args.check)
     for path in changed:
