@@ -14,12 +14,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, check_fields, optional
-from sdar_envs.errors import CorruptData
+from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, MayMiss, check_fields, optional
+from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
 
-__all__ = ["FIELDS", "FORMAT", "Record", "check_record", "file_name", "load_records", "records_folder"]
+__all__ = [
+    "FIELDS",
+    "FORMAT",
+    "Record",
+    "check_record",
+    "file_name",
+    "find_records",
+    "load_record",
+    "load_records",
+    "records_folder",
+]
 
 FORMAT = 2
 
@@ -59,6 +69,17 @@ _SHARES = Kind(
     lambda value: isinstance(value, dict) and all(map(_SHARE.accepts, value.values())),
 )
 
+_ACTIONS = Kind(
+    "an object with bytes, a number, and sha256, 64 hexadecimal digits",
+    lambda value: (
+        isinstance(value, dict)
+        and set(value) == {"bytes", "sha256"}
+        and COUNT.accepts(value["bytes"])
+        and isinstance(value["sha256"], str)
+        and bool(re.fullmatch("[0-9a-f]{64}", value["sha256"]))
+    ),
+)
+
 FIELDS: Mapping[str, Any] = {
     "format": Kind(f"{FORMAT}", lambda value: value == FORMAT and COUNT.accepts(value)),
     "env_id": _TEXT,
@@ -72,6 +93,7 @@ FIELDS: Mapping[str, Any] = {
             "at least 16 hexadecimal digits",
             lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{16,}", value)),
         ),
+        "data_flags": MayMiss(OBJECT),
     },
     "agent": _TEXT,
     "model": Kind("text or null", lambda value: value is None or _is_text(value)),
@@ -88,6 +110,8 @@ FIELDS: Mapping[str, Any] = {
         "score": _INTERVAL,
         "steps": AMOUNT,
         "invalid": _SHARE,
+        "malformed": MayMiss(optional(_SHARE)),
+        "truncated": MayMiss(optional(_SHARE)),
         "tokens": _SOME_AMOUNT,
         "cost": _SOME_AMOUNT,
         "seconds": AMOUNT,
@@ -95,6 +119,7 @@ FIELDS: Mapping[str, Any] = {
         "task_types": _GROUPS,
         "data_sets": _GROUPS,
     },
+    "actions": MayMiss(optional(_ACTIONS)),
     "command": _TEXT,
     "revision": Kind(
         "the 40 digits of a commit, or sdar-envs==VERSION",
@@ -106,7 +131,12 @@ FIELDS: Mapping[str, Any] = {
     "hardware": OBJECT,
     "versions": OBJECT,
 }
-"""The fields of a record: a kind of value, or the fields of an object. All must be there, and no others."""
+"""The fields of a record: a kind of value, or the fields of an object. No others may be there.
+
+`metrics.malformed` and `metrics.truncated` are shares of a model's answers: those that did not keep the format, and
+those that the token limit cut. `panel.data_flags` says how the data depart from the reference ones, if they do.
+`actions` is about the file beside the record (see `actions`); null if the actions were too large to be kept.
+"""
 
 Record = Mapping[str, Any]
 
@@ -121,27 +151,48 @@ def records_folder(root: Path) -> Path:
     return inner if inner.is_dir() else root / "results"
 
 
+def find_records(path: Path) -> list[Path]:
+    """Return the files of the records that a path names: one, those of a leaderboard's folder, or those in a folder.
+
+    Raises:
+        MissingData: there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    inner = records_folder(path)
+    folder = inner if inner.is_dir() else path
+    if not (found := sorted(folder.glob("*.json"))):
+        raise MissingData(f"there is no record in {folder}: `sdar leaderboard add RUN` makes one.")
+    return found
+
+
+def load_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        MissingData: there is no such file.
+        CorruptData: it is no record; the message names the field, what it holds and what was wanted.
+    """
+    try:
+        record = parse_json(read_foreign(path), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except MissingData:
+        raise
+    except (OSError, ValueError) as error:
+        raise CorruptData(f"{path} is no JSON ({error}): make the record again by `sdar leaderboard add`.") from error
+    check_record(record, path.name)
+    if path.name != file_name(record):
+        raise CorruptData(f"{path} should be called {file_name(record)}, which follows from what is in it: rename it.")
+    checked: Record = record
+    return checked
+
+
 def load_records(root: Path) -> list[Record]:
     """Read all records, sorted by the names of their files.
 
     Raises:
-        CorruptData: a file is no record; the message names the field, what it holds and what was wanted.
+        CorruptData: a file is no record.
     """
-    records = []
-    for path in sorted(records_folder(root).glob("*.json")):
-        try:
-            record = parse_json(read_foreign(path), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        except (OSError, ValueError) as error:
-            raise CorruptData(
-                f"{path} is no JSON ({error}): make the record again by `sdar leaderboard add`."
-            ) from error
-        check_record(record, path.name)
-        if path.name != file_name(record):
-            raise CorruptData(
-                f"{path} should be called {file_name(record)}, which follows from what is in it: rename it."
-            )
-        records.append(record)
-    return records
+    return [load_record(path) for path in sorted(records_folder(root).glob("*.json"))]
 
 
 def check_record(record: Any, name: str) -> None:

@@ -10,8 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sdar_agents import default_agent
+from sdar_benchmarks.analysis.tables import data_words
+from sdar_benchmarks.leaderboard.actions import actions_path
 from sdar_benchmarks.leaderboard.records import Record, file_name, load_records, records_folder
 from sdar_envs import ENV_IDS
 from sdar_envs.errors import InvalidOption, MissingData
@@ -76,17 +79,18 @@ def _render(root: Path, *, check: bool) -> list[Path]:
 
 def _leaderboard(records: Sequence[Record], folder: Path) -> str:
     parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
-    for (env_id, split, _, _), rows in _panels(records).items():
-        told = _told(rows[0])
+    for (env_id, split, *_), rows in _panels(records).items():
+        told, flags = _told(rows[0]), _flags(rows[0])
         parts.append(f"## {_escape(env_id)}, {_escape(split)}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
             + (f", variant {_code(panel['variant'])}" if panel["variant"] else "")
             + (f", {_escape(told)}" if told else "")
+            + (f", on data that depart from the reference ones ({_escape(flags)})" if flags else "")
             + ".\n"
         )
-        parts.append(_markdown_table(_COLUMNS, [_row(record) for record in rows], words=2))
+        parts.append(_panel_table(rows))
         for what, field in (("task type", "task_types"), ("data set", "data_sets")):
             parts += _won_by(what, field, rows)
         parts += ["", *(_origin(record, folder) for record in rows), ""]
@@ -104,8 +108,11 @@ Every row is one agent on one fixed panel of tasks, each task played once per se
 unit is the task, because several seeds of one task are not independent. Whether two rows differ is a question for
 `sdar compare RUN_A RUN_B`, which pairs the runs task by task.
 
-Steps and tokens (read and written) are means of an episode; invalid is the share of commands that the environment could
-not use.
+Steps and tokens (read and written) are means of an episode; the cost is that of the row, in the unit of its prices.
+Invalid is the share of commands that the environment could not use; of a model's answers, malformed is the share that
+did not keep the format, and cut off the share that ended at the token limit. A dash stands for what a row does not say;
+columns in which no row says anything are left out. Data that depart from the reference ones are a panel of their own,
+which names its flags. A floor is an agent that knows nothing of the task; a ceiling reads the hidden state.
 
 These commands make the rows of the scripted agents (`sdar leaderboard commands` prints them):
 
@@ -117,9 +124,17 @@ To add a row, evaluate on the whole panel with three seeds or more, from a clean
 the run by `sdar leaderboard add RUN`, and render. Runs that are not finished, have errors, or were made from a changed
 checkout or several commits are refused. Embedded and official data are different panels, and so are corpora and engines
 of Search-QA, wherever they run.
+
+Beside a record are the actions of its episodes. `sdar leaderboard verify RECORD` plays them again and checks each
+score and the row's totals: a row can be checked without its model. That it was this agent who chose the actions, its
+answers, tokens and costs are the word of who added the row.
 """
 
-_COLUMNS = ("agent", "model", "won", "95 % interval", "score", "95 % interval", "steps", "invalid", "tokens", "seeds")
+_BOUNDS = {"random": "floor", "majority": "floor", "oracle": "ceiling"}
+_DASH = "–"
+# Text columns, then numbers.
+_WORDS = ("agent", "model", "prompt", "action format", "skills")
+_ALWAYS = ("agent",)
 
 
 def commands() -> str:
@@ -142,12 +157,12 @@ def commands() -> str:
     )
 
 
-def _panels(records: Iterable[Record]) -> dict[tuple[str, str, str, str], list[Record]]:
+def _panels(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
     """Return the records of each panel, the best first."""
-    panels: dict[tuple[str, str, str, str], list[Record]] = {}
+    panels: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         kwargs = json.dumps(record["env_kwargs"], sort_keys=True)
-        key = (record["env_id"], record["split"], record["panel"]["fingerprint"], kwargs)
+        key = (record["env_id"], record["split"], record["panel"]["fingerprint"], kwargs, _flags(record))
         panels.setdefault(key, []).append(record)
     return {key: sorted(panels[key], key=_rank) for key in sorted(panels)}
 
@@ -157,6 +172,12 @@ def _rank(record: Record) -> tuple[float, float, str, str]:
     return -metrics["success"]["value"], -metrics["score"]["value"], record["agent"], file_name(record)
 
 
+def _flags(record: Record) -> str:
+    """Return how the data of a panel depart from the reference ones; empty if they do not."""
+    flags = record["panel"].get("data_flags")
+    return data_words(flags) if flags else ""
+
+
 def _told(record: Record) -> str:
     """Return the limit and the arguments of the panel that are not the defaults."""
     words = [f"{name}={value!r}" for name, value in record["env_kwargs"].items()]
@@ -164,19 +185,71 @@ def _told(record: Record) -> str:
     return ", ".join(words if limit is None else [f"only {limit:,} tasks", *words])
 
 
-def _row(record: Record) -> list[str]:
-    metrics = record["metrics"]
-    return [
-        _escape(record["agent"]),
-        _escape(record["model"] or ""),
-        *_share_cells(metrics["success"]),
-        f"{metrics['score']['value']:.3f}",
-        f"{metrics['score']['low']:.3f}–{metrics['score']['high']:.3f}",
-        f"{metrics['steps']:.1f}",
-        f"{metrics['invalid']:.1%}",
-        "" if metrics["tokens"] is None else f"{metrics['tokens']:,.0f}",
-        str(len(record["seeds"])),
-    ]
+def _panel_table(records: Sequence[Record]) -> str:
+    """Return the table of a panel: what is needed to believe a row."""
+    rows = [_cells(record) for record in records]
+    columns = [name for name in rows[0] if name in _ALWAYS or any(row[name] for row in rows)]
+    words = sum(name in _WORDS for name in columns)
+    return _markdown_table(
+        [name.strip() for name in columns], [[row[name] or _DASH for name in columns] for row in rows], words=words
+    )
+
+
+def _cells(record: Record) -> dict[str, str]:
+    """Return the cells of a row by column, empty where the record says nothing."""
+    metrics, settings = record["metrics"], record["settings"]
+    success, success_interval = _share_cells(metrics["success"])
+    score = metrics["score"]
+    return {
+        "agent": _escape(record["agent"]) + _bound(record),
+        "model": _escape(record["model"] or ""),
+        "prompt": _escape(_prompt_words(settings)),
+        "action format": _escape(str(settings.get("action_format") or "")),
+        "skills": _escape(_skill_words(settings.get("skills"))),
+        "won": success,
+        "95 % interval": success_interval,
+        "score": f"{score['value']:.3f}",
+        # A blank tells it from the other interval; it is not shown.
+        "95 % interval ": f"{score['low']:.3f}–{score['high']:.3f}",
+        "tasks × seeds": f"{record['panel']['tasks']:,} × {len(record['seeds'])}",
+        "steps": f"{metrics['steps']:.1f}",
+        "invalid": f"{metrics['invalid']:.1%}",
+        "malformed": _share(metrics.get("malformed")),
+        "cut off": _share(metrics.get("truncated")),
+        "tokens": "" if metrics["tokens"] is None else f"{metrics['tokens']:,.0f}",
+        "cost": "" if metrics["cost"] is None else f"{metrics['cost']:.4g}",
+    }
+
+
+def _bound(record: Record) -> str:
+    """Return whether a row is a floor or a ceiling; empty if neither."""
+    bound = _BOUNDS.get(record["agent"])
+    return f" ({bound})" if bound else ""
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _prompt_words(settings: Mapping[str, Any]) -> str:
+    """Return the prompt style of a model's row, and how an episode becomes chat if that is not the usual way."""
+    if "style" not in settings:
+        return ""
+    style = settings["style"]
+    words = "the suite's" if style is None else Path(str(style)).name
+    return f"{words}, {settings['history']}" if settings.get("history", "windowed") != "windowed" else words
+
+
+def _skill_words(skills: Any) -> str:
+    """Return which skills a model reads; empty if none."""
+    if not isinstance(skills, Mapping):
+        return ""
+    words = [f"{skills.get('retriever')}, k={skills.get('k')}"]
+    content, left_out = skills.get("content"), skills.get("leave_out")
+    words += [f"of {len(content):,}"] if isinstance(content, Mapping) and content else []
+    words += [f"without {', '.join(map(str, left_out))}"] if isinstance(left_out, list) and left_out else []
+    words += ["shuffled"] if skills.get("shuffled") else []
+    return ", ".join(words)
 
 
 def _won_by(what: str, field: str, records: Sequence[Record]) -> list[str]:
@@ -204,23 +277,26 @@ def _share_cells(numbers: Mapping[str, float]) -> tuple[str, str]:
 
 
 def _origin(record: Record, folder: Path) -> str:
-    """Return the command, revision and record of a row."""
-    there = f"{folder.as_posix()}/{file_name(record)}"
+    """Return the command, revision, record and actions of a row."""
+    there = folder / file_name(record)
+    links = f"[record]({there.as_posix()})"
+    if record.get("actions") is not None:
+        links += f", [actions]({actions_path(there).as_posix()})"
     revision = record["revision"]
     made = f"{_code(record['command'])} at `{revision if '=' in revision else revision[:12]}`, {record['date']}"
-    return f"- {_escape(_who(record))}: {made} ([record]({there}))"
+    return f"- {_escape(_who(record))}: {made} ({links})"
 
 
 def _short_table(records: Sequence[Record]) -> str:
     rows = []
     for panel in _panels(records).values():
         for record in panel:
-            told = _told(record)
+            told = ", ".join(filter(None, (_told(record), _flags(record))))
             panel_name = f"{record['env_id']}, {record['split']}" + (f", {told}" if told else "")
             rows.append(
                 [
                     _escape(panel_name),
-                    _escape(_who(record)),
+                    _escape(_who(record)) + _bound(record),
                     "{} ({})".format(*_share_cells(record["metrics"]["success"])),
                     f"{record['metrics']['score']['value']:.3f}",
                     f"{record['panel']['tasks']:,} × {len(record['seeds'])}",
