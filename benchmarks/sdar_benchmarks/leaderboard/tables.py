@@ -112,7 +112,7 @@ Steps and tokens (read and written) are means of an episode; the cost is that of
 Invalid is the share of commands that the environment could not use; of a model's answers, malformed is the share that
 did not keep the format, and cut off the share that ended at the token limit. A dash stands for what a row does not say;
 columns in which no row says anything are left out. Data that depart from the reference ones are a panel of their own,
-which names its flags. A floor is an agent that knows nothing of the task; a ceiling reads the hidden state.
+which names its flags. A floor shows what the form of an episode gives alone; a ceiling reads the hidden state.
 
 These commands make the rows of the scripted agents (`sdar leaderboard commands` prints them):
 
