@@ -153,8 +153,8 @@ def _panel_difference(panel: Panel, record: Record) -> str:
     for name in ("variant", "tasks", "fingerprint"):
         if wanted[name] != here[name]:
             return (
-                f"the panel's {name} is {here[name]} here, and {wanted[name]} in the record: it was made at "
-                f"{record['revision'][:20]}, of which the tasks or the search engine were others"
+                f"the panel's {name} is {here[name]} here, and {wanted[name]} in the record, which was made at "
+                f"{record['revision'][:20]}: look there, or name other data or another search engine by --set"
             )
     return ""
 

@@ -53,7 +53,10 @@ def test_from_an_evaluation_to_the_leaderboard(tmp_path, capsys, monkeypatch) ->
     assert captured.err.count("\n") == 1
     assert main(["leaderboard", "render", *root]) == 0
     assert main(["leaderboard", "render", "--check", *root]) == 0
-    assert "only 3 tasks | oracle (ceiling) | 100.0% (43.9–100.0) | 1.000 | 3 × 2 |" in (tmp_path / "README.md").read_text()
+    assert (
+        "only 3 tasks | oracle (ceiling) | 100.0% (43.9–100.0) | 1.000 | 3 × 2 |"
+        in (tmp_path / "README.md").read_text()
+    )
     assert capsys.readouterr().err == "the tables are current\n"
 
 

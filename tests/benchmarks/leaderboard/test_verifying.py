@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.retrieval_servers import Server
 from helpers.run_folders import ALFWORLD, WEBSHOP, config, episode, trajectory, turn, write_run
 
 from sdar_benchmarks.cli.main import main
@@ -231,6 +232,28 @@ def test_an_address_in_a_record_is_not_asked(tmp_path) -> None:
     changed.write_text(json.dumps(content))
     actions_path(changed).write_bytes(actions_path(path).read_bytes())
     assert verify(changed).difference == ""
+
+
+def test_a_search_engine_over_http_is_named_by_the_user(tmp_path, capsys) -> None:
+    def check(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        return main(["leaderboard", "verify", str(path), *arguments]), "".join(capsys.readouterr())
+
+    with Server() as server:
+        address = f"retriever={server.url}"
+        [path] = play(tmp_path, "--set", address, env_ids=(SEARCH,), limit=3)
+        status, told = check()
+        assert status == 1
+        assert "differs: the panel's variant is fixed, topk 3, max_steps 4, bm25:" in told
+        assert "or name other data or another search engine by --set" in told
+        asked = len(server.bodies)
+        status, told = check("--set", address)
+        assert (status, told.count("\n")) == (0, 1)
+        assert "3 episodes played again" in told
+        assert len(server.bodies) > asked
+    status, told = check("--set", address)
+    assert (status, told.count("\n")) == (2, 1)
+    assert "cannot be verified: " in told
 
 
 def test_trajectories_that_are_not_those_of_the_episodes(tmp_path) -> None:
