@@ -113,12 +113,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SDAR_CACHE_DIR") or platformdirs.user_cache_dir("sdar-envs"))
 
 
-def write_atomic(path: Path, content: str | Iterable[str]) -> None:
-    """Write a text file atomically: a reader sees the old content or the new, never a part.
+def write_atomic(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write a file atomically: a reader sees the old content or the new, never a part.
 
     Args:
         path: the file.
-        content: the text, or its pieces; if their iterator raises, an old file stays as it was.
+        content: the bytes, the text, or its pieces; if their iterator raises, an old file stays as it was.
 
     Raises:
         OSError: the folder cannot be made or written; an old file stays as it was.

@@ -30,8 +30,8 @@ def hidden_name(path: Path) -> Path:
     return path.with_name(f".{path.name}={secrets.token_hex(8)}")
 
 
-def write_file(path: Path, pieces: Iterable[str]) -> None:
-    """Write a text file in UTF-8 under a hidden name, then rename it; remains of it are swept away.
+def write_file(path: Path, pieces: Iterable[str] | bytes) -> None:
+    """Write bytes, or text in UTF-8, under a hidden name, then rename the file; remains of it are swept away.
 
     Raises:
         OSError: the folder cannot be made or written; an old file stays as it was.
@@ -41,8 +41,11 @@ def write_file(path: Path, pieces: Iterable[str]) -> None:
     # Not tempfile: its files can be read by their owner alone, and a data folder is often shared.
     temporary, locked = _open_hidden(path)
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(pieces)
+        if isinstance(pieces, bytes):
+            temporary.write_bytes(pieces)
+        else:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.writelines(pieces)
         if os.name == "nt":
             locked.close()  # an open file cannot be renamed there
         os.replace(temporary, path)

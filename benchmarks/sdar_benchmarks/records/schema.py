@@ -42,6 +42,7 @@ __all__ = [
     "Flag",
     "Kind",
     "LeftOut",
+    "MayMiss",
     "Name",
     "Number",
     "Object",
@@ -75,6 +76,17 @@ class Kind:
 
     wanted: str
     accepts: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class MayMiss:
+    """A field of `check_fields` that an object need not have, such as one that older files lack.
+
+    Attributes:
+        kind: of its value where it is there.
+    """
+
+    kind: Kind
 
 
 def _is_name(value: Any) -> bool:
@@ -202,7 +214,7 @@ def check_fields(value: Any, wanted: Mapping[str, Any], name: str, where: str) -
 
     Args:
         value: the object.
-        wanted: by name, a `Kind`, or the fields of an object.
+        wanted: by name, a `Kind`, or the fields of an object; `MayMiss` of a kind for a field that may be missing.
         name: of the file, for the message.
         where: what the object is; `the record`, or the path of its field.
 
@@ -216,12 +228,20 @@ def check_fields(value: Any, wanted: Mapping[str, Any], name: str, where: str) -
             raise CorruptData(f"{name}: {where} has a field {key!r}, which no record has.{did_you_mean(key, wanted)}")
     for key, kind in wanted.items():
         place = key if where == "the record" else f"{where}.{key}"
-        if key not in value:
+        if isinstance(kind, MayMiss):
+            if key in value:
+                _check_field(name, place, value[key], kind.kind)
+        elif key not in value:
             raise CorruptData(f"{name}: {place} is missing.")
-        if not isinstance(kind, Kind):
+        elif isinstance(kind, Kind):
+            _check_field(name, place, value[key], kind)
+        else:
             check_fields(value[key], kind, name, place)
-        elif not kind.accepts(value[key]):
-            raise CorruptData(f"{name}: {place} is {_shown(value[key])}; wanted {kind.wanted}.")
+
+
+def _check_field(name: str, place: str, value: Any, kind: Kind) -> None:
+    if not kind.accepts(value):
+        raise CorruptData(f"{name}: {place} is {_shown(value)}; wanted {kind.wanted}.")
 
 
 @dataclass(slots=True)

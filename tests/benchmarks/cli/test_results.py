@@ -13,7 +13,7 @@ import pytest
 from helpers.run_folders import ALFWORLD, episode, write_run
 
 from sdar_benchmarks.cli.main import main
-from sdar_benchmarks.leaderboard.leaderboard import BEGIN, END
+from sdar_benchmarks.leaderboard.tables import BEGIN, END
 
 
 def test_the_report_of_a_run_goes_into_its_folder(tmp_path, capsys) -> None:
@@ -53,7 +53,10 @@ def test_from_an_evaluation_to_the_leaderboard(tmp_path, capsys, monkeypatch) ->
     assert captured.err.count("\n") == 1
     assert main(["leaderboard", "render", *root]) == 0
     assert main(["leaderboard", "render", "--check", *root]) == 0
-    assert "only 3 tasks | oracle | 100.0% (43.9–100.0) | 1.000 | 3 × 2 |" in (tmp_path / "README.md").read_text()
+    assert (
+        "only 3 tasks | oracle (ceiling) | 100.0% (43.9–100.0) | 1.000 | 3 × 2 |"
+        in (tmp_path / "README.md").read_text()
+    )
     assert capsys.readouterr().err == "the tables are current\n"
 
 

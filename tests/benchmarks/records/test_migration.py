@@ -19,7 +19,7 @@ from sdar_benchmarks.analysis.compare import compare_runs
 from sdar_benchmarks.analysis.summary import summarize
 from sdar_benchmarks.evaluation.evaluate import Plan, evaluate
 from sdar_benchmarks.evaluation.panels import PanelSpec
-from sdar_benchmarks.leaderboard.leaderboard import add_run
+from sdar_benchmarks.leaderboard.adding import add_run
 from sdar_benchmarks.records.provenance import versions
 from sdar_benchmarks.records.runs import FORMAT, read_config, read_episodes, read_trajectories
 from sdar_benchmarks.records.trajectories import RunIndex

@@ -139,7 +139,7 @@ def test_links_lead_to_the_viewer(run) -> None:
 
 
 def test_reports_comparisons_and_the_viewer_need_no_extra() -> None:
-    names = "analysis.compare", "leaderboard.leaderboard", "reports.report", "reports.viewer"
+    names = "analysis.compare", "leaderboard.verifying", "leaderboard.tables", "reports.report", "reports.viewer"
     code = "import sys, " + ", ".join(f"sdar_benchmarks.{name}" for name in names) + "; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     loaded = {name.partition(".")[0] for name in out.split()}
