@@ -112,8 +112,8 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary) -> str:
         ]
     parts += [
         "Malformed: answers of the model that did not keep the format. Invalid: actions that the environment did not "
-        "accept. Intervals are 95 % confidence intervals, clustered by task: success by Wilson's formula for effective "
-        "trials, scores by bootstrap.",
+        "accept. Intervals are 95 % confidence intervals, clustered by task: shares by Wilson's formula for effective "
+        "trials, means of other scores by bootstrap, or by bets where there are at most 30 tasks or all are alike.",
         "## Configuration",
         _facts(config),
     ]
