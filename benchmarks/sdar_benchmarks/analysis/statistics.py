@@ -137,7 +137,7 @@ def mean_intervals(
 def bounded_interval(
     values: ArrayLike, tasks: ArrayLike, *, low: float = 0.0, high: float = 1.0
 ) -> tuple[float, float]:
-    """95 % interval of the mean of bounded values by betting, clustered by task. Its level holds for any number of tasks.
+    """95 % interval of the mean of bounded values by betting, clustered by task; it holds for any number of tasks.
 
     Who bets a part f of their money that a value x is above m, an amount that cannot be lost twice, has
     1 - f + f x / m times as much afterwards, and no more on average if m is the mean or above it. Each part of `_BETS`
