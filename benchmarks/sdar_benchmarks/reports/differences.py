@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -63,10 +64,13 @@ def _objects(turns: Sequence[Any]) -> list[Turn]:
 def _places(first: Sequence[Turn], second: Sequence[Turn]) -> list[tuple[int | None, int | None]]:
     if max(len(first), len(second)) > _LONGEST:
         return list(zip_longest(range(len(first)), range(len(second))))
-    actions = [[str(turn.get("action")) for turn in turns] for turns in (first, second)]
-    places: list[tuple[int | None, int | None]] = []
-    for _, i, i_end, j, j_end in SequenceMatcher(None, *actions, autojunk=False).get_opcodes():
-        places += zip_longest(range(i, i_end), range(j, j_end))
+    one, other = ([str(turn.get("action")) for turn in turns] for turns in (first, second))
+    # The matcher looks for the longest common part, which need not be the beginning.
+    common = len(os.path.commonprefix([one, other]))
+    places: list[tuple[int | None, int | None]] = [(i, i) for i in range(common)]
+    matcher = SequenceMatcher(None, one[common:], other[common:], autojunk=False)
+    for _, i, i_end, j, j_end in matcher.get_opcodes():
+        places += zip_longest(range(common + i, common + i_end), range(common + j, common + j_end))
     return places
 
 

@@ -25,8 +25,10 @@ def test_every_turn_stands_once_and_in_order(left: list[str], right: list[str]) 
     for pair in pairs:
         assert pair.is_same == (bool(pair.left and pair.right) and pair.left[1] == pair.right[1])
     # What both begin with stands beside each other.
-    common = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    assert all(pair.left and pair.right for pair in pairs[:common]) or left[:common] != right[:common]
+    for pair, one, other in zip(pairs, left, right, strict=False):
+        if one != other:
+            break
+        assert pair.is_same
 
 
 def test_what_one_did_more_stands_alone() -> None:
