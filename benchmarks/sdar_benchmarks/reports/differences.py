@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -66,7 +65,8 @@ def _places(first: Sequence[Turn], second: Sequence[Turn]) -> list[tuple[int | N
         return list(zip_longest(range(len(first)), range(len(second))))
     one, other = ([str(turn.get("action")) for turn in turns] for turns in (first, second))
     # The matcher looks for the longest common part, which need not be the beginning.
-    common = len(os.path.commonprefix([one, other]))
+    unequal = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    common = next(unequal, min(len(one), len(other)))
     places: list[tuple[int | None, int | None]] = [(i, i) for i in range(common)]
     matcher = SequenceMatcher(None, one[common:], other[common:], autojunk=False)
     for _, i, i_end, j, j_end in matcher.get_opcodes():

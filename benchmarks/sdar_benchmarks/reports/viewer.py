@@ -271,7 +271,7 @@ class _Filter:
 
 
 class _Viewer:
-    def __init__(self, index: RunIndex, other: RunIndex | None) -> None:
+    def __init__(self, index: RunIndex, other: RunIndex | None = None) -> None:
         self._index = index
         self._other = other
         self._pages = {"/": self.episodes, "/episode": self.episode, "/turn": self.turn}
