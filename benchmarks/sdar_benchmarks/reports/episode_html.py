@@ -200,7 +200,8 @@ def observed(turn: Mapping[str, Any], longest: int | None) -> list[Part]:
 
 def verdicts_of(turn: Mapping[str, Any]) -> list[str]:
     """Return what was wrong with the answer or the command, in words."""
-    return [word for name, word in _VERDICTS.items() if turn.get(name) is False]
+    words = [word for name, word in _VERDICTS.items() if turn.get(name) is False]
+    return [*words, "cut at the token limit"] if turn.get("finish_reason") == "length" else words
 
 
 def _room(view: RoomView | None) -> list[Part]:

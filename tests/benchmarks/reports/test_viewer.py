@@ -153,7 +153,9 @@ def test_the_first_failing_turn_is_a_link(visit, tmp_path) -> None:
     visitor = visit(write_run(tmp_path / "refused", [row], [trajectory(row, [fine, fine, refused, refused])]))
     assert '<a class="jump" href="#t3">First failing turn: 3</a>' in visitor.get(episode_of(0)).text
     visitor = visit(write_run(tmp_path / "cut", [row], [trajectory(row, [fine, cut])]))
-    assert "First failing turn: 2" in visitor.get(episode_of(0)).text
+    text = visitor.get(episode_of(0)).text
+    assert "First failing turn: 2" in text
+    assert text.count('<span class="tag bad">cut at the token limit</span>') == 1
     visitor = visit(write_run(tmp_path / "fine", [row], [trajectory(row, [fine])]))
     assert "First failing turn" not in visitor.get(episode_of(0)).text
 
