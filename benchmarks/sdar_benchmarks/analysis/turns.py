@@ -92,7 +92,7 @@ def turn_facts(turns: Iterable[Any]) -> list[TurnFacts]:
             continue
         action = str(turn.get("action") or "")
         reason = turn.get("finish_reason")
-        score = turn.get("score")
+        score: Any = turn.get("score")
         facts.append(
             TurnFacts(
                 kind=_kind(action),
@@ -140,7 +140,7 @@ class ActionKind(NamedTuple):
 
     Attributes:
         kind: such as `go to`.
-        count: how many.
+        number: how many.
         share: of all actions.
         invalid: share of them that the environment did not accept; None if no run tells.
         won: mean number in an episode that was won; None if none was.
@@ -148,7 +148,7 @@ class ActionKind(NamedTuple):
     """
 
     kind: str
-    count: int
+    number: int
     share: float
     invalid: float | None
     won: float | None
@@ -176,7 +176,7 @@ def action_kinds(episodes: Sequence[EpisodeTurns], most: int = 15) -> list[Actio
     rows = [
         ActionKind(
             kind=kind,
-            count=len(group),
+            number=len(group),
             share=len(group) / len(turns),
             invalid=_share([turn.is_invalid for turn in group]),
             won=mean(kind, won),
@@ -184,7 +184,7 @@ def action_kinds(episodes: Sequence[EpisodeTurns], most: int = 15) -> list[Actio
         )
         for kind, group in groups.items()
     ]
-    return sorted(rows, key=lambda row: (row.kind == "other", -row.count, row.kind))
+    return sorted(rows, key=lambda row: (row.kind == "other", -row.number, row.kind))
 
 
 class Losses(NamedTuple):

@@ -196,15 +196,15 @@ def turn_tables(episodes: Sequence[EpisodeTurns]) -> list[Table]:
         rows_of_kinds = [
             (
                 row.kind,
-                f"{row.count:,}",
+                f"{row.number:,}",
                 f"{row.share:.1%}",
                 "–" if row.invalid is None else f"{row.invalid:.1%}",
                 *("–" if mean is None else f"{mean:.1f}" for mean in (row.won, row.lost)),
             )
             for row in action_kinds(episodes)
         ]
-        head = ("action", "number", "share", "invalid", "in a won episode", "in a lost one")
-        tables.append(Table(head, rows_of_kinds, caption="Actions by kind; means per episode"))
+        columns = ("action", "number", "share", "invalid", "in a won episode", "in a lost one")
+        tables.append(Table(columns, rows_of_kinds, caption="Actions by kind; means per episode"))
     return tables
 
 
