@@ -45,8 +45,8 @@ class Visitor:
 
 
 @contextmanager
-def visiting(folder: Path) -> Iterator[Visitor]:
-    with ViewerServer(RunIndex(folder)) as server:
+def visiting(folder: Path, other: Path | None = None) -> Iterator[Visitor]:
+    with ViewerServer(RunIndex(folder), None if other is None else RunIndex(other)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

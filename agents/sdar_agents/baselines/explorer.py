@@ -8,10 +8,10 @@ has not seen, it looks up.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sdar_agents.baselines.room import Room
 from sdar_envs.alfworld.instruction import TREATERS, read_instruction
 from sdar_envs.alfworld.knowledge import usual_places
 
@@ -47,13 +47,10 @@ class Explorer:
         """
         self.mission = read_instruction(info["instruction"])
         commands = info["admissible_commands"]
-        self._contents: dict[str, set[str]] = {}  # receptacle -> what was seen in it
-        self._closed: set[str] = set()
+        self._room = Room()
         self._unfit: set[str] = set()  # receptacles that refused what the task puts there
-        self._treated: set[str] = set()
-        self._held: str | None = None
         self._action = ""
-        self._receptacles = {command.removeprefix("go to ") for command in commands if command.startswith("go to ")}
+        self._room.receptacles.update(command[6:] for command in commands if command.startswith("go to "))
         self._here: list[str] = []
         self._hand_known = observation.startswith("-= Welcome")
         self._learn(observation)
@@ -61,7 +58,7 @@ class Explorer:
     def act(self, observation: str, info: dict[str, Any]) -> str:
         """Return the next command."""
         commands = info["admissible_commands"]
-        self._receptacles.update(command[6:] for command in commands if command.startswith("go to "))
+        self._room.receptacles.update(command[6:] for command in commands if command.startswith("go to "))
         self._learn(observation)
         self._action = self._decide(commands)
         return self._action
@@ -69,26 +66,8 @@ class Explorer:
     # -- memory -----------------------------------------------------------------------------
 
     def _learn(self, observation: str) -> None:
-        for closed in re.findall(r"The ([a-z]+ \d+) is closed\.", observation):
-            self._closed.add(closed)
-        for name, things in re.findall(
-            r"(?:On the|The) ([a-z]+ \d+)(?: is open\. In it)?, you see ([^.]*)\.", observation
-        ):
-            self._closed.discard(name)
-            self._receptacles.add(name)
-            self._contents[name] = set(re.findall(r"\ba ([a-z]+ \d+)", things))
-        if self._action == "inventory":
-            carried = re.match(r"You are carrying: a ([a-z]+ \d+)\.", observation)
-            self._held = carried.group(1) if carried else None
-            self._hand_known = True
-        elif picked := re.match(r"You pick up the ([a-z]+ \d+) from the ([a-z]+ \d+)\.", observation):
-            self._held = picked.group(1)
-            self._contents.get(picked.group(2), set()).discard(picked.group(1))
-        elif put := re.match(r"You (?:put|move) the ([a-z]+ \d+) (?:in/on|to) the ([a-z]+ \d+)\.", observation):
-            self._held = None
-            self._contents.setdefault(put.group(2), set()).add(put.group(1))
-        elif treated := re.match(r"You (?:heat|cool|clean) the ([a-z]+ \d+) using", observation):
-            self._treated.add(treated.group(1))
+        self._room.learn(self._action, observation)
+        self._hand_known |= self._action == "inventory"
 
     # -- policy -----------------------------------------------------------------------------
 
@@ -97,18 +76,18 @@ class Explorer:
             return "inventory"
         mission = self.mission
         self._here = [
-            command[8:] for command in commands if command.startswith("examine ") and command[8:] != self._held
+            command[8:] for command in commands if command.startswith("examine ") and command[8:] != self._room.held
         ]
-        self._receptacles.update(self._here)
-        if self._held is None:
+        self._room.receptacles.update(self._here)
+        if self._room.held is None:
             return self._fetch(mission.object_class, commands)
-        if _class(self._held) != mission.object_class:
+        if _class(self._room.held) != mission.object_class:
             return self._lay_down(commands)
         if mission.lamp_class is not None:
             return self._switch_on(mission.lamp_class, commands)
-        if mission.treatment is not None and self._held not in self._treated:
+        if mission.treatment is not None and self._room.held not in self._room.treated:
             verb, appliance = TREATERS[mission.treatment]
-            return self._first(commands, f"{verb} {self._held} with ") or self._go_to_class(appliance, commands)
+            return self._first(commands, f"{verb} {self._room.held} with ") or self._go_to_class(appliance, commands)
         return self._deliver(commands)
 
     def _fetch(self, object_class: str, commands: list[str]) -> str:
@@ -117,7 +96,7 @@ class Explorer:
         keep = self._best_target() if self.mission.count == 2 else None
         seen = [
             (name not in self._here, name, thing)
-            for name, things in self._contents.items()
+            for name, things in self._room.contents.items()
             for thing in things
             if _class(thing) == object_class and name != keep
         ]
@@ -129,7 +108,7 @@ class Explorer:
                 if f"open {name}" in commands:
                     return f"open {name}"
                 # It is no longer there, or cannot be taken.
-                self._contents[name].discard(thing)
+                self._room.contents[name].discard(thing)
             else:
                 return f"go to {name}"
         return self._search(object_class, commands)
@@ -138,21 +117,21 @@ class Explorer:
         """Return the command that looks into the place with the largest weight per step."""
         places = self.places(wanted)
         sizes: dict[str, int] = {}
-        for name in self._receptacles:
+        for name in self._room.receptacles:
             sizes[_class(name)] = sizes.get(_class(name), 0) + 1
         best: tuple[float, str] | None = None
-        for name in sorted(self._receptacles):
-            if name in self._contents:
+        for name in sorted(self._room.receptacles):
+            if name in self._room.contents:
                 continue
             kind = _class(name)
-            shut = name in self._closed or (kind in _USUALLY_CLOSED and name not in self._here)
+            shut = name in self._room.closed or (kind in _USUALLY_CLOSED and name not in self._here)
             steps = (name not in self._here) + shut or 1
             promise = (places.get(kind, 0.0) / sizes[kind] + 1e-4) / steps
             if best is None or promise > best[0]:
                 best = (promise, name)
         if best is None:
             # Every place was searched and something was overlooked: search again.
-            self._contents.clear()
+            self._room.contents.clear()
             self._unfit.clear()
             return "look"
         name = best[1]
@@ -162,11 +141,12 @@ class Explorer:
 
     def _lay_down(self, commands: list[str]) -> str:
         """Return the command that puts down a held thing that the task does not need."""
-        helpful = self._first(commands, f"move {self._held} ", f"put {self._held} ") or self._first(commands, "open ")
+        held = self._room.held
+        helpful = self._first(commands, f"move {held} ", f"put {held} ") or self._first(commands, "open ")
         if helpful is not None:
             return helpful
         surfaces = sorted(
-            (name for name in self._receptacles if name not in self._here and name not in self._unfit),
+            (name for name in self._room.receptacles if name not in self._here and name not in self._unfit),
             key=lambda name: (_class(name) in _USUALLY_CLOSED, name),
         )
         if not surfaces:
@@ -179,7 +159,7 @@ class Explorer:
         use = self._first(commands, f"use {lamp_class} ")
         if use is not None:
             return use
-        for name, things in sorted(self._contents.items()):
+        for name, things in sorted(self._room.contents.items()):
             if any(_class(thing) == lamp_class for thing in things):
                 if name not in self._here:
                     return f"go to {name}"
@@ -193,7 +173,7 @@ class Explorer:
             return "look"
         if target not in self._here:
             return f"go to {target}"
-        for put in (f"move {self._held} to {target}", f"put {self._held} in/on {target}"):
+        for put in (f"move {self._room.held} to {target}", f"put {self._room.held} in/on {target}"):
             if put in commands:
                 return put
         if f"open {target}" in commands:
@@ -206,11 +186,11 @@ class Explorer:
         mission = self.mission
 
         def rank(name: str) -> tuple[int, int, int, str]:
-            inside = sum(_class(thing) == mission.object_class for thing in self._contents.get(name, ()))
-            shut = name in self._closed or (name not in self._contents and _class(name) in _USUALLY_CLOSED)
+            inside = sum(_class(thing) == mission.object_class for thing in self._room.contents.get(name, ()))
+            shut = name in self._room.closed or (name not in self._room.contents and _class(name) in _USUALLY_CLOSED)
             return (-inside if mission.count == 2 else 0, shut, name not in self._here, name)
 
-        targets = [n for n in self._receptacles if _class(n) == mission.place_class and n not in self._unfit]
+        targets = [n for n in self._room.receptacles if _class(n) == mission.place_class and n not in self._unfit]
         return min(targets, key=rank, default=None)
 
     def _go_to_class(self, kind: str, commands: list[str]) -> str:

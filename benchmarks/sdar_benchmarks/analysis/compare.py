@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sdar_benchmarks.analysis.statistics import FlipTest, bootstrap_intervals, sign_flip_test
+from sdar_benchmarks.analysis.statistics import FlipTest, mean_intervals, sign_flip_test
 from sdar_benchmarks.analysis.tables import TextTable, data_words
 from sdar_benchmarks.records.runs import EPISODES, Episode, EpisodeKey, final_episodes, read_config, read_episodes
 from sdar_benchmarks.records.schema import LeftOut
@@ -41,7 +41,7 @@ class Difference:
         mean_a: of the first run.
         mean_b: of the second run.
         difference: `mean_b - mean_a`.
-        interval: 95 % confidence interval, by bootstrap over tasks.
+        interval: 95 % confidence interval, see `statistics.mean_intervals`.
         test: sign-flip test of no difference, whole tasks flipped.
     """
 
@@ -146,7 +146,7 @@ def paired_difference(
     changes = values[:, 1] - values[:, 0]
     tasks = [f"{episode.env_id} {episode.task_id}" for episode, _ in pairs]
     names, members = np.unique(tasks, return_inverse=True)
-    [(low, high)] = bootstrap_intervals(changes, tasks, resamples=resamples)
+    [(low, high)] = mean_intervals(changes, tasks, low=-1, high=1, resamples=resamples)
     mean_a, mean_b = values.mean(axis=0)
     return Difference(
         group=group,

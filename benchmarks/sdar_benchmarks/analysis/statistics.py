@@ -1,7 +1,10 @@
 """Confidence intervals of rates and means, pass@k, and paired significance tests, clustered by task. NumPy only.
 
-Episodes of one task are not independent, so whole tasks are resampled and whole tasks have their signs flipped. All
-draws are seeded: the same rows give the same numbers.
+Episodes of one task are not independent, so the unit is the task: whole tasks are resampled, bet on, or have their
+signs flipped. All draws are seeded: the same rows give the same numbers.
+
+`mean_intervals` chooses the interval of a mean: that of a share (`success_interval`) if all values are 0 or 1, by bets
+(`bounded_interval`) if there are few tasks or all are alike, else by bootstrap (`bootstrap_intervals`).
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from sdar_envs.errors import InvalidOption
 
 __all__ = [
     "ENUMERATED_TASKS",
+    "FEW_TASKS",
     "FLIPS",
     "RESAMPLES",
     "FlipTest",
     "bootstrap_intervals",
+    "bounded_interval",
     "holm",
+    "mean_intervals",
     "pass_at_k",
     "sign_flip_test",
     "success_interval",
@@ -40,8 +46,14 @@ FLIPS = 200_000
 """Random sign patterns beyond `ENUMERATED_TASKS`: the standard error of p is then at most 0.0011. Fewer beyond 5,000
 tasks, down to a twentieth."""
 
+FEW_TASKS = 30
+"""Largest number of tasks for which a mean has an interval by bets: with fewer, those by bootstrap are too narrow."""
+
 # Largest number of elements of a temporary array.
 _CHUNK = 1 << 22
+# Part of the money that is bet, with equal weights: nodes of the arcsine distribution, Beta(1/2, 1/2).
+_BETS = np.sin(np.pi * (2 * np.arange(64) + 1) / 256) ** 2
+_BISECTIONS = 50
 
 
 def bootstrap_intervals(
@@ -81,6 +93,102 @@ def bootstrap_intervals(
         means[start : start + size] = totals[:, :-1] / totals[:, -1:]
     result: NDArray[np.float64] = np.quantile(means, [0.025, 0.975], axis=0).T
     return result
+
+
+def mean_intervals(
+    values: ArrayLike,
+    tasks: ArrayLike,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """95 % intervals of the means of bounded values, clustered by task: by the method that suits each column.
+
+    Values that are all 0 or 1 are a share: `success_interval`. With at most `FEW_TASKS` tasks, or if all tasks are
+    alike, so that a bootstrap shows no width: `bounded_interval`. Else, and for values that are not within the bounds:
+    `bootstrap_intervals`.
+
+    Args:
+        values: (N,) or (N, M), a row per episode.
+        tasks: (N,) anything that tells tasks apart.
+        low: smallest possible value.
+        high: largest possible value.
+        resamples: number of the bootstrap's draws; None for `RESAMPLES`.
+        seed: of the bootstrap's draws.
+
+    Returns:
+        (M, 2), low and high of each column.
+
+    Raises:
+        InvalidOption: there are no rows, or not as many tasks as rows.
+    """
+    columns = np.asarray(values, dtype=np.float64)
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    sums = _task_sums(columns, tasks)
+    means = sums[:, :-1] / sums[:, -1:]
+    result = np.empty((columns.shape[1], 2))
+    resampled = []
+    for i, column in enumerate(columns.T):
+        if (low, high) == (0, 1) and np.isin(column, (0, 1)).all():
+            result[i] = success_interval(column, tasks)
+        elif (len(sums) <= FEW_TASKS or np.ptp(means[:, i]) == 0) and low <= column.min() and column.max() <= high:
+            result[i] = bounded_interval(column, tasks, low=low, high=high)
+        else:
+            resampled.append(i)
+    if resampled:
+        result[resampled] = bootstrap_intervals(columns[:, resampled], tasks, resamples=resamples, seed=seed)
+    return result
+
+
+def bounded_interval(
+    values: ArrayLike, tasks: ArrayLike, *, low: float = 0.0, high: float = 1.0
+) -> tuple[float, float]:
+    """95 % interval of the mean of bounded values by betting, clustered by task; it holds for any number of tasks.
+
+    Who bets a part f of their money that a value x is above m, an amount that cannot be lost twice, has
+    1 - f + f x / m times as much afterwards, and no more on average if m is the mean or above it. Each part of `_BETS`
+    plays with the same stake. A mean at which they own 40 times their stakes together, which has a chance of at most
+    1 in 40 (Markov), is outside of the interval; so from above. The order of the tasks does not matter.
+
+    Args:
+        values: (N,) within the bounds.
+        tasks: (N,) anything that tells tasks apart; a task's bet is on the sum of its rows.
+        low: smallest possible value.
+        high: largest possible value.
+
+    Raises:
+        InvalidOption: there are no rows, not as many tasks as rows, or a value is out of bounds.
+
+    Source: Waudby-Smith and Ramdas (2024), JRSS B 86:1-27, sections 4 and 5; mixtures of bets: Orabona and Jun (2024),
+    IEEE Transactions on Information Theory 70:436-455.
+    """
+    unit = (np.asarray(values, dtype=np.float64) - low) / (high - low)
+    sums = _task_sums(unit, tasks)
+    if not ((unit >= 0) & (unit <= 1)).all():
+        raise InvalidOption(f"a value is out of bounds; wanted values from {low:g} to {high:g}.")
+    totals, rows = sums[:, 0], sums[:, 1]
+    ends = _lowest_mean(totals, rows), 1 - _lowest_mean(rows - totals, rows)
+    return low + (high - low) * ends[0], low + (high - low) * ends[1]
+
+
+def _lowest_mean(totals: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
+    """Return the smallest mean at which bets that tasks' sums are above it do not win 40 times the stakes."""
+    # Tasks that have fewer rows than others stake less.
+    share, stake = totals / rows.max(), rows / rows.max()
+    bets = _BETS[:, None]
+    below, above = 0.0, float(totals.sum() / rows.sum())
+    if above == 0:
+        return 0.0
+    for _ in range(_BISECTIONS):
+        middle = (below + above) / 2
+        gains = np.log1p(bets * (share / middle - stake)).sum(axis=1)
+        if np.logaddexp.reduce(gains) - math.log(len(_BETS)) < math.log(40):
+            above = middle
+        else:
+            below = middle
+    return above
 
 
 def success_interval(successes: ArrayLike, tasks: ArrayLike) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sdar_benchmarks.analysis.statistics import bootstrap_intervals, pass_at_k, success_interval
+from sdar_benchmarks.analysis.statistics import mean_intervals, pass_at_k, success_interval
 from sdar_benchmarks.records.runs import FORMAT, Episode
 from sdar_envs.errors import InvalidOption
 
@@ -31,11 +31,11 @@ class Summary:
         success_rate: the share of successes, 0 to 1.
         success_interval: see `statistics.success_interval`.
         mean_score: the mean of the environment's scores.
-        score_interval: by bootstrap over tasks.
+        score_interval: see `statistics.mean_intervals`.
         mean_return: the mean sum of rewards.
-        return_interval: by bootstrap over tasks.
+        return_interval: likewise.
         pass_at_k: for k from 1 to the number of seeds: the chance that one of k attempts at a task succeeds, and its
-            interval by bootstrap over tasks. Empty with one seed.
+            interval, likewise. Empty with one seed.
         mean_steps: over all episodes.
         mean_steps_won: over the successes; None if there are none.
         invalid_share: actions that the environment did not accept over all actions, 0 to 1; None if a run of format 1
@@ -145,7 +145,7 @@ def summarize(episodes: Iterable[Episode]) -> Summary:
     names = [f"{row.env_id} {row.task_id}" for row in rows]
     success = np.array([row.is_success for row in rows])
     score, returns = (np.array([getattr(row, name) for row in rows]) for name in ("score", "episode_return"))
-    score_interval, return_interval = bootstrap_intervals(np.column_stack([score, returns]), names).tolist()
+    score_interval, return_interval = mean_intervals(np.column_stack([score, returns]), names).tolist()
     steps = sum(row.steps for row in rows)
     won = [row.steps for row in rows if row.is_success]
     return Summary(
@@ -263,7 +263,7 @@ def _pass_at_k(rows: Sequence[Episode], names: Sequence[str]) -> dict[str, tuple
     if max(n) == 1:
         return {}
     estimates = np.column_stack([pass_at_k(n, c, k) for k in range(1, seeds + 1)])
-    intervals = bootstrap_intervals(estimates, list(attempts))
+    intervals = mean_intervals(estimates, list(attempts))
     means = estimates.mean(axis=0)
     return {
         str(k): (float(mean), float(low), float(high))

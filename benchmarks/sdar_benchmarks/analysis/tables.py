@@ -131,7 +131,8 @@ def report_markdown(config: Mapping[str, Any], summary: RunSummary, faults: Sequ
     parts += [
         "Malformed: answers of the model that did not keep the format. Cut: answers that the token limit cut. "
         "Invalid: actions that the environment did not accept. Intervals are 95 % confidence intervals, clustered by "
-        "task: success by Wilson's formula for effective trials, scores by bootstrap.",
+        "task: shares by Wilson's formula for effective trials, means of other scores by bootstrap, or by bets where "
+        "there are at most 30 tasks or all are alike.",
         "## Configuration",
         _facts(config),
     ]

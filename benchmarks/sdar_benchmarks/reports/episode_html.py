@@ -14,6 +14,7 @@ from sdar_benchmarks.records.schema import NUMBER
 from sdar_benchmarks.records.trajectories import EpisodeId
 from sdar_benchmarks.reports.markup import Tag
 from sdar_benchmarks.reports.plot import number
+from sdar_benchmarks.reports.scenes import RoomGuide, RoomView, page_of
 
 __all__ = [
     "Part",
@@ -22,9 +23,11 @@ __all__ = [
     "episode_address",
     "has_tokens",
     "make_address",
+    "observed",
     "outcome_tag",
     "prompt_of",
     "sections_of",
+    "verdicts_of",
 ]
 
 _LONGEST_PROMPT = 20_000
@@ -48,15 +51,15 @@ class Part:
 
     Attributes:
         who: the label.
-        kind: form of the content: a text, a list of codes, a folded text, a folded `Prompt`, the address of a page, or
-            a list of tokens.
+        kind: form of the content: a text, a list of codes, a folded text, a folded `Prompt`, the address of a page, a
+            list of tokens, a `ShopPage` (`title` is its text), or a `RoomView`.
         content: see `kind`.
         title: of a fold or a link; of a text or tokens, a remark below.
         class_: further class of the element.
     """
 
     who: str
-    kind: Literal["text", "codes", "fold", "prompt", "link", "tokens"]
+    kind: Literal["text", "codes", "fold", "prompt", "link", "tokens", "page", "room"]
     content: Any
     title: str = ""
     class_: str = ""
@@ -151,14 +154,16 @@ def sections_of(
         prompt_address: address of the page of a long prompt, to which the turn's number is appended; None leaves out
             prompts, and the ids of turns, which must not repeat on a page with several episodes.
     """
-    sections = [
-        _section(turn if isinstance(turn, Mapping) else {"observation": turn}, i, longest, prompt_address)
-        for i, turn in enumerate(trajectory["turns"], 1)
-    ]
+    guide = RoomGuide()
+    sections = []
+    for i, turn in enumerate(trajectory["turns"], 1):
+        shown = turn if isinstance(turn, Mapping) else {"observation": turn}
+        sections.append(_section(shown, i, longest, prompt_address, guide.view(shown)))
     last = trajectory.get("final_observation")
     if last not in (None, ""):
         identity = None if prompt_address is None else "end"
-        sections.append(Section("End", [_text("Observation", last, longest)], id=identity))
+        end = {"observation": last}
+        sections.append(Section("End", [*observed(end, longest), *_room(guide.view(end))], id=identity))
     return sections
 
 
@@ -181,11 +186,33 @@ def prompt_of(turn: Mapping[str, Any]) -> Prompt | None:
     return Prompt(messages, lines, size + len(text))
 
 
-def _section(turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: str | None) -> Section:
-    verdicts = [word for name, word in _VERDICTS.items() if turn.get(name) is False]
-    parts = []
-    if turn.get("observation") is not None:
-        parts.append(_text("Observation", turn["observation"], longest))
+def observed(turn: Mapping[str, Any], longest: int | None) -> list[Part]:
+    """Return the observation of a turn: a shop's page as a page, all else as text; nothing if there is none."""
+    if turn.get("observation") is None:
+        return []
+    page = page_of(turn)
+    text = _text("Observation", turn["observation"], longest)
+    # In a report, a page is at most ten times as long as other texts.
+    if page is None or (longest is not None and len(turn["observation"]) > 10 * longest):
+        return [text]
+    return [Part("Observation", "page", page, text.content)]
+
+
+def verdicts_of(turn: Mapping[str, Any]) -> list[str]:
+    """Return what was wrong with the answer or the command, in words."""
+    words = [word for name, word in _VERDICTS.items() if turn.get(name) is False]
+    return [*words, "cut at the token limit"] if turn.get("finish_reason") == "length" else words
+
+
+def _room(view: RoomView | None) -> list[Part]:
+    return [] if view is None else [Part("", "room", view)]
+
+
+def _section(
+    turn: Mapping[str, Any], i: int, longest: int | None, prompt_address: str | None, room: RoomView | None
+) -> Section:
+    verdicts = verdicts_of(turn)
+    parts = [*observed(turn, longest), *_room(room)]
     if turn.get("skills"):
         parts.append(Part("Skills", "codes", [_value(skill) for skill in _listed(turn["skills"])]))
     if turn.get("admissible_commands"):

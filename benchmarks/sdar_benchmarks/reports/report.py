@@ -22,6 +22,7 @@ from urllib.parse import quote
 from sdar_benchmarks.analysis.faults import adaptation_lines, fault_lines
 from sdar_benchmarks.analysis.summary import summarize_panel
 from sdar_benchmarks.analysis.tables import panel_means
+from sdar_benchmarks.analysis.turns import EpisodeTurns, turn_facts
 from sdar_benchmarks.records.metrics import METRICS, Point, read_metrics
 from sdar_benchmarks.records.runs import (
     CONFIG,
@@ -43,9 +44,11 @@ from sdar_benchmarks.reports.report_parts import (
     panel_charts,
     summary_table,
     training_charts,
+    turn_charts,
+    turn_tables,
     won_by_group,
 )
-from sdar_envs.errors import CorruptData, InvalidOption
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import read_json_object
 from sdar_envs.storage import write_atomic
@@ -169,6 +172,7 @@ class _Example(NamedTuple):
 def _report(run: _Run, index: RunIndex, entries: Sequence[EpisodeEntry], left_out: Sequence[str]) -> str:
     agent = _agent(run)
     environments = ", ".join(dict.fromkeys(env_id for env_id, _ in run.panels))
+    known = _by_attempt(entries)
     examples, with_tokens = _examples(_chosen(run, entries), index)
     return render(
         "report.html",
@@ -178,7 +182,7 @@ def _report(run: _Run, index: RunIndex, entries: Sequence[EpisodeEntry], left_ou
         summary=summary_table([(", ".join(panel), run.of(panel)) for panel in run.panels], "panel")
         if run.episodes
         else None,
-        panels=[_panel(run, panel) for panel in run.panels],
+        panels=[_panel(run, panel, _turns(run.of(panel), known, index)) for panel in run.panels],
         training=training_charts([(run.name, run.metrics)]) if run.metrics else [],
         examples=examples if run.episodes or entries else None,
         has_tokens=with_tokens,
@@ -208,15 +212,34 @@ def _notes(run: _Run) -> list[str]:
     return notes
 
 
-def _panel(run: _Run, panel: tuple[str, str]) -> PanelPart:
+def _by_attempt(entries: Sequence[EpisodeEntry]) -> dict[tuple[str, str, int, int], EpisodeEntry]:
+    return {(entry.id.env_id, entry.id.task_id, entry.id.seed, entry.id.attempt): entry for entry in entries}
+
+
+def _turns(
+    episodes: Sequence[Episode], known: Mapping[tuple[str, str, int, int], EpisodeEntry], index: RunIndex
+) -> list[EpisodeTurns]:
+    """Return the turns of the episodes that have a trajectory which can be read."""
+    result = []
+    for episode in episodes:
+        entry = known.get((*episode.key, episode.attempt))
+        if entry is None:
+            continue
+        with suppress(CorruptData, MissingData):
+            turns = turn_facts(index.trajectory(entry)["turns"])
+            result.append(EpisodeTurns(episode.task_type, entry.outcome, episode.stop_reason, turns))
+    return result
+
+
+def _panel(run: _Run, panel: tuple[str, str], turns: Sequence[EpisodeTurns]) -> PanelPart:
     episodes = run.of(panel)
     summary = summarize_panel(*panel, episodes)
     return PanelPart(
         title=", ".join(panel),
         tables=group_tables(summary),
-        charts=panel_charts([(run.name, episodes)]),
+        charts=[*panel_charts([(run.name, episodes)]), *turn_charts(turns)],
         means=panel_means(summary),
-        tables_below=[ends_table(episodes)],
+        tables_below=[ends_table(episodes), *turn_tables(turns)],
     )
 
 
@@ -224,7 +247,7 @@ def _chosen(run: _Run, entries: Sequence[EpisodeEntry]) -> list[EpisodeEntry]:
     """Return the first won and the first lost episode of each panel, or of a training run's last recorded step."""
     chosen: list[EpisodeEntry | None] = []
     if run.episodes:
-        known = {(e.id.env_id, e.id.task_id, e.id.seed, e.id.attempt): e for e in entries}
+        known = _by_attempt(entries)
         for panel in run.panels:
             for is_success in (True, False):
                 first = next((e for e in sorted(run.of(panel), key=_place) if e.is_success is is_success), None)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from sdar_benchmarks.analysis.statistics import success_interval
 from sdar_benchmarks.analysis.summary import PanelSummary, Summary, summarize, summarize_panel
+from sdar_benchmarks.analysis.turns import EpisodeTurns, action_kinds, losses, shares_by_turn
 from sdar_benchmarks.records.metrics import Point, smoothed, thinned
 from sdar_benchmarks.records.runs import Episode
 from sdar_benchmarks.reports.markup import Cell, Table
@@ -23,6 +24,8 @@ __all__ = [
     "panel_charts",
     "summary_table",
     "training_charts",
+    "turn_charts",
+    "turn_tables",
     "won_by_group",
 ]
 
@@ -148,6 +151,67 @@ def won_by_group(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) -> 
     return [Table((what, *(name for name, _ in groups)), rows, caption=f"Won by {what}, with 95 % intervals")]
 
 
+def turn_tables(episodes: Sequence[EpisodeTurns]) -> list[Table]:
+    """Return a table of where lost episodes end, by task type, and one of the actions by kind."""
+    tables = []
+    lost = losses(episodes)
+    if lost:
+        head = (
+            "task type",
+            "end",
+            "lost",
+            "of",
+            "a quarter by turn",
+            "half by",
+            "three quarters by",
+            "failed",
+            "first at",
+        )
+        rows = [
+            (
+                row.task_type,
+                ", ".join(f"{reason} {count}" for reason, count in row.ends.items()),
+                f"{row.lost:,}",
+                f"{row.episodes:,}",
+                *(number(turn) for turn in row.quartiles),
+                f"{row.failing:.0%}",
+                _median(row.first_failing),
+                _median(row.progress),
+                f"{row.reached:.3f}",
+                f"{row.repeated:.0%}",
+            )
+            for row in lost
+        ]
+        tables.append(
+            Table(
+                (*head, "last progress at", "score", "repeating"),
+                rows,
+                caption="Where lost episodes end: turns by which they had ended, share of them with a failing turn and "
+                "with one action repeated at the end, medians of turns",
+                words=2,
+                last_is_total=len(lost) > 1,
+            )
+        )
+    if any(episode.turns for episode in episodes):
+        rows_of_kinds = [
+            (
+                row.kind,
+                f"{row.number:,}",
+                f"{row.share:.1%}",
+                "–" if row.invalid is None else f"{row.invalid:.1%}",
+                *("–" if mean is None else f"{mean:.1f}" for mean in (row.won, row.lost)),
+            )
+            for row in action_kinds(episodes)
+        ]
+        columns = ("action", "number", "share", "invalid", "in a won episode", "in a lost one")
+        tables.append(Table(columns, rows_of_kinds, caption="Actions by kind; means per episode"))
+    return tables
+
+
+def _median(turn: float | None) -> str:
+    return "–" if turn is None else number(turn)
+
+
 # -- charts -----------------------------------------------------------------------------------
 
 
@@ -167,6 +231,46 @@ def panel_charts(groups: Sequence[tuple[str, Sequence[Episode]]]) -> list[Markup
         if any(found.values()):
             charts.append(histogram(title, found, x_label=label, is_whole=is_whole))
     return charts
+
+
+def turn_charts(episodes: Sequence[EpisodeTurns]) -> list[Markup]:
+    """Return charts of the failing turns; none if no turn failed."""
+    first = [turn for episode in episodes if (turn := episode.first_failing)]
+    if not first:
+        return []
+    turns = shares_by_turn(episodes)
+    step = -(-len(turns) // _MOST_TURNS)
+    series, columns = [], []
+    for name in ("malformed", "invalid", "truncated"):
+        points = [(float(row.turn), share) for row in turns if (share := getattr(row, name)) is not None]
+        if points:
+            columns.append(name)
+            series.append(Series(name, points[::step]))
+    shown = turns[:: max(1, len(turns) // 25)]
+    rows = [
+        (
+            str(row.turn),
+            f"{row.episodes:,}",
+            *("–" if (share := getattr(row, name)) is None else f"{share:.1%}" for name in columns),
+        )
+        for row in shown
+    ]
+    return [
+        curves(
+            "Failing turns, as a share of the episodes that came to them",
+            series,
+            x_label="turn",
+            y_label="share",
+            is_share=True,
+            numbers=Table(("turn", "episodes", *columns), rows),
+        ),
+        histogram(
+            f"First failing turn of the {len(first):,} of {len(episodes):,} episodes that have one",
+            {"": first},
+            x_label="turn",
+            is_whole=True,
+        ),
+    ]
 
 
 def _success_by_turn(groups: Sequence[tuple[str, Sequence[Episode]]]) -> Markup:

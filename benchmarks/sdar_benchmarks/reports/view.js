@@ -15,17 +15,30 @@
     history.replaceState(null, "", "#" + turns[here].id);
   };
   const follow = (rel) => document.querySelector(`a[rel="${rel}"]`)?.click();
-  const prompts = () => {
-    const folds = [...document.querySelectorAll("details.prompt")];
+  const unfold = (kind) => {
+    const folds = [...document.querySelectorAll(`details.${kind}`)];
     const open = !folds.every((fold) => fold.open);
     folds.forEach((fold) => { fold.open = open; });
   };
   const keys = {
     j: () => move(1), k: () => move(-1),
     ArrowRight: () => follow("next"), ArrowLeft: () => follow("prev"),
-    u: () => follow("up"), p: prompts, r: () => location.reload(),
-    "/": () => document.getElementById("text")?.focus(),
+    u: () => follow("up"), r: () => location.reload(),
+    p: () => unfold("prompt"), o: () => unfold("room"),
+    i: () => {
+      const jump = document.querySelector("a.jump");
+      if (!jump) return;
+      here = turns.findIndex((turn) => "#" + turn.id === jump.hash);
+      move(0);
+    },
+    "/": () => {
+      const search = document.getElementById("text");
+      if (!search) return location.assign("/#text");
+      search.focus();
+      search.select();
+    },
   };
+  if (location.hash === "#text") document.getElementById("text")?.focus();
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest("input, select, textarea")) return;

@@ -1,10 +1,12 @@
 """Web viewer of the episodes of an evaluation or a training run, `sdar view RUN`.
 
     serve_viewer(Path("runs/first"), port=3030)
+    serve_viewer(Path("runs/first"), Path("runs/second"))           # with its episodes beside those of another run
 
-A list with filters, a page per episode with all its turns, a page per long prompt. Pages are made on request from the
-index and the one trajectory that is shown; reloading shows what a running evaluation has added. Everything works
-without the script, which only adds keyboard shortcuts. The server is `http.server`'s: no extra is needed.
+A list with filters, a page per episode with all its turns, a page per long prompt, and one per pair of episodes. Pages
+are made on request from the index and the trajectories that are shown; reloading shows what a running evaluation has
+added. Everything works without the script, which only adds keyboard shortcuts. The server is `http.server`'s: no extra
+is needed.
 
 Addresses are looked up in the index and never used as paths, so only the run folder can be read. Errors are pages too:
 episodes and turns that do not exist (404), malformed addresses (400), trajectories that cannot be read (500). Requests
@@ -20,7 +22,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -28,8 +30,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from sdar_benchmarks.analysis.turns import turn_facts
 from sdar_benchmarks.records.schema import NUMBER
 from sdar_benchmarks.records.trajectories import EpisodeEntry, EpisodeId, RunIndex
+from sdar_benchmarks.reports.differences import Counterparts, ShownPair, aligned
 from sdar_benchmarks.reports.episode_html import (
     episode_address,
     has_tokens,
@@ -68,6 +72,7 @@ Query = Mapping[str, str]
 
 def serve_viewer(
     folder: Path,
+    other: Path | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 3030,
@@ -79,6 +84,7 @@ def serve_viewer(
 
     Args:
         folder: a run folder; the run may still be going on.
+        other: folder of a run whose episodes are shown beside those of the same tasks.
         host: address to listen on.
         port: 0 for any free port.
         ready: called with the server's address as soon as it answers requests.
@@ -90,12 +96,16 @@ def serve_viewer(
         InvalidOption: nothing can listen there.
         KeyboardInterrupt: the process was interrupted; the server has been closed.
     """
-    index = RunIndex(folder)
-    with ViewerServer(index, host=host, port=port) as server:
+    index, beside = RunIndex(folder), None if other is None else RunIndex(other)
+    with ViewerServer(index, beside, host=host, port=port) as server:
         size = index.size
         index.refresh(None if progress is None else lambda done: progress(done, size))
         for sentence in index.notes:
             warn(sentence)
+        if beside is not None:
+            beside.refresh()
+            for sentence in beside.notes:
+                warn(f"{other}: {sentence}")
         ready(server.address)
         server.serve_forever()
 
@@ -105,6 +115,7 @@ class ViewerServer(ThreadingHTTPServer):
 
     Args:
         index: the run.
+        other: a run whose episodes are shown beside those of the same tasks.
         host: address to listen on; if others than this machine can reach it, requests may name any host.
         port: 0 for any free port.
 
@@ -115,14 +126,16 @@ class ViewerServer(ThreadingHTTPServer):
         InvalidOption: nothing can listen there.
     """
 
-    def __init__(self, index: RunIndex, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, index: RunIndex, other: RunIndex | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         listener = listen(host, port)
         # It would bind a socket of its own, and ask the DNS for this machine's name, which may take long.
         super().__init__((host, port), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.server_address = listener.getsockname()
-        self.pages = _Viewer(index)
+        self.pages = _Viewer(index, other)
         self.hosts = hosts_of(host, listener)
         self.address = shown_address(host, listener)
 
@@ -258,9 +271,12 @@ class _Filter:
 
 
 class _Viewer:
-    def __init__(self, index: RunIndex) -> None:
+    def __init__(self, index: RunIndex, other: RunIndex | None = None) -> None:
         self._index = index
+        self._other = other
         self._pages = {"/": self.episodes, "/episode": self.episode, "/turn": self.turn}
+        if other is not None:
+            self._pages["/difference"] = self.difference
         script = resources.files("sdar_benchmarks.reports").joinpath("view.js").read_text(encoding="utf-8")
         self._files = {
             "/view.css": _Answer(stylesheet(), "text/css"),
@@ -291,6 +307,12 @@ class _Viewer:
         entries = self._index.refresh()
         kept = wanted.keep(entries)
         start = max(0, min(start, len(kept) - 1)) // _PER_PAGE * _PER_PAGE
+        shown = kept[start : start + _PER_PAGE]
+        table = _episode_table(shown, wanted)
+        if self._other is not None:
+            others = Counterparts(self._other.refresh())
+            links = [_difference_link(entry, others.of(entry), wanted) for entry in shown]
+            table = _with_column(table, f"in {_name(self._other)}", links)
         won = sum(entry.outcome == "won" for entry in kept)
         counted = f"{len(kept):,} of {len(entries):,} episodes" if wanted.chosen() else f"{len(entries):,} episodes"
         return _page(
@@ -301,7 +323,7 @@ class _Viewer:
             choices=_choices(wanted, entries),
             text=wanted.text,
             is_filtered=bool(wanted.chosen()),
-            episodes=_episode_table(kept[start : start + _PER_PAGE], wanted),
+            episodes=table,
             nothing=_nothing(entries),
             pages=_page_links(wanted, start, len(kept)),
             range=f"{start + 1:,} to {min(start + _PER_PAGE, len(kept)):,} of {len(kept):,}",
@@ -325,6 +347,8 @@ class _Viewer:
         if isinstance(failure, dict):
             notes.insert(0, f"{failure.get('type', 'error')}: {failure.get('message', '')}")
         prompts = episode_address(entry.id, path="/turn", more=wanted.chosen()) + "&turn="
+        first = next((i for i, turn in enumerate(turn_facts(trajectory["turns"]), 1) if turn.is_failing), None)
+        counterpart = None if self._other is None else Counterparts(self._other.refresh()).of(entry)
         return _page(
             "episode.html",
             title=entry.id.task_id,
@@ -335,6 +359,10 @@ class _Viewer:
             facts=_facts(entry, trajectory),
             identity=_identity(entry),
             group=_group_link(entry, entries),
+            jump=None if first is None else Link(f"First failing turn: {first}", f"#t{first}"),
+            diff=None
+            if self._other is None or counterpart is None
+            else Link(f"Beside the one of {_name(self._other)}", _difference_address(entry, wanted)),
             notes=notes,
             has_tokens=has_tokens(trajectory),
             sections=sections_of(trajectory, prompt_address=prompts),
@@ -359,6 +387,60 @@ class _Viewer:
             task_id=entry.id.task_id,
             prompt=prompt_of(turns[i - 1]),
         )
+
+    def difference(self, query: Query) -> _Answer:
+        assert self._other is not None
+        entry, wanted = _find(query, self._index.refresh()), _Filter.read(query)
+        counterpart = Counterparts(self._other.refresh()).of(entry)
+        if counterpart is None:
+            raise _Refusal(404, f"{_name(self._other)} has no episode of the task {short(entry.id.task_id)!r}.")
+        both = ((self._index, entry), (self._other, counterpart))
+        try:
+            left, right = (index.trajectory(each) for index, each in both)
+        except CorruptData as error:
+            raise _Refusal(500, str(error)) from error
+        except MissingData as error:
+            raise _Refusal(404, _sentence(error)) from error
+        pairs = aligned(left["turns"], right["turns"])
+        first = next((i for i, pair in enumerate(pairs, 1) if not pair.is_same), None)
+        alike = "All actions are the same." if first is None else f"The first {first - 1} actions are the same."
+        is_same_seed = counterpart.id.seed == entry.id.seed
+        return _page(
+            "difference.html",
+            title=f"{entry.id.task_id}, two runs",
+            back=Link("Back to the episode", episode_address(entry.id, more=wanted.chosen()), "up"),
+            heading=short(entry.instruction, 300) or entry.id.task_id,
+            identity=_identity(entry),
+            notes=[] if is_same_seed else [f"The other run played this task with the seed {counterpart.id.seed}."],
+            summary=alike if first != 1 else "They differ from the first action on.",
+            jump=None if first is None else Link("First difference", f"#d{first}"),
+            sides=[
+                (_name(index), outcome_tag(each.outcome), _facts(each, trajectory))
+                for (index, each), trajectory in zip(both, (left, right), strict=True)
+            ],
+            pairs=[ShownPair.of(pair) for pair in pairs],
+        )
+
+
+# -- two runs -------------------------------------------------------------------------------
+
+
+def _name(index: RunIndex) -> str:
+    return index.folder.resolve().name
+
+
+def _difference_address(entry: EpisodeEntry, wanted: _Filter) -> str:
+    return episode_address(entry.id, path="/difference", more=wanted.chosen())
+
+
+def _difference_link(entry: EpisodeEntry, counterpart: EpisodeEntry | None, wanted: _Filter) -> Cell:
+    return "–" if counterpart is None else Link(counterpart.outcome, _difference_address(entry, wanted))
+
+
+def _with_column(table: Table, head: str, cells: Sequence[Cell]) -> Table:
+    """Return a table with one more column, after the outcome."""
+    rows = [(*row[:2], cell, *row[2:]) for row, cell in zip(table.rows, cells, strict=True)]
+    return replace(table, head=(*table.head[:2], head, *table.head[2:]), rows=rows, words=table.words + 1)
 
 
 # -- parts of pages -------------------------------------------------------------------------

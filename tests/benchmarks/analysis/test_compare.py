@@ -90,7 +90,9 @@ def test_seeds_give_pass_at_k_and_no_narrower_interval() -> None:
         {"1": 5 / 9, "2": 2 / 3, "3": 2 / 3}
     )
     for value, low, high in summary.pass_at_k.values():
-        assert 0 == low < value < high == 1
+        assert 0 <= low < value < high <= 1
+        # Three tasks say little.
+        assert high - low > 0.6
     narrow, wide = wilson_interval(5, 9), summary.success_interval
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
@@ -150,9 +152,11 @@ def test_a_comparison_by_hand() -> None:
     assert success.difference == pytest.approx(8 / 30)
     # McNemar's exact test.
     assert success.test.p == pytest.approx(scipy.stats.binomtest(1, 10).pvalue, rel=1e-12)
-    # The differences' variance is (10 - 64/30) / 30 and a bootstrap's interval nearly normal.
+    # The differences' variance is (10 - 64/30) / 30. The interval of few tasks is wider than a normal one.
     half = 1.96 * ((10 - 64 / 30) / 30 / 30) ** 0.5
-    assert success.interval == pytest.approx((8 / 30 - half, 8 / 30 + half), abs=0.04)
+    low, high = success.interval
+    assert low < 8 / 30 - half < 8 / 30 + half < high
+    assert high - low < 1.75 * 2 * half
     assert score.difference == pytest.approx(8.9 / 30)
     assert score.test.method == "exact"
 
@@ -170,7 +174,10 @@ def test_a_run_equals_itself() -> None:
     comparison = compare(rows, rows)
     assert comparison.warnings == ()
     for part in comparison.differences:
-        assert (part.difference, part.interval, part.test.p) == (0.0, (0.0, 0.0), 1.0)
+        assert (part.difference, part.test.p) == (0.0, 1.0)
+        # Ten tasks without a difference do not show that there is none.
+        assert -0.5 < part.interval[0] < -0.3
+        assert part.interval[1] == -part.interval[0]
 
 
 def test_different_panels_are_told_and_only_pairs_count() -> None:
@@ -213,7 +220,8 @@ def test_runs_on_disk(tmp_path: Path) -> None:
 
     random, oracle = play("random", "random"), play("oracle", "oracle")
     success, _ = compare_runs(random, oracle).differences
-    assert (success.difference, success.interval, success.episodes) == (1.0, (1.0, 1.0), 24)
+    assert (success.difference, success.episodes) == (1.0, 24)
+    assert 0.3 < success.interval[0] < success.interval[1] == 1
     assert success.test.p == 2 / 2**12
     assert compare_runs(random, oracle).warnings == ()
     put = play("put", "oracle", wording="put", max_steps=49)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from sdar_benchmarks.analysis import statistics
 from sdar_benchmarks.analysis.statistics import (
     FlipTest,
     bootstrap_intervals,
+    bounded_interval,
+    mean_intervals,
     pass_at_k,
     sign_flip_test,
     success_interval,
@@ -165,6 +168,75 @@ def test_bootstrap_in_pieces_is_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -
 def test_bootstrap_refuses(values: list[float], tasks: list[str]) -> None:
     with pytest.raises(InvalidOption, match="wanted as many of both, at least one"):
         bootstrap_intervals(values, tasks)
+
+
+# -- bounded means ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("support", [(0.0, 0.5, 1.0), (0.0, 0.1, 0.9), (0.2, 0.25, 1.0)])
+@pytest.mark.parametrize("count", [2, 7, 12])
+def test_bounded_interval_covers_the_mean_of_any_distribution(support: Sequence[float], count: int) -> None:
+    # Every sample of so many draws from three values, with its exact probability.
+    samples = [(i, j, count - i - j) for i in range(count + 1) for j in range(count + 1 - i)]
+    ends = np.array([bounded_interval(np.repeat(support, sample), range(count)) for sample in samples])
+    shares = [0.02, 0.1, 0.3, 0.5, 0.8, 0.96]
+    for share in itertools.product(shares, shares):
+        chances = [share[0], share[1], 1 - sum(share)]
+        if chances[2] <= 0:
+            continue
+        mean = float(np.dot(support, chances))
+        covers = (ends[:, 0] <= mean) & (mean <= ends[:, 1])
+        probability = scipy.stats.multinomial(count, chances).pmf(samples)
+        assert probability.sum() == pytest.approx(1)
+        # Each end is wrong in at most 2.5 % of all samples.
+        assert probability @ covers >= 0.95
+        assert probability @ (ends[:, 0] > mean) <= 0.025
+        assert probability @ (ends[:, 1] < mean) <= 0.025
+
+
+def test_bounded_interval_narrows() -> None:
+    widths = []
+    for count in (5, 20, 80, 320, 1280):
+        low, high = bounded_interval(np.tile([0.2, 0.4, 0.3, 0.3, 0.3], count // 5), range(count))
+        assert low < 0.3 < high
+        widths.append(high - low)
+    assert all(wide > 1.6 * narrow for wide, narrow in itertools.pairwise(widths[1:]))
+    # Wider than the interval of a normal distribution, but not by much.
+    assert 1 < widths[-1] / (2 * 1.96 * math.sqrt(0.004 / 1280)) < 2
+
+
+def test_bounded_interval_of_tasks_and_bounds() -> None:
+    values = [0.1, 0.6, 0.4, 0.9, 1.0]
+    alone = bounded_interval(values, range(5))
+    # Seeds that all say the same say nothing more.
+    assert bounded_interval(np.repeat(values, 3), np.repeat(range(5), 3)) == pytest.approx(alone)
+    assert bounded_interval(values[::-1], range(5)) == pytest.approx(alone)
+    scaled = bounded_interval([2 * value - 1 for value in values], range(5), low=-1, high=1)
+    assert scaled == pytest.approx([2 * end - 1 for end in alone])
+    # A task with fewer seeds weighs less, and the mean over all rows is inside.
+    low, high = bounded_interval([0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"])
+    assert low < 0.75 < high
+    with pytest.raises(InvalidOption, match="wanted values from 0 to 1"):
+        bounded_interval([0.5, 1.5], range(2))
+
+
+def test_mean_intervals_choose_by_the_values() -> None:
+    shares = [0.0] * 24
+    assert tuple(mean_intervals(shares, range(24))[0]) == success_interval(shares, range(24))
+    few = np.random.default_rng(2).random(30)
+    assert tuple(mean_intervals(few, range(30))[0]) == bounded_interval(few, range(30))
+    many = np.random.default_rng(2).random(31)
+    assert (mean_intervals(many, range(31)) == bootstrap_intervals(many, range(31))).all()
+    same = [0.5] * 200
+    [(low, high)] = mean_intervals(same, range(200))
+    assert 0.4 < low < 0.5 < high < 0.6
+    # Values without bounds, such as returns of one's own environment.
+    beyond = [1.0, 2.0, 4.0]
+    assert (mean_intervals(beyond, range(3)) == bootstrap_intervals(beyond, range(3))).all()
+    both = mean_intervals(np.column_stack([few, np.ones(30)]), range(30))
+    assert both[0] == pytest.approx(bounded_interval(few, range(30)))
+    assert both[1] == pytest.approx(wilson_interval(30, 30))
+    assert mean_intervals([0.0] * 30, range(30), low=-1)[0] == pytest.approx([-0.153, 0.153], abs=0.01)
 
 
 # -- pass@k -----------------------------------------------------------------------------------

@@ -19,13 +19,14 @@ from prompt_toolkit.output import DummyOutput
 
 import sdar_envs
 from sdar_benchmarks.cli.main import main
+from sdar_benchmarks.cli.play import session
 from sdar_benchmarks.evaluation.panels import evaluation_split
 from sdar_benchmarks.evaluation.presets import PRESETS
 from sdar_benchmarks.records.runs import read_config, read_episodes, read_summary
 from sdar_envs import make_text_env
 from sdar_envs.registry import sample_tasks
 
-ALFWORLD = "sdar/ALFWorld-v0"
+ALFWORLD, WEBSHOP = "sdar/ALFWorld-v0", "sdar/WebShop-v0"
 TASK = "alfworld/valid_unseen/0007"
 
 
@@ -198,7 +199,7 @@ def test_compare(run, tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[:2] == [f"A: {tmp_path / 'random'}", f"B: {tmp_path / 'oracle'}"]
-    assert lines[3].split() == f"{ALFWORLD}, success 12 0.000 1.000 +1.000 +1.000 to +1.000 0.0005".split()
+    assert lines[3].split() == f"{ALFWORLD}, success 12 0.000 1.000 +1.000 +0.328 to +1.000 0.0005".split()
     run("eval", ALFWORLD, "--agent", "oracle", "--limit", "5", "--out", str(tmp_path / "short"))
     status, out, err = run("compare", str(tmp_path / "random"), str(tmp_path / "short"))
     assert status == 0
@@ -256,7 +257,7 @@ def test_play_lists_commands_and_corrects(run) -> None:
     assert status == 0
     assert "\n  inventory\n" in out
     assert "\n  :hint  show the oracle's next command\n" in out
-    assert "No command ':hnt'; there are ?, :hint, :undo, :new, :quit. Did you mean ':hint'?" in out
+    assert "No command ':hnt'; there are ?, :help, :hint, :undo, :new, :quit. Did you mean ':hint'?" in out
     assert out.endswith("\nLeft after 0 steps.\n")
     assert "> look" not in out
 
@@ -283,6 +284,49 @@ def test_play_completes_and_leaves_politely_in_a_terminal(run, monkeypatch: pyte
     assert f"Hint: {oracle_plan()[0]}" in out
     assert "There is nothing to undo." in out
     assert out.endswith("Left after 0 steps.\n")
+
+
+def test_play_clears_a_line_before_it_leaves(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdar_benchmarks.cli.play.session._in_terminal", lambda console: True)
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text("dan\x03look\r\x03inventory\r")  # \x03 is Ctrl-C
+        status, out, _ = run("play", ALFWORLD, "--task", TASK)
+    assert status == 0
+    assert "You are in the middle of a room." in out
+    # The first only cleared its line, the second left.
+    assert "Nothing happens." not in out
+    assert out.endswith("Left after 1 step.\n")
+
+
+def test_play_explains_itself(run) -> None:
+    _, out, _ = run("play", ALFWORLD, "--task", TASK, lines=(":help",))
+    assert "\nThe task: " in out
+    assert "Ctrl-C clears a line" in out
+    assert "\n  :undo  take the last command back\n" in out
+    assert out.endswith("Left after 0 steps.\n")
+
+
+def test_play_shows_pages_within_80_columns(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "130")
+    monkeypatch.setenv("TERM", "dumb")
+    plan = gym.make(WEBSHOP, split="test")
+    plan.reset(options={"task_id": "webshop/test/0007"})
+    commands = plan.unwrapped.oracle_plan()
+    _, out, _ = run("play", WEBSHOP, "--task", "webshop/test/0007", lines=(*commands[:-1], ":undo", *commands[-2:]))
+    assert "[SEP]" not in out
+    assert "\nPage 1 (Total results: 50)\n" in out
+    assert "[Back to Search] [< Prev] [Description] [Features] [Reviews] [Buy Now]\n" in out
+    assert "\n  score: 1.0\n" in out
+    shown = [line for line in out.splitlines() if not line.startswith("> ")]
+    assert max(map(len, shown)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("task", "shown"), [("short", "short  (step 3 of 9)"), ("w " * 60, "w w w w w…  (step 3 of 9)")]
+)
+def test_status_line_keeps_the_step(task: str, shown: str) -> None:
+    assert session._fitting(f"{task}  (step 3 of 9)", 25) == shown
 
 
 # -- refusals ---------------------------------------------------------------------------------

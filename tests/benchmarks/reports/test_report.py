@@ -111,6 +111,33 @@ def test_success_by_turn_ends_at_the_rate(run) -> None:
     assert any(0 < share < 100 for share in shares)
 
 
+def test_turns_are_counted(tmp_path) -> None:
+    rows = [episode(0), episode(1, is_success=False, score=0.0, stop_reason="step_limit", steps=3)]
+    cut = turn(action="", response="<think>", is_well_formed=False, is_action_valid=False, finish_reason="length")
+    fine = turn(
+        action="go to desk 1", response="<action>go to desk 1</action>", is_well_formed=True, finish_reason="eos"
+    )
+    played = [trajectory(rows[0], [fine, fine]), trajectory(rows[1], [fine, cut, cut])]
+    text = write_report(write_run(tmp_path / "run", rows, played)).read_text()
+    cells = parsed(tmp_path / "run" / "report.html").cells
+    assert "First failing turn of the 1 of 2 episodes that have one" in text
+    [said] = re.findall(r'aria-label="Failing turns, as a share of the episodes that came to them\. ([^"]*)"', text)
+    assert said.split("; ") == [
+        "malformed: from 0.0% at 1 to 100.0% at 3",
+        "invalid: from 0.0% at 1 to 100.0% at 3",
+        "truncated: from 0.0% at 1 to 100.0% at 3.",
+    ]
+
+    def has_row(*wanted: str) -> bool:
+        return any(tuple(cells[i : i + len(wanted)]) == wanted for i in range(len(cells)))
+
+    assert has_row("2", "2", "50.0%", "50.0%", "50.0%")
+    assert has_row("go to", "3", "60.0%", "0.0%", "2.0", "1.0")
+    assert has_row("other", "2", "40.0%", "100.0%", "0.0", "2.0")
+    kind = "pick_and_place_simple"
+    assert has_row(kind, "step_limit 1", "1", "2", "3", "3", "3", "100%", "2", "–", "0.000", "0%")
+
+
 def test_equal_files_give_an_equal_report(run, tmp_path) -> None:
     copy = tmp_path / "elsewhere"
     copy.mkdir()

@@ -24,8 +24,8 @@ from sdar_envs.errors import InvalidOption
 def visit():
     with ExitStack() as stack:
 
-        def open_viewer(folder: Path) -> Visitor:
-            return stack.enter_context(visiting(folder))
+        def open_viewer(folder: Path, other: Path | None = None) -> Visitor:
+            return stack.enter_context(visiting(folder, other))
 
         yield open_viewer
 
@@ -144,6 +144,81 @@ def test_a_turn_shows_all_that_was_recorded(visit, tmp_path) -> None:
     assert "Colour of a token" in text  # the legend
     assert "You won." in text  # the last observation
     assert 'class="says action refused"' in text
+
+
+def test_the_first_failing_turn_is_a_link(visit, tmp_path) -> None:
+    row = episode(0)
+    fine, refused = turn(), turn(action="dance", is_action_valid=False)
+    cut = turn(response="<think>I", is_well_formed=True, finish_reason="length")
+    visitor = visit(write_run(tmp_path / "refused", [row], [trajectory(row, [fine, fine, refused, refused])]))
+    assert '<a class="jump" href="#t3">First failing turn: 3</a>' in visitor.get(episode_of(0)).text
+    visitor = visit(write_run(tmp_path / "cut", [row], [trajectory(row, [fine, cut])]))
+    text = visitor.get(episode_of(0)).text
+    assert "First failing turn: 2" in text
+    assert text.count('<span class="tag bad">cut at the token limit</span>') == 1
+    visitor = visit(write_run(tmp_path / "fine", [row], [trajectory(row, [fine])]))
+    assert "First failing turn" not in visitor.get(episode_of(0)).text
+
+
+def test_pages_of_a_shop_and_rooms(visit, tmp_path) -> None:
+    page = f"Instruction: [SEP] {HOSTILE} [SEP] Back to Search [SEP] Page 1 (Total results: 1) [SEP] Next > [SEP] "
+    page += "B000000001 [SEP] <b>Shoe</b> [SEP] $9.99"
+    room = "You are in the middle of a room. Looking quickly around you, you see a desk 10, a desk 2, and a shelf 1."
+    rows = [episode(0), episode(1)]
+    made = [
+        trajectory(rows[0], [turn(page, "click[b000000001]")], final_observation="Thank you for shopping with us!"),
+        trajectory(rows[1], [turn(room, "go to desk 2")], final_observation="On the desk 2, you see a <i>mug 1."),
+    ]
+    visitor = visit(write_run(tmp_path / "run", rows, made))
+    shop = visitor.get(episode_of(0)).text
+    assert '<div class="shop">' in shop
+    assert '<span class="price">$9.99</span>\n<span>&lt;b&gt;Shoe&lt;/b&gt; <code>B000000001</code></span>' in shop
+    assert "<script>alert" not in shop
+    assert "<img" not in shop
+    assert "[SEP]" in shop  # the page as text
+    text = visitor.get(episode_of(1)).text
+    assert "The room: 0 of 3 receptacles seen" in text
+    assert "Not seen yet: desk 2, desk 10, shelf 1" in text
+    assert "The room: 1 of 3 receptacles seen" in text
+
+
+def test_two_runs_side_by_side(visit, tmp_path) -> None:
+    first, second = episode(0), episode(0, is_success=False, stop_reason="step_limit")
+    here = [turn("A.", "look"), turn("B.", "take mug 1"), turn("C.", "go to desk 1", is_action_valid=False)]
+    there = [turn("A.", "look"), turn(f"X {HOSTILE}", "open desk 1", response="<b>"), *here[1:]]
+    one = write_run(tmp_path / "one", [first, episode(1)], [trajectory(first, here), trajectory(episode(1))])
+    other = write_run(tmp_path / "other", [second], [trajectory(second, there)])
+    visitor = visit(one, other)
+    listed = visitor.get("/").text
+    assert '<th scope="col">in other</th>' in listed
+    [address] = links(listed, "/difference")
+    assert address in links(visitor.get(episode_of(0)).text, "/difference")
+    assert links(visitor.get(episode_of(1)).text, "/difference") == []
+    page = visitor.get(address)
+    assert page.status_code == 200
+    assert "The first 1 actions are the same." in page.text
+    assert '<a class="jump" href="#d2">First difference</a>' in page.text
+    assert re.findall(r'class="turn beside (\w+)"', page.text) == ["same", "differs", "same", "same"]
+    assert re.findall(r"<h3>Turn (\d)", page.text) == ["1", "1", "2", "2", "3", "3", "4"]
+    assert page.text.count('<span class="tag bad">invalid action</span>') == 2
+    # What both saw is folded, and nothing of it is markup.
+    assert page.text.count('<details class="fold" open>') == 1
+    assert "<script>" not in page.text.replace('<script src="/view.js" defer></script>', "")
+    assert visitor.get(address.replace("0000", "0001")).status_code == 404
+    assert visit(one).get(address).status_code == 404
+
+
+def test_two_runs_with_other_seeds_and_without_trajectories(visit, tmp_path) -> None:
+    first = episode(0)
+    one = write_run(tmp_path / "one", [first], [trajectory(first)])
+    seeds = [episode(0, seed=3), episode(0, seed=4)]
+    visitor = visit(one, write_run(tmp_path / "other", seeds, [trajectory(seeds[0])]))
+    address = links(visitor.get("/").text, "/difference")[0]
+    text = visitor.get(address).text
+    assert "The other run played this task with the seed 3." in text
+    assert "All actions are the same." in text
+    bare = write_run(tmp_path / "bare", [first], [])
+    assert visit(one, bare).get(address).status_code == 404
 
 
 def test_without_tokens_there_is_no_legend(visit, folder) -> None:

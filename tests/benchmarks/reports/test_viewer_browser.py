@@ -42,8 +42,8 @@ SIZES = {"wide": (1280, 900, False), "narrow": (380, 800, True)}
 
 
 @contextlib.contextmanager
-def viewed(folder: Path):
-    command = [sys.executable, "-m", "sdar_benchmarks.cli", "view", str(folder), "--port", "0"]
+def viewed(*folders: Path):
+    command = [sys.executable, "-m", "sdar_benchmarks.cli", "view", *map(str, folders), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
@@ -245,6 +245,40 @@ def test_the_keyboard_is_enough(address, browser):
     field.send_keys("jkpu/")  # in a field, keys are text
     assert field.get_attribute("value") == "jkpu/"
     assert faults(browser) == []
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", "wide"), ("dark", "narrow")])
+def test_two_runs_pages_and_rooms(browser, tmp_path, scheme, size):
+    one = played_run(tmp_path / "one", {ALFWORLD: "random", WEBSHOP: "rule"}, tasks=2)
+    other = played_run(tmp_path / "other", {ALFWORLD: "explorer", WEBSHOP: "random"}, tasks=2, seed=1)
+    look(browser, scheme, size)
+    with viewed(one, other) as address:
+        browser.get(f"{address}/")
+        check(browser)
+        follow(browser, "table.list tbody a")
+        press(browser, "o")
+        assert browser.find_element("css selector", ".places .here .name").is_displayed()
+        check(browser)
+        shoot(browser, f"room-{scheme}-{size}")
+        jump = browser.find_element("css selector", "a.jump")
+        press(browser, "i")
+        assert here(browser) == [jump.get_attribute("href").split("#")[1]]
+        assert browser.find_elements("css selector", ".turn.here .tag.bad")
+        leave(browser, lambda: press(browser, "/"))
+        assert browser.switch_to.active_element.get_attribute("id") == "text"
+
+        for env in (ALFWORLD, WEBSHOP):
+            browser.get(f"{address}/?environment={env}")
+            follow(browser, 'table.list tbody a[href^="/difference"]')
+            assert len(browser.find_elements("css selector", ".heads > div")) == 2
+            check(browser)
+            press(browser, "i")
+            assert len(here(browser)) == 1
+            shoot(browser, f"difference-{env.split('/')[1]}-{scheme}-{size}")
+            leave(browser, lambda: press(browser, "u"))
+        assert browser.find_elements("css selector", ".shop")
+        check(browser)
+        shoot(browser, f"shop-{scheme}-{size}")
 
 
 def test_filters_lead_to_episodes_and_back(address, browser):

@@ -1,7 +1,8 @@
 """Interactive play: read a command, step the environment, show the observation.
 
 In a terminal, commands complete while typing; from a pipe, each line is a command and is echoed, so that the output
-reads like a terminal's. `?` and lines that begin with `:` are commands of the session and cost no step.
+reads like a terminal's. `?` and lines that begin with `:` are commands of the session and cost no step. Pages of a shop
+are shown as pages. In a terminal, text is wrapped between words to 80 columns at most; a pipe gets whole lines.
 """
 
 from __future__ import annotations
@@ -12,22 +13,34 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import FuzzyCompleter, WordCompleter
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from rich.console import Console
 
+from sdar_benchmarks.analysis.shop_page import page_text, read_page
 from sdar_envs import Snapshot, TextEnv
 from sdar_envs.errors import UnknownName, UnsolvableGame, did_you_mean
 from sdar_envs.printing import printable
 
 __all__ = ["Reader", "Session", "choose_reader", "read_from"]
 
+_WIDTH = 80
+
 _META = {
     "?": "list the commands that do something now",
+    ":help": "say how to play",
     ":hint": "show the oracle's next command",
     ":undo": "take the last command back",
     ":new": "go on to another task",
     ":quit": "leave (so does Ctrl-D)",
 }
+_HELP = (
+    "Type a command as ? lists it and press Enter; in a terminal, commands complete while you type, and Ctrl-C clears "
+    "a line that is not sent yet. Words between < and > stand for your own: search[red mug]. A command that the "
+    "environment does not accept costs a step, as it does for a model."
+)
 
 
 class Reader(Protocol):
@@ -92,7 +105,7 @@ class Session:
         self._oracle_steps = None if plan is None else len(plan)
         self._say(f"Task {self._info['task_id']} ({self._info['task_type']}), {self._env.max_steps} steps.")
         self._say("Give commands; ? lists them. " + ", ".join(name for name in _META if name != "?") + ".\n")
-        self._say(observation)
+        self._show(observation)
 
     def _turn(self) -> bool:
         """Read one line and do what it says; return False to leave."""
@@ -101,6 +114,7 @@ class Session:
         line = self._read(commands, f"{self._info['instruction']}  (step {step} of {limit})").strip()
         actions: dict[str, Callable[[], None]] = {
             "?": self._list,
+            ":help": self._help,
             ":hint": self._hint,
             ":undo": self._undo,
             ":new": lambda: self._begin(None, None),
@@ -120,7 +134,7 @@ class Session:
     def _step(self, command: str) -> None:
         self._before.append(self._env.snapshot())
         observation, _, terminated, truncated, self._info = self._env.step(command)
-        self._say(observation)
+        self._show(observation)
         self._over = terminated or truncated
         if self._over:
             end = "Won" if self._info["is_success"] else "Out of steps" if truncated else "Lost"
@@ -130,6 +144,11 @@ class Session:
     def _list(self) -> None:
         for command in [] if self._over else self._info["admissible_commands"]:
             self._say(f"  {command}")
+        for name, meaning in _META.items():
+            self._say(f"  {name:6} {meaning}")
+
+    def _help(self) -> None:
+        self._say(f"The task: {self._info['instruction']}\n\n{_HELP}\n")
         for name, meaning in _META.items():
             self._say(f"  {name:6} {meaning}")
 
@@ -146,7 +165,8 @@ class Session:
             return
         observation, self._info = self._env.restore(self._before.pop())
         self._over = False
-        self._say(f"Back after {self._steps()}.\n{observation}")
+        self._say(f"Back after {self._steps()}.")
+        self._show(observation)
 
     def _plan(self) -> tuple[str, ...] | None:
         try:
@@ -158,9 +178,18 @@ class Session:
         step = self._info["step"]
         return f"{step} step" if step == 1 else f"{step} steps"
 
+    def _show(self, observation: str) -> None:
+        """Show what the player sees: a page of a shop as a page, all else as it is."""
+        page = read_page(observation, self._info["admissible_commands"])
+        self._say(observation if page is None else page_text(page, self._width))
+
     def _say(self, text: str) -> None:
         # Lines are wrapped between words in a terminal only; a pipe gets them whole.
-        self._console.print(text, soft_wrap=not self._console.is_terminal)
+        self._console.print(text, width=self._width, soft_wrap=self._width is None)
+
+    @property
+    def _width(self) -> int | None:
+        return min(self._console.width, _WIDTH) if self._console.is_terminal else None
 
 
 def choose_reader(console: Console) -> Reader:
@@ -191,11 +220,28 @@ def _in_terminal(console: Console) -> bool:
 
 
 def _prompt() -> Reader:
-    session: PromptSession[str] = PromptSession()
+    keys = KeyBindings()
+
+    @keys.add("c-c", filter=Condition(lambda: bool(get_app().current_buffer.text)))
+    def _clear(event: KeyPressEvent) -> None:
+        # On an empty line, Ctrl-C leaves.
+        event.current_buffer.reset()
+
+    session: PromptSession[str] = PromptSession(key_bindings=keys)
 
     def read(commands: Sequence[str], status: str) -> str:
         # A command is a whole line: "hemi" is to find "heat mug 1 with microwave 1".
         words = WordCompleter(list(commands), sentence=True)
-        return session.prompt("\n> ", completer=FuzzyCompleter(words, pattern="^.+"), bottom_toolbar=printable(status))
+        width = min(session.output.get_size().columns, _WIDTH)
+        return session.prompt(
+            "\n> ", completer=FuzzyCompleter(words, pattern="^.+"), bottom_toolbar=_fitting(printable(status), width)
+        )
 
     return read
+
+
+def _fitting(status: str, width: int) -> str:
+    """Return the task and the step in one line; a long task is cut, not the step behind it."""
+    task, gap, step = status.rpartition("  ")
+    room = width - len(gap) - len(step)
+    return status if len(task) <= room else f"{task[: max(0, room - 1)].rstrip()}…{gap}{step}"

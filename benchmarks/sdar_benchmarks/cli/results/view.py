@@ -15,6 +15,9 @@ def add(commands: Commands) -> None:
     """Add `sdar view`."""
     command = commands.add_parser("view", help="browse the episodes of a run")
     command.add_argument("folder", metavar="RUN", help="a run folder; the run may still be going on")
+    command.add_argument(
+        "other", metavar="OTHER", nargs="?", help="a second run, whose episodes stand beside those of the same tasks"
+    )
     add_address(command, port=3030)
     command.set_defaults(run=_run)
 
@@ -35,6 +38,7 @@ def _run(args: argparse.Namespace) -> None:
         try:
             serve_viewer(
                 Path(args.folder),
+                None if args.other is None else Path(args.other),
                 host=args.host,
                 port=args.port,
                 ready=tell,
