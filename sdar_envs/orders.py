@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
-from array import array
-from itertools import accumulate
 from typing import Any
 
 __all__ = ["SharedWalk", "Walk", "spread"]
@@ -40,8 +37,8 @@ def spread(size: int, count: int | None = None) -> list[int]:
 class Walk:
     """Endless walk through the indices of a split: each once in a pass, in another random order in each pass.
 
-    The order is a Feistel permutation of a grid of about `size` cells, drawn anew for each pass: it takes memory in
-    proportion to the square root of the size.
+    The order is a Feistel permutation of a grid of about `size` cells. Its random numbers, about four times the square
+    root of `size`, are drawn again for each index: every environment may have a walk, so it keeps none of them.
 
     Args:
         size: number of tasks.
@@ -50,66 +47,62 @@ class Walk:
         owner: the generator that `first` was drawn from; the walk ends when the environment has another.
     """
 
+    __slots__ = ("_first", "_in_pass", "_pass", "_place", "_seed", "_shift", "owner", "size")
+
     def __init__(self, size: int, first: int, seed: int, owner: Any = None) -> None:
         self.size = size
         self.owner = owner
         self._first = first
         self._seed = seed
-        self._rows = self._columns = 0
-        self._pass = -1
-        self._in_pass = self._place = self._shift = 0
-        self._keys: tuple[array[int], ...] = ()
+        self._pass = self._in_pass = self._place = self._shift = 0
 
     def __next__(self) -> int:
         """Return the next index."""
-        if self._pass < 0:
-            # No order is drawn for an environment that gets a seed at every reset.
-            self._pass, self._in_pass = 0, 1
-            return self._first
         if self._in_pass == self.size:
             self._pass += 1
-            self._in_pass = self._shift = 0
-            self._draw()
-        elif not self._keys:
-            self._draw()
-            self._shift = (self._first - self._permuted()) % self.size
+            self._in_pass = self._place = self._shift = 0
         self._in_pass += 1
-        index = self._permuted() + self._shift
+        if self._pass == 0 and self._in_pass == 1:
+            # Nothing is drawn for an environment that gets a seed at every reset.
+            return self._first
+        numbers = self._numbers()
+        if self._pass == 0 and self._in_pass == 2:
+            self._shift = (self._first - self._permuted(numbers)) % self.size
+        index = self._permuted(numbers) + self._shift
         return index - self.size if index >= self.size else index
 
     def __iter__(self) -> Walk:
         return self
 
-    def _draw(self) -> None:
-        """Draw the order of a pass."""
-        self._place = 0
-        self._rows = math.isqrt(self.size - 1) + 1
-        self._columns = -(-self.size // self._rows)
-        widths = (self._columns, self._rows) * 2
+    def _grid(self) -> tuple[int, int]:
+        """Return the numbers of rows and columns."""
+        rows = math.isqrt(self.size - 1) + 1
+        return rows, -(-self.size // rows)
+
+    def _numbers(self) -> bytes:
+        """Return the random numbers of this pass, four bytes each."""
         # SHAKE, not numpy: its streams may change from version to version.
         name = f"walk {self._seed} {self.size} {self._pass}"
-        # An array takes 4 bytes a number, a tuple of integers 36: every environment may have a walk.
-        numbers = array(
-            "I", struct.unpack(f"<{sum(widths)}I", hashlib.shake_128(name.encode()).digest(4 * sum(widths)))
-        )
-        ends = list(accumulate(widths))
-        self._keys = tuple(numbers[end - width : end] for end, width in zip(ends, widths, strict=True))
+        return hashlib.shake_128(name.encode()).digest(8 * sum(self._grid()))
 
-    def _permuted(self) -> int:
+    def _permuted(self, numbers: bytes) -> int:
         """Return what the permutation has at the next place; the few cells beyond the size are passed over."""
-        rows, columns = self._rows, self._columns
-        a, b, c, d = self._keys
+        rows, columns = self._grid()
         while True:
             row, column = divmod(self._place, columns)
             self._place += 1
             # Rows first: consecutive places lie in one row.
-            row = (row + a[column]) % rows
-            column = (column + b[row]) % columns
-            row = (row + c[column]) % rows
-            column = (column + d[row]) % columns
+            row = (row + _number(numbers, column)) % rows
+            column = (column + _number(numbers, columns + row)) % columns
+            row = (row + _number(numbers, columns + rows + column)) % rows
+            column = (column + _number(numbers, 2 * columns + rows + row)) % columns
             index = row * columns + column
             if index < self.size:
                 return index
+
+
+def _number(numbers: bytes, place: int) -> int:
+    return int.from_bytes(numbers[4 * place : 4 * place + 4], "little")
 
 
 class SharedWalk:
@@ -123,6 +116,8 @@ class SharedWalk:
         takers: how many takers the group has.
         owner: as of a `Walk`.
     """
+
+    __slots__ = ("_group", "_place", "_takers", "_walk", "owner", "size")
 
     def __init__(self, walk: Walk, group: dict[int, list[int]], takers: int, owner: Any = None) -> None:
         self.size = walk.size

@@ -160,27 +160,7 @@ def make_text_env(env_id: str, **kwargs: Any) -> TextEnv[Any]:
         InvalidOption: `max_episode_steps` was given, the environment is no text environment, or it is registered in a
             wrapper that changes its episodes.
     """
-    if "max_episode_steps" in kwargs:
-        # It would add a wrapper, and what we hand out here has none.
-        raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")
-    creator = env_creator(env_id)
-    parameters = inspect.signature(creator).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    own = {name: value for name, value in kwargs.items() if takes_any or name in parameters}
-    # What a function makes is known only when it is made.
-    others = () if isinstance(creator, type) and issubclass(creator, TextEnv) else _ADAPTER_ARGUMENTS
-    for name in kwargs:
-        if name not in own and name not in others:
-            raise _no_argument(env_id, name, [*parameters, *others])
-    if _is_plain(creator) and "render_mode" in own:
-        check_render_mode(own["render_mode"], _render_modes(creator))
-    env = gym.make(env_spec(env_id), disable_env_checker=True, **own)
-    if not isinstance(env.unwrapped, TextEnv):
-        return from_gym(env, **{name: value for name, value in kwargs.items() if name in _ADAPTER_ARGUMENTS})
-    for name in kwargs:
-        if name not in own:
-            raise _no_argument(env_id, name, [*parameters])
-    return text_env(env)
+    return _maker(env_id, kwargs)()
 
 
 def make_vec(
@@ -211,7 +191,11 @@ def make_vec(
     """
     if not is_integer(num_envs) or num_envs < 1:
         raise InvalidOption(f"num_envs is {num_envs!r}; wanted an integer of at least 1.")
-    envs = [make_text_env(env_id, **kwargs) for _ in range(num_envs)]
+    make = _maker(env_id, kwargs)
+    envs: list[TextEnv[Any]] = []
+    for _ in range(num_envs):
+        envs.append(make())
+        envs[-1].spec = envs[0].spec  # they are equal, and each takes half a KiB
     vector = TextVectorEnv(envs, group_size=group_size, autoreset_mode=autoreset_mode, ignore_finished=ignore_finished)
     vector.spec = envs[0].spec
     return vector
@@ -376,6 +360,36 @@ def sample_indices(source: TaskSource, split: str, limit: int | None = None, *, 
 def sample_tasks(source: TaskSource, split: str, limit: int | None = None) -> tuple[Task, ...]:
     """Return the tasks of `sample_indices`."""
     return tuple(source.task(split, index) for index in sample_indices(source, split, limit))
+
+
+def _maker(env_id: str, kwargs: Mapping[str, Any]) -> Callable[[], TextEnv[Any]]:
+    """Return a function that makes an environment as `make_text_env` does; the arguments' names are checked here."""
+    if "max_episode_steps" in kwargs:
+        # It would add a wrapper, and what we hand out here has none.
+        raise InvalidOption("max_episode_steps belongs to Gymnasium's wrapper: pass max_steps instead.")
+    spec = env_spec(env_id)
+    creator = env_creator(env_id)
+    parameters = inspect.signature(creator).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    own = {name: value for name, value in kwargs.items() if takes_any or name in parameters}
+    # What a function makes is known only when it is made.
+    others = () if isinstance(creator, type) and issubclass(creator, TextEnv) else _ADAPTER_ARGUMENTS
+    for name in kwargs:
+        if name not in own and name not in others:
+            raise _no_argument(env_id, name, [*parameters, *others])
+    if _is_plain(creator) and "render_mode" in own:
+        check_render_mode(own["render_mode"], _render_modes(creator))
+
+    def make() -> TextEnv[Any]:
+        env = gym.make(spec, disable_env_checker=True, **own)
+        if not isinstance(env.unwrapped, TextEnv):
+            return from_gym(env, **{name: value for name, value in kwargs.items() if name in _ADAPTER_ARGUMENTS})
+        for name in kwargs:
+            if name not in own:
+                raise _no_argument(env_id, name, [*parameters])
+        return text_env(env)
+
+    return make
 
 
 def _is_plain(creator: Any) -> bool:

@@ -451,35 +451,44 @@ class _Builder:
         return arrays, self._counted, self._total_length
 
     def _close_run(self) -> None:
-        token_counts = np.frombuffer(self._token_counts, dtype=np.int32).astype(np.int64)
-        tokens = np.frombuffer(self._tokens, dtype=np.int32).astype(np.int64)
+        token_counts = np.frombuffer(self._token_counts, dtype=np.int32)
+        tokens = np.frombuffer(self._tokens, dtype=np.int32)
         self._token_counts, self._tokens = array("i"), array("i")
         size = len(token_counts)
         if not size:
             return
-        places = np.repeat(np.arange(size), token_counts)
+        # Building takes the most memory here: arrays are narrow, and are deleted when they are not needed any more.
         kept = tokens >= 0
-        tokens, places = tokens[kept], places[kept]
+        places = np.repeat(np.arange(size, dtype=np.int32), token_counts)[kept]
+        keys = tokens[kept].astype(np.int64)
+        del tokens, kept
         lengths = np.bincount(places, minlength=size)
         self._counted += int(np.count_nonzero(lengths))
         self._total_length += int(lengths.sum())
-        if not len(tokens):
+        if not len(keys):
             return
         steps = np.searchsorted(_LENGTHS, lengths, side="right") - 1
 
-        keys = tokens * size + places
+        keys *= size
+        keys += places
+        del places
         keys.sort()
         starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
         word_counts = np.diff(starts, append=len(keys))
         keys = keys[starts]
-        terms, places = keys // size, keys % size
-        pairs, codes = np.unique(word_counts << 8 | steps[places], return_inverse=True)
+        del starts
+        terms, places = keys // size, (keys % size).astype(np.int32)
+        del keys
+        values = word_counts << 8 | steps[places]
+        del word_counts
+        pairs = np.unique(values)
+        codes = np.searchsorted(pairs, values)
         term_starts = np.flatnonzero(np.concatenate(([True], terms[1:] != terms[:-1])))
         self._runs.append(
             _Run(
                 terms=terms[term_starts],
                 counts=np.diff(term_starts, append=len(terms)),
-                documents=(places + (len(self._names) - size)).astype(np.int32),
+                documents=places + np.int32(len(self._names) - size),
                 codes=codes.astype(np.uint16 if len(pairs) <= 1 << 16 else np.uint32),
                 pairs=pairs,
             )

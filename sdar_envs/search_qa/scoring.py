@@ -66,7 +66,7 @@ def normalize(text: str) -> str:
 
 
 # Every turn compares the same passages with the same answers.
-_normalize_kept = lru_cache(maxsize=4096)(normalize)
+_normalize_kept = lru_cache(maxsize=1024)(normalize)
 
 
 def fold(text: str) -> str:

@@ -45,6 +45,7 @@ Behaviour = Literal["fixed", "sdar", "search-r1"]
 Metric = Literal["em", "f1_squad", "f1_hotpot", "sub_em", "em_format", "em_format_v03"]
 BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 METRICS: tuple[Metric, ...] = get_args(Metric)
+_NO_SCORES = (0.0,) * len(METRICS)
 
 _COMMAND = re.compile(r"\s*(search|answer)\[(.*)\]\s*", re.DOTALL | re.IGNORECASE)
 _QUERY = re.compile(r"<search>(.*?)</search>", re.DOTALL)
@@ -116,6 +117,8 @@ class QuestionSession:
         state: where to go on.
     """
 
+    __slots__ = ("_scored", "_scores", "behaviour", "max_steps", "question", "state")
+
     def __init__(
         self, question: Question, behaviour: Behaviour, max_steps: int, state: QuestionState = QuestionState()
     ) -> None:
@@ -123,7 +126,8 @@ class QuestionSession:
         self.behaviour = behaviour
         self.max_steps = max_steps
         self.state = state
-        self._scored: tuple[QuestionState, dict[Metric, float]] | None = None
+        self._scored: QuestionState | None = None  # the state that `_scores` belongs to
+        self._scores = _NO_SCORES
 
     def query(self, command: str) -> str | None:
         """Return what this command would search for now; None if it would not search."""
@@ -165,15 +169,13 @@ class QuestionSession:
         a passage that shows a golden answer.
         """
         # The reward and the info of one step both ask.
-        if self._scored is None or self._scored[0] is not self.state:
-            self._scored = self.state, self._score()
-        return dict(self._scored[1])
+        if self.state.is_over and self._scored is not self.state:
+            self._scored, self._scores = self.state, self._score()
+        return dict(zip(METRICS, self._scores if self.state.is_over else _NO_SCORES, strict=True))
 
-    def _score(self) -> dict[Metric, float]:
+    def _score(self) -> tuple[float, ...]:
+        """Return the scores of an episode that is over, in the order of `METRICS`."""
         state, question, answers = self.state, self.question, self.question.answers
-        scores: dict[Metric, float] = dict.fromkeys(METRICS, 0.0)
-        if not state.is_over:
-            return scores
         if self.behaviour == "search-r1":
             answer, well_formed, shows = search_r1.read(state.transcript, answers, is_text=question.answer_is_text)
         else:
@@ -181,20 +183,20 @@ class QuestionSession:
             answer = last_answer(state.transcript) if self.behaviour == "sdar" else state.answer
             well_formed, shows = state.is_well_formed and state.answer is not None, state.shows_answer
         if answer is None:
-            return scores
+            return _NO_SCORES
         if self.behaviour == "fixed":
             answers = (*answers, *question.aliases)
             if question.folds_accents:
                 answer, answers = fold(answer), tuple(map(fold, answers))
         em = exact_match(answer, answers)
-        return {
-            "em": em,
-            "f1_squad": f1_squad(answer, answers),
-            "f1_hotpot": f1_hotpot(answer, answers),
-            "sub_em": sub_exact_match(answer, answers),
-            "em_format": em_with_format(em=em, well_formed=well_formed, shows=shows),
-            "em_format_v03": em_with_format(em=em, well_formed=well_formed, shows=False),
-        }
+        return (
+            em,
+            f1_squad(answer, answers),
+            f1_hotpot(answer, answers),
+            sub_exact_match(answer, answers),
+            em_with_format(em=em, well_formed=well_formed, shows=shows),
+            em_with_format(em=em, well_formed=well_formed, shows=False),
+        )
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -258,16 +260,16 @@ class QuestionSession:
         texts = [hit.passage.contents for hit in hits]
         if finding is not None and finding.said is not None and not finding.failure:
             texts.append(finding.said)  # of a server that was asked as the reference does, only the text is known
-        titles = {title_key(hit.passage.title) for hit in hits} if question.supporting_titles else set()
         passages = tuple(hit.passage.id for hit in hits)
+        found = {id for id in passages if id in question.supporting}
+        if question.supporting_titles:
+            titles = {title_key(hit.passage.title) for hit in hits}
+            found.update(title for title in question.supporting_titles if title_key(title) in titles)
         self._note(
             turns=state.turns + 1,
             searches=state.searches + (finding is not None),
             passages=passages,
-            found=state.found.union(
-                (id for id in passages if id in question.supporting),
-                (title for title in question.supporting_titles if title_key(title) in titles),
-            ),
+            found=state.found if found <= state.found else state.found | found,
             shows_answer=state.shows_answer or any(contains_answer(text, question.answers) for text in texts),
             answer_shown=state.answer_shown or any(contains_whole_answer(text, question.answers) for text in texts),
             is_well_formed=state.is_well_formed and is_valid,

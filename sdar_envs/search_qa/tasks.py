@@ -100,7 +100,8 @@ class QuestionTasks:
         )
 
 
-@lru_cache(maxsize=1024)
+# Few are kept: with a question, its task stays in memory after the environment has gone on.
+@lru_cache(maxsize=128)
 def question_of(task: Task) -> Question:
     """Return the question of a task."""
     data = task.data
