@@ -388,7 +388,7 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
         with without_bars():
             # False, not the default: on a terminal the default asks whether to run the model's own code, and waits.
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
             )
         loaded = loaded.to(device).eval()
