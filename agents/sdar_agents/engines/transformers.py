@@ -378,8 +378,8 @@ def load_model(model: str, *, device: str | None = None, dtype: str | None = Non
     check_folder(model)
     base = adapted_model(model)
     if base is not None:
-        loaded, tokenizer = load_model(base, device=device, dtype=dtype)
-        return _merged(loaded, model), tokenizer
+        unadapted, tokenizer = load_model(base, device=device, dtype=dtype)
+        return _merged(unadapted, model), tokenizer
     # Otherwise transformers asks a service to convert pickled weights of the hub, and takes what that proposes.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with without_bars():
