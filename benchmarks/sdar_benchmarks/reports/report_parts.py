@@ -60,7 +60,19 @@ class PanelPart:
 
 # -- tables -----------------------------------------------------------------------------------
 
-_COLUMNS = ("episodes", "won", "95 % interval", "", "score", "95 % interval", "steps", "if won", "malformed", "invalid")
+_COLUMNS = (
+    "episodes",
+    "won",
+    "95 % interval",
+    "",
+    "score",
+    "95 % interval",
+    "steps",
+    "if won",
+    "malformed",
+    "cut",
+    "invalid",
+)
 
 
 def summary_table(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) -> Table:
@@ -88,6 +100,7 @@ def summary_table(groups: Sequence[tuple[str, Sequence[Episode]]], what: str) ->
 
 def _cells(numbers: Summary) -> tuple[Cell, ...]:
     """Return the cells of `_COLUMNS`."""
+    shares = (numbers.malformed_share, numbers.truncated_share, numbers.invalid_share)
     low, high = numbers.success_interval
     return (
         f"{numbers.episodes:,}",
@@ -98,7 +111,7 @@ def _cells(numbers: Summary) -> tuple[Cell, ...]:
         "{:.3f}–{:.3f}".format(*numbers.score_interval),
         f"{numbers.mean_steps:.1f}",
         "–" if numbers.mean_steps_won is None else f"{numbers.mean_steps_won:.1f}",
-        *("–" if share is None else f"{share:.1%}" for share in (numbers.malformed_share, numbers.invalid_share)),
+        *("–" if share is None else f"{share:.1%}" for share in shares),
     )
 
 
@@ -241,11 +254,11 @@ def turn_charts(episodes: Sequence[EpisodeTurns]) -> list[Markup]:
     turns = shares_by_turn(episodes)
     step = -(-len(turns) // _MOST_TURNS)
     series, columns = [], []
-    for name in ("malformed", "invalid", "truncated"):
+    for name, label in (("malformed", "malformed"), ("invalid", "invalid"), ("truncated", "cut")):
         points = [(float(row.turn), share) for row in turns if (share := getattr(row, name)) is not None]
         if points:
             columns.append(name)
-            series.append(Series(name, points[::step]))
+            series.append(Series(label, points[::step]))
     shown = turns[:: max(1, len(turns) // 25)]
     rows = [
         (
@@ -262,7 +275,7 @@ def turn_charts(episodes: Sequence[EpisodeTurns]) -> list[Markup]:
             x_label="turn",
             y_label="share",
             is_share=True,
-            numbers=Table(("turn", "episodes", *columns), rows),
+            numbers=Table(("turn", "episodes", *(line.label for line in series)), rows),
         ),
         histogram(
             f"First failing turn of the {len(first):,} of {len(episodes):,} episodes that have one",

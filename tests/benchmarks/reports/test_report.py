@@ -125,7 +125,7 @@ def test_turns_are_counted(tmp_path) -> None:
     assert said.split("; ") == [
         "malformed: from 0.0% at 1 to 100.0% at 3",
         "invalid: from 0.0% at 1 to 100.0% at 3",
-        "truncated: from 0.0% at 1 to 100.0% at 3.",
+        "cut: from 0.0% at 1 to 100.0% at 3.",
     ]
 
     def has_row(*wanted: str) -> bool:
