@@ -177,7 +177,7 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], played: Sequenc
             "cost": numbers.cost,
             "seconds": round(numbers.mean_seconds, 6),
             "malformed": _rounded(numbers.malformed_share),
-            "truncated": _rounded(getattr(numbers, "truncated_share", None)),
+            "truncated": _rounded(numbers.truncated_share),
         },
         "command": config["command"],
         "revision": _revision(config),

@@ -131,7 +131,7 @@ score and the row's totals: a row can be checked without its model. That it was 
 answers, tokens and costs are the word of who added the row.
 """
 
-_BOUNDS = {"random": "floor", "majority": "floor", "oracle": "ceiling"}
+_BOUNDS = {"random": "floor", **dict.fromkeys(FLOORS, "floor"), "oracle": "ceiling"}
 _DASH = "–"
 # Text columns, then numbers.
 _WORDS = ("agent", "model", "prompt", "action format", "skills")

@@ -299,13 +299,13 @@ def test_a_models_row_shows_what_is_needed_to_believe_it(tmp_path) -> None:
         "action_format": "json",
         "skills": skills,
     }
-    rows = [episode(i, malformed_answers=1, prompt_tokens=900, completion_tokens=100, cost=0.25) for i in range(2)]
+    rows = [
+        episode(i, malformed_answers=1, truncated_answers=i, prompt_tokens=900, completion_tokens=100, cost=0.25)
+        for i in range(2)
+    ]
     folder = write_run(tmp_path / "run", rows, settings=config(agent={"name": "openai", "settings": settings}))
     [path] = add_run(folder, tmp_path)
     assert load_record(path)["settings"]["skills"]["library"] == ["mine"]
-    content = json.loads(path.read_text())
-    content["metrics"]["truncated"] = 0.125
-    path.write_text(json.dumps(content))
     add_run(write_run(tmp_path / "other", [episode(i) for i in range(2)], settings=config()), tmp_path)
     render(tmp_path)
     lines = (tmp_path / "LEADERBOARD.md").read_text().splitlines()
@@ -318,7 +318,7 @@ def test_a_models_row_shows_what_is_needed_to_believe_it(tmp_path) -> None:
         "skills": "task_type, k=6, of 1",
         "tasks × seeds": "2 × 1",
         "malformed": "50.0%",
-        "cut off": "12.5%",
+        "cut off": "25.0%",
         "tokens": "1,000",
         "cost": "0.5",
     }
