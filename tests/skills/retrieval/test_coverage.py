@@ -42,9 +42,12 @@ def test_a_type_without_a_skill_is_a_gap():
     found = measure(SKILLS[1:], [make_task("lift")], "task_type")
     assert found.has_gaps
     assert found.types_without_skill == ("lift",)
+    assert [retrieved.skill.id for retrieved in found.tasks[0].found["task_type"]] == ["toy/c"]
+    assert found.tasks_without_skill == {"task_type": 0}
+    assert found.types_not_in_panel == ("push",)
+    found = measure(SKILLS[1:2], [make_task("lift")], "task_type")
     assert found.tasks[0].found["task_type"] is None
     assert found.tasks_without_skill == {"task_type": 1}
-    assert found.types_not_in_panel == ("push",)
 
 
 def test_a_skill_that_no_task_reaches_is_a_gap_whatever_full_and_random_give():
