@@ -99,7 +99,7 @@ smollm2: .venv/.train-stamp
 	touch $@
 
 vllm: .venv-vllm/.stamp
-	.venv-vllm/bin/python -m pytest -m vllm tests/vllm
+	.venv-vllm/bin/python -m pytest -m vllm tests/vllm_servers
 
 leaderboard-smollm2: .venv-vllm/.stamp
 	benchmarks/smollm2.sh
