@@ -54,7 +54,8 @@ _PLACEHOLDERS = frozenset(
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SECRET_NAME = re.compile(
-    r"(^|[_-])(key|secret|password|passwd|token|credentials?|authorization|cookie)$", re.IGNORECASE
+    r"(^|[_-]|api|access|auth|secret)(key|secret|password|passwd|token|credentials?|authorization|cookie)$",
+    re.IGNORECASE,
 )
 _SCHEME = re.compile(r"(?:bearer|basic|token)\s+", re.IGNORECASE)
 # Forms that hardly anything but a key has: of model providers, code hosts, clouds, and signed tokens.
@@ -65,7 +66,7 @@ _KEY_LIKE = re.compile(
       gh[opsu]_[A-Za-z0-9]{30,} | github_pat_[A-Za-z0-9_]{30,} | glpat-[A-Za-z0-9_-]{20,} |
       xox[abeprs]-[A-Za-z0-9-]{20,} | (?:AKIA|ASIA)[A-Z0-9]{16} | AIza[A-Za-z0-9_-]{30,} | xai-[A-Za-z0-9]{30,} |
       eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.
-    ) | (?i:bearer)\s+[A-Za-z0-9._~+/-]{8,}
+    ) | (?i:bearer)\s+[A-Za-z0-9._~+/-]{8,} | ://[^\s/?\#@:]{0,200}:[^\s/?\#@]{1,200}@
     """,
     re.VERBOSE,
 )
@@ -159,7 +160,7 @@ def check_no_secrets(settings: Mapping[str, Any], *, whose: str = "setting") -> 
     """
     for name, value in settings.items():
         # A number is no secret: `pad_token: 0`.
-        if is_secret_name(str(name)) and isinstance(value, str) and value:
+        if is_secret_name(str(name)) and _any_text(value, bool):
             problem = "looks like a secret"
         elif _any_text(value, _holds_secret) or _holds_secret(str(name)):
             problem = "holds what looks like a secret"

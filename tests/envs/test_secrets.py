@@ -220,3 +220,23 @@ def test_messages_of_the_transport(monkeypatch):
         HttpRetriever("http://127.0.0.1:9/retrieve?topk=3&api_key=hunter2")
     assert "hunter2" not in str(refused.value)
     assert json.loads(json.dumps(redact_all({"a": KEY}))) == {"a": "[key]"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"apikey": "hunter2pw"},
+        {"accessToken": "hunter2pw"},
+        {"headers": {"Authorization": ["Basic hunter2pw"]}},
+        {"url": "http://user:hunter2pw@host/"},
+        {"proxies": [{"all": "socks5://user:hunter2pw@host:1080"}]},
+    ],
+)
+def test_secrets_in_lists_addresses_and_joined_names_are_refused(settings):
+    with pytest.raises(InvalidOption, match=r"looks like a secret") as caught:
+        check_no_secrets({"extra_body": settings})
+    assert "hunter2pw" not in str(caught.value)
+
+
+def test_numbers_of_tokens_and_plain_addresses_are_no_secrets():
+    check_no_secrets({"pad_token": 0, "stop_token": [1, 2], "url": "http://host:8000/v1/@me", "keys": ["a"]})

@@ -456,7 +456,9 @@ def _checked_url(url: str) -> str:
     except ValueError:
         is_address = False
     if not is_address:
-        raise InvalidOption(f"base_url is {redact(url)!r}; wanted an address such as http://127.0.0.1:8000/v1.")
+        # A user's name and password are not shown.
+        shown = redact(url.rpartition("@")[2])
+        raise InvalidOption(f"base_url is {shown!r}; wanted an address such as http://127.0.0.1:8000/v1.")
     if parts.username is not None or parts.query or parts.fragment:
         # The address is written into the run folder; passwords and keys must not be.
         raise InvalidOption(

@@ -233,6 +233,7 @@ def test_nobody_listens() -> None:
         ({"request_seconds": 0}, "request_seconds is 0"),
         ({"extra_body": "x"}, "extra_body is 'x'"),
         ({"base_url": "localhost:8000"}, "base_url is 'localhost:8000'; wanted an address such as http"),
+        ({"base_url": "user:hunter2pw@host/v1"}, r"base_url is 'host/v1'; wanted"),
         ({"base_url": "http://[::1"}, "base_url is"),
         ({"base_url": "http://h:99999/v1"}, "base_url is"),
         ({"base_url": "http://user:hunter2@host/v1"}, "base_url at host holds a user name, password or query"),
