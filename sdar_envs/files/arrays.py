@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.locks import writing_path
-from sdar_envs.files.replacing import delete_folder, new_folder, sweep
+from sdar_envs.files.replacing import delete_folder, new_folder, sweep, sweep_behind
 from sdar_envs.storage import cache_dir
 
 __all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
@@ -154,6 +154,7 @@ def open_or_make(
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", key):
         raise InvalidOption(f"the key is {key[:200]!r}; wanted up to 100 letters, digits, '.', '_' and '-'.")
     folder = cache_dir() / suite
+    sweep_behind(folder / key)
     kept = _try_open(open_path, folder / key)
     if kept is not None:
         return kept

@@ -30,7 +30,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Contended", "lock_file", "writing_folder", "writing_path"]
+__all__ = ["Contended", "lock_file", "lock_path", "writing_folder", "writing_path"]
 
 _LOCK = ".lock"
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -83,8 +83,14 @@ def writing_path(path: Path, *, wait: bool = False) -> Iterator[bool]:
         InvalidOption: it is being written by another process.
         OSError: the lock file cannot be made.
     """
-    with _held_lock(path.with_name(f".{path.name}.lock"), path, wait=wait) as is_locked:
+    with _held_lock(lock_path(path), path, wait=wait) as is_locked:
         yield is_locked
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock file of `writing_path`; where there is one, somebody writes or was killed (or it is Windows)."""
+    path = path.absolute()  # "." has no name
+    return path.parent / f".{path.name}.lock"
 
 
 @contextmanager

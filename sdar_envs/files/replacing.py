@@ -17,9 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sdar_envs.files.locks import Contended, lock_file
+from sdar_envs.errors import InvalidOption
+from sdar_envs.files.locks import Contended, lock_file, lock_path, writing_path
 
-__all__ = ["delete_folder", "hidden_name", "is_removed", "new_folder", "replace_folder", "sweep", "write_file"]
+__all__ = ["delete_folder", "hidden_name", "new_folder", "replace_folder", "sweep", "sweep_behind", "write_file"]
 
 _HIDDEN = re.compile(r"\.(.+)=[0-9a-f]{16}(-old)?", re.DOTALL)
 _OLD = "-old"
@@ -105,11 +106,6 @@ def replace_folder(folder: Path, path: Path) -> None:
         delete_folder(old.rename(hidden_name(path)))
 
 
-def is_removed(path: Path) -> bool:
-    """Return whether an old folder `path` waits for a successor, which its writer may still bring."""
-    return any(entry.name.endswith(_OLD) for entry in _remains(path.parent, path.name))
-
-
 def delete_folder(path: Path) -> None:
     """Delete a folder, or what else has that name, under a hidden name: half deleted it must not look whole."""
     hidden = path if _HIDDEN.fullmatch(path.name) else hidden_name(path)
@@ -135,6 +131,15 @@ def sweep(folder: Path, name: str | None = None) -> None:
             os.rename(entry, path)
         elif entry.is_dir() or entry.is_symlink():
             _remove(entry)
+
+
+def sweep_behind(path: Path) -> None:
+    """Sweep up behind a killed writer of `path`, for its readers: its lock file is still there, and nobody holds it."""
+    path = path.absolute()
+    if lock_path(path).exists():
+        with suppress(InvalidOption, OSError), writing_path(path) as is_locked:
+            if is_locked:
+                sweep(path.parent, path.name)
 
 
 def _remains(folder: Path, name: str | None) -> Iterator[Path]:

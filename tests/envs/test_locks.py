@@ -15,7 +15,7 @@ import pytest
 from sdar_envs.errors import InvalidOption
 from sdar_envs.files import locks, replacing
 from sdar_envs.files.locks import writing_folder, writing_path
-from sdar_envs.files.replacing import delete_folder, hidden_name, new_folder, replace_folder, sweep
+from sdar_envs.files.replacing import delete_folder, hidden_name, new_folder, replace_folder, sweep, sweep_behind
 from sdar_envs.storage import write_atomic
 
 HOLD = """
@@ -129,6 +129,22 @@ def test_arguments_are_not_in_the_note(tmp_path: Path, monkeypatch: pytest.Monke
             note = json.loads((tmp_path / "run" / ".lock").read_text())
         assert note["command"] == command
         assert note["process"] == os.getpid()
+
+
+def test_a_reader_sweeps_up_behind_a_killed_writer_and_not_behind_a_living_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index").mkdir()
+    monkeypatch.chdir(tmp_path / "index")
+    with holding("path", tmp_path / "index") as process:
+        (tmp_path / ".index=0123456789abcdef").mkdir()
+        sweep_behind(Path())
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".index.lock", ".index=0123456789abcdef", "index"]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        sweep_behind(Path())
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    sweep_behind(Path("/"))
 
 
 def test_waiting_ends_with_the_writer(tmp_path: Path) -> None:

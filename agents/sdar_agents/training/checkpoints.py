@@ -129,7 +129,7 @@ class Checkpoints:
         path = self.folder / f"step-{step:06d}"
         if not path.is_dir():
             self._write(path, save_model, tensors, {**state, "step": step, "value": value})
-        self._prune()
+        self.prune()
         return Checkpoint(path, step)
 
     def _write(
@@ -153,7 +153,8 @@ class Checkpoints:
                 "Free some space and resume."
             ) from error
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
+        """Delete the checkpoints that are not to be kept, which a process that is killed after saving leaves."""
         found = self.all()
         best = self.best()
         for checkpoint in found[: -self._keep]:

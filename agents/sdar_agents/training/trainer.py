@@ -110,6 +110,7 @@ class Trainer:
                 torch.manual_seed(config.seed)
             else:
                 self._restore(saved, state)
+                self.checkpoints.prune()
             self._open_records(saved, state, {**(facts or {}), "problems": self.problems})
         except BaseException:
             self._open.close()

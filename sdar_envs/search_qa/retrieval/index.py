@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownNam
 from sdar_envs.files.arrays import checksum
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.locks import writing_path
-from sdar_envs.files.replacing import hidden_name, is_removed, replace_folder, sweep
+from sdar_envs.files.replacing import hidden_name, replace_folder, sweep, sweep_behind
 from sdar_envs.printing import console
 from sdar_envs.search_qa.corpus import Corpus, import_corpus
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
@@ -161,7 +161,7 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
         MissingExtra: the engine's package is not installed.
     """
     path = Path(path)
-    _put_back(path)
+    sweep_behind(path)
     if not path.is_dir():
         raise MissingData(f"there is no index {path}: make one with `sdar index build CORPUS --out {path}`.")
     with _damage_of(path):
@@ -194,14 +194,6 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
         )
     with _damage_of(path):
         return FaissRetriever.open(path / "engine", corpus, fingerprint, encoder)
-
-
-def _put_back(path: Path) -> None:
-    """Put an old index back if a kill came between its removal and its successor."""
-    if not os.path.lexists(path) and is_removed(path):
-        with suppress(InvalidOption, OSError), writing_path(path) as is_locked:
-            if is_locked:
-                sweep(path.parent, path.name)
 
 
 @contextmanager

@@ -243,6 +243,8 @@ def test_the_best_checkpoint_and_the_latest_are_kept(tmp_path: Path) -> None:
     best = checkpoints.best()
     assert best is not None
     assert best.step == 2
+    Checkpoints(tmp_path, keep=1).prune()
+    assert [found.step for found in checkpoints.all()] == [2, 6]
     assert Checkpoints(tmp_path / "none", keep=1).best() is None
 
 

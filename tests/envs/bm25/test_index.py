@@ -336,6 +336,14 @@ def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
     assert index.search("red lamp") == SearchIndex.build(documents()).search("red lamp")
 
 
+def test_the_lock_file_of_a_writer_that_was_killed_at_the_end_is_deleted(cache):
+    open_or_build("webshop", "key", documents())
+    (cache / ".key.lock").touch()
+    (cache / ".key=0123456789abcdef").mkdir()
+    assert open_or_build("webshop", "key", iter(())).path == cache / "key"
+    assert [path.name for path in cache.iterdir()] == ["key"]
+
+
 def test_interrupted_build_leaves_nothing(cache):
     def interrupted():
         yield from documents(5)
