@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["SharedWalk", "Walk", "spread"]
@@ -38,7 +39,8 @@ class Walk:
     """Endless walk through the indices of a split: each once in a pass, in another random order in each pass.
 
     The order is a Feistel permutation of a grid of about `size` cells. Its random numbers, about four times the square
-    root of `size`, are drawn again for each index: every environment may have a walk, so it keeps none of them.
+    root of `size`, are no part of the walk, because every environment may have one: those of a few walks are kept, and
+    the others are drawn again for each index.
 
     Args:
         size: number of tasks.
@@ -65,7 +67,7 @@ class Walk:
         if self._pass == 0 and self._in_pass == 1:
             # Nothing is drawn for an environment that gets a seed at every reset.
             return self._first
-        numbers = self._numbers()
+        numbers = _numbers(self._seed, self.size, self._pass)
         if self._pass == 0 and self._in_pass == 2:
             self._shift = (self._first - self._permuted(numbers)) % self.size
         index = self._permuted(numbers) + self._shift
@@ -74,20 +76,9 @@ class Walk:
     def __iter__(self) -> Walk:
         return self
 
-    def _grid(self) -> tuple[int, int]:
-        """Return the numbers of rows and columns."""
-        rows = math.isqrt(self.size - 1) + 1
-        return rows, -(-self.size // rows)
-
-    def _numbers(self) -> bytes:
-        """Return the random numbers of this pass, four bytes each."""
-        # SHAKE, not numpy: its streams may change from version to version.
-        name = f"walk {self._seed} {self.size} {self._pass}"
-        return hashlib.shake_128(name.encode()).digest(8 * sum(self._grid()))
-
     def _permuted(self, numbers: bytes) -> int:
         """Return what the permutation has at the next place; the few cells beyond the size are passed over."""
-        rows, columns = self._grid()
+        rows, columns = _grid(self.size)
         while True:
             row, column = divmod(self._place, columns)
             self._place += 1
@@ -99,6 +90,20 @@ class Walk:
             index = row * columns + column
             if index < self.size:
                 return index
+
+
+def _grid(size: int) -> tuple[int, int]:
+    """Return the numbers of rows and columns of a walk's grid."""
+    rows = math.isqrt(size - 1) + 1
+    return rows, -(-size // rows)
+
+
+@lru_cache(maxsize=64)
+def _numbers(seed: int, size: int, number_of_pass: int) -> bytes:
+    """Return the random numbers of a walk's pass, four bytes each."""
+    # SHAKE, not numpy: its streams may change from version to version.
+    name = f"walk {seed} {size} {number_of_pass}"
+    return hashlib.shake_128(name.encode()).digest(8 * sum(_grid(size)))
 
 
 def _number(numbers: bytes, place: int) -> int:
