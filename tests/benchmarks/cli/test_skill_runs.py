@@ -91,6 +91,7 @@ def test_a_model_reads_skills_and_each_turn_says_which(run: Run, tmp_path: Path)
         (("--model", "--skills", "task_type", "--skills-set", "leave_out=toy/go-upp"), "Did you mean 'toy/go-up'?"),
         (("--model", "--skills-ablation", "--out", "x"), "an ablation is of skills"),
         (("--model", "--skills", "task_type", "--skills-ablation"), "name it with --out"),
+        (("--agent", "oracle", "--measure", "success"), "--measure says what an ablation compares: add --skills-abl"),
     ],
 )
 def test_what_cannot_be_read_is_refused(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -102,6 +103,15 @@ def test_what_cannot_be_read_is_refused(run: Run, tmp_path: Path, arguments: tup
     status, _, error = run("eval", ENV_ID, "--split", "valid", "--limit", 2, *arguments)
     assert (status, len(error.splitlines())) == (2, 1), error
     assert words in error
+
+
+def test_several_runs_are_resumed_by_their_whole_command_line(run: Run) -> None:
+    status, _, error = run("eval", "--resume", "--skills-ablation", "--out", "x")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "go on by its whole command line" in error
+    status, _, error = run("skills", "trial", "--resume", "--out", "x")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "give the whole command line of the trial to resume it" in error
 
 
 def test_an_ablation_finds_the_skill_that_helps(run: Run, tmp_path: Path) -> None:
