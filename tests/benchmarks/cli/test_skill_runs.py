@@ -11,6 +11,8 @@ import pytest
 from helpers.endpoints import act, chat, serving
 from helpers.skill_models import ENV_ID, reader_of, write_library
 
+from sdar_benchmarks.analysis.tables import TextTable
+from sdar_benchmarks.analysis.terminal import print_table
 from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.records.runs import read_config, read_episodes, read_trajectories
 from sdar_skills import Library
@@ -91,7 +93,6 @@ def test_a_model_reads_skills_and_each_turn_says_which(run: Run, tmp_path: Path)
         (("--model", "--skills", "task_type", "--skills-set", "leave_out=toy/go-upp"), "Did you mean 'toy/go-up'?"),
         (("--model", "--skills-ablation", "--out", "x"), "an ablation is of skills"),
         (("--model", "--skills", "task_type", "--skills-ablation"), "name it with --out"),
-        (("--agent", "oracle", "--measure", "success"), "--measure says what an ablation compares: add --skills-abl"),
     ],
 )
 def test_what_cannot_be_read_is_refused(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -105,13 +106,29 @@ def test_what_cannot_be_read_is_refused(run: Run, tmp_path: Path, arguments: tup
     assert words in error
 
 
-def test_several_runs_are_resumed_by_their_whole_command_line(run: Run) -> None:
-    status, _, error = run("eval", "--resume", "--skills-ablation", "--out", "x")
-    assert (status, len(error.splitlines())) == (2, 1)
-    assert "go on by its whole command line" in error
-    status, _, error = run("skills", "trial", "--resume", "--out", "x")
-    assert (status, len(error.splitlines())) == (2, 1)
-    assert "give the whole command line of the trial to resume it" in error
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("eval", ENV_ID, "--measure", "success"), "--measure says what an ablation compares"),
+        (("eval", "--resume", "--skills-ablation", "--out", "x"), "go on by its whole command line"),
+        (("skills", "trial", "--resume", "--out", "x"), "give the whole command line of the trial to resume it"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    run: Run, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run(*arguments)
+    assert refused.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_names_in_tables_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-skill-with-a-name-that-is-longer-than-others" * 2
+    print_table(TextTable(("skill", "verdict"), ((name, "no effect found"), (name + "2", "helps"))))
+    out = capsys.readouterr().out
+    assert f"{name}   no effect found" in out
+    assert f"{name}2            helps" in out
 
 
 def test_an_ablation_finds_the_skill_that_helps(run: Run, tmp_path: Path) -> None:
