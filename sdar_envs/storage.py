@@ -138,9 +138,10 @@ class ProgressLines:
         self._title = title
         self._told = -math.inf if at_once else time.monotonic()
         self._is_silent = True
+        self._has_ended = False
 
     def update(self, done: float, total: float | None, note: str = "") -> None:
-        """Print a line, unless the last one is not long ago and there is more to come.
+        """Print a line, unless the last one is not long ago and there is more to come, or the last one said the end.
 
         Args:
             done: items done.
@@ -148,9 +149,11 @@ class ProgressLines:
             note: said after the numbers.
         """
         now = time.monotonic()
-        is_end = total is not None and done >= total and not self._is_silent
-        if now - self._told < _SECONDS_BETWEEN_LINES and not is_end:
+        is_done = total is not None and done >= total
+        is_end = is_done and not self._is_silent
+        if (self._has_ended and is_done) or (now - self._told < _SECONDS_BETWEEN_LINES and not is_end):
             return
+        self._has_ended = is_done
         self._told, self._is_silent = now, False
         of = "" if total is None else f" of {total:,.0f}"
         say(f"{self._title}: {done:,.0f}{of}{f', {note}' if note else ''}", error=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ __all__ = ["resolve_style"]
 
 _DATA = (".yaml", ".yml", ".json")
 _JINJA = (".jinja", ".jinja2", ".j2")
+# Files whose bases are being read.
+_being_read: ContextVar[tuple[Path, ...]] = ContextVar("being_read", default=())
 
 
 def resolve_style(name: str) -> PromptStyle:
@@ -71,8 +74,8 @@ def _style_from_file(path: Path) -> PromptStyle:
     if base_name is not None:
         if not isinstance(base_name, str):
             raise InvalidOption(f"base in {path} is {base_name!r:.80}; wanted the name of a prompt style.")
-        return replace(resolve_style(base_name), **values)
-    if "templates" in values:
+        return replace(_base(path, base_name), **values)
+    if values.get("templates") is not None:
         values.setdefault("role", "")
     for field in fields(PromptStyle):
         if field.default is MISSING and field.name not in values:
@@ -80,6 +83,24 @@ def _style_from_file(path: Path) -> PromptStyle:
                 f"{path} has no {field.name!r}; a prompt style needs it, an empty text for none, or a base that has it."
             )
     return PromptStyle(**values)
+
+
+def _base(path: Path, name: str) -> PromptStyle:
+    """Return the style that a file is based on.
+
+    Raises:
+        InvalidOption: it is based on itself, over other files or at once.
+    """
+    file = path.absolute()
+    if file in _being_read.get():
+        raise InvalidOption(
+            f"the prompt style {path} is based on itself: base in it leads back to it. Name another base."
+        )
+    token = _being_read.set((*_being_read.get(), file))
+    try:
+        return resolve_style(name)
+    finally:
+        _being_read.reset(token)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -137,7 +158,7 @@ def _templates(path: Path, value: Any) -> PromptTemplates:
 def _field_value(path: Path, name: str, kind: str, value: Any) -> Any:
     """Return a field's value as `PromptStyle` wants it, from the value in a file."""
     if name == "templates":
-        return _templates(path, value)
+        return None if value is None else _templates(path, value)
     wanted = "true or false"
     if kind == "bool":
         if isinstance(value, bool):

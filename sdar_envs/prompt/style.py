@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -84,7 +85,8 @@ class PromptStyle:
         stop: strings that end a completion. It is read up to the first one that occurs in it, in the order given.
 
     Raises:
-        InvalidOption: `action_tags` is not a tuple of at least one tag, or another value is out of range.
+        InvalidOption: `action_tags` is not a tuple of at least one tag, `parse` is no function, or another value is out
+            of range.
     """
 
     role: str
@@ -109,6 +111,15 @@ class PromptStyle:
     def __post_init__(self) -> None:
         if not isinstance(self.action_tags, tuple) or not self.action_tags:
             raise InvalidOption(f"action_tags is {self.action_tags!r}; wanted a tuple of tags, such as ('action',).")
+        for tag in self.action_tags:
+            if not isinstance(tag, str) or not re.fullmatch(r"[^<>/\s]+", tag):
+                raise InvalidOption(
+                    f"action_tags holds {tag!r}; wanted names without blanks and <, > and /, such as 'action'."
+                )
+        if self.max_characters is not None and self.max_characters < 1:
+            raise InvalidOption(f"max_characters is {self.max_characters}; wanted 1 or more, or None for no limit.")
+        if self.parse is not None and not callable(self.parse):
+            raise InvalidOption(f"parse is {self.parse!r:.80}; wanted a function that parses completions, or None.")
         if not self.tools:
             raise InvalidOption("tools is empty; wanted at least one, such as sdar_envs.tools.ACT.")
         check_choice("action_format", self.action_format, get_args(ActionFormat))

@@ -29,6 +29,10 @@ def test_the_end_is_said_if_anything_was(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""  # work of less than ten seconds that is not said to be long
     assert list(with_progress(range(3000), "Reading", total=3000, show_from=1, is_long=True)) == list(range(3000))
     assert capsys.readouterr().err == "Reading: 0 of 3,000\nReading: 3,000 of 3,000\n"
+    lines = ProgressLines("long")
+    for done in (0, 2, 2, 2):  # the numbers beside the end may still change
+        lines.update(done, 2)
+    assert capsys.readouterr().err == "long: 0 of 2\nlong: 2 of 2\n"
     short = ProgressLines("short", at_once=False)
     short.update(5, 5)
     assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ __all__ = ["WIDTH", "plain_table", "print_table", "stdout"]
 _SHORTEST_NAME = 12
 
 WIDTH = 100
-"""Maximum width of the output, in columns."""
+"""Maximum width of the output, in columns; in a pipe, tables that need more take more."""
 
 
 def stdout() -> Console:
@@ -38,11 +38,16 @@ def print_table(text: TextTable) -> None:
     for row in text.rows:
         table.add_row(*row, style="bold" if row[0] == "all" else None)
     console = stdout()
-    left = console.width - 2
+    numbers = 2
     for column in table.columns[1:]:
         column.justify = "right"
         column.min_width = max(len(printable(str(cell))) for cell in (column.header, *column.cells))
-        left -= column.min_width + 2
+        numbers += column.min_width + 2
+    names = table.columns[0]
+    longest = max(len(printable(str(cell))) for cell in (names.header, *names.cells))
+    if not console.is_terminal:
+        # A pipe takes lines of any length.
+        console.width = max(console.width, numbers + longest)
     # In a narrow terminal the names give way, not the numbers and what they are.
-    table.columns[0].max_width = max(left, _SHORTEST_NAME)
+    names.max_width = max(console.width - numbers, _SHORTEST_NAME)
     console.print(table)

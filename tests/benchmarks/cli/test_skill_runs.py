@@ -11,6 +11,8 @@ import pytest
 from helpers.endpoints import act, chat, serving
 from helpers.skill_models import ENV_ID, reader_of, write_library
 
+from sdar_benchmarks.analysis.tables import TextTable
+from sdar_benchmarks.analysis.terminal import print_table
 from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.records.runs import read_config, read_episodes, read_trajectories
 from sdar_skills import Library
@@ -102,6 +104,31 @@ def test_what_cannot_be_read_is_refused(run: Run, tmp_path: Path, arguments: tup
     status, _, error = run("eval", ENV_ID, "--split", "valid", "--limit", 2, *arguments)
     assert (status, len(error.splitlines())) == (2, 1), error
     assert words in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("eval", ENV_ID, "--measure", "success"), "--measure says what an ablation compares"),
+        (("eval", "--resume", "--skills-ablation", "--out", "x"), "go on by its whole command line"),
+        (("skills", "trial", "--resume", "--out", "x"), "give the whole command line of the trial to resume it"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    run: Run, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run(*arguments)
+    assert refused.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_names_in_tables_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-skill-with-a-name-that-is-longer-than-others" * 2
+    print_table(TextTable(("skill", "verdict"), ((name, "no effect found"), (name + "2", "helps"))))
+    out = capsys.readouterr().out
+    assert f"{name}   no effect found" in out
+    assert f"{name}2            helps" in out
 
 
 def test_an_ablation_finds_the_skill_that_helps(run: Run, tmp_path: Path) -> None:

@@ -534,6 +534,10 @@ def test_an_unknown_style_says_what_there_is(name, error, message):
         ("role: ''\nlowercase: 1", InvalidOption, "lowercase in .* is 1; wanted true or false"),
         ("role: ''\naction_tags: go", InvalidOption, "wanted a list of texts"),
         ("role: ''\naction_tags: []", InvalidOption, "wanted a tuple of tags"),
+        ("role: ''\naction_tags: ['']", InvalidOption, "action_tags holds ''; wanted names"),
+        ("role: ''\naction_tags: [<do>]", InvalidOption, "action_tags holds '<do>'; wanted names"),
+        ("role: ''\nmax_characters: -5", InvalidOption, "max_characters is -5; wanted 1 or more"),
+        ("role: ''\nparse: os:sep", InvalidOption, "parse is '/'; wanted a function"),
         ("role: ''\nmax_characters: many", InvalidOption, "wanted a number of characters"),
         ("role: ''\nparse: 3", InvalidOption, "wanted the module:name of a function"),
         ("- role", CorruptData, "wanted a mapping"),
@@ -544,6 +548,21 @@ def test_a_wrong_style_file_is_refused_by_field(tmp_path, content, error, messag
     (tmp_path / "style.yaml").write_text(content)
     with pytest.raises(error, match=message):
         resolve_style(str(tmp_path / "style.yaml"))
+
+
+def test_a_style_file_that_is_based_on_itself_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "style.yaml").write_text("base: other.yaml")
+    (tmp_path / "other.yaml").write_text(f"base: {tmp_path / 'style.yaml'}")
+    with pytest.raises(InvalidOption, match=r"style\.yaml is based on itself"):
+        resolve_style("style.yaml")
+
+
+def test_a_style_file_can_leave_out_the_templates_of_its_base(tmp_path):
+    base = tmp_path / "base.yaml"
+    base.write_text("base: alfworld\ntemplates: {first: 'Do {{ task }}'}")
+    (tmp_path / "style.yaml").write_text(f"base: {base}\ntemplates: null")
+    assert resolve_style(str(tmp_path / "style.yaml")) == ALFWORLD
 
 
 def test_an_environments_own_style_comes_before_its_suites():

@@ -54,7 +54,7 @@ def play_ablation(
     evaluations = [play(condition, args, out) for condition in first_conditions(runs[0])]
     left_out = left_out_conditions(runs[0], shown_skills(out / ALL))
     evaluations += [play(condition, args, out) for condition in left_out.values()]
-    ablation = measure_effects(ablation_contrasts(out, left_out), args.measure)
+    ablation = measure_effects(ablation_contrasts(out, left_out), args.measure or "success")
     write_atomic(out / "ablation.json", json.dumps(ablation.to_json(), indent=1, ensure_ascii=False) + "\n")
     write_atomic(out / "ablation.md", ablation_markdown(ablation, _facts(evaluations[0].config)))
     print_table(effect_table(ablation))

@@ -35,9 +35,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="which skills help the model: run with all, with none, with shuffled ones, and without each; needs --out",
     )
-    command.add_argument(
-        "--measure", choices=["success", "score"], default="success", help="of --skills-ablation (default: %(default)s)"
-    )
+    command.add_argument("--measure", choices=["success", "score"], help="of --skills-ablation (default: success)")
     command.set_defaults(run=_run, parser=command)
 
 
@@ -99,6 +97,10 @@ def _add_agent(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     if not (args.env_ids or args.preset or args.resume):
         args.parser.error("name an environment, such as sdar/ALFWorld-v0, or give --preset quick")
+    if args.skills_ablation and args.resume and not args.env_ids:
+        args.parser.error("an ablation is several runs, which go on by its whole command line: add --resume to that")
+    if args.measure is not None and not args.skills_ablation:
+        args.parser.error("--measure says what an ablation compares: add --skills-ablation, or leave it out")
     from sdar_benchmarks.analysis.tables import overview
     from sdar_benchmarks.analysis.terminal import print_table, stdout
     from sdar_benchmarks.reports.report import REPORT_HTML, write_comparison, write_report

@@ -63,7 +63,8 @@ def _trial(args: argparse.Namespace) -> None:
     from sdar_skills.library.library import skill_files
 
     if not args.env_ids:
-        args.parser.error("name an environment, such as sdar/ALFWorld-v0")
+        whole = ", and give the whole command line of the trial to resume it" if args.resume else ""
+        args.parser.error(f"name an environment, such as sdar/ALFWorld-v0{whole}")
     if args.out is None or not args.library:
         raise InvalidOption(
             "a trial is a folder of runs with the skills of a library: name both with --out and --library."
