@@ -28,6 +28,8 @@ __all__ = [
     "tell_import",
 ]
 
+_OWN = frozenset({"sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks"})
+
 _NAMED_BY: dict[str, str] = {}
 """Names that files hold -> the file that was read last."""
 
@@ -43,6 +45,8 @@ def is_import_path(name: object) -> bool:
 def names_from(content: Any, file: object) -> None:
     """Remember the `module:name` objects that a file names, so that `import_named` tells of them first.
 
+    Objects of these packages are not among them.
+
     Args:
         content: what was read from the file: mappings and lists of any depth, and texts.
         file: its path.
@@ -54,7 +58,7 @@ def names_from(content: Any, file: object) -> None:
             rest += value.values()
         elif isinstance(value, (list, tuple)):
             rest += value
-        elif is_import_path(value):
+        elif is_import_path(value) and value.partition(":")[0].partition(".")[0] not in _OWN:
             _NAMED_BY[value] = str(file)
 
 

@@ -72,3 +72,10 @@ def test_the_notice_holds_no_control_sequences(capsys):
     told = capsys.readouterr().err
     assert "importing a method" in told
     assert "\x1b" not in told
+
+
+def test_what_a_file_names_of_these_packages_is_not_told(tmp_path, capsys):
+    name = "sdar_envs.search_qa.search_r1:STYLE"
+    names_from({"base": name}, tmp_path / "style.yaml")
+    assert import_named(name, what="a prompt style") is not None
+    assert capsys.readouterr().err == ""
