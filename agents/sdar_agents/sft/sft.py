@@ -93,9 +93,9 @@ def fine_tune(
     with _gradient_checkpointing(model) if settings.gradient_checkpointing else nullcontext():
         for step in range(first + 1, run.steps + 1):
             line = run.take_step(step)
-            progress(step, run.tokens)
             if line is not None:
                 log(line)
+            progress(step, run.tokens)
             is_saved = step < run.steps and _is_due(step, settings.save_every)
             if is_saved and checkpoints is not None and save_model is not None:
                 run.save(step, checkpoints, save_model)

@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import threading
-import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -233,19 +232,16 @@ def test_a_long_answer_does_not_hold_up_the_server(count):
     retriever.table = {f"q{n}": hits for n in range(count)}
     with running(create_app(retriever)) as address, concurrent.futures.ThreadPoolExecutor(1) as pool:
         body = {"queries": list(retriever.table), "topk": 1000, "return_scores": True}
-        start = time.monotonic()
         asked = pool.submit(requests.post, f"{address}/retrieve", json=body, timeout=60)
-        waits = []
+        answers = 0
         with requests.Session() as session:
             while not asked.done():
-                began = time.monotonic()
                 assert session.get(f"{address}/health", timeout=60).status_code == 200
-                waits.append(time.monotonic() - began)
+                answers += 1
         answer = asked.result()
         assert answer.status_code == 200
         assert answer.content.count(b'"score"') == 1000 * count
-        assert len(waits) > 5
-        assert max(waits) < max((time.monotonic() - start) / 2, 0.05)
+        assert answers > 5  # one or two, if they had to wait for the long answer
 
 
 def test_a_client_that_goes_before_it_has_spoken_is_no_failure():
