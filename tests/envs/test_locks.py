@@ -24,9 +24,13 @@ from pathlib import Path
 from sdar_envs.files.locks import writing_folder, writing_path
 hold, path, forks = (writing_folder, writing_path)[sys.argv[1] == "path"], Path(sys.argv[2]), len(sys.argv) > 3
 with hold(path):
-    if forks and os.fork() == 0:
-        time.sleep(60)
-    print(os.getpid(), flush=True)
+    if forks:
+        parent = os.getpid()
+        if os.fork() == 0:  # what the child does after a fork is done before anyone is told
+            print(parent, flush=True)
+            time.sleep(60)
+    else:
+        print(os.getpid(), flush=True)
     sys.stdin.read()
 """
 RACE = """
