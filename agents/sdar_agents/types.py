@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.prompt import PromptParts
 from sdar_envs.tools import ToolCall
 
 __all__ = ["Completion", "EpisodeStopReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
@@ -110,6 +111,8 @@ class Turn:
         env_reward: the environment's own reward where `reward` is that of `rollout.reward`; else None.
         teacher_prompt_ids: the teacher's prompt, which holds skills; None if there is no teacher.
         skill_ids: the skills in the teacher's prompt (or in the student's, if the method shows them to the student).
+        parts: the student's prompt in parts, with the history that it showed, so that a context can be inserted after
+            the episode; None in recordings. It has no JSON form and takes no part in comparisons.
     """
 
     observation: str
@@ -124,6 +127,7 @@ class Turn:
     env_reward: float | None = None
     teacher_prompt_ids: tuple[int, ...] | None = None
     skill_ids: tuple[str, ...] = ()
+    parts: PromptParts | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))

@@ -26,6 +26,8 @@ class RunningEpisode:
         env: plays it.
         conversation: its prompts and the turns that they show.
         skills: chosen for it, best first; None for a control or without skills.
+        acts_with_skills: whether the student's prompt has them.
+        counts_as_shown: whether the ledger is told of them: not where a mixed rollout plays without.
         observation: the latest.
         info: the latest.
         turns: all turns, as the trajectory keeps them.
@@ -41,6 +43,8 @@ class RunningEpisode:
     env: TextEnv[Any]
     conversation: Conversation
     skills: tuple[Skill, ...] | None
+    acts_with_skills: bool = False
+    counts_as_shown: bool = True
     observation: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)

@@ -174,13 +174,14 @@ class Rollout:
             for member in range(group_size):
                 episode_id = f"{group_id}/{member}"
                 episode_seed = derive_seed(seed, episode_id)
-                skills = None
-                if self.skills is not None:
-                    skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
                 env = self._envs[len(episodes)]
                 episode = RunningEpisode(
-                    task, group_id, episode_id, episode_seed, env, self.prompts.converse(env, task), skills
+                    task, group_id, episode_id, episode_seed, env, self.prompts.converse(env, task), None
                 )
+                if self.skills is not None:
+                    episode.skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
+                    episode.acts_with_skills = self.skills.acts(member)
+                    episode.counts_as_shown = self.skills.reader != "mixed" or episode.acts_with_skills
                 episodes.append(episode)
                 with self._failing(episode):
                     episode.observation, episode.info = env.reset(seed=group_seed, options={"task_id": task.id})
@@ -245,6 +246,7 @@ class Rollout:
                         score=float(episode.info["score"]),
                         teacher_prompt_ids=prompt.teacher_ids,
                         skill_ids=prompt.skill_ids,
+                        parts=prompt.parts,
                     )
                 )
                 if terminated or truncated:
