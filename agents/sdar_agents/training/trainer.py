@@ -207,7 +207,7 @@ class Trainer:
     def _facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return what `run.json` says of this run."""
         control = {} if self.config.control is None else {"control": self.config.control}
-        return {**given, **control, "problems": self.problems}
+        return {**given, **control, "fingerprint": self._fingerprint, "problems": self.problems}
 
     def _open_records(self, saved: Checkpoint | None, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the configuration, and open what a run writes, as it was at the checkpoint."""
