@@ -20,7 +20,7 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptParts
 from sdar_skills.context import ContextTooLong
 
-__all__ = ["TeacherPrompts", "insert_views"]
+__all__ = ["TeacherPrompts", "fit_view", "insert_views"]
 
 
 class TeacherPrompts(NamedTuple):
@@ -78,19 +78,40 @@ def insert_views(
     return prompts, metrics | {name: float(counts[name]) for name in names}
 
 
-def _fitted(
-    parts: PromptParts, view: View, policy: Policy, limit: int | None, counts: Counter[str]
-) -> tuple[int, ...] | None:
-    """Return a prompt with as much history as fits; None if the view does not fit without any."""
+def fit_view(
+    parts: PromptParts, view: View, policy: Policy, limit: int | None
+) -> tuple[list[dict[str, str]], tuple[int, ...], int] | None:
+    """Return a prompt with a view and as much history as fits: messages, token ids, and the number of dropped turns.
+
+    Args:
+        parts: the prompt without the view.
+        view: what is inserted.
+        policy: renders and encodes.
+        limit: of the prompt in tokens; None for none.
+
+    Returns:
+        None if the view does not fit without any history.
+    """
     for shown in range(parts.shown_turns, -1, -1):
         messages = replace(parts, history_length=shown).messages(view.paragraphs, view.after)
         ids = policy.encode(policy.render(messages))
         if limit is None or len(ids) <= limit:
-            counts["shrunk_prompts"] += shown < parts.shown_turns
-            counts["dropped_turns"] += parts.shown_turns - shown
-            return ids
-    counts["misfits"] += 1
+            return messages, ids, parts.shown_turns - shown
     return None
+
+
+def _fitted(
+    parts: PromptParts, view: View, policy: Policy, limit: int | None, counts: Counter[str]
+) -> tuple[int, ...] | None:
+    """Return the token ids of `fit_view`, counted."""
+    found = fit_view(parts, view, policy, limit)
+    if found is None:
+        counts["misfits"] += 1
+        return None
+    _, ids, dropped = found
+    counts["shrunk_prompts"] += dropped > 0
+    counts["dropped_turns"] += dropped
+    return ids
 
 
 def _report_misfits(counts: Counter[str], inserted: int, limit: int | None) -> None:

@@ -40,6 +40,7 @@ class GroupReflection(Stateless):
     """
 
     least_group: ClassVar[int] = 2
+    is_of_task: ClassVar[bool] = True
 
     points: int = setting(3, low=1)
     attempts: int = setting(2, low=1)

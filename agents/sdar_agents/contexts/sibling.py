@@ -30,6 +30,7 @@ class SuccessfulSibling(Stateless):
     """
 
     least_group: ClassVar[int] = 2
+    is_of_task: ClassVar[bool] = True
 
     choose: Literal["first", "shortest"] = "first"
     observations: bool = False

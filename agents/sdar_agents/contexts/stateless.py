@@ -13,6 +13,7 @@ class Stateless:
 
     least_group: ClassVar[int] = 1
     needs_both_prompts: ClassVar[bool] = False
+    is_of_task: ClassVar[bool] = False
 
     @property
     def view_count(self) -> int:

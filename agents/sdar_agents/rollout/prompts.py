@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sdar_agents.contexts.base import View
+from sdar_agents.contexts.inserting import fit_view
 from sdar_agents.engines.policy import Policy
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import RunningEpisode
@@ -100,6 +102,8 @@ class PromptBuilder:
         """
         acts = episode.acts_with_skills
         parts = episode.conversation.parts()
+        if episode.view is not None:
+            return self._with_view(episode, parts, episode.view, counts)
         skills = episode.skills or () if acts else ()
         placement = self.skills.placement if self.skills is not None and acts else "user"
         try:
@@ -133,6 +137,20 @@ class PromptBuilder:
         is_teachers = self.skills.reader == "teacher"
         shown = tuple(map(name_skill, other.skills)) if is_teachers else prompt.skill_ids
         return replace(prompt, teacher_ids=other_ids or None, skill_ids=shown)
+
+    def _with_view(
+        self, episode: RunningEpisode, parts: PromptParts, view: View, counts: Counter[str]
+    ) -> TurnPrompt | None:
+        """Return a prompt that shows a context to the student; None if it does not fit, which ends the episode."""
+        found = fit_view(parts, view, self.policy, self.max_tokens)
+        if found is None:
+            episode.stop_reason = "token_limit"
+            counts["rollout/overlong_episodes"] += 1
+            return None
+        messages, ids, dropped = found
+        counts["rollout/shrunk_prompts"] += dropped > 0
+        counts["rollout/dropped_turns"] += dropped
+        return TurnPrompt(messages, ids, None, (), replace(parts, history_length=parts.shown_turns - dropped))
 
     def parse(self, episode: RunningEpisode, completion: Completion) -> ParsedCompletion:
         """Parse a completion by the prompt's style."""

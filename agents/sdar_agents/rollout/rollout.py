@@ -20,8 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from sdar_agents.contexts.base import View
 from sdar_agents.engines.policy import Policy, Request, Situation
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
@@ -104,6 +106,7 @@ class Rollout:
         group_size: int,
         seed: int,
         step: int,
+        views: Mapping[str, View] = MappingProxyType({}),
         progress: Callable[[int, int], object] | None = None,
     ) -> RolloutResult:
         """Play each task `group_size` times.
@@ -127,6 +130,7 @@ class Rollout:
             group_size: episodes of each.
             seed: of the run.
             step: of the training, from 0. Another step draws other numbers for the same task.
+            views: contexts that the student reads in all turns of a task, by the task's id.
             progress: called with the number of finished episodes and that of all, after each turn.
 
         Raises:
@@ -139,6 +143,8 @@ class Rollout:
         times = dict.fromkeys(("time/generate", "time/prompts", "time/env"), 0.0)
         with _timed(times, "time/env"):
             episodes = self._begin(tasks, group_size, seed, step)
+        for episode in episodes:
+            episode.view = views.get(episode.task.id)
         running = [episode for episode in episodes if episode.is_running]
         while running:
             with _timed(times, "time/prompts"):

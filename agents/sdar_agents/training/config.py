@@ -189,6 +189,9 @@ class EvaluationSettings:
         sampled: evaluate sampling.
         with_skills: evaluate greedy decoding with skills in the prompt, as a diagnostic; left out if the library has no
             skills for the suite.
+        with_context: evaluate greedy decoding with the teacher's context in the prompt, as a diagnostic; for contexts
+            after play that are of the task, such as `sibling` and `reflection`.
+        context_group: episodes of each task that such a context is made from, sampled as in training.
         seed: of the draws.
         best_by: the metric by which the best checkpoint is kept.
     """
@@ -202,6 +205,8 @@ class EvaluationSettings:
     greedy: bool = True
     sampled: bool = True
     with_skills: bool = True
+    with_context: bool = True
+    context_group: int = setting(4, low=1)
     seed: int = setting(0, low=0)
     best_by: Literal["eval/greedy/success", "eval/sampled/success"] = "eval/greedy/success"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 from sdar_agents.contexts.asking import AskEndpoint, AskPolicy
-from sdar_agents.contexts.base import Ask, Context, Cost
+from sdar_agents.contexts.base import Ask, Context, Cost, View
 from sdar_agents.contexts.controls import ContextControl, ControlledContext
 from sdar_agents.contexts.inserting import TeacherPrompts, insert_views
 from sdar_agents.contexts.registry import LIBRARY, make_context
@@ -71,6 +72,7 @@ class RunContext:
         self.context: Context | None = None
         self._policy = policy
         self._seed = config.seed
+        self._is_of_task = False
         settings = config.context
         if settings.name == LIBRARY:
             return
@@ -82,6 +84,7 @@ class RunContext:
             if check is not None:
                 check(tasks)
         self._view_count: int = getattr(context, "view_count", 1)
+        self._is_of_task = bool(getattr(context, "is_of_task", False))
         with errors_at("context.analyst"):
             self._ask = make_ask(settings.analyst, policy)
         control = context_control(config)
@@ -104,11 +107,8 @@ class RunContext:
         if self.context is None:
             rows = [row for each in trajectories for row in make_rows(each, invalid_penalty=invalid_penalty)]
             return Lesson(tuple(trajectories), rows, {}, Cost())
-        groups: dict[str, list[Trajectory]] = {}
-        for trajectory in trajectories:
-            groups.setdefault(trajectory.group_id, []).append(trajectory)
         before = self._ask.cost
-        review = self.context.review(list(groups.values()), self._ask, step=step, seed=self._seed)
+        review = self.context.review(_grouped(trajectories), self._ask, step=step, seed=self._seed)
         prompts, metrics = insert_views(
             review, trajectories, self._policy, view_count=self._view_count, max_tokens=self._limit
         )
@@ -121,6 +121,30 @@ class RunContext:
             {f"context/{name}": float(value) for name, value in metrics.items()},
             _difference(self._ask.cost, before) + review.cost,
         )
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether another attempt at a task can read the context."""
+        return self._is_of_task
+
+    def views_of_tasks(self, trajectories: Sequence[Trajectory], *, seed: int) -> dict[str, View]:
+        """Return what the context says of each task, by its id, without a trace in its state or in the costs.
+
+        Args:
+            trajectories: attempts at the tasks, group by group.
+            seed: of everything that is drawn.
+        """
+        assert self.context is not None
+        state, cost = copy.deepcopy(self.state_dict()), self._ask.cost
+        review = self.context.review(_grouped(trajectories), self._ask, step=0, seed=seed)
+        self.load_state_dict(state)
+        self._ask.cost = cost
+        views: dict[str, View] = {}
+        for trajectory in trajectories:
+            [view, *_] = review.views.get((trajectory.episode_id, 0), (None,))
+            if view is not None:
+                views.setdefault(trajectory.task.id, view)
+        return views
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return the state of the context, for a checkpoint."""
@@ -174,6 +198,13 @@ def teacher_limit(policy: Policy, given: int | None, max_new_tokens: int) -> int
             f"context has {context} tokens: lower one of them."
         )
     return context - max_new_tokens if given is None else given
+
+
+def _grouped(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    groups: dict[str, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        groups.setdefault(trajectory.group_id, []).append(trajectory)
+    return list(groups.values())
 
 
 def _with_prompts(trajectory: Trajectory, prompts: Mapping[tuple[str, int], TeacherPrompts]) -> Trajectory:

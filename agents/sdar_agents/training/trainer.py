@@ -177,7 +177,9 @@ class Trainer:
         self.rollout = Rollout(rollout, self.policy, skills=shown)
         self._open.callback(self.rollout.close)
         self.context = RunContext(config, self.policy, rollout, self.stream.tasks(1), decode=self._decode)
-        self.evaluation = Evaluation(config.evaluation, config.rollout, self.policy, skills=self.skills.prompts)
+        self.evaluation = Evaluation(
+            config.evaluation, config.rollout, self.policy, skills=self.skills.prompts, context=self.context
+        )
         self._open.callback(self.evaluation.close)
 
     def _check_template(self) -> None:

@@ -201,11 +201,7 @@ def compare_training(folder_a: Path, folder_b: Path, *, allow_different: bool = 
         warnings.append("costs were not counted in both runs: there is no comparison at equal tokens")
     if not differences:
         raise InvalidOption("the runs have no evaluated task in common: compare runs with the same panel.")
-    changed = [
-        text
-        for text in _changes(a.settings.config, b.settings.config)
-        if _path(text) not in {_path(other) for other in unlike}
-    ]
+    changed = [text for text in _changes(a.settings.config, b.settings.config) if text not in unlike]
     return TrainingComparison(tuple(differences), tuple(warnings), tuple(changed), cost_table([("A", a), ("B", b)]))
 
 
