@@ -9,7 +9,7 @@ limit, and scores the student's tokens under it.
     sdar train --config NAME --method sdar --context my_contexts:Mine
 """
 
-from sdar_agents.contexts.base import Ask, Context, Cost, Place, Review, View
+from sdar_agents.contexts.base import Ask, Context, Cost, Groups, Place, Review, View, Views
 from sdar_agents.contexts.registry import CONTEXTS, make_context
 
-__all__ = ["CONTEXTS", "Ask", "Context", "Cost", "Place", "Review", "View", "make_context"]
+__all__ = ["CONTEXTS", "Ask", "Context", "Cost", "Groups", "Place", "Review", "View", "Views", "make_context"]

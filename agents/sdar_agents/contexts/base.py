@@ -121,11 +121,12 @@ class Ask(Protocol):
 class Context(Protocol):
     """Protocol of a context that is made after play.
 
-    It may have the attributes `view_count` (views of a turn; 1 if it has none), `least_group` (the least number of
-    episodes in a group that it can work with), `needs_both_prompts` (turns must have the prompts with and without
-    skills, `skills.mixed`) and `is_of_task` (all turns of an episode have the same view, which another attempt at the
-    task can read too: the evaluation `with_context` plays it). `check`, if there is one, is called once before training with the tasks of the first step,
-    to refuse what cannot work. Without `state_dict` and `load_state_dict` there is no state to save.
+    It may have these attributes: `view_count`, the views of a turn (1 if there is none); `least_group`, the least
+    number of episodes in a group that it can work with; `needs_both_prompts`, whether turns must have the prompts with
+    and without skills (`skills.mixed`); `is_of_task`, whether all turns of an episode have the same view, which another
+    attempt at the task can read too (the evaluation `with_context` plays it). `check(tasks)`, if there is one, is
+    called before training with the tasks of the first step, to refuse what cannot work. Without `state_dict` and
+    `load_state_dict` there is no state to save.
     """
 
     def review(self, groups: Groups, ask: Ask, *, step: int, seed: int) -> Review:
