@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from sdar_agents.contexts.asking import ask_objects
@@ -65,10 +66,7 @@ class EpisodeAnalyst(Stateless):
     def review(self, groups: Groups, ask: Ask, *, step: int, seed: int) -> Review:
         """Ask about each episode, and return the views of its turns."""
         episodes = [episode for group in groups for episode in group if episode.turns and self._is_asked(episode)]
-        chats = [
-            fitting_chat(ask, episode, lambda shown, episode=episode: self._chat(episode, shown))
-            for episode in episodes
-        ]
+        chats = [fitting_chat(ask, episode, partial(self._chat, episode)) for episode in episodes]
         seed = derive_seed(seed, f"analyst {step}")
         answers = ask_objects(ask, chats, self._read, attempts=self.attempts, seed=seed)
         views: dict[TurnKey, tuple[View | None, ...]] = {}

@@ -29,15 +29,15 @@ __all__ = ["SiblingPairs"]
 
 
 class _Record(NamedTuple):
-    """A well-formed turn: its episode, its index and its return to go."""
+    """A well-formed turn: its episode, its number from 0 and its return to go."""
 
     episode: Trajectory
-    index: int
+    number: int
     value: float
 
     @property
     def turn(self) -> Turn:
-        return self.episode.turns[self.index]
+        return self.episode.turns[self.number]
 
     def prompt(self, *, with_skills: bool) -> tuple[int, ...] | None:
         """Return the turn's prompt of a branch; None if it did not fit."""
@@ -111,7 +111,7 @@ class SiblingPairs(Stateless):
             sampler_logprobs=completion.logprobs,
             group_id=winner.episode.group_id,
             episode_id=winner.episode.episode_id,
-            turn_index=winner.index,
+            turn_index=winner.number,
             episode_return=winner.episode.episode_return,
             is_truncated=completion.stop_reason == "length",
             teacher_prompt_ids=winner.turn.prompt_ids,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from sdar_agents.contexts.asking import ask_objects, texts_of
@@ -53,10 +54,7 @@ class GroupReflection(Stateless):
         mixed = [[episode for episode in group if episode.turns] for group in groups]
         mixed = [group for group in mixed if len({episode.success for episode in group}) == 2]
         episodes = [episode for group in mixed for episode in group]
-        chats = [
-            fitting_chat(ask, episode, lambda shown, episode=episode: self._reflect(episode, shown))
-            for episode in episodes
-        ]
+        chats = [fitting_chat(ask, episode, partial(self._reflect, episode)) for episode in episodes]
         seed = derive_seed(seed, f"reflection {step}")
         found = ask_objects(
             ask,

@@ -60,6 +60,7 @@ class Evaluation:
         self.panel: tuple[Task, ...] = ()
         self.split: str | None = None
         self._ways: dict[str, Rollout] = {}
+        self._context: RunContext | None = None
         if not (settings.every and settings.tasks):
             return
         rollout, source, self.split = evaluated_split(rollout, settings.env_kwargs, settings.split)
@@ -73,8 +74,8 @@ class Evaluation:
         if settings.with_skills and skills is not None:
             shown = replace(skills, reader="student", control_members=0)
             self._ways["with_skills"] = Rollout(plain, policy, skills=shown)
-        self._context = context if settings.with_context and context is not None and context.is_of_task else None
-        if self._context is not None:
+        if settings.with_context and context is not None and context.is_of_task:
+            self._context = context
             self._ways["with_context"] = Rollout(plain, policy)
             self._before = Rollout(replace(rollout, reward=None), policy)
 
