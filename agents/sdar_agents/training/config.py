@@ -287,12 +287,15 @@ class TrainConfig:
         config = absolute_paths(self)
         env = env_creator(config.rollout.env_id)
         model, rollout, skills, evaluation = config.model, config.rollout, config.skills, config.evaluation
+        learner = config.learner
+        teacher_options = _absolute_options(learner.teacher_model or "", learner.teacher_options, "a teacher")
         return replace(
             config,
             model=replace(model, engine_options=_absolute_options(model.engine, model.engine_options, "an engine")),
             rollout=replace(rollout, env_kwargs=absolute_arguments(env, rollout.env_kwargs)),
             skills=absolute_skills(skills),
             evaluation=replace(evaluation, env_kwargs=absolute_arguments(env, evaluation.env_kwargs)),
+            learner=replace(learner, teacher_options=teacher_options),
             algorithm=to_plain(self.make_algorithm()),
             methods={},
         )
