@@ -44,6 +44,7 @@ def insert_views(
     *,
     view_count: int,
     max_tokens: int | None,
+    read_views: int | None = None,
 ) -> tuple[dict[TurnKey, TeacherPrompts], dict[str, float]]:
     """Return the teacher's prompts of the turns that have a view, and metrics.
 
@@ -56,6 +57,7 @@ def insert_views(
         policy: renders and encodes.
         view_count: views of a turn, at most.
         max_tokens: limit of a teacher's prompt; None for none.
+        read_views: only so many are made into prompts; None for all.
 
     Raises:
         InvalidOption: the review is not what a context returns.
@@ -68,7 +70,9 @@ def insert_views(
     for key, views in review.views.items():
         parts = turns[key]
         assert parts is not None
-        first, *others = [None if view is None else _fitted(parts, view, policy, max_tokens, counts) for view in views]
+        first, *others = [
+            None if view is None else _fitted(parts, view, policy, max_tokens, counts) for view in views[:read_views]
+        ]
         if first is not None and views[0] is not None:
             prompts[key] = TeacherPrompts(first, tuple(others), views[0].weight)
             counts["prompt_tokens"] += sum(len(ids) for ids in (first, *others) if ids is not None)

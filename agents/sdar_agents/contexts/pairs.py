@@ -108,9 +108,8 @@ class SiblingPairs(Stateless):
         return Row(
             prompt_ids=prompt,
             response_ids=completion.token_ids,
-            sampler_logprobs=completion.logprobs,
             group_id=winner.episode.group_id,
-            episode_id=winner.episode.episode_id,
+            episode_id=f"{winner.episode.episode_id}/{winner.number} for {other.episode.episode_id}/{other.number}",
             turn_index=winner.number,
             episode_return=winner.episode.episode_return,
             is_truncated=completion.stop_reason == "length",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sdar_agents.algorithms import Algorithm
 from sdar_agents.contexts.registry import find_context
+from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.settings.reader import errors_at
-from sdar_agents.training.controls import CONTEXT_CONTROLS, EXTRA_STEPS, LOSS_CONTROLS
+from sdar_agents.training.controls import EXTRA_STEPS, LOSS_CONTROLS
 from sdar_envs.errors import InvalidOption
 from sdar_skills import retriever_settings
 
 if TYPE_CHECKING:
     from sdar_agents.training.config import TrainConfig
 
-__all__ = ["check_context", "check_control"]
+__all__ = ["check_context", "check_control", "check_views"]
 
 
 def check_context(config: TrainConfig, algorithm: Algorithm) -> None:
@@ -36,6 +38,7 @@ def check_context(config: TrainConfig, algorithm: Algorithm) -> None:
             "skills, such as half of group_size."
         )
     if not config.context.is_after_play:
+        check_views(config.method, algorithm.teacher_views, name, 1)
         return
     with errors_at("context"):
         kind = find_context(name)
@@ -63,6 +66,19 @@ def check_context(config: TrainConfig, algorithm: Algorithm) -> None:
         )
 
 
+def check_views(method: str, wanted: int, context: str, views: int) -> None:
+    """Refuse a context with fewer views of a turn than a method reads; one that gives rows instead has none.
+
+    Raises:
+        InvalidOption: the message names contexts with more.
+    """
+    if 0 < views < wanted:
+        raise InvalidOption(
+            f"{method} reads {wanted} views of each turn, and the context {context} has {views}: choose one with as many, "
+            "such as --context future_blanked, or --context analyst --context.options.routing both."
+        )
+
+
 def check_control(config: TrainConfig, algorithm: Algorithm) -> None:
     """Refuse a control that would change nothing, or cannot be made.
 
@@ -77,7 +93,14 @@ def check_control(config: TrainConfig, algorithm: Algorithm) -> None:
         raise InvalidOption(
             f"control is {config.control}, and {config.method} has no teacher: it would change nothing."
         )
-    if control.name not in CONTEXT_CONTROLS:
+    if control.name in LOSS_CONTROLS:
+        given = config.learner.teacher_control
+        if given not in ("none", control.name):
+            raise InvalidOption(
+                f"control is {control.name} and learner.teacher_control is {given}: leave out one of them."
+            )
+        with errors_at("learner", LearnerSettings):
+            replace(config.learner, teacher_control=config.loss_control or "none")
         return
     if not (algorithm.needs_teacher or algorithm.student_sees_skills):
         raise InvalidOption(

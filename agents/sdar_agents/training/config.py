@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -20,6 +20,7 @@ from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, ma
 from sdar_agents.configs import config_names, config_text
 from sdar_agents.contexts.registry import LIBRARY
 from sdar_agents.engines.smollm2 import SMOLLM2
+from sdar_agents.learner.controls import TeacherControl
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
@@ -342,6 +343,12 @@ class TrainConfig:
         return None if self.control is None else parse_control(self.control)
 
     @property
+    def loss_control(self) -> TeacherControl | None:
+        """The control, if it is one of the loss."""
+        name = None if self.control is None else parse_control(self.control).name
+        return next((control for control in get_args(TeacherControl) if control == name), None)
+
+    @property
     def all_steps(self) -> int:
         """Steps of the run, with those that the control `extra-steps` adds."""
         control = self.parsed_control
@@ -374,6 +381,8 @@ class TrainConfig:
         config = absolute_paths(self)
         env = env_creator(config.rollout.env_id)
         model, rollout, skills, evaluation = config.model, config.rollout, config.skills, config.evaluation
+        learner = config.learner
+        teacher_options = _absolute_options(learner.teacher_model or "", learner.teacher_options, "a teacher")
         return replace(
             config,
             model=replace(model, engine_options=_absolute_options(model.engine, model.engine_options, "an engine")),
@@ -383,6 +392,9 @@ class TrainConfig:
                 config.context, options=_absolute_options(config.context.name, config.context.options, "a context")
             ),
             evaluation=replace(evaluation, env_kwargs=absolute_arguments(env, evaluation.env_kwargs)),
+            learner=replace(
+                learner, teacher_options=teacher_options, teacher_control=self.loss_control or learner.teacher_control
+            ),
             algorithm=to_plain(self.make_algorithm()),
             methods={},
         )

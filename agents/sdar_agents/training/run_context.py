@@ -15,6 +15,7 @@ from sdar_agents.contexts.registry import LIBRARY, make_context
 from sdar_agents.engines.policy import Policy, Sampling
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.reader import errors_at
+from sdar_agents.training.compatibility import check_views
 from sdar_agents.training.config import AnalystSettings, TrainConfig
 from sdar_agents.training.controls import parse_control
 from sdar_agents.types import Row, Trajectory, make_rows
@@ -49,6 +50,7 @@ class RunContext:
         policy: renders prompts, and is asked unless `context.analyst.model` names another model.
         rollout: settings of the training rollout, for contexts that play.
         tasks: of the first step.
+        view_count: how many views of a turn the method reads; a context's further ones are left out.
         decode: returns the text of token ids.
 
     Attributes:
@@ -67,6 +69,7 @@ class RunContext:
         rollout: RolloutSettings,
         tasks: Sequence[Task],
         *,
+        view_count: int,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
         self.context: Context | None = None
@@ -84,6 +87,8 @@ class RunContext:
             if check is not None:
                 check(tasks)
         self._view_count: int = getattr(context, "view_count", 1)
+        self._read_views = view_count
+        check_views(config.method, view_count, settings.name, self._view_count)
         self._is_of_task = bool(getattr(context, "is_of_task", False))
         with errors_at("context.analyst"):
             self._ask = make_ask(settings.analyst, policy)
@@ -92,28 +97,43 @@ class RunContext:
             context = ControlledContext(context, control, count_tokens=lambda text: len(policy.encode(text)))
         self.context = context
 
-    def teach(self, trajectories: Sequence[Trajectory], step: int, *, invalid_penalty: float) -> Lesson:
+    def teach(
+        self,
+        trajectories: Sequence[Trajectory],
+        step: int,
+        *,
+        invalid_penalty: float,
+        piece: Callable[[int], str] | None = None,
+    ) -> Lesson:
         """Return the rows of a step, with what the teacher reads.
 
         Args:
             trajectories: of the rollout, group by group.
             step: of the run.
             invalid_penalty: see `make_rows`.
+            piece: returns the text of a token; see `make_rows`.
 
         Raises:
             InvalidOption: the context does not return what it should.
             ContextTooLong: not one of its views fits the teacher's prompt.
         """
         if self.context is None:
-            rows = [row for each in trajectories for row in make_rows(each, invalid_penalty=invalid_penalty)]
+            rows = [
+                row for each in trajectories for row in make_rows(each, invalid_penalty=invalid_penalty, decode=piece)
+            ]
             return Lesson(tuple(trajectories), rows, {}, Cost())
         before = self._ask.cost
         review = self.context.review(_grouped(trajectories), self._ask, step=step, seed=self._seed)
         prompts, metrics = insert_views(
-            review, trajectories, self._policy, view_count=self._view_count, max_tokens=self._limit
+            review,
+            trajectories,
+            self._policy,
+            view_count=self._view_count,
+            read_views=self._read_views,
+            max_tokens=self._limit,
         )
         taught = tuple(_with_prompts(trajectory, prompts) for trajectory in trajectories)
-        rows = [row for each in taught for row in _rows(each, prompts, invalid_penalty)]
+        rows = [row for each in taught for row in _rows(each, prompts, invalid_penalty, piece)]
         metrics |= dict(review.metrics)
         return Lesson(
             taught,
@@ -218,10 +238,13 @@ def _with_prompts(trajectory: Trajectory, prompts: Mapping[tuple[str, int], Teac
 
 
 def _rows(
-    trajectory: Trajectory, prompts: Mapping[tuple[str, int], TeacherPrompts], invalid_penalty: float
+    trajectory: Trajectory,
+    prompts: Mapping[tuple[str, int], TeacherPrompts],
+    invalid_penalty: float,
+    piece: Callable[[int], str] | None,
 ) -> list[Row]:
     rows = []
-    for row in make_rows(trajectory, invalid_penalty=invalid_penalty):
+    for row in make_rows(trajectory, invalid_penalty=invalid_penalty, decode=piece):
         made = prompts.get((row.episode_id, row.turn_index))
         if made is not None:
             row = replace(row, more_teacher_prompts=made.more, teacher_weight=made.weight)  # noqa: PLW2901

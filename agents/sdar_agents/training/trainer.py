@@ -29,7 +29,8 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks
+from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout.rollout import Rollout
@@ -131,6 +132,7 @@ class Trainer:
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
+        self._pieces: dict[int, str] = {}
         with errors_at("model.engine"):
             self.policy: Policy = make_engine(config.model.engine, model, self.tokenizer, self._engine_options())
         self._fingerprint = fingerprint(model)
@@ -142,7 +144,21 @@ class Trainer:
             temperature=config.rollout.temperature,
             seed=config.seed,
             steps=config.all_steps,
+            teacher=self._external_teacher(),
         )
+
+    def _external_teacher(self) -> ExternalTeacher | None:
+        settings, model = self.config.learner, self.config.model
+        if settings.teacher_model is None or not self.algorithm.needs_teacher:
+            return None
+        with errors_at("learner.teacher_model"):
+            return open_teacher(
+                settings.teacher_model,
+                self.tokenizer,
+                device=model.device,
+                dtype=model.dtype,
+                options=settings.teacher_options,
+            )
 
     def _engine_options(self) -> dict[str, Any]:
         model = self.config.model
@@ -176,7 +192,14 @@ class Trainer:
         shown = self.skills.prompts if self.skills.is_shown else None
         self.rollout = Rollout(rollout, self.policy, skills=shown)
         self._open.callback(self.rollout.close)
-        self.context = RunContext(config, self.policy, rollout, self.stream.tasks(1), decode=self._decode)
+        self.context = RunContext(
+            config,
+            self.policy,
+            rollout,
+            self.stream.tasks(1),
+            view_count=self.algorithm.teacher_views,
+            decode=self._decode,
+        )
         self.evaluation = Evaluation(
             config.evaluation, config.rollout, self.policy, skills=self.skills.prompts, context=self.context
         )
@@ -270,7 +293,12 @@ class Trainer:
                 progress=lambda done, of: bar.say(f"rollout {done}/{of}"),
             )
         with phases("context") if config.context.is_after_play else nullcontext():
-            lesson = self.context.teach(result.trajectories, step, invalid_penalty=self.algorithm.invalid_penalty)
+            lesson = self.context.teach(
+                result.trajectories,
+                step,
+                invalid_penalty=self.algorithm.invalid_penalty,
+                piece=self._piece if self.algorithm.needs_teacher else None,
+            )
         rows = lesson.rows
         if not rows:
             raise InvalidOption(
@@ -293,6 +321,7 @@ class Trainer:
         if not self.algorithm.needs_teacher:
             return 0
         learner = self.config.learner
+        rows = self.algorithm.prepare_rows(rows)
         return teacher_tokens(rows, passes=learner.epochs if learner.teacher == "live" else 1)
 
     def _speed(
@@ -351,12 +380,18 @@ class Trainer:
             # Rows are in the order of the trajectories, so those of the first groups come first.
             count = sum(len(trajectory.turns) for trajectory in trajectories)
             signals = TokenSignals(*(part[:count] for part in learnt.signals))
-            marks = iter(token_marks(rows[:count], signals, lambda token: self._decode([token])))
+            marks = iter(token_marks(rows[:count], signals, self._piece))
         with self._writing():
             for trajectory in trajectories:
                 tokens = None if marks is None else [next(marks) for _ in trajectory.turns]
                 row = trajectory_row(trajectory, tokens=tokens, decode=self._decode, details={"step": step})
                 self._trajectories.append([row])
+
+    def _piece(self, token: int) -> str:
+        """Return the text of one token."""
+        if token not in self._pieces:
+            self._pieces[token] = self._decode([token])
+        return self._pieces[token]
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)

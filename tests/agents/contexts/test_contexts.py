@@ -308,7 +308,9 @@ def test_the_better_answer_teaches_the_prompt_of_the_other_branch() -> None:
     assert [(row.prompt_ids, row.teacher_prompt_ids) for row in found.extra_rows] == [((0, 0), (1, 0))] * 2
     row = found.extra_rows[0]
     assert (row.is_trained, row.teacher_weight, row.response_ids) == (False, 2.0, won.turns[0].completion.token_ids)
-    assert (row.group_id, row.episode_id, row.token_weights) == (won.group_id, won.episode_id, (1.0, 1.0, 1.0))
+    assert (row.group_id, row.sampler_logprobs, row.token_weights) == (won.group_id, None, (1.0, 1.0, 1.0))
+    # Rows of their own episodes: statistics by episode are those of what was played.
+    assert len({won.episode_id, lost.episode_id, peer.episode_id, *(r.episode_id for r in found.extra_rows)}) == 5
     # The returns the other way round, the direction the other way round.
     swapped = [both_prompts(replace(told_episode(n, ["x"], success=n == "l")), with_skills=n == "w") for n in "wl"]
     [row] = pairs(*swapped).extra_rows
