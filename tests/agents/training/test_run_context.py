@@ -23,6 +23,7 @@ from sdar_skills.context import ContextTooLong
 
 HERE = "agents.training.test_run_context"
 SCRIPTED = {"engine": "helpers.scripted_engine:HalfOracle"}
+LITTLE = {"tasks_per_step": 1, "algorithm": {"kl_coef": 0.0}, "learner": {"mini_batches": 1}}
 ROOMS = {"env_kwargs": {"rooms": "small", "max_steps": 12}, "max_new_tokens": 64}
 
 
@@ -100,7 +101,7 @@ def test_a_context_reaches_the_teacher_alone(name: str, words: str, model: Path,
 
 
 def test_a_context_teaches(model: Path, tmp_path: Path) -> None:
-    trainer = Trainer(config_of(model, context={"name": "sibling"}, tasks_per_step=1), tmp_path)
+    trainer = Trainer(config_of(model, context={"name": "sibling"}, **LITTLE), tmp_path)
     before = fingerprint(trainer.model)
     trainer.run()
     assert fingerprint(trainer.model) != before
@@ -133,17 +134,18 @@ class Counting:
 
 
 def test_a_resumed_run_has_the_state_of_its_context_and_its_costs(model: Path, tmp_path: Path) -> None:
-    own = {"context": {"name": f"{HERE}:Counting"}, "rollout": {"max_new_tokens": 4}, "model": {"path": str(model)}}
+    own = {"context": {"name": f"{HERE}:Counting"}, "tasks_per_step": 1, "learner": {"mini_batches": 1}}
     ends = []
-    for name, steps in (("whole", (3,)), ("parts", (1, 2, 3))):
+    for name, steps in (("whole", (2,)), ("parts", (1, 2))):
         for number, until in enumerate(steps):
-            trainer = Trainer(config_of(model, steps=until, **own), tmp_path / name, resume=number > 0)
+            config = run_config(model, steps=until, log={"trajectories_every": 1}, **own)
+            trainer = Trainer(config, tmp_path / name, resume=number > 0)
             trainer.run()
         rows = metrics(tmp_path / name)
         kept = [{key: row[key] for key in row if not key.startswith(("time/", "tokens/", "memory/"))} for row in rows]
         ends.append((fingerprint(trainer.model), kept))
     assert ends[0] == ends[1]
-    assert [row["context/count"] for row in metrics(tmp_path / "parts")] == [1.0, 2.0, 3.0]
+    assert [row["context/count"] for row in metrics(tmp_path / "parts")] == [1.0, 2.0]
     totals = [row["time/total"] for row in metrics(tmp_path / "parts")]
     assert totals == sorted(set(totals))
 
@@ -212,7 +214,7 @@ def test_pairs_add_rows_that_are_distilled_alone(model: Path, tmp_path: Path, mo
         return learn(self, rows, step, **options)
 
     monkeypatch.setattr(Learner, "learn", listen)
-    config = config_of(model, method="ucob", skills=MIXED, context={"name": "pairs"}, tasks_per_step=1)
+    config = config_of(model, method="ucob", skills=MIXED, context={"name": "pairs"}, **LITTLE)
     Trainer(config, tmp_path).run()
     [row] = metrics(tmp_path)
     extra = [each for each in given if not each.is_trained]
@@ -227,32 +229,28 @@ def test_pairs_add_rows_that_are_distilled_alone(model: Path, tmp_path: Path, mo
 
 
 @pytest.mark.usefixtures("_no_learning")
-@pytest.mark.parametrize("control", CONTEXT_CONTROLS)
-def test_controls_of_the_library_and_of_a_context(control: str, model: Path, tmp_path: Path) -> None:
-    for name in ("library", "sibling"):
-        prompts = []
-        for used in (None, control):
-            folder = tmp_path / name / str(used)
-            trainer = Trainer(config_of(model, control=used, context={"name": name}, skills={"k": 2}), folder)
-            trainer.run()
-            prompts.append(decoded(trainer, folder))
-            assert json.loads((folder / "run.json").read_text()).get("control") == used
-            assert read_run_config(folder).control == used
-        plain, controlled = prompts
-        assert plain.keys() == controlled.keys()
-        both = [key for key in plain if plain[key] is not None and controlled[key] is not None]
-        assert both
-        for key in both:
-            left, right = plain[key], controlled[key]
-            assert left is not None
-            assert right is not None
-            assert left != right
-            lengths = [len(trainer.policy.encode(text)) for text in (left, right)]
-            if control == "empty-skills":
-                assert lengths[1] < lengths[0]
-            if control == "neutral-text" and name == "sibling":
-                assert 0 <= lengths[0] - lengths[1] < 12  # less than a word
-                assert "The river rises" in right
+@pytest.mark.parametrize("name", ["library", "sibling"])
+def test_controls_of_the_library_and_of_a_context(name: str, model: Path, tmp_path: Path) -> None:
+    prompts: dict[str | None, dict[tuple[str, int], str | None]] = {}
+    for control in (None, *CONTEXT_CONTROLS):
+        folder = tmp_path / str(control)
+        trainer = Trainer(config_of(model, control=control, context={"name": name}, skills={"k": 2}), folder)
+        trainer.run()
+        prompts[control] = decoded(trainer, folder)
+        assert json.loads((folder / "run.json").read_text()).get("control") == control
+        assert read_run_config(folder).control == control
+    lengths = {
+        control: [len(trainer.policy.encode(text)) for text in found.values() if text is not None]
+        for control, found in prompts.items()
+    }
+    assert len({tuple(found) for found in prompts.values()}) == 1
+    assert len({tuple(found.values()) for found in prompts.values()}) == 4
+    assert all(short < whole for short, whole in zip(lengths["empty-skills"], lengths[None], strict=True))
+    assert all("The river rises" in text for text in prompts["neutral-text"].values() if text is not None)
+    if name == "sibling":  # names of skills are replaced too
+        assert all(0 <= b - a < 12 for a, b in zip(lengths["neutral-text"], lengths[None], strict=True))
+    for found in (prompts["empty-skills"], prompts["neutral-text"]):
+        assert [text is None for text in found.values()] == [text is None for text in prompts[None].values()]
 
 
 @pytest.mark.usefixtures("_no_learning")
