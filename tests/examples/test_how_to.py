@@ -53,11 +53,12 @@ def test_what_a_page_says_runs(
     module, *others = blocks(page, "python")
     Path(f"{name}.py").write_text(module)
     assert others
-    printed = StringIO()
-    with redirect_stdout(printed):
-        for code in others:
+    for code in others:
+        if most is not None and "check_algorithm" in code:
+            continue  # it takes some seconds, and the tests of methods run it
+        with redirect_stdout(StringIO()) as printed:
             exec(compile(code, str(page), "exec"), {"__name__": "page"})
-    assert printed.getvalue()
+        assert printed.getvalue()
     commands = [line for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
     assert commands
     for command in commands[:most]:
