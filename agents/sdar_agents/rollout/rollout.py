@@ -5,7 +5,8 @@
     rows = [row for trajectory in result.trajectories for row in make_rows(trajectory)]
 
 All running episodes take a turn together: their prompts are built, the policy answers them in one batch, each
-environment gets its command. An episode that has ended leaves the batch.
+environment gets its command. An episode that has ended leaves the batch. With an engine that answers requests one by
+one (`IndependentPolicy`), each episode goes on as soon as its own request is answered.
 
 What is drawn depends on the seed, the step, the task and the member's number alone, by a hash that is the same on every
 machine; no global random state is read or changed.
@@ -22,8 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sdar_agents.engines.policy import Policy, Request, Situation
+from sdar_agents.engines.policy import IndependentPolicy, Policy, Request, Situation
+from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
+from sdar_agents.rollout.gathering import Failure, PlayedEpisode, gather_played
+from sdar_agents.rollout.independent import play_independently
 from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
 from sdar_agents.rollout.settings import RolloutSettings
@@ -39,23 +43,6 @@ from sdar_skills import Skill
 from sdar_skills.context import ContextTooLong
 
 __all__ = ["Failure", "Rollout", "RolloutResult", "RolloutSettings"]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An episode whose environment raised.
-
-    Attributes:
-        task: what was played.
-        episode_id: which episode.
-        turn_index: in which turn, from 0.
-        error: type and message of the exception.
-    """
-
-    task: Task
-    episode_id: str
-    turn_index: int
-    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +69,24 @@ class Rollout:
         settings: the environment, the prompt and the sampling.
         policy: answers the prompts.
         skills: which skills are shown to whom; None for no skills and no teacher.
+        world: the ranks of a run, each of which plays some of the tasks; all get the whole result. None for one
+            process.
 
     Raises:
         InvalidOption: a prompt and a completion of the allowed lengths do not fit the policy's context together.
         UnknownName: there is no such reward function.
     """
 
-    def __init__(self, settings: RolloutSettings, policy: Policy, *, skills: SkillPrompts | None = None) -> None:
+    def __init__(
+        self,
+        settings: RolloutSettings,
+        policy: Policy,
+        *,
+        skills: SkillPrompts | None = None,
+        world: World | None = None,
+    ) -> None:
         self.settings = settings
+        self._world = world or World()
         self.policy = policy
         self.skills = skills
         self.prompts = PromptBuilder(settings, policy, skills)
@@ -140,6 +137,17 @@ class Rollout:
         with _timed(times, "time/env"):
             episodes = self._begin(tasks, group_size, seed, step)
         running = [episode for episode in episodes if episode.is_running]
+        if isinstance(self.policy, IndependentPolicy):
+            play_independently(
+                running,
+                ask=self._ask,
+                take=self._take,
+                times=times,
+                in_flight=self.policy.in_flight,
+                counts=counts,
+                progress=progress,
+            )
+            running = []
         while running:
             with _timed(times, "time/prompts"):
                 prompts = [self.prompts.build(episode, counts) for episode in running]
@@ -151,7 +159,8 @@ class Rollout:
             running = [episode for episode in running if episode.is_running]
             if progress is not None:
                 progress(len(episodes) - len(running), len(episodes))
-        return self._result(episodes, counts, times)
+        played = list(map(PlayedEpisode.of, episodes))
+        return self._result(*gather_played(self._world, played, counts, times, group_size=group_size))
 
     def close(self) -> None:
         """Close the environments; the next `collect` makes new ones."""
@@ -163,13 +172,15 @@ class Rollout:
 
     def _begin(self, tasks: Sequence[Task], group_size: int, seed: int, step: int) -> list[RunningEpisode]:
         self._check_call(tasks, group_size, seed, step)
-        while len(self._envs) < len(tasks) * group_size:
+        while len(self._envs) < len(self._world.share(tasks)) * group_size:
             self._envs.append(make_text_env(self.settings.env_id, **self.settings.env_kwargs))
         episodes: list[RunningEpisode] = []
         seen: Counter[str] = Counter()
-        for task in tasks:
+        for number, task in enumerate(tasks):
             seen[task.id] += 1
             group_id = f"{step}/{task.id}" + (f"#{seen[task.id]}" if seen[task.id] > 1 else "")
+            if number % self._world.size != self._world.rank:
+                continue
             group_seed = derive_seed(seed, group_id)
             for member in range(group_size):
                 episode_id = f"{group_id}/{member}"
@@ -202,18 +213,19 @@ class Rollout:
             )
 
     def _generate(self, asked: Sequence[tuple[RunningEpisode, TurnPrompt]]) -> list[Completion]:
-        requests = [
-            Request(
-                prompt.ids,
-                derive_seed(episode.seed, str(len(episode.turns))),
-                prompt.messages,
-                Situation(
-                    episode.env, episode.observation, episode.info, len(episode.turns), episode.conversation.style
-                ),
-            )
-            for episode, prompt in asked
-        ]
+        requests = [_request(episode, prompt) for episode, prompt in asked]
         return self.policy.generate(requests, self.prompts.sampling) if requests else []
+
+    async def _ask(self, episode: RunningEpisode, counts: Counter[str]) -> tuple[TurnPrompt, Completion] | None:
+        """Return the prompt of an episode's next turn and its completion; None if the episode ends without one."""
+        assert isinstance(self.policy, IndependentPolicy)
+        prompt = self.prompts.build(episode, counts)
+        if prompt is None:
+            return None
+        return prompt, await self.policy.complete_ids(_request(episode, prompt), self.prompts.sampling)
+
+    def _take(self, episode: RunningEpisode, prompt: TurnPrompt, answer: Completion) -> None:
+        self._step([(episode, prompt)], [answer])
 
     def _step(self, asked: Sequence[tuple[RunningEpisode, TurnPrompt]], answers: Sequence[Completion]) -> None:
         if not asked:
@@ -265,37 +277,27 @@ class Rollout:
     # -- the result -------------------------------------------------------------------------
 
     def _result(
-        self, episodes: Sequence[RunningEpisode], counts: Counter[str], times: Mapping[str, float]
+        self, episodes: Sequence[PlayedEpisode], counts: Counter[str], times: Mapping[str, float]
     ) -> RolloutResult:
-        failed = [episode for episode in episodes if episode.failure is not None]
-        if len(failed) == len(episodes):
-            assert failed[-1].failure is not None
-            raise failed[-1].failure
-        finished = [episode for episode in episodes if episode.failure is None]
+        failures = tuple(episode.failure for episode in episodes if episode.failure is not None)
+        if len(failures) == len(episodes):
+            raise next(episode.error for episode in reversed(episodes) if episode.error is not None)
         self._report_misfits(counts)
-        trajectories = tuple(episode.trajectory() for episode in finished)
+        trajectories = tuple(episode.trajectory for episode in episodes if episode.trajectory is not None)
         metrics = _metrics(trajectories, counts)
         if self._reward is not None:
             metrics["rollout/env_return"] = metrics["rollout/return"]
             name = str(self.settings.reward)
             trajectories = tuple(apply_reward(trajectory, self._reward, name) for trajectory in trajectories)
             metrics["rollout/return"] = _mean([trajectory.episode_return for trajectory in trajectories])
-        metrics["rollout/failed_episodes"] = float(len(failed))
+        metrics["rollout/failed_episodes"] = float(len(failures))
         if self.skills:
             metrics |= {f"skills/{name}": float(counts[f"skills/{name}"]) for name in _SKILL_COUNTS}
         return RolloutResult(
             trajectories=trajectories,
             metrics={**metrics, **times},
-            shown={episode.episode_id: tuple(episode.shown.values()) for episode in finished},
-            failures=tuple(
-                Failure(
-                    episode.task,
-                    episode.episode_id,
-                    len(episode.turns),
-                    f"{type(episode.failure).__name__}: {episode.failure}",
-                )
-                for episode in failed
-            ),
+            shown={episode.episode_id: episode.shown for episode in episodes if episode.trajectory is not None},
+            failures=failures,
         )
 
     def _report_misfits(self, counts: Counter[str]) -> None:
@@ -308,6 +310,15 @@ class Rollout:
         if not counts["skills/prompts"]:
             raise ContextTooLong(message)
         warnings.warn(f"{message} These turns have no teacher.", RuntimeWarning, stacklevel=4)
+
+
+def _request(episode: RunningEpisode, prompt: TurnPrompt) -> Request:
+    return Request(
+        prompt.ids,
+        derive_seed(episode.seed, str(len(episode.turns))),
+        prompt.messages,
+        Situation(episode.env, episode.observation, episode.info, len(episode.turns), episode.conversation.style),
+    )
 
 
 _ROLLOUT_COUNTS = ("dropped_turns", "overlong_episodes", "shrunk_prompts")

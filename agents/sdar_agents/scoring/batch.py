@@ -169,13 +169,18 @@ class Batch:
                     )
         return dataclasses.replace(self, **parts)
 
-    def weighed(self, mode: Aggregation, *, response_limit: int | None = None) -> Self:
-        """Return this mini-batch with the weights of its loss. Collective if `torch.distributed` is in use.
+    def weighed(self, mode: Aggregation, *, response_limit: int | None = None, totals: Totals | None = None) -> Self:
+        """Return this mini-batch with the weights of its loss.
 
         Call it once per mini-batch, before `split`. Whole episodes must be on one rank and in one mini-batch
         if the mode is `episode-mean-token-mean`.
+
+        Args:
+            mode: see `token_weights`.
+            response_limit: see `token_weights`.
+            totals: of the mini-batch over all ranks; None adds up those of the ranks, which is collective.
         """
-        totals = Totals.of(self).reduced()
+        totals = Totals.of(self).reduced() if totals is None else totals
         weights = token_weights(
             self.mask, mode, totals, episode_index=self.episode_index, response_limit=response_limit
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdar_agents.engines.policy import Policy
+from sdar_agents.parallel import World
 from sdar_agents.rollout.rollout import Rollout
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.skill_use.prompts import SkillPrompts
@@ -32,6 +33,7 @@ class Evaluation:
         rollout: settings of the training rollout.
         policy: the policy that is evaluated.
         skills: what `with_skills` shows; None leaves it out.
+        world: the ranks of the run, each of which plays some of the tasks; None for one process.
 
     Attributes:
         panel: the tasks.
@@ -48,6 +50,7 @@ class Evaluation:
         policy: Policy,
         *,
         skills: SkillPrompts | None = None,
+        world: World | None = None,
     ) -> None:
         self.settings = settings
         self.panel: tuple[Task, ...] = ()
@@ -60,12 +63,13 @@ class Evaluation:
         # The environment's own reward: results are success and score, whatever training shapes.
         plain = replace(rollout, greedy=True, reward=None)
         if settings.greedy:
-            self._ways["greedy"] = Rollout(plain, policy)
+            self._ways["greedy"] = Rollout(plain, policy, world=world)
         if settings.sampled:
-            self._ways["sampled"] = Rollout(replace(plain, greedy=False, temperature=settings.temperature), policy)
+            sampled = replace(plain, greedy=False, temperature=settings.temperature)
+            self._ways["sampled"] = Rollout(sampled, policy, world=world)
         if settings.with_skills and skills is not None:
             shown = replace(skills, reader="student", control_members=0)
-            self._ways["with_skills"] = Rollout(plain, policy, skills=shown)
+            self._ways["with_skills"] = Rollout(plain, policy, skills=shown, world=world)
 
     def run(self, progress: Callable[[str], None] = lambda _: None) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Play the panel.
