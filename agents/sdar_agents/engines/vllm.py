@@ -80,6 +80,7 @@ class VllmPolicy:
         template_options: for the chat template.
 
     Attributes:
+        addresses: of the servers. Other processes of a run ask them too.
         version: training steps that made the servers' weights; None before the first load.
 
     Raises:
@@ -142,9 +143,8 @@ class VllmPolicy:
         try:
             if start:
                 self._start(model, start, devices=devices, dtype=dtype, options=server_options, python=python)
-            self._addresses = [server.address for server in self._own] or [address.rstrip("/") for address in servers]
-            self._busy = [0] * len(self._addresses)
-            for address in () if self._own else self._addresses:
+            self.follow([server.address for server in self._own] or servers)
+            for address in () if self._own else self.addresses:
                 wait_until_healthy(address, min(self._seconds_to_start, 30.0))
         except BaseException:
             self.close()
@@ -235,7 +235,7 @@ class VllmPolicy:
             RunStopped: they differ by more than the tolerance: a server has other weights.
         """
         worst = 0.0
-        for number, address in enumerate(self._addresses):
+        for number, address in enumerate(self.addresses):
             found = self._wait(self._score(number, self.probe_ids()))
             difference = sum(abs(a - b) for a, b in zip(found, wanted, strict=True)) / len(found)
             if not difference <= self._tolerance:
@@ -261,10 +261,14 @@ class VllmPolicy:
             server.start()
         for server in ended:
             server.wait()
-        self._addresses = [server.address for server in self._own] or self._addresses
-        for address in self._addresses:
+        self.follow([server.address for server in self._own] or self.addresses)
+        for address in self.addresses:
             wait_until_healthy(address, self._seconds_to_start)
-        self._busy = [0] * len(self._addresses)
+
+    def follow(self, addresses: Sequence[str]) -> None:
+        """Ask the servers at these addresses from now on."""
+        self.addresses = [address.rstrip("/") for address in addresses]
+        self._busy = [0] * len(self.addresses)
 
     def close(self) -> None:
         """Stop the servers that were started, and delete the weights."""
@@ -385,7 +389,7 @@ class VllmPolicy:
             return Completion(ids, logprobs, text, reason, version=version)
         except (KeyError, IndexError, TypeError, InvalidOption) as error:
             raise EndpointError(
-                f"{self._addresses[server]} answered without token ids or log-probabilities ({error!r}): wanted a "
+                f"{self.addresses[server]} answered without token ids or log-probabilities ({error!r}): wanted a "
                 "vLLM server of 0.11 or later with --logprobs-mode processed_logprobs."
             ) from error
 
@@ -403,10 +407,10 @@ class VllmPolicy:
             found = answer["choices"][0]["prompt_logprobs"]
             return [float(each[str(token)]["logprob"]) for each, token in zip(found[1:], ids[1:], strict=True)]
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EndpointError(f"{self._addresses[server]} answered without prompt_logprobs ({error!r}).") from error
+            raise EndpointError(f"{self.addresses[server]} answered without prompt_logprobs ({error!r}).") from error
 
     async def _load_all(self, folder: Path) -> None:
-        await asyncio.gather(*(self._load(server, folder) for server in range(len(self._addresses))))
+        await asyncio.gather(*(self._load(server, folder) for server in range(len(self.addresses))))
 
     async def _load(self, server: int, folder: Path) -> None:
         call = {
@@ -427,7 +431,7 @@ class VllmPolicy:
             EndpointError: there is none.
         """
         attempts = self._retries.start(Deadline(self._request_seconds))
-        address = self._addresses[server]
+        address = self.addresses[server]
         while True:
             problem = ""
             try:

@@ -161,11 +161,20 @@ class Learner:
         updates = self._update_epochs(batch, count, step, record, phases)
         if self.average is not None:
             self.average.follow(self.model, self.settings.ema_decay)
+        # Of the size of the weights, and of no use while the next episodes are played.
+        self.optimizer.zero_grad(set_to_none=True)
         self._passes.end_record(record)
         metrics = summarise(reduce_metrics(merge_metrics(record.metrics))) | record.gradients | updates
         if record.sampler_difference is not None:
             metrics["sampler/difference_max"] = record.sampler_difference
         return LearnResult(metrics, record.episode_gaps(episode_ids), record.signals)
+
+    def score_ids(self, ids: Sequence[int]) -> list[float]:
+        """Return the log-probability of each token but the first, at temperature 1, under the present weights."""
+        batch = make_batch([Row(tuple(ids[:1]), tuple(ids[1:]))], pad_id=self._pad_id)
+        scores = self._score_rows(batch.student, batch.mask, replace(self._scoring, temperature=1.0))
+        logprobs: list[float] = scores.logprobs[0].tolist()
+        return logprobs
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the model: optimiser, moving average, counter."""

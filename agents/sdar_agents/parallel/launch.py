@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from sdar_envs.errors import InvalidOption, RunStopped
 
@@ -47,6 +48,7 @@ def launch(module: str, arguments: Sequence[str], *, processes: int) -> int:
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=processes,
+            run_id=Path(folder).name,
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             logs_specs=DefaultLogsSpecs(log_dir=folder),

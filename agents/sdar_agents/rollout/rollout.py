@@ -26,7 +26,7 @@ from typing import Any
 from sdar_agents.engines.policy import IndependentPolicy, Policy, Request, Situation
 from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
-from sdar_agents.rollout.gathering import Failure, PlayedEpisode, gather_played
+from sdar_agents.rollout.gathering import Failure, PlayedEpisode, check_answered, gather_played
 from sdar_agents.rollout.independent import play_independently
 from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
@@ -36,7 +36,7 @@ from sdar_agents.settings.reader import errors_at
 from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task, TextEnv
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
 from sdar_envs.registry import make_text_env
 from sdar_envs.rng import derive_seed
 from sdar_skills import Skill
@@ -110,14 +110,15 @@ class Rollout:
         again.
 
         Metrics: `rollout/episodes`, `/turns`, `/success`, `/return`, `/score` (means over episodes), `/episode_turns`
-        (mean), `/malformed` (share of turns whose completion broke the format), `/invalid` (share of turns whose
-        command the environment did not accept), `/prompt_tokens`, `/response_tokens`, `/cut_responses` (ran into
-        `max_new_tokens`), `/shrunk_prompts`, `/dropped_turns` (of history, in these), `/overlong_episodes`,
-        `/step_limit_episodes`, `/failed_episodes`; with a reward function `/env_return`, the mean of what the
-        environment itself gave; with skills `skills/prompts` (that hold one), `/prompt_tokens`, `/shrunk_prompts`,
-        `/dropped_turns`, `/dropped_skills`, `/misfits` (teacher prompts that were given up because not even the best
-        skill fitted); `time/generate`, `time/prompts`, `time/env`, in seconds. Counts unless said. What a failed
-        episode did is in the counts of shrunk and dropped things, of `skills/` and in the times alone.
+        (mean), `/response_length_p50`, `_p90`, `_p99`, `_p100` (percentiles, in tokens), `/malformed` (share of turns
+        whose completion broke the format), `/invalid` (share of turns whose command the environment did not accept),
+        `/prompt_tokens`, `/response_tokens`, `/cut_responses` (ran into `max_new_tokens`), `/shrunk_prompts`,
+        `/dropped_turns` (of history, in these), `/overlong_episodes`, `/step_limit_episodes`, `/failed_episodes`; with
+        a reward function `/env_return`, the mean of what the environment itself gave; with skills `skills/prompts`
+        (that hold one), `/prompt_tokens`, `/shrunk_prompts`, `/dropped_turns`, `/dropped_skills`, `/misfits` (teacher
+        prompts that were given up because not even the best skill fitted); `time/generate`, `time/prompts`, `time/env`,
+        in seconds. Counts unless said. What a failed episode did is in the counts of shrunk and dropped things, of
+        `skills/` and in the times alone.
 
         Args:
             tasks: at least one.
@@ -130,23 +131,28 @@ class Rollout:
             InvalidOption: there are no tasks, a number is out of range, or a prompt is too long and that is an error.
             UnknownName: there is no such task, or no skills for it.
             ContextTooLong: not one teacher prompt of the whole rollout has room for a skill.
+            EndpointError: an engine behind a server does not answer; the same call may be made again.
             Exception: what an environment raised, with a note that says where.
         """
         counts: Counter[str] = Counter()
         times = dict.fromkeys(("time/generate", "time/prompts", "time/env"), 0.0)
         with _timed(times, "time/env"):
             episodes = self._begin(tasks, group_size, seed, step)
+        problem: EndpointError | None = None
         running = [episode for episode in episodes if episode.is_running]
         if isinstance(self.policy, IndependentPolicy):
-            play_independently(
-                running,
-                ask=self._ask,
-                take=self._take,
-                times=times,
-                in_flight=self.policy.in_flight,
-                counts=counts,
-                progress=progress,
-            )
+            try:
+                play_independently(
+                    running,
+                    ask=self._ask,
+                    take=self._take,
+                    times=times,
+                    in_flight=self.policy.in_flight,
+                    counts=counts,
+                    progress=progress,
+                )
+            except EndpointError as error:
+                problem = error
             running = []
         while running:
             with _timed(times, "time/prompts"):
@@ -159,7 +165,8 @@ class Rollout:
             running = [episode for episode in running if episode.is_running]
             if progress is not None:
                 progress(len(episodes) - len(running), len(episodes))
-        played = list(map(PlayedEpisode.of, episodes))
+        played = [] if problem else list(map(PlayedEpisode.of, episodes))
+        check_answered(self._world, problem)
         return self._result(*gather_played(self._world, played, counts, times, group_size=group_size))
 
     def close(self) -> None:
@@ -322,6 +329,7 @@ def _request(episode: RunningEpisode, prompt: TurnPrompt) -> Request:
 
 
 _ROLLOUT_COUNTS = ("dropped_turns", "overlong_episodes", "shrunk_prompts")
+_PERCENTS = (50, 90, 99, 100)
 _SKILL_COUNTS = ("dropped_skills", "dropped_turns", "misfits", "prompt_tokens", "prompts", "shrunk_prompts")
 
 
@@ -339,10 +347,20 @@ def _metrics(trajectories: Sequence[Trajectory], counts: Counter[str]) -> dict[s
         "rollout/invalid": sum(not turn.is_action_valid for turn in turns) / max(len(turns), 1),
         "rollout/prompt_tokens": float(sum(len(turn.prompt_ids) for turn in turns)),
         "rollout/response_tokens": float(sum(len(turn.completion.token_ids) for turn in turns)),
+        **_percentiles([len(turn.completion.token_ids) for turn in turns]),
         "rollout/cut_responses": float(sum(turn.completion.stop_reason == "length" for turn in turns)),
         "rollout/step_limit_episodes": float(sum(t.stop_reason == "step_limit" for t in trajectories)),
         **{f"rollout/{name}": float(counts[f"rollout/{name}"]) for name in _ROLLOUT_COUNTS},
     }
+
+
+def _percentiles(lengths: Sequence[int]) -> dict[str, float]:
+    """Return the lengths that so many percent of the completions do not exceed."""
+    ordered = sorted(lengths)
+    if not ordered:
+        return {}
+    places = {percent: math.ceil(percent / 100 * len(ordered)) - 1 for percent in _PERCENTS}
+    return {f"rollout/response_length_p{percent}": float(ordered[place]) for percent, place in places.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

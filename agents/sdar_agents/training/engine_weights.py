@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -64,14 +64,20 @@ class EngineWeights:
         policy: the engine.
         generation: the copy that it generates with; None if there is none.
         world: the ranks.
+
+    Attributes:
+        score: log-probabilities of given tokens under the trained model (`Learner.score_ids`), for the probe of
+            engines that have one; None for no probe.
     """
 
     def __init__(self, model: nn.Module, policy: Policy, generation: GenerationCopy | None, world: World) -> None:
+        self._policy = policy
         self._model = model
         self._world = world
         self._version: int | None = None
         self._receivers: list[WeightReceiver] = [] if generation is None else [generation]
         self._server = policy if isinstance(policy, WeightReceiver) else None
+        self.score: Callable[[Sequence[int]], list[float]] | None = None
 
     def bring(self, version: int) -> dict[str, float]:
         """Bring the engine to the present weights, unless it has them.
@@ -80,7 +86,11 @@ class EngineWeights:
             version: number of training steps so far.
 
         Returns:
-            The metric `time/sync` if there is something to bring.
+            The metric `time/sync` if there is something to bring, and `sampler/probe_difference` of an engine with a
+            probe, which is the mean difference of log-probabilities to the trained model.
+
+        Raises:
+            RunStopped: the engine has other weights than the trained model.
         """
         if self._version == version or not (self._receivers or self._server):
             return {}
@@ -96,5 +106,28 @@ class EngineWeights:
                 for _ in weights:
                     pass
             self._world.from_first(lambda: None)
+            self._policy.version = version  # type: ignore[attr-defined]
         self._version = version
-        return {"time/sync": time.perf_counter() - started}
+        metrics = {}
+        if self.score is not None and hasattr(self._policy, "check_probe"):
+            wanted = self.score(self._policy.probe_ids())  # type: ignore[attr-defined]
+            check = self._policy.check_probe
+            metrics["sampler/probe_difference"] = self._world.from_first(lambda: float(check(wanted)))
+        return {**metrics, "time/sync": time.perf_counter() - started}
+
+    def recover(self, version: int) -> None:
+        """Bring an engine back whose servers have ended or do not answer, with the present weights.
+
+        Raises:
+            EndpointError: it does not come back.
+        """
+        policy: Any = self._policy
+
+        def start_again() -> list[str]:
+            policy.recover()
+            addresses: list[str] = policy.addresses
+            return addresses
+
+        policy.follow(self._world.from_first(start_again))
+        self._version = None
+        self.bring(version)

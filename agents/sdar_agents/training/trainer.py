@@ -24,10 +24,10 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -46,14 +46,14 @@ from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.training.config import TrainConfig
 from sdar_agents.training.engine_weights import EngineWeights, GenerationCopy
 from sdar_agents.training.evaluation import Evaluation, success_metrics
-from sdar_agents.training.learnability import rounding_problems, shortest_answer, signal_problems
+from sdar_agents.training.learnability import check_rounding, shortest_answer, signal_problems
 from sdar_agents.training.run_folder import CONFIG, check_folder, read_run_config, write_facts
 from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
 from sdar_agents.types import Row, make_rows
-from sdar_envs.errors import InvalidOption, RunStopped
+from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
 from sdar_envs.files.locks import writing_folder
 from sdar_envs.files.replacing import sweep
 from sdar_envs.secrets import check_no_secrets
@@ -64,7 +64,11 @@ if sys.platform != "win32":
 
 __all__ = ["CONFIG", "Trainer", "read_run_config"]
 
+ResultT = TypeVar("ResultT")
+
 _log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
 
 
 class Trainer:
@@ -154,9 +158,12 @@ class Trainer:
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
+        check_rounding(model, config.learner.lr)
         with errors_at("model.engine"):
             player = model if generation is None else generation.model
-            self.policy: Policy = make_engine(config.model.engine, player, self.tokenizer, self._engine_options())
+            self.policy: Policy = self._make_policy(player)
+        if hasattr(self.policy, "close"):
+            self._open.callback(self.policy.close)
         self._engine_weights = EngineWeights(model, self.policy, generation, self.world)
         self._fingerprint = fingerprint(model)
         self.learner = Learner(
@@ -169,6 +176,25 @@ class Trainer:
             steps=config.steps,
             world=self.world,
         )
+        self._engine_weights.score = self.learner.score_ids
+
+    def _make_policy(self, model: Any) -> Policy:
+        """Return the engine; of servers that are started for the run, rank 0 starts them and the others ask them."""
+        name, options = self.config.model.engine, self._engine_options()
+        if name != "vllm" or self.world.size == 1:
+            return make_engine(name, model, self.tokenizer, options)
+        policies = []
+
+        def start() -> list[str]:
+            policies.append(policy := make_engine(name, model, self.tokenizer, options))
+            addresses: list[str] = policy.addresses  # type: ignore[attr-defined]
+            return addresses
+
+        servers = self.world.from_first(start)
+        if not policies:
+            others = {key: value for key, value in options.items() if key not in ("start", "devices", "server_options")}
+            policies.append(make_engine(name, model, self.tokenizer, {**others, "servers": servers}))
+        return policies[0]
 
     def _engine_options(self) -> dict[str, Any]:
         model = self.config.model
@@ -227,7 +253,6 @@ class Trainer:
     def _find_problems(self) -> None:
         """Complete `problems`, and log them."""
         config = self.config
-        self.problems += rounding_problems(self.model, config.learner.lr)
         needed = shortest_answer(config.rollout, self.stream.tasks(1)[0].suite, self.policy)
         if needed is not None and config.rollout.max_new_tokens < needed:
             self.problems.append(
@@ -295,13 +320,16 @@ class Trainer:
         self.skills.refresh()
         synced = self._engine_weights.bring(self.step)
         with phases("rollout"):
-            result = self.rollout.collect(
-                self.stream.tasks(step),
-                group_size=config.group_size,
-                seed=config.seed,
-                step=step,
-                progress=lambda done, of: bar.say(f"rollout {done}/{of}"),
+            result = self._repeating(
+                lambda: self.rollout.collect(
+                    self.stream.tasks(step),
+                    group_size=config.group_size,
+                    seed=config.seed,
+                    step=step,
+                    progress=lambda done, of: bar.say(f"rollout {done}/{of}"),
+                )
             )
+        self._check_versions(result)
         rows = [
             row
             for trajectory in result.trajectories
@@ -322,6 +350,38 @@ class Trainer:
         metrics = {**result.metrics, **learnt.metrics, **synced}
         metrics |= {f"rollout/{name}": value for name, value in success_metrics(result.trajectories)}
         return metrics | self._speed(result.metrics, len(rows), phases.seconds, time.perf_counter() - started)
+
+    def _repeating(self, play: Callable[[], ResultT]) -> ResultT:
+        """Return what a rollout or an evaluation returns, which is played anew after servers have ended.
+
+        Nothing is lost by that: what is played depends on the seed and the weights alone.
+        """
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return play()
+            except EndpointError as error:
+                if not hasattr(self.policy, "recover"):
+                    raise
+                if self.world.is_first:
+                    _log.warning("attempt %d of %d to play: %s The engine is started again.", attempt, _ATTEMPTS, error)
+                self._engine_weights.recover(self.step)
+        return play()
+
+    def _check_versions(self, result: RolloutResult) -> None:
+        """Check that the episodes were sampled from the weights of the step before.
+
+        Raises:
+            RunStopped: they were not.
+        """
+        versions = {turn.completion.version for trajectory in result.trajectories for turn in trajectory.turns} - {
+            None,
+            self.step,
+        }
+        if versions:
+            raise RunStopped(
+                f"the engine has sampled from the weights of step {versions.pop()}, wanted those of step {self.step}: "
+                "another run uses the same servers. Give each run its own."
+            )
 
     def _speed(
         self, rollout: Mapping[str, float], rows: int, seconds: Mapping[str, float], total: float
@@ -364,7 +424,7 @@ class Trainer:
         """Play the panel and write its episodes; return its metrics."""
         started = time.perf_counter()
         self._engine_weights.bring(self.step)
-        metrics, rows = self.evaluation.run(bar.say)
+        metrics, rows = self._repeating(lambda: self.evaluation.run(bar.say))
         with self._writing():
             for row in rows if self.world.is_first else ():
                 self._evaluations.append({"step": self.step, **row})
