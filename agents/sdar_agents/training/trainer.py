@@ -255,6 +255,7 @@ class Trainer:
             self.stream.tasks(1),
             view_count=self.algorithm.teacher_views,
             decode=self._decode,
+            world=self.world,
         )
         self.evaluation = Evaluation(
             config.evaluation,
