@@ -370,6 +370,8 @@ class Trainer:
                 )
             )
         self._check_versions(result)
+        if config.context.is_after_play:
+            bar.say("context")
         with phases("context") if config.context.is_after_play else nullcontext():
             lesson = self.context.teach(
                 result.trajectories,

@@ -13,14 +13,15 @@ import pytest
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
-from sdar_agents.contexts import Review, View
+from sdar_agents.contexts import CONTEXTS, Review, View
 from sdar_agents.learner import Learner, LearnResult
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import read_trajectories
 from sdar_agents.training.config import TrainConfig, load_config
-from sdar_agents.training.controls import CONTEXT_CONTROLS, parse_control
+from sdar_agents.training.controls import CONTEXT_CONTROLS, CONTROLS, parse_control
 from sdar_agents.training.trainer import Trainer, read_run_config
 from sdar_agents.types import make_rows
+from sdar_benchmarks.cli import main
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_skills.context import ContextTooLong
 
@@ -309,6 +310,14 @@ def test_what_cannot_work_is_refused(settings: dict[str, Any], words: str, model
 def test_names_that_do_not_exist_are_refused(settings: dict[str, Any], words: str, model: Path) -> None:
     with pytest.raises(UnknownName, match=words):
         config_of(model, **settings)
+
+
+def test_the_help_names_all_contexts_and_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name}," in told for name in CONTEXTS)
+    assert all(name in told.replace("- ", "-") for name in CONTROLS)
 
 
 def test_options_are_checked_before_the_first_step(model: Path, tmp_path: Path) -> None:
