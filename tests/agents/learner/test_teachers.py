@@ -12,7 +12,7 @@ import torch
 from helpers.tiny_models import PAD, random_rows, tiny_model, tiny_tokenizer
 from torch import Tensor
 
-from sdar_agents.algorithms import ADRS, GRPO, Declarations, TokenAdvantages, make_algorithm
+from sdar_agents.algorithms import ADRS, GRPO, SERL, Declarations, TokenAdvantages, make_algorithm
 from sdar_agents.learner import Learner, LearnerSettings, open_teacher
 from sdar_agents.learner.controls import control_batch, control_rows
 from sdar_agents.learner.teachers import ModelTeacher, ScorerTeacher, check_same_tokenizer
@@ -109,12 +109,12 @@ def test_a_lagged_teacher_is_renewed_every_few_steps_and_resumes() -> None:
     prints = []
     for is_resumed in (False, True):
         model = tiny_model()
-        one = learner("serl", model=model, teacher="lagged", teacher_every=2)
+        one = learner(SERL(kl_coef=0.0), model=model, teacher="lagged", teacher_every=2)
         for step in (1, 2, 3):
             one.learn(ROWS, step)
         if is_resumed:
             state = one.state_dict()
-            one = learner("serl", model=model, teacher="lagged", teacher_every=2)
+            one = learner(SERL(kl_coef=0.0), model=model, teacher="lagged", teacher_every=2)
             one.load_state_dict(state)
         one.learn(ROWS, 4)
         prints.append(fingerprint(model))
