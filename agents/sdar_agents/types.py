@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.prompt import PromptParts
 from sdar_envs.tools import ToolCall
 
 __all__ = ["Completion", "EpisodeStopReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
@@ -50,6 +51,8 @@ class Completion:
         refusal: what a server says instead of answering; None if it does not refuse.
         cached_tokens: the part of `prompt_tokens` that a server had in its cache; None if it is not known.
         cost: what a server asks for the answer, in its currency; None if it does not say.
+        version: number of the training steps that made the weights which it was sampled from; None if the engine does
+            not say.
 
     Raises:
         InvalidOption: log-probabilities do not pair with ids or are not finite, an id is no int from 0, or the stop
@@ -67,6 +70,7 @@ class Completion:
     refusal: str | None = None
     cached_tokens: int | None = None
     cost: float | None = None
+    version: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
@@ -82,7 +86,7 @@ class Completion:
             "text": self.text,
             "stop_reason": self.stop_reason,
         }
-        names = ("reasoning", "prompt_tokens", "completion_tokens", "refusal", "cached_tokens", "cost")
+        names = ("reasoning", "prompt_tokens", "completion_tokens", "refusal", "cached_tokens", "cost", "version")
         optional = {name: getattr(self, name) for name in names}
         fields |= {name: value for name, value in optional.items() if value is not None}
         return fields | ({"tool_calls": [call.to_json() for call in self.tool_calls]} if self.tool_calls else {})
@@ -112,6 +116,8 @@ class Turn:
         env_reward: the environment's own reward where `reward` is that of `rollout.reward`; else None.
         teacher_prompt_ids: the teacher's prompt, which holds skills; None if there is no teacher.
         skill_ids: the skills in the teacher's prompt (or in the student's, if the method shows them to the student).
+        parts: the student's prompt in parts, with the history that it showed, so that a context can be inserted after
+            the episode; None in recordings. It has no JSON form and takes no part in comparisons.
     """
 
     observation: str
@@ -126,6 +132,7 @@ class Turn:
     env_reward: float | None = None
     teacher_prompt_ids: tuple[int, ...] | None = None
     skill_ids: tuple[str, ...] = ()
+    parts: PromptParts | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))
