@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from sdar_envs.errors import MissingExtra
+
 PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 HEAVY = (
     "alfworld",
@@ -107,7 +109,12 @@ def test_gymnasium_imports_the_package_itself() -> None:
 
 @pytest.mark.parametrize("name", modules())
 def test_all_is_sorted_and_true(name: str) -> None:
-    module: ModuleType = importlib.import_module(name)
+    try:
+        module: ModuleType = importlib.import_module(name)
+    except MissingExtra as error:
+        # An adapter's own tests import it where its package is (`make plugs`).
+        assert name.startswith("sdar_envs.integrations."), name
+        pytest.skip(str(error))
     exported = getattr(module, "__all__", [])
     assert exported == sorted(set(exported), key=name_order)
     assert [entry for entry in exported if not hasattr(module, entry)] == []
