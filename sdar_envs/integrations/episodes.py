@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from sdar_envs.chat import ChatEpisode, ChatStep
+from sdar_envs.chat import ChatEpisode, ChatStep, Messages
+from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.core import Task, task_id_of
 from sdar_envs.errors import InvalidOption
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.registry import open_split
 from sdar_envs.tools import ToolCall
 
-__all__ = ["METRICS", "ScoredEpisode"]
+__all__ = ["METRICS", "ScoredEpisode", "plain_messages"]
 
 METRICS = ("won", "score", "turns", "malformed", "invalid")
 """Keys of `ScoredEpisode.metrics`."""
@@ -103,6 +104,14 @@ class ScoredEpisode(ChatEpisode):
         self.malformed += step.is_well_formed is False
         self.invalid += not step.is_action_valid
         return step
+
+
+def plain_messages(messages: Messages) -> Messages:
+    """Return messages in which control tokens of chat templates are text; what the model wrote stays as it is."""
+    return [
+        message if message["role"] == "assistant" else {**message, "content": break_control_tokens(message["content"])}
+        for message in messages
+    ]
 
 
 def _arguments(given: object) -> Mapping[str, Any]:

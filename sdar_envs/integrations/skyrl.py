@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdar_envs.importing import extra_imports
-from sdar_envs.integrations.episodes import ScoredEpisode
+from sdar_envs.integrations.episodes import ScoredEpisode, plain_messages
 
 with extra_imports("skyrl", purpose="the SkyRL-Gym environment"):
     from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
@@ -22,7 +22,7 @@ with extra_imports("skyrl", purpose="the SkyRL-Gym environment"):
 __all__ = ["SdarEnv"]
 
 
-class SdarEnv(BaseTextEnv):  # type: ignore[misc]
+class SdarEnv(BaseTextEnv):
     """One task as a SkyRL-Gym environment.
 
     The prompt of the data set is replaced by the episode's. `done` is True at the task's end and at the step limit;
@@ -47,13 +47,13 @@ class SdarEnv(BaseTextEnv):  # type: ignore[misc]
     def init(self, prompt: Any) -> tuple[list[dict[str, str]], dict[str, Any]]:
         """Start the episode; return its first messages, in the place of the prompt, and its info."""
         step = self._episode.reset(task=self._row)
-        return step.messages, dict(step.info)
+        return plain_messages(step.messages), dict(step.info)
 
     def step(self, action: str) -> Any:
         """Take a turn with what the model wrote."""
         step = self._episode.step(action)
         return BaseTextEnvStepOutput(
-            observations=[] if step.is_over else step.new_messages,
+            observations=plain_messages(step.new_messages),
             reward=step.reward,
             done=step.is_over,
             metadata={**step.info, "truncated": step.truncated},
