@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdar_benchmarks.cli.options import Commands, add_training_verb
 from sdar_benchmarks.cli.output import say
+
+if TYPE_CHECKING:
+    from sdar_agents.training.config import TrainConfig
 
 __all__ = ["add"]
 
@@ -27,6 +31,18 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--list", action="store_true", help="name the configurations of this package")
     command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
+    command.add_argument(
+        "--context",
+        metavar="NAME",
+        help="what the teacher reads: library (skills), or made after play: sibling, future, future_blanked, analyst, "
+        "reflection, expert, pairs, or module:Class (default: the configuration's)",
+    )
+    command.add_argument(
+        "--control",
+        metavar="NAME",
+        help="a negative control: wrong-skills, empty-skills, neutral-text, permuted-weights, no-sign, "
+        "teacher-is-student, extra-steps=0.5",
+    )
     command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
     command.add_argument("--resume", metavar="RUN", help="resume the run in this folder")
     command.set_defaults(run=_run)
@@ -57,19 +73,21 @@ def _run(args: argparse.Namespace) -> None:
     from sdar_benchmarks.records.provenance import training_facts
 
     overrides = list(args.overrides)
-    if args.method is not None:
-        overrides += ["--method", args.method]
+    for name, value in (("method", args.method), ("context.name", args.context), ("control", args.control)):
+        if value is not None:
+            overrides += [f"--{name}", value]
     if args.resume is not None:
         folder = Path(args.resume)
         enter_run(folder)
         config = load_config(str(folder / CONFIG), overrides)
     else:
         config = load_config(args.config, overrides)
-        name = f"{Path(args.config).stem}-{config.method}-{config.seed}"
+        name = "-".join([Path(args.config).stem, config.method, *_variant(config), str(config.seed)])
         folder = Path("runs", name) if args.out is None else Path(args.out)
     facts = {"command": args.typed, **training_facts()}
     trainer = Trainer(config, folder, resume=args.resume is not None, facts=facts)
-    say(f"training {config.method} for {config.steps} steps in {folder}", error=True)
+    words = [config.method, *_variant(config)]
+    say(f"training {', '.join(words)} for {config.all_steps} steps in {folder}", error=True)
     try:
         trainer.run()
     except KeyboardInterrupt:
@@ -81,3 +99,9 @@ def _run(args: argparse.Namespace) -> None:
         )
         raise
     say(folder)
+
+
+def _variant(config: TrainConfig) -> list[str]:
+    """Return the context and the control of a run, where they are not the usual ones, as parts of a folder's name."""
+    parts = [config.context.name if config.context.is_after_play else None, config.control]
+    return [part.replace(":", ".").replace("=", "-") for part in parts if part is not None]
