@@ -44,7 +44,7 @@ EXTRAS = (
     "browser",
     "webshop",
 )
-NOT_TRIED = ("dev", "peer", "inspect", "openenv", "trl", "verifiers")
+NOT_TRIED = ("dev", "peer", "inspect", "openenv", "skyrl", "trl", "verifiers", "verl")
 PACKAGES = {"sdar_envs": "", "sdar_skills": "skills", "sdar_agents": "agents", "sdar_benchmarks": "benchmarks"}
 
 
