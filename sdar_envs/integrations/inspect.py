@@ -13,10 +13,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from sdar_envs.chat import ChatEpisode, ChatMode, Messages
+from sdar_envs.chat import ChatMode, Messages
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import extra_imports
+from sdar_envs.integrations.episodes import METRICS, ScoredEpisode
 from sdar_envs.registry import make_text_env, tasks
 
 with extra_imports("inspect", purpose="sdar_envs.integrations.inspect"):
@@ -79,38 +80,31 @@ def play_episodes(env_id: str, mode: ChatMode = "windowed", style: str | None = 
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        episode = ChatEpisode(env_id, mode=mode, style=style, **env_kwargs)
+        episode = ScoredEpisode(env_id, mode=mode, style=style, **env_kwargs)
         blocks = episode.env.blocks_on_io
         step = await _call(blocks, episode.reset, task_id=str(state.sample_id))
         state.messages = []
-        episode_return, malformed, invalid = 0.0, 0, 0
         while not step.is_over and not state.completed:
             whole = mode == "windowed"
             state.messages = _chat(step.messages) if whole else [*state.messages, *_chat(step.new_messages)]
             state = await generate(state)
             completion, reasoning = _completion(state)
             step = await _call(blocks, episode.step, completion, reasoning=reasoning)
-            episode_return += step.reward
-            malformed += not step.is_well_formed
-            invalid += not step.is_action_valid
-        state.metadata |= {name: step.info[name] for name in ("won", "score", "step")}
-        state.metadata |= {"reward": episode_return, "malformed": malformed, "invalid": invalid}
+        state.metadata |= {"reward": episode.episode_return, **episode.metrics()}
         state.completed = True
         return state
 
     return solve
 
 
-@scorer(metrics={name: [mean(), stderr()] for name in ("won", "score", "reward", "steps", "malformed", "invalid")})
+@scorer(metrics={name: [mean(), stderr()] for name in ("reward", *METRICS)})
 def episode_outcome() -> Scorer:
-    """Scorer of `play_episodes`: whether the task was solved, its score, and counts of the episode's turns."""
+    """Scorer of `play_episodes`: the sum of the rewards, and the metrics of `ScoredEpisode`."""
 
     async def score(state: TaskState, target: Target) -> Score:
         if "won" not in state.metadata:
             raise InvalidOption("the sample has no episode: episode_outcome scores samples that play_episodes solved.")
-        names = ("score", "reward", "malformed", "invalid")
-        value = {"won": float(state.metadata["won"]), "steps": float(state.metadata["step"])}
-        return Score(value={**value, **{name: float(state.metadata[name]) for name in names}})
+        return Score(value={name: state.metadata[name] for name in ("reward", *METRICS)})
 
     return score
 

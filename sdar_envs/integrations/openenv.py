@@ -32,14 +32,14 @@ with extra_imports("openenv", purpose="sdar_envs.integrations.openenv"):
 __all__ = ["SdarAction", "SdarClient", "SdarEnvironment", "SdarObservation", "SdarState", "make_app"]
 
 
-class SdarAction(Action):
+class SdarAction(Action):  # type: ignore[misc]
     """What an agent does in a turn: a model's completion, which is parsed, or a command. One of the two."""
 
     completion: str | None = Field(default=None, description="What the model wrote.")
     command: str | None = Field(default=None, description="A command of the environment, such as 'look'.")
 
 
-class SdarObservation(Observation):
+class SdarObservation(Observation):  # type: ignore[misc]
     """What an agent sees after a reset or a step; `done` and `reward` are in it too."""
 
     text: str = Field(description="What the environment said.")
@@ -57,13 +57,13 @@ class SdarObservation(Observation):
     is_action_valid: bool | None = Field(description="Whether the environment accepted the command.")
 
 
-class SdarState(State):
+class SdarState(State):  # type: ignore[misc]
     """The state of a session: its task, besides the episode's id and the number of steps."""
 
     task_id: str | None = None
 
 
-class SdarEnvironment(Environment[SdarAction, SdarObservation, SdarState]):
+class SdarEnvironment(Environment[SdarAction, SdarObservation, SdarState]):  # type: ignore[misc]
     """An environment as OpenEnv serves it, and its tasks.
 
     Args:
@@ -182,7 +182,7 @@ class SdarEnvironment(Environment[SdarAction, SdarObservation, SdarState]):
         )
 
 
-class SdarClient(EnvClient[SdarAction, SdarObservation, SdarState]):
+class SdarClient(EnvClient[SdarAction, SdarObservation, SdarState]):  # type: ignore[misc]
     """Client of an environment's server, asynchronous; `.sync()` for a synchronous one."""
 
     def _step_payload(self, action: SdarAction) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import pytest
 from helpers.pages import blocks, run_block
 
-from sdar_envs import ChatEpisode, tasks
+from sdar_envs import tasks
 from sdar_envs.errors import UnsolvableGame
+from sdar_envs.integrations.episodes import ScoredEpisode
 from sdar_envs.prompt import render_completion
 
 pytestmark = [pytest.mark.plugs, pytest.mark.filterwarnings("default")]
@@ -20,10 +21,10 @@ pytestmark = [pytest.mark.plugs, pytest.mark.filterwarnings("default")]
 SPLITS = {"sdar/ALFWorld-v0": "valid_unseen", "sdar/WebShop-v0": "test", "sdar/SearchQA-v0": "test"}
 
 
-class Watched(ChatEpisode):
+class Watched(ScoredEpisode):
     """An episode that remembers the latest one, and its prompts."""
 
-    latest: ChatEpisode
+    latest: ScoredEpisode
     prompts: ClassVar[list[Any]] = []
 
     def reset(self, **kwargs: Any) -> Any:
@@ -67,11 +68,11 @@ def evaluate(task: Any, outputs: Any, folder: Path) -> Any:
 def test_an_expert_solves_the_tasks(env_id: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sdar_envs.integrations import inspect
 
-    monkeypatch.setattr(inspect, "ChatEpisode", Watched)
+    monkeypatch.setattr(inspect, "ScoredEpisode", Watched)
     monkeypatch.setattr(Watched, "prompts", [])
     log = evaluate(inspect.text_env(env_id=env_id, limit=5, mode=mode), expert, tmp_path)
     means = {score.name: score.metrics["mean"].value for score in log.results.scores}
-    assert set(means) == {"won", "score", "reward", "steps", "malformed", "invalid"}
+    assert set(means) == {"won", "score", "reward", "turns", "malformed", "invalid"}
     assert (means["won"], means["reward"], means["malformed"]) == (1.0, 1.0, 0.0)
     listed = tasks(env_id, split=SPLITS[env_id], limit=5)
     assert [sample.id for sample in log.samples] == [task.id for task in listed]
@@ -83,7 +84,7 @@ def test_an_expert_solves_the_tasks(env_id: str, mode: str, tmp_path: Path, monk
         if event.event == "model"
     ]
     assert given == Watched.prompts
-    assert means["steps"] * 5 == len(given)
+    assert means["turns"] * 5 == len(given)
 
 
 def test_nonsense_is_scored(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_nonsense_is_scored(tmp_path: Path) -> None:
 
     log = evaluate(text_env(env_id="sdar/ALFWorld-v0", limit=1, env_args={"max_steps": 3}), nonsense, tmp_path)
     means = {score.name: score.metrics["mean"].value for score in log.results.scores}
-    assert means == {"won": 0.0, "score": 0.0, "reward": 0.0, "steps": 3.0, "malformed": 3.0, "invalid": 3.0}
+    assert means == {"won": 0.0, "score": 0.0, "reward": 0.0, "turns": 3.0, "malformed": 3.0, "invalid": 3.0}
 
 
 def test_reasoning_that_comes_apart_is_read(tmp_path: Path) -> None:

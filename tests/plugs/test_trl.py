@@ -106,7 +106,7 @@ def test_rewards_of_tool_calls_train(env_id: str, model: Path, tmp_path: Path) -
         tools = trainer.environments[place]
         if place % 2:
             return "I would rather not."
-        if tools._step.is_over:
+        if tools._episode.last.is_over:
             return "Done."
         command = tools._episode.env.oracle_plan()[0]
         tool = next(tool for tool in tools._episode.style.tools if tool.argument(command) is not None)
@@ -204,7 +204,7 @@ def test_rewards_of_rollouts_train(env_id: str, model: Path, tmp_path: Path) -> 
     tokenizer, episodes = trainer.processing_class, trainer.rollout_func.episodes
 
     def generate(prompt_ids: list[list[int]], *_: Any) -> tuple[list[list[int]], None]:
-        playing = [episode for episode in episodes if not episode._is_over]
+        playing = [episode for episode in episodes if not episode.last.is_over]
         texts = []
         for episode, ids in zip(playing, prompt_ids, strict=True):
             messages = episode.conversation.messages()

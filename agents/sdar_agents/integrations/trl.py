@@ -122,7 +122,7 @@ class SkillTeacher:
         return [{**message, "content": break_control_tokens(message["content"])} for message in context.messages]
 
 
-class SDARTrainer(GRPOTrainer):
+class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
     """`trl.GRPOTrainer` with SDAR's distillation term in its loss.
 
     Rows need a column `task_id`, as those of `sdar_envs.integrations.trl.make_dataset` have.

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sdar_envs.chat import ChatEpisode, ChatStep, Messages
+from sdar_envs.chat import Messages
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import import_extra
+from sdar_envs.integrations.episodes import METRICS, ScoredEpisode
 from sdar_envs.prompt import PromptStyle
 
 __all__ = ["EpisodeRollouts", "check_version", "episode_return"]
@@ -27,7 +28,7 @@ class EpisodeRollouts:
 
     The rows are those of `make_dataset(..., for_rollouts=True)`. An episode ends as the environment says, or when
     `max_completion_length` or the model's context is full. `episode_return` is the reward function that goes with it;
-    others get `episode_return`, `won`, `score` and `malformed` (completions without a readable action) by these names.
+    others get `episode_return` and the metrics of `sdar_envs.integrations.episodes.ScoredEpisode` by these names.
 
     Args:
         env_id: a registered id or `module:id`.
@@ -55,7 +56,7 @@ class EpisodeRollouts:
         if turn_tokens < 1:
             raise InvalidOption(f"turn_tokens is {turn_tokens}; wanted 1 or more.")
         self.turn_tokens = turn_tokens
-        self._make = partial(ChatEpisode, env_id, mode="appended", style=style, prefilled=prefilled, **env_kwargs)
+        self._make = partial(ScoredEpisode, env_id, mode="appended", style=style, prefilled=prefilled, **env_kwargs)
         self.episodes = [self._make()]
 
     def __call__(self, prompts: list[Messages], trainer: Any) -> dict[str, Any]:
@@ -96,14 +97,11 @@ def check_version(what: str) -> None:
 class _Row:
     """An episode in play, as one sequence of tokens."""
 
-    episode: ChatEpisode
-    step: ChatStep
+    episode: ScoredEpisode
     prompt_ids: list[int]
     completion_ids: list[int] = field(default_factory=list)
     env_mask: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    episode_return: float = 0.0
-    malformed: int = 0
 
     def extend(self, ids: list[int], logprobs: Sequence[float] | None, by_model: bool) -> None:
         self.completion_ids += ids
@@ -111,46 +109,45 @@ class _Row:
         self.logprobs += [0.0] * len(ids) if logprobs is None else logprobs[: len(ids)]
 
 
-def _play(episodes: list[ChatEpisode], task_ids: list[str], trainer: Any, turn_tokens: int) -> dict[str, Any]:
+def _play(episodes: list[ScoredEpisode], task_ids: list[str], trainer: Any, turn_tokens: int) -> dict[str, Any]:
     """Play an episode of each task, in lockstep, and return what a `rollout_func` does."""
     steps = [episode.reset(task_id=task_id) for episode, task_id in zip(episodes, task_ids, strict=True)]
     prompts, _, _ = trainer._tokenize_prompts([_plain(step.messages) for step in steps])
-    rows = [_Row(*parts) for parts in zip(episodes, steps, map(list, prompts), strict=True)]
+    rows = [_Row(episode, list(ids)) for episode, ids in zip(episodes, prompts, strict=True)]
     context = trainer.model.config.get_text_config().max_position_embeddings
-    running, sampled = list(rows), True
-    for row in rows:
+    for row, task_id in zip(rows, task_ids, strict=True):
         if len(row.prompt_ids) >= context:
             raise InvalidOption(
-                f"the prompt of {row.step.info['task_id']} has {len(row.prompt_ids)} tokens, and the model reads "
-                f"{context}: choose a model with a longer context."
+                f"the prompt of {task_id} has {len(row.prompt_ids)} tokens, and the model reads {context}: choose a "
+                "model with a longer context."
             )
+    running, has_logprobs = list(rows), True
     while running:
         with _turn_limit(trainer, turn_tokens):
             texts, logprobs = trainer._generate_single_turn(
                 [row.prompt_ids + row.completion_ids for row in running], None, {}, 1
             )
-        sampled = sampled and logprobs is not None
+        has_logprobs = has_logprobs and logprobs is not None
         for number, row in enumerate(running):
             room = min(trainer.max_completion_length, context - len(row.prompt_ids)) - len(row.completion_ids)
             _take(row, texts[number][:room], None if logprobs is None else logprobs[number], room, trainer)
         running = [row for row in running if row.env_mask[-1] == 0]
-    columns = ("prompt_ids", "completion_ids", "env_mask", "episode_return", "malformed")
+    metrics = [row.episode.metrics() for row in rows]
     return {
-        **{name: [getattr(row, name) for row in rows] for name in columns},
-        "logprobs": [row.logprobs for row in rows] if sampled else None,
-        **{name: [row.step.info[name] for row in rows] for name in ("won", "score")},
+        **{name: [getattr(row, name) for row in rows] for name in ("prompt_ids", "completion_ids", "env_mask")},
+        "logprobs": [row.logprobs for row in rows] if has_logprobs else None,
+        "episode_return": [row.episode.episode_return for row in rows],
+        **{name: [numbers[name] for numbers in metrics] for name in METRICS},
     }
 
 
 def _take(row: _Row, ids: list[int], logprobs: Sequence[float] | None, room: int, trainer: Any) -> None:
     """Take a turn; what the environment says follows if there is room for an answer to it."""
     row.extend(ids, logprobs, by_model=True)
-    row.step = row.episode.step(trainer.processing_class.decode(ids, skip_special_tokens=True))
-    row.episode_return += row.step.reward
-    row.malformed += not row.step.is_well_formed
-    if row.step.is_over:
+    step = row.episode.step(trainer.processing_class.decode(ids, skip_special_tokens=True))
+    if step.is_over:
         return
-    said = _later_ids(_plain(row.step.new_messages), trainer, is_closed=ids[-1] in trainer.eos_token_ids)
+    said = _later_ids(_plain(step.new_messages), trainer, is_closed=ids[-1] in trainer.eos_token_ids)
     if len(ids) + len(said) < room:
         row.extend(said, None, by_model=False)
 

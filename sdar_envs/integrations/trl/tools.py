@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdar_envs.chat import ChatEpisode, ChatStep
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.importing import import_extra
+from sdar_envs.integrations.episodes import ScoredEpisode
 from sdar_envs.registry import tasks
 from sdar_envs.tools import ANSWER, CLICK, FIND, SEARCH
 
@@ -60,9 +60,7 @@ class _Tools:
     """
 
     def __init__(self, env_id: str, **env_kwargs: Any) -> None:
-        self._episode = ChatEpisode(env_id, mode="appended", action_format="tools", **env_kwargs)
-        self._step: ChatStep | None = None
-        self._return = 0.0
+        self._episode = ScoredEpisode(env_id, mode="appended", action_format="tools", **env_kwargs)
 
     def reset(self, task_id: str | None = None, **_: Any) -> str:
         """Start an episode and return its prompt, which TRL appends to the row's.
@@ -71,21 +69,18 @@ class _Tools:
             task_id: the task; None for the split's next one.
             **_: the other columns of the row.
         """
-        self._return = 0.0
-        self._step = self._episode.reset(task_id=task_id)
-        return break_control_tokens(self._step.messages[-1]["content"])
+        step = self._episode.reset(task_id=task_id)
+        return break_control_tokens(step.messages[-1]["content"])
 
     def get_reward(self) -> float:
         """Return the sum of the rewards of the episode so far."""
-        return self._return
+        return self._episode.episode_return
 
     def _act(self, command: str) -> str:
-        if self._step is None or self._step.is_over:
+        if self._episode.last is None or self._episode.last.is_over:
             return OVER
-        self._step = self._episode.act(command)
-        self._return += self._step.reward
-        said = self._step.observation if self._step.is_over else self._step.new_messages[-1]["content"]
-        return break_control_tokens(said)
+        step = self._episode.act(command)
+        return break_control_tokens(step.observation if step.is_over else step.new_messages[-1]["content"])
 
 
 class CommandTools(_Tools):
