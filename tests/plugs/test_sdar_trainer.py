@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,6 @@ def test_loss_and_gradient_are_ours(tmp_path: Path, loss_type: str, method: str)
     theirs.backward()
     their_gradients = gradients(model)
 
-    from dataclasses import replace
-
     aggregation: Any = AGGREGATIONS[loss_type]
     algorithm = replace(METHODS[method], kl_coef=0.0, aggregation=aggregation, response_limit=LIMIT)
     weighed = batch.weighed(algorithm.aggregation, response_limit=LIMIT)
@@ -107,7 +106,7 @@ def test_loss_and_gradient_are_ours(tmp_path: Path, loss_type: str, method: str)
     output = algorithm.loss(weighed, scores, log_vocabulary=float(torch.tensor(float(VOCABULARY)).log()))
     output.loss.backward()
     our_gradients = gradients(model)
-    assert float(output.parts["distill"].abs()) > 1e-3
+    assert float(output.parts["distill"].detach().abs()) > 1e-3
     assert theirs.item() == pytest.approx(output.loss.item(), rel=1e-6, abs=1e-6)
     scale = max(float(g.abs().max()) for g in our_gradients)
     assert largest_difference(our_gradients, their_gradients) < 1e-6 * max(scale, 1.0)
@@ -225,8 +224,7 @@ def test_teachers_read_skills_and_score_the_same_tokens(way: str, model: Path, t
     for skill in (item.skill for item in skills):
         assert all(skill.text in text for text in teacher)
         assert not any(skill.text in text for text in student)
-    [first, *_], [prompt, *_] = tokenize(seen[1][:4])[0], output["prompt_ids"]
-    del prompt
+    first = tokenize(seen[1])[0][0]
     lengths = output["completion_mask"].sum(dim=1).tolist()
     ours = make_batch(
         [

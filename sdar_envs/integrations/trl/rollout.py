@@ -89,7 +89,7 @@ def check_version(what: str) -> None:
     found = import_extra("trl", extra="trl", purpose=what).__version__
     if found.split(".")[:2] != VERSION.split("."):
         raise InvalidOption(
-            f"{what} is written against TRL {VERSION}, and {found} is here: pip install 'trl=={VERSION}.*'"
+            f"{what} is written against TRL {VERSION}, and {found} is installed: pip install 'trl=={VERSION}.*'"
         )
 
 
