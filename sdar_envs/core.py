@@ -512,6 +512,8 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
             UnknownName: there is no such task.
             InvalidOption: it is no task of this environment, or differs from the one of the data.
         """
+        env_id: object
+        instruction: object
         if isinstance(given, Task):
             task_id, env_id, instruction = given.id, given.env, given.instruction
         elif isinstance(given, Mapping):
@@ -530,7 +532,8 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
             )
         if isinstance(env_id, str) and env_id.rpartition(":")[2] != self._env_id():
             raise InvalidOption(
-                f"the task {task_id!r:.200} is of {env_id!r:.80}; this environment is {self._env_id()!r}."
+                f"the task {task_id!r:.200} is of {env_id!r:.80}, this environment is {self._env_id()!r}: play it in "
+                "an environment of its own kind."
             )
         found = self.source.find(task_id)
         # Some environments know an instruction only at the reset.

@@ -119,8 +119,8 @@ def to_parquet(
     if not total:
         raise InvalidOption(f"limit is {limit}, and a file without rows is no data set: wanted at least 1.")
     rows = enumerate(task_rows(env_id, split=split, limit=total, **kwargs))
-    made = ({**_shared(row, index), **_own(row, layout, agent_name)} for index, row in rows)
-    made = iter(with_progress(made, f"rows of {env_id}", total=total, show_from=2 * _BATCH))
+    columns = ({**_shared(row, index), **_own(row, layout, agent_name)} for index, row in rows)
+    made = iter(with_progress(columns, f"rows of {env_id}", total=total, show_from=2 * _BATCH))
     sink = BytesIO()
     table = arrow.Table.from_pylist(list(islice(made, _BATCH)))
     with parquet.ParquetWriter(sink, table.schema) as writer:

@@ -9,15 +9,13 @@ built anew, and the log's events keep them all; appended, the episode is one gro
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from sdar_envs.chat import ChatMode, Messages
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import extra_imports
-from sdar_envs.integrations.episodes import METRICS, ScoredEpisode
+from sdar_envs.integrations.episodes import METRICS, ScoredEpisode, call
 from sdar_envs.registry import make_text_env, tasks
 
 with extra_imports("inspect", purpose="sdar_envs.integrations.inspect"):
@@ -81,15 +79,14 @@ def play_episodes(env_id: str, mode: ChatMode = "windowed", style: str | None = 
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         episode = ScoredEpisode(env_id, mode=mode, style=style, **env_kwargs)
-        blocks = episode.env.blocks_on_io
-        step = await _call(blocks, episode.reset, task_id=str(state.sample_id))
+        step = await call(episode, episode.reset, task_id=str(state.sample_id))
         state.messages = []
         while not step.is_over and not state.completed:
             whole = mode == "windowed"
             state.messages = _chat(step.messages) if whole else [*state.messages, *_chat(step.new_messages)]
             state = await generate(state)
             completion, reasoning = _completion(state)
-            step = await _call(blocks, episode.step, completion, reasoning=reasoning)
+            step = await call(episode, episode.step, completion, reasoning=reasoning)
         state.metadata |= {"reward": episode.episode_return, **episode.metrics()}
         state.completed = True
         return state
@@ -119,8 +116,3 @@ def _completion(state: TaskState) -> tuple[str, str | None]:
     parts = [] if isinstance(content, str) else content
     reasoning = [part.reasoning for part in parts if isinstance(part, ContentReasoning)]
     return state.output.completion, "\n".join(reasoning) or None
-
-
-async def _call(blocks: bool, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function of an episode, in a thread if it may wait for a server or a disk."""
-    return await asyncio.to_thread(function, *args, **kwargs) if blocks else function(*args, **kwargs)

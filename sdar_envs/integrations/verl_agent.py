@@ -20,6 +20,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,7 @@ from gymnasium.vector import AutoresetMode
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption, MissingData
 from sdar_envs.orders import Walk
-from sdar_envs.registry import make_vec
+from sdar_envs.registry import make_text_env, make_vec
 from sdar_envs.search_qa.reference import project
 from sdar_envs.vector import TextVectorEnv
 from sdar_envs.webshop.verl_agent import VerlAgentWebShop
@@ -173,23 +174,30 @@ def build_search_envs(
     """
     search = getattr(env_config, "search", None)
     urls = getattr(search, "search_url", None)
-    configured = {
-        "max_steps": getattr(env_config, "max_steps", None),
-        "topk": getattr(search, "topk", None),
-        "retriever": urls if urls is None or isinstance(urls, str) else list(urls),
-    }
+    configured = {"max_steps": getattr(env_config, "max_steps", None), "topk": getattr(search, "topk", None)}
     given = {name: value for name, value in configured.items() if value is not None}
-    vector = _vector("sdar/SearchQA-v0", env_num, group_n, {"compat": "sdar", **given, **arguments})
+    _check_numbers(env_num, group_n)
+    # As the original, each environment asks one of several servers.
+    servers = [urls] if urls is None or isinstance(urls, str) else list(urls)
+    envs = [
+        make_text_env("sdar/SearchQA-v0", **{"compat": "sdar", "retriever": server, **given, **arguments})
+        for server in islice(cycle(servers), env_num * group_n)
+    ]
+    vector = TextVectorEnv(envs, autoreset_mode=_FREEZE, ignore_finished=True)
     return VerlAgentEnvs(vector, _of_search, command=lambda action: project(action).action)
 
 
 def _vector(env_id: str, env_num: int, group_n: int, arguments: Mapping[str, Any]) -> TextVectorEnv:
-    for name, number in (("env_num", env_num), ("group_n", group_n)):
-        if not is_integer(number) or number < 1:
-            raise InvalidOption(f"{name} is {number!r}; wanted an integer of at least 1.")
+    _check_numbers(env_num, group_n)
     return make_vec(
         env_id, env_num * group_n, group_size=group_n, autoreset_mode=_FREEZE, ignore_finished=True, **arguments
     )
+
+
+def _check_numbers(env_num: object, group_n: object) -> None:
+    for name, number in (("env_num", env_num), ("group_n", group_n)):
+        if not is_integer(number) or number < 1:
+            raise InvalidOption(f"{name} is {number!r}; wanted an integer of at least 1.")
 
 
 def _draws(vector: TextVectorEnv, seed: int) -> Iterator[list[str]]:

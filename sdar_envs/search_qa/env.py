@@ -176,6 +176,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         self.topk = int(topk)
         self.compat: Behaviour = compat
         self._metric: Metric = reward
+        self._question_type = question_type
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
         where = _where(retriever, data)
@@ -248,7 +249,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
 
     def _given_task(self, given: object) -> Task:
         if isinstance(given, Mapping) and task_id_of(given) is None:
-            return row_task(given, _ID, self._arguments["question_type"], keeps_empty=self.compat != "fixed")
+            return row_task(given, _ID, self._question_type, keeps_empty=self.compat != "fixed")
         if not isinstance(given, Task) or given.env != _ID:
             return super()._given_task(given)
         with suppress(UnknownName):

@@ -41,7 +41,7 @@ def test_a_row_makes_its_environment(env_id):
 
 
 def test_rows_of_other_trainers_have_splits_of_their_own():
-    row = {"question": "Q?", "golden_answers": ["A"], "split": "validation"}
+    row = {"question": "Q?", "golden_answers": ["Bonn"], "split": "validation"}
     assert ScoredEpisode.from_row(row, env_id="sdar/SearchQA-v0").reset(task=row).info["instruction"] == "Q?"
 
 

@@ -8,7 +8,7 @@ import pytest
 from sdar_envs.errors import MissingExtra
 
 
-@pytest.mark.parametrize(("module", "package", "extra"), [("skyrl", "skyrl_gym", "skyrl"), ("verl", "verl", "verl")])
+@pytest.mark.parametrize(("module", "package", "extra"), [("skyrl", "skyrl_gym", "skyrl")])
 def test_the_extra_is_named(module, package, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"sdar_envs.integrations.{module}", raising=False)

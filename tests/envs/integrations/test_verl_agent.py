@@ -151,6 +151,7 @@ def test_the_search_configuration_is_read():
     search = SimpleNamespace(search_url=["http://127.0.0.1:9/a", "http://127.0.0.1:9/b"], topk=2)
     envs = verl_agent.build_search_envs(0, 1, 2, env_config=SimpleNamespace(max_steps=6, search=search))
     assert [(env.max_steps, env.topk, env.compat) for env in envs._envs] == [(6, 2, "sdar")] * 2
+    assert [env._arguments["retriever"] for env in envs._envs] == search.search_url
     assert envs._envs[0].blocks_on_io
     assert not verl_agent.build_search_envs(retriever="embedded")._envs[0].blocks_on_io
 

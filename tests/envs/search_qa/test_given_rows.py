@@ -64,7 +64,7 @@ def test_other_answers_are_another_task():
         for changed in ({}, {"golden_answers": ["Toronto"]}, {"question": "Which?"}, {"data_source": "hotpotqa"})
     }
     assert len(ids) == 4
-    assert env.reset(options={"task": {"question": "Q?", "golden_answers": "A"}})[1]["task_type"] == "unclassified"
+    assert env.reset(options={"task": {"question": "Q?", "golden_answers": "Bonn"}})[1]["task_type"] == "unclassified"
 
 
 def test_a_given_question_branches_and_is_copied():
@@ -125,7 +125,7 @@ def test_the_kind_of_questions_that_name_none(tmp_path):
     (tmp_path / "test.jsonl").write_text(json.dumps(FORMS[1]))
     given = {"data": "official", "data_dir": str(tmp_path), "retriever": "embedded", "split": "test"}
     env = SearchQAEnv(**given, question_type="compare")
-    assert env.reset(options={"task": {"question": "Q?", "golden_answers": "A"}})[1]["task_type"] == "compare"
+    assert env.reset(options={"task": {"question": "Q?", "golden_answers": "Bonn"}})[1]["task_type"] == "compare"
 
 
 def test_vectors_and_chats_play_rows():
