@@ -18,6 +18,7 @@ from sdar_envs.rows import task_rows
 
 with extra_imports("verifiers", purpose="sdar_envs.integrations.verifiers"):
     import verifiers.v1 as vf
+    from pydantic import Field
 
 __all__ = ["SdarEnv", "SdarEnvConfig", "SdarTask", "SdarTaskData", "SdarTaskset", "SdarTasksetConfig"]
 
@@ -37,7 +38,7 @@ class SdarTasksetConfig(vf.TasksetConfig):  # type: ignore[misc]
     split: str | None = None
     limit: int | None = None
     style: str | None = None
-    env_args: dict[str, Any] = {}
+    env_args: dict[str, Any] = Field(default_factory=dict)
 
 
 class SdarTaskData(vf.TaskData):  # type: ignore[misc]
