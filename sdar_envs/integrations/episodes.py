@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from sdar_envs.chat import ChatEpisode, ChatStep, Messages
@@ -13,7 +14,7 @@ from sdar_envs.files.json_text import parse_json
 from sdar_envs.registry import open_split
 from sdar_envs.tools import ToolCall
 
-__all__ = ["METRICS", "ScoredEpisode", "plain_messages"]
+__all__ = ["METRICS", "ScoredEpisode", "call", "plain_messages"]
 
 METRICS = ("won", "score", "turns", "malformed", "invalid")
 """Keys of `ScoredEpisode.metrics`."""
@@ -112,6 +113,20 @@ def plain_messages(messages: Messages) -> Messages:
         message if message["role"] == "assistant" else {**message, "content": break_control_tokens(message["content"])}
         for message in messages
     ]
+
+
+async def call(episode: ChatEpisode, function: Callable[..., ChatStep], *args: Any, **kwargs: Any) -> ChatStep:
+    """Call a method of an episode from an event loop: in a thread if the environment may wait for a server or a disk.
+
+    Args:
+        episode: whose method it is.
+        function: the method, such as `episode.step`.
+        *args: its arguments.
+        **kwargs: its keyword arguments.
+    """
+    if episode.env.blocks_on_io:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
 
 
 def _arguments(given: object) -> Mapping[str, Any]:

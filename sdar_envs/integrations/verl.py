@@ -7,7 +7,6 @@ masked. A row of the data set chooses by its `agent_name`: `sdar_envs.to_parquet
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from uuid import uuid4
 from sdar_envs.chat import ChatMode, ChatStep
 from sdar_envs.errors import EndpointError, PromptTooLong
 from sdar_envs.importing import extra_imports
-from sdar_envs.integrations.episodes import ScoredEpisode, plain_messages
+from sdar_envs.integrations.episodes import ScoredEpisode, call, plain_messages
 
 with extra_imports("verl", purpose="the agent loop"):
     from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, register
@@ -90,10 +89,7 @@ class _SdarLoop(AgentLoopBase):
         self, episode: ScoredEpisode, method: Callable[..., ChatStep], *args: Any, **kwargs: Any
     ) -> ChatStep:
         started = time.perf_counter()
-        if episode.env.blocks_on_io:
-            step = await asyncio.to_thread(method, *args, **kwargs)
-        else:
-            step = method(*args, **kwargs)
+        step = await call(episode, method, *args, **kwargs)
         self._seconds["tool_calls"] += time.perf_counter() - started
         return step
 

@@ -3,7 +3,7 @@
 `quick` is the bare wheel on the Python that runs the tests, and one extra; `.ci/run` does that. The full matrix takes
 every Python from 3.11 to 3.13 that this machine has. Extras that need torch are tried on 3.11 alone, and only where pip
 finds a wheel of torch for the CPU: elsewhere it would fetch CUDA, which is gigabytes. The extras `dev` and `peer` are
-what `make setup` and `make peer` install.
+what `make setup` and `make peer` install, those of the adapters what `make plugs` does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EXTRAS = (
     "browser",
     "webshop",
 )
-NOT_TRIED = ("dev", "peer", "skyrl", "verl")
+NOT_TRIED = ("dev", "peer", "inspect", "openenv", "skyrl", "trl", "verifiers", "verl")
 PACKAGES = {"sdar_envs": "", "sdar_skills": "skills", "sdar_agents": "agents", "sdar_benchmarks": "benchmarks"}
 
 
