@@ -88,7 +88,7 @@ peer: .venv-peer/.stamp
 .venv-plugs/.stamp: pyproject.toml
 	$(PYTHON) -m venv .venv-plugs
 	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[inspect,train,trl,verifiers]' pytest uv
+	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[inspect,skyrl,train,trl,verifiers]' pytest uv
 	touch $@
 
 .venv-plugs-openenv/.stamp: pyproject.toml
@@ -97,7 +97,8 @@ peer: .venv-peer/.stamp
 	touch $@
 
 plugs: .venv-plugs/.stamp .venv-plugs-openenv/.stamp
-	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs --ignore tests/plugs/test_openenv.py
+	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs tests/examples/test_trl_grpo.py \
+		--ignore tests/plugs/test_openenv.py --ignore tests/plugs/test_verl.py
 	.venv-plugs-openenv/bin/python -m pytest -m plugs tests/plugs/test_openenv.py
 
 # Those of TRL and Inspect, in the environment of `make peer`.
