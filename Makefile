@@ -104,7 +104,8 @@ peer: .venv-peer/.stamp
 	touch $@
 
 plugs: .venv-plugs/.stamp .venv-plugs-openenv/.stamp .venv-plugs-verl/.stamp
-	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs --ignore tests/plugs/test_openenv.py --ignore tests/plugs/test_verl.py
+	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs tests/examples/test_trl_grpo.py \
+		--ignore tests/plugs/test_openenv.py --ignore tests/plugs/test_verl.py
 	.venv-plugs-openenv/bin/python -m pytest -m plugs tests/plugs/test_openenv.py
 	.venv-plugs-verl/bin/python -m pytest -p no:asyncio -m plugs tests/plugs/test_verl.py tests/examples/test_ray_episodes.py
 

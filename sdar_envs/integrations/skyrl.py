@@ -22,7 +22,7 @@ with extra_imports("skyrl", purpose="the SkyRL-Gym environment"):
 __all__ = ["SdarEnv"]
 
 
-class SdarEnv(BaseTextEnv):
+class SdarEnv(BaseTextEnv):  # type: ignore[misc]
     """One task as a SkyRL-Gym environment.
 
     The prompt of the data set is replaced by the episode's. `done` is True at the task's end and at the step limit;

@@ -45,7 +45,7 @@ class _Rollout:
         self.tokens = list(result.token_ids)
 
 
-class _SdarLoop(AgentLoopBase):
+class _SdarLoop(AgentLoopBase):  # type: ignore[misc]
     """What both loops share: making the episode, asking the model, taking steps.
 
     Args:

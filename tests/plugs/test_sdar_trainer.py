@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.pages import blocks, run_block
 from helpers.tiny_models import VOCABULARY, gradients, largest_difference, random_rows, scored_batch, tiny_model
 from helpers.trl_batches import AGGREGATIONS, trl_inputs
 from helpers.trl_models import save_tiny_qwen
@@ -250,3 +251,21 @@ def test_controls_have_no_teacher(model: Path, tmp_path: Path) -> None:
     assert teacher.messages(task.id, member=3, group_size=4) is None
     with pytest.raises(InvalidOption, match="legacy_prefix"):
         SkillTeacher(ENV, skills=SkillPrompts(skills.retriever, placement="legacy_prefix"))
+
+
+def test_the_page(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs of docs/plugs/trl.md, with a tiny model and one step."""
+    monkeypatch.chdir(tmp_path)
+    tools, several, rollouts, sdar = blocks("trl.md")
+    here = 'output_dir="runs/trl", use_cpu=True, bf16=False, report_to="none", per_device_train_batch_size=2'
+    values = {
+        "Qwen/Qwen3-0.6B": str(model),
+        'output_dir="runs/trl"': here,
+        "max_completion_length=8192": "max_completion_length=24",
+        "num_generations=8": "num_generations=2",
+        "max_steps=100": "max_steps=1",
+        "limit=1000": "limit=2",
+    }
+    for code, more in ((tools, {}), (rollouts, {"turn_tokens=512": "turn_tokens=8"}), (sdar, {})):
+        assert run_block(code, {**values, **more})["trainer"].state.global_step == 1
+    assert len(run_block(several, {"limit=1000": "limit=2"})["dataset"]) == 6
