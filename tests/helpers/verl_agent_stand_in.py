@@ -37,6 +37,9 @@ TYPES = ("pick_and_place", "pick_two_obj", "look_at_obj", "pick_heat", "pick_coo
 
 def write_package(folder: Path) -> None:
     """Write `agent_system` into a folder; importing one of its own environments fails, as without their packages."""
+    environments = folder / "agent_system" / "environments"
+    environments.mkdir(parents=True)
+    (environments / "__init__.py").write_text("from helpers.verl_agent_stand_in import make_envs\n")
     for suite, projection in PROJECTIONS.items():
         package = folder / "agent_system" / "environments" / "env_package" / suite
         package.mkdir(parents=True)

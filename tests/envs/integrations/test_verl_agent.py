@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.pages import blocks, run_block
 from helpers.verl_agent_stand_in import config, forget_package, make_envs, write_package
 
 from sdar_envs import task_rows, tasks
@@ -169,6 +170,24 @@ def test_fewer_rows_than_environments_and_more():
             envs.reset(kwargs=rows)
     with pytest.raises(InvalidOption, match="holds no question"):
         envs.reset(kwargs=[{"data_source": "nq"}])
+
+
+def test_the_page(tmp_path, monkeypatch):
+    write_package(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    drop_in, parquet, fork = blocks("verl-agent.md")
+    try:
+        names = run_block(drop_in, config=config("search", train=2, val=3, group_n=1))
+        assert len(names["val_envs"].reset(kwargs=search_rows(3))[0]) == 3
+    finally:
+        forget_package()
+    assert len(run_block(fork)["texts"]) == 128
+    pyarrow = pytest.importorskip("pyarrow.parquet", reason="Parquet files need pyarrow")
+    run_block(parquet)
+    kwargs = [row["env_kwargs"] for row in pyarrow.read_table("test.parquet").to_pylist()]
+    envs = verl_agent.build_search_envs(0, 128, 1, retriever="embedded")
+    assert envs.reset(kwargs=kwargs)[0] == [row["question"] for row in kwargs]
 
 
 @pytest.mark.parametrize("number", [0, None, True, "16"])
