@@ -30,7 +30,7 @@ class SdarEnv(BaseTextEnv):  # type: ignore[misc]
 
     Args:
         env_config: `env_id`, the environment of rows that name none; `env_arguments`, a mapping of its arguments; and
-            arguments of `ChatEpisode`: `style`, `system`, `action_format`.
+            arguments of `ChatEpisode`: `style`, `system`, `prefilled`.
         extras: the row of the data set, as `sdar_envs.task_rows` makes it, or a question with its golden answers.
 
     Raises:

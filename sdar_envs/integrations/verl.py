@@ -22,6 +22,8 @@ with extra_imports("verl", purpose="the agent loop"):
 
 __all__ = ["AppendedAgentLoop", "WindowedAgentLoop"]
 
+_TIMED = ("generate_sequences", "tool_calls")
+
 
 class _Rollout:
     """The token ids of a chat and what of them the model wrote.
@@ -76,7 +78,7 @@ class _SdarLoop(AgentLoopBase):  # type: ignore[misc]
         self._env: dict[str, Any] = {"env_id": env_id, "env_arguments": env_arguments}
         self._chat: dict[str, Any] = {"style": style, "history_length": history_length, "system": system}
         self._prefilled = prefilled
-        self._seconds = {"generate_sequences": 0.0, "tool_calls": 0.0}
+        self._seconds = dict.fromkeys(_TIMED, 0.0)
 
     async def _begin(self, row: Mapping[str, Any]) -> tuple[ScoredEpisode, ChatStep]:
         if self._prefilled is None:
@@ -118,13 +120,14 @@ class _SdarLoop(AgentLoopBase):  # type: ignore[misc]
         """Return a training sequence, without its reward."""
         limit = self.rollout_config.response_length
         start = len(rollout.tokens) - len(rollout.mask)
+        seconds, self._seconds = self._seconds, dict.fromkeys(_TIMED, 0.0)
         return AgentLoopOutput(
             prompt_ids=rollout.tokens[:start],
             response_ids=rollout.tokens[start:][:limit],
             response_mask=rollout.mask[:limit],
             response_logprobs=None if rollout.logprobs is None else rollout.logprobs[:limit],
             num_turns=turns,
-            metrics=dict(self._seconds),
+            metrics=seconds,
             extra_fields=dict(rollout.fields),
         )
 
