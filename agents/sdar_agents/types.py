@@ -51,6 +51,8 @@ class Completion:
         refusal: what a server says instead of answering; None if it does not refuse.
         cached_tokens: the part of `prompt_tokens` that a server had in its cache; None if it is not known.
         cost: what a server asks for the answer, in its currency; None if it does not say.
+        version: number of the training steps that made the weights which it was sampled from; None if the engine does
+            not say.
 
     Raises:
         InvalidOption: log-probabilities do not pair with ids or are not finite, an id is no int from 0, or the stop
@@ -68,6 +70,7 @@ class Completion:
     refusal: str | None = None
     cached_tokens: int | None = None
     cost: float | None = None
+    version: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
@@ -83,7 +86,7 @@ class Completion:
             "text": self.text,
             "stop_reason": self.stop_reason,
         }
-        names = ("reasoning", "prompt_tokens", "completion_tokens", "refusal", "cached_tokens", "cost")
+        names = ("reasoning", "prompt_tokens", "completion_tokens", "refusal", "cached_tokens", "cost", "version")
         optional = {name: getattr(self, name) for name in names}
         fields |= {name: value for name, value in optional.items() if value is not None}
         return fields | ({"tool_calls": [call.to_json() for call in self.tool_calls]} if self.tool_calls else {})

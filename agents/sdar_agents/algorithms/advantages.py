@@ -114,22 +114,25 @@ def group_metrics(
 
     Returns:
         `group/zero_task_std`: the share of groups whose episodes all have the same return; `group/penalty_only`: the
-        share of groups where, moreover, penalties of malformed completions are the only difference.
+        share of groups where, moreover, penalties of malformed completions are the only difference;
+        `group/return_std`: the standard deviation of the returns within a group, over its turns, as a mean over groups.
 
     Raises:
         InvalidOption: shapes do not match.
     """
     check_shapes("B", returns=returns, scores=scores, group_index=group_index)
-    equal, penalty_only, groups = 0, 0, 0
+    equal, penalty_only, groups, spread = 0, 0, 0, 0.0
     for members in members_of(group_index):
         groups += 1
         task, score = returns[members], scores[members]
+        spread += float(task.double().std(unbiased=False))
         if float(task.max() - task.min()) < max(zero_range, 1e-6):
             equal += 1
             penalty_only += float(score.max() - score.min()) >= max(zero_range, 1e-6)
     count = torch.tensor(float(groups), dtype=torch.float64)
     return {
         "group/penalty_only": Metric(torch.tensor(float(penalty_only), dtype=torch.float64), count),
+        "group/return_std": Metric(torch.tensor(spread, dtype=torch.float64), count),
         "group/zero_task_std": Metric(torch.tensor(float(equal), dtype=torch.float64), count),
     }
 

@@ -305,6 +305,9 @@ class GRPO:
         )
         metrics = {
             "policy/clip_fraction": masked_metric(policy.is_clipped, mask),
+            # PPO clips a ratio from below where the advantage is negative, from above where it is positive.
+            "policy/clip_low_fraction": masked_metric(policy.is_clipped & (policy.ratio < 1), mask),
+            "policy/clip_high_fraction": masked_metric(policy.is_clipped & (policy.ratio > 1), mask),
             "policy/dual_clip_fraction": masked_metric(policy.is_dual_clipped, mask),
             "policy/ratio": masked_metric(policy.ratio, mask, spread=True),
             "kl/old": masked_metric(kl_estimate(scores.logprobs.detach(), old), mask),

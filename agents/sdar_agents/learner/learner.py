@@ -26,28 +26,22 @@ from torch import Tensor, nn
 
 from sdar_agents.algorithms import Algorithm
 from sdar_agents.learner.controls import control_batch, control_rows
-from sdar_agents.learner.measures import (
-    StepRecord,
-    add_gradients,
-    compare_gradients,
-    equal_prompts,
-    gap_details,
-    on_cpu,
-)
+from sdar_agents.learner.measures import StepRecord, equal_prompts, gap_details, on_cpu
+from sdar_agents.learner.passes import make_passes
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings
+from sdar_agents.learner.sharding import is_sharded, load_optimizer
 from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.token_marks import TokenSignals
 from sdar_agents.learner.weights import Weights
+from sdar_agents.parallel import World
 from sdar_agents.scoring.batch import Batch, Sequences, make_batch
 from sdar_agents.scoring.gradient_checkpointing import enable_gradient_checkpointing
 from sdar_agents.scoring.head import Scores, TeacherView
-from sdar_agents.scoring.logprobs import score, score_rows, view_teacher
 from sdar_agents.scoring.metrics import Metric, masked_metric, merge_metrics, reduce_metrics, summarise
 from sdar_agents.scoring.model_parts import disable_dropout
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing
-from sdar_agents.scoring.prefix_groups import score_prefix_groups
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 from sdar_envs.rng import derive_seed
@@ -83,6 +77,8 @@ class Learner:
         seed: of the order of the episodes.
         steps: of the whole run, for schedules of the learning rate.
         teacher: the external teacher, from `open_teacher`; None if the settings name none.
+        world: the ranks of the run, which have the same model and get the same rows; None for one process. All methods
+            are collective then.
 
     Raises:
         InvalidOption: nothing is trained, or the model or the method does not support the settings.
@@ -99,6 +95,7 @@ class Learner:
         seed: int = 0,
         steps: int = 1,
         teacher: ExternalTeacher | None = None,
+        world: World | None = None,
     ) -> None:
         self.model = model
         self.algorithm = algorithm
@@ -111,15 +108,16 @@ class Learner:
         self._loss_scoring = algorithm.scoring_options(self._scoring)
         self._teacher = teacher
         self._check_teacher()
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if not self._parameters:
+        if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidOption("no parameter of the model requires a gradient: there is nothing to train.")
-        self.device = self._parameters[0].device
         disable_dropout(model)
         if settings.packing:
             enable_packing(model)
         if settings.gradient_checkpointing:
             enable_gradient_checkpointing(model)
+        self._passes = make_passes(model, settings, world or World())
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.device = self._parameters[0].device
         self.optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.lr,
@@ -202,10 +200,20 @@ class Learner:
             self.average.follow(self.model, self.settings.ema_decay)
         elif self.average is not None and step % self.settings.teacher_every == 0:
             self.average.follow(self.model, 0.0)
+        # Of the size of the weights, and of no use while the next episodes are played.
+        self.optimizer.zero_grad(set_to_none=True)
+        self._passes.end_record(record)
         metrics = summarise(reduce_metrics(merge_metrics(record.metrics))) | record.gradients | updates
         if record.sampler_difference is not None:
             metrics["sampler/difference_max"] = record.sampler_difference
         return LearnResult(metrics, record.episode_gaps(episode_ids), record.signals)
+
+    def score_ids(self, ids: Sequence[int]) -> list[float]:
+        """Return the log-probability of each token but the first, at temperature 1, under the present weights."""
+        batch = make_batch([Row(tuple(ids[:1]), tuple(ids[1:]))], pad_id=self._pad_id)
+        scores = self._score_rows(batch.student, batch.mask, replace(self._scoring, temperature=1.0))
+        logprobs: list[float] = scores.logprobs[0].tolist()
+        return logprobs
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the model: optimiser, moving average, counter."""
@@ -217,7 +225,10 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what `state_dict` returned; the model's weights are loaded separately."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        if is_sharded(self.model):
+            load_optimizer(self.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.skipped_in_a_row = state["skipped_in_a_row"]
@@ -268,7 +279,7 @@ class Learner:
 
     def _score_rows(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Scores:
         with self._autocast():
-            return score_rows(self.model, sequences, mask, options, max_tokens=self.settings.max_tokens)
+            return self._passes.score_rows(sequences, mask, options)
 
     def _score_teacher(self, batch: Batch, phases: Phases) -> Batch:
         with phases("teacher"):
@@ -288,7 +299,7 @@ class Learner:
             with self._autocast():
                 return self._teacher.logprobs(sequences, mask, self._scoring, max_tokens=self.settings.max_tokens)
         with self._weights(self._teacher_weights()), self._autocast():
-            return score_prefix_groups(self.model, sequences, mask, self._scoring, max_tokens=self.settings.max_tokens)
+            return self._passes.score_prefix_groups(sequences, mask, self._scoring)
 
     def _has_teacher(self, batch: Batch) -> bool:
         return self.algorithm.needs_teacher and bool(batch.has_teacher.any())
@@ -358,19 +369,20 @@ class Learner:
             The gradient norm before clipping, and whether the step was taken.
         """
         algorithm = self.algorithm
-        mini = mini.weighed(algorithm.aggregation, response_limit=algorithm.response_limit)
+        mini = mini.weighed(algorithm.aggregation, response_limit=algorithm.response_limit, is_whole=True)
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()  # gradient checkpointing needs it; there is no dropout
         parts: dict[str, list[Tensor]] = {}
         metrics: list[dict[str, Metric]] = []
         total = 0.0
-        for piece in mini.split(self.settings.max_tokens):
-            if not piece.mask.any():
+        for piece in self._passes.micro_batches(mini):
+            if piece is None:
+                self._idle_pass(mini, parts, measures=measures)
                 continue
             micro, scores = self._score_micro(piece.to(self.device))
             output = algorithm.loss(micro, scores, step=step, log_vocabulary=self._log_vocabulary())
             if measures:
-                add_gradients(parts, output.parts, self._parameters)
+                self._passes.add_gradients(parts, output.parts, self._parameters)
             output.loss.backward()  # type: ignore[no-untyped-call]
             total += float(output.loss.detach())
             has_teacher = self._has_teacher(micro)
@@ -378,16 +390,26 @@ class Learner:
                 record.note_tokens(micro, scores, output, has_teacher=has_teacher)
             metrics.append(output.metrics | (gap_details(micro, scores) if has_teacher else {}))
         self.model.eval()
+        self._passes.end_gradients(self._parameters)
+        (total,) = self._passes.world.sum(total)
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, limit))
+        norm = self._passes.clip(self._parameters, limit)
         if measures:
-            record.gradients = compare_gradients(parts)
+            record.gradients = self._passes.compare_gradients(parts, self._parameters)
         if not (math.isfinite(total) and math.isfinite(norm)):
             return norm, False
         self.optimizer.step()
         # Not of skipped steps: one NaN would make the mean of all the others NaN.
         record.metrics += [{name: on_cpu(metric) for name, metric in part.items()} for part in metrics]
         return norm, True
+
+    def _idle_pass(self, mini: Batch, parts: dict[str, list[Tensor]], *, measures: bool) -> None:
+        """Run the passes of a micro-batch without a loss: another rank has one more, and all must take part."""
+        _, scores = self._score_micro(self._passes.idle(mini).to(self.device))
+        nothing = scores.logprobs.sum() * 0.0
+        if measures:
+            self._passes.add_gradients(parts, {"idle": nothing}, self._parameters)
+        nothing.backward()  # type: ignore[no-untyped-call]
 
     def _score_micro(self, micro: Batch) -> tuple[Batch, Scores]:
         """Return the scores with gradient, and the batch with old log-probs: with a single update, the scores' own."""
@@ -397,7 +419,7 @@ class Learner:
         if is_own_rollout:
             options = replace(options, entropies=True)
         with self._autocast():
-            scores = score(self.model, micro.student, micro.mask, options, teacher=view)
+            scores = self._passes.score(micro, options, teacher=view)
         if is_own_rollout:
             micro = micro.replace(old_logprobs=scores.logprobs.detach())
         return micro, scores
@@ -409,7 +431,7 @@ class Learner:
             with self._autocast():
                 return self._teacher.view(micro)
         with self._autocast(), self._weights(self._teacher_weights()):
-            return view_teacher(self.model, micro, packing=self.settings.packing)
+            return self._passes.view_teacher(micro)
 
     def _log_vocabulary(self) -> float:
         return math.log(self.model.config.vocab_size)  # type: ignore[union-attr, arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -129,15 +129,20 @@ def add_gradients(sums: dict[str, list[Tensor]], terms: dict[str, Tensor], param
                     so_far.add_(grad)
 
 
-def compare_gradients(parts: dict[str, list[Tensor]]) -> dict[str, float]:
-    """Return the norms of the terms' gradients, the ratio of distillation to policy, and their cosine."""
-    norms = {name: math.sqrt(_product(grads, grads)) for name, grads in parts.items()}
+def compare_gradients(parts: dict[str, list[Tensor]], *, total: Callable[[float], float] = float) -> dict[str, float]:
+    """Return the norms of the terms' gradients, the ratio of distillation to policy, and their cosine.
+
+    Args:
+        parts: by term, one tensor per parameter.
+        total: from a scalar product of these tensors to that of the whole gradients.
+    """
+    norms = {name: math.sqrt(total(_product(grads, grads))) for name, grads in parts.items()}
     numbers = {f"gradient/{name}": norm for name, norm in norms.items()}
     if norms.get("policy") and "distill" in norms:
         numbers["gradient/ratio"] = norms["distill"] / norms["policy"]
         if norms["distill"]:
             numbers["gradient/cosine"] = (
-                _product(parts["policy"], parts["distill"]) / norms["policy"] / norms["distill"]
+                total(_product(parts["policy"], parts["distill"])) / norms["policy"] / norms["distill"]
             )
     return numbers
 

@@ -12,11 +12,14 @@ from sdar_agents.learner.controls import TeacherControl
 from sdar_agents.settings.checks import check_settings, path_setting, setting
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["LearnerSettings", "Schedule", "TeacherKind"]
+__all__ = ["LearnerSettings", "Schedule", "Shard", "TeacherKind"]
 
 TeacherKind = Literal["old", "live", "ema", "frozen", "lagged", "external"]
 """The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step, a
 copy that is renewed every few steps, another model's."""
+
+Shard = Literal["auto", "none"]
+"""What the processes of a run divide: weights, gradients and optimizer states; or the rows alone."""
 
 Schedule = Literal["constant", "linear", "cosine"]
 """Learning-rate schedule after the warm-up."""
@@ -36,8 +39,10 @@ class LearnerSettings:
         clip_norm: gradient clipping: the largest norm; null for none.
         epochs: passes over a step's rows.
         mini_batches: optimiser steps in an epoch; fewer if a step has fewer episodes.
-        max_tokens: tokens in a micro-batch, padding included. Gradients accumulate over micro-batches, so it decides
-            memory, not the result.
+        shard: `auto` divides weights, gradients and optimizer states among the processes of a run (FSDP2); with `none`
+            each has all of them, for models that are small beside a GPU. In one process there is no difference.
+        max_tokens: tokens in a micro-batch of one process, padding included. Gradients accumulate over micro-batches,
+            so it decides memory, not the result.
         mask_truncated: do not train on responses that reached the token limit.
         teacher: see `TeacherKind`.
         ema_decay: of the teacher's weights, once per step; for `ema`.
@@ -63,6 +68,7 @@ class LearnerSettings:
     clip_norm: float | None = setting(1.0, above=0)
     epochs: int = setting(1, low=1)
     mini_batches: int = setting(1, low=1)
+    shard: Shard = "auto"
     max_tokens: int = setting(16_384, low=1)
     mask_truncated: bool = False
     teacher: TeacherKind = "old"

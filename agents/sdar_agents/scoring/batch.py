@@ -259,14 +259,20 @@ class Batch:
                     )
         return dataclasses.replace(self, **parts)
 
-    def weighed(self, mode: Aggregation, *, response_limit: int | None = None) -> Self:
-        """Return this mini-batch with the weights of its loss. Collective if `torch.distributed` is in use.
+    def weighed(self, mode: Aggregation, *, response_limit: int | None = None, is_whole: bool = False) -> Self:
+        """Return this mini-batch with the weights of its loss.
 
         Call it once per mini-batch, before `split`. Whole episodes must be on one rank and in one mini-batch
         if the mode is `episode-mean-token-mean`.
+
+        Args:
+            mode: see `token_weights`.
+            response_limit: see `token_weights`.
+            is_whole: these are the rows of all ranks; else their numbers are added up, which is collective.
         """
         masks = self.policy_mask, self.mask, self.teacher_mask
-        totals, of_all, of_teacher = (Totals.of(self, mask).reduced() for mask in masks)
+        counted = [Totals.of(self, mask) for mask in masks]
+        totals, of_all, of_teacher = counted if is_whole else [part.reduced() for part in counted]
         weights, distill_weights = (
             token_weights(mask, mode, of, episode_index=self.episode_index, response_limit=response_limit)
             for mask, of in zip(masks, (totals, of_all), strict=False)

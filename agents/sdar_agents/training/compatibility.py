@@ -74,8 +74,8 @@ def check_views(method: str, wanted: int, context: str, views: int) -> None:
     """
     if 0 < views < wanted:
         raise InvalidOption(
-            f"{method} reads {wanted} views of each turn, and the context {context} has {views}: choose one with as many, "
-            "such as --context future_blanked, or --context analyst --context.options.routing both."
+            f"{method} reads {wanted} views of each turn, and the context {context} has {views}: choose one with as "
+            "many, such as --context future_blanked, or --context analyst --context.options.routing both."
         )
 
 

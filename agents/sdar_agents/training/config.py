@@ -86,6 +86,10 @@ class ModelSettings:
         engine: inference engine of the rollouts: `transformers`, or `module:Class` of your own, which gets the model
             that is trained (`sdar_agents.engines.make_engine`).
         engine_options: keyword arguments of the engine.
+        generation_dtype: of a copy of the weights that the engine generates with, such as `bfloat16`, which saves the
+            casts of `learner.autocast` at each token; null generates with the trained weights themselves, and in a run
+            of several processes with a copy of their type. The loss corrects for the difference
+            (`GRPO.sampler_cap`).
     """
 
     path: str = path_setting(names=(SMOLLM2,))
@@ -96,6 +100,7 @@ class ModelSettings:
     max_batch_tokens: int = setting(1 << 17, low=1)
     engine: str = "transformers"
     engine_options: Mapping[str, Any] = field(default_factory=dict)
+    generation_dtype: Literal["float32", "bfloat16", "float64"] | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -15,6 +15,7 @@ from typing import Any
 
 from sdar_agents.contexts.base import View
 from sdar_agents.engines.policy import Policy
+from sdar_agents.parallel import World
 from sdar_agents.rollout.rollout import Rollout
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.skill_use.prompts import SkillPrompts
@@ -38,6 +39,7 @@ class Evaluation:
         policy: the policy that is evaluated.
         skills: what `with_skills` shows; None leaves it out.
         context: what `with_context` shows; None leaves it out, as does one that is not of the task.
+        world: the ranks of the run, each of which plays some of the tasks; None for one process.
 
     Attributes:
         panel: the tasks.
@@ -55,6 +57,7 @@ class Evaluation:
         *,
         skills: SkillPrompts | None = None,
         context: RunContext | None = None,
+        world: World | None = None,
     ) -> None:
         self.settings = settings
         self.panel: tuple[Task, ...] = ()
@@ -68,16 +71,17 @@ class Evaluation:
         # The environment's own reward: results are success and score, whatever training shapes.
         plain = replace(rollout, greedy=True, reward=None)
         if settings.greedy:
-            self._ways["greedy"] = Rollout(plain, policy)
+            self._ways["greedy"] = Rollout(plain, policy, world=world)
         if settings.sampled:
-            self._ways["sampled"] = Rollout(replace(plain, greedy=False, temperature=settings.temperature), policy)
+            sampled = replace(plain, greedy=False, temperature=settings.temperature)
+            self._ways["sampled"] = Rollout(sampled, policy, world=world)
         if settings.with_skills and skills is not None:
             shown = replace(skills, reader="student", control_members=0)
-            self._ways["with_skills"] = Rollout(plain, policy, skills=shown)
+            self._ways["with_skills"] = Rollout(plain, policy, skills=shown, world=world)
         if settings.with_context and context is not None and context.is_of_task:
             self._context = context
-            self._ways["with_context"] = Rollout(plain, policy)
-            self._before = Rollout(replace(rollout, reward=None), policy)
+            self._ways["with_context"] = Rollout(plain, policy, world=world)
+            self._before = Rollout(replace(rollout, reward=None), policy, world=world)
 
     def run(self, progress: Callable[[str], None] = lambda _: None) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Play the panel.

@@ -91,7 +91,11 @@ def test_what_a_group_cannot_teach_is_counted() -> None:
     returns = torch.tensor([0.0, 0.0, 0.0, 0.0, 10.0, 0.0])
     scores = torch.tensor([0.0, 0.0, 0.0, -0.1, 10.0, 0.0])
     summary = summarise(group_metrics(returns, scores, torch.tensor([0, 0, 1, 1, 2, 2])))
-    assert summary == {"group/zero_task_std": pytest.approx(2 / 3), "group/penalty_only": pytest.approx(1 / 3)}
+    assert summary == {
+        "group/zero_task_std": pytest.approx(2 / 3),
+        "group/penalty_only": pytest.approx(1 / 3),
+        "group/return_std": pytest.approx(5 / 3),
+    }
 
 
 def test_what_does_not_align_is_refused() -> None:

@@ -214,7 +214,8 @@ def test_a_penalty_can_come_before_or_after_normalisation() -> None:
     before, metrics = GRPO().advantages(rows, batch)
     # Scores -0.1, 0, 0, 0: mean -0.025, unbiased std 0.05.
     assert before.tolist() == pytest.approx([-1.5, 0.5, 0.5, 0.5], rel=1e-4)
-    assert summarise(metrics) == {"group/zero_task_std": 1.0, "group/penalty_only": 1.0}
+    wanted = {"group/zero_task_std": 1.0, "group/penalty_only": 1.0, "group/return_std": 0.0}
+    assert summarise(metrics) == wanted
     after, _ = GRPO(penalty_after=True).advantages(rows, batch)
     assert after.tolist() == pytest.approx([-0.1, 0.0, 0.0, 0.0])
     episode, _ = GRPO(penalty_after=True, advantage_stats="episode").advantages(rows, batch)

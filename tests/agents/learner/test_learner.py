@@ -132,7 +132,7 @@ def test_gradients_are_measured_on_the_first_mini_batch_alone(monkeypatch: pytes
         calls.append(step)
         measures.add_gradients(*args)
 
-    monkeypatch.setattr("sdar_agents.learner.learner.add_gradients", listen)
+    monkeypatch.setattr("sdar_agents.learner.passes.add_gradients", listen)
     for step in (1, 2, 3):
         assert ("gradient/policy" in one.learn(ROWS, step).metrics) == (step == 2)
     assert calls == [2]
