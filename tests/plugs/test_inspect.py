@@ -125,7 +125,7 @@ def test_nothing_of_a_log_tells_answers(tmp_path: Path) -> None:
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
         return output
 
-    log = evaluate(text_env(env_id="sdar/SearchQA-v0", limit=2), nonsense, tmp_path)
+    log = evaluate(text_env(env_id="sdar/SearchQA-v0", limit=2, env_args={"reveal_answers": True}), nonsense, tmp_path)
     text = json.dumps(log.model_dump(mode="json"))
     for name in ("golden", "supporting_hit", "passage_ids", "answers", "oracle"):
         assert name not in text
