@@ -210,6 +210,20 @@ def test_foreign_pages_are_refused(server: tuple[str, str]) -> None:
         urllib.request.urlopen(request, timeout=60)
 
 
+def test_a_token_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdar_envs.integrations.openenv import SdarClient
+
+    monkeypatch.setenv("SDAR_TOKEN", "a-token+of/24-characters")
+    with serving("sdar/ALFWorld-v0", "--token-env", "SDAR_TOKEN") as address:
+        headers = {"Authorization": "Bearer a-token+of/24-characters"}
+        with SdarClient(base_url=address, headers=headers).sync() as env:
+            assert env.reset().observation.messages
+        with pytest.raises(ConnectionError, match="403"), SdarClient(base_url=address).sync() as env:
+            env.reset()
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            ask(address, "/sdar/splits")
+
+
 def test_wrong_arguments_are_one_line() -> None:
     for line, told in (
         (["sdar/ALFWorld-v1"], "sdar/ALFWorld-v0"),
