@@ -12,7 +12,6 @@ import pytest
 from helpers.pages import blocks, run_block
 
 from sdar_envs import tasks
-from sdar_envs.errors import UnsolvableGame
 from sdar_envs.integrations.episodes import ScoredEpisode
 from sdar_envs.prompt import render_completion
 
@@ -46,10 +45,7 @@ def expert(messages: list[Any], *_: Any) -> Any:
     from inspect_ai.model import ModelOutput, ModelUsage
 
     Watched.given.append([{"role": message.role, "content": message.text} for message in messages])
-    try:
-        command = Watched.latest.env.oracle_plan()[0]
-    except UnsolvableGame:
-        command = "click[buy now]"
+    command = Watched.latest.env.oracle_plan()[0]
     output = ModelOutput.from_content("mockllm/model", render_completion(Watched.latest.style, command, "So."))
     output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
     return output
@@ -73,7 +69,9 @@ def test_an_expert_solves_the_tasks(env_id: str, mode: str, tmp_path: Path, monk
     monkeypatch.setattr(inspect, "ScoredEpisode", Watched)
     monkeypatch.setattr(Watched, "prompts", [])
     monkeypatch.setattr(Watched, "given", [])
-    log = evaluate(inspect.text_env(env_id=env_id, limit=5, mode=mode), expert, tmp_path)
+    # As the original draws them, some goals cannot be reached.
+    arguments = {"quirks": "fixed"} if env_id == "sdar/WebShop-v0" else {}
+    log = evaluate(inspect.text_env(env_id=env_id, limit=5, mode=mode, env_args=arguments), expert, tmp_path)
     means = {score.name: score.metrics["mean"].value for score in log.results.scores}
     assert set(means) == {"won", "score", "reward", "turns", "malformed", "invalid"}
     assert (means["won"], means["reward"], means["malformed"]) == (1.0, 1.0, 0.0)
