@@ -30,7 +30,7 @@ __all__ = ["episode_outcome", "play_episodes", "text_env"]
 _MESSAGES = {"system": ChatMessageSystem, "user": ChatMessageUser}
 
 
-@task
+@task  # type: ignore[untyped-decorator]
 def text_env(
     *,
     env_id: str = "sdar/ALFWorld-v0",
@@ -66,7 +66,7 @@ def text_env(
     )
 
 
-@solver
+@solver  # type: ignore[untyped-decorator]
 def play_episodes(env_id: str, mode: ChatMode = "windowed", style: str | None = None, **env_kwargs: Any) -> Solver:
     """Solver that plays the episode of the task that a sample's id names.
 
@@ -94,7 +94,7 @@ def play_episodes(env_id: str, mode: ChatMode = "windowed", style: str | None = 
     return solve
 
 
-@scorer(metrics={name: [mean(), stderr()] for name in ("reward", *METRICS)})
+@scorer(metrics={name: [mean(), stderr()] for name in ("reward", *METRICS)})  # type: ignore[untyped-decorator]
 def episode_outcome() -> Scorer:
     """Scorer of `play_episodes`: the sum of the rewards, and the metrics of `ScoredEpisode`."""
 

@@ -19,7 +19,6 @@ from typing import Any
 from sdar_envs.chat import ChatEpisode, ChatMode, ChatStep
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.importing import extra_imports
-from sdar_envs.registry import count_tasks
 
 with extra_imports("openenv", purpose="sdar_envs.integrations.openenv"):
     from openenv.core.client_types import StepResult
@@ -29,7 +28,11 @@ with extra_imports("openenv", purpose="sdar_envs.integrations.openenv"):
     from openenv.core.env_server.types import Action, Observation, State
     from pydantic import Field
 
-__all__ = ["SdarAction", "SdarClient", "SdarEnvironment", "SdarObservation", "SdarState", "make_app"]
+__all__ = ["NoSuchTask", "SdarAction", "SdarClient", "SdarEnvironment", "SdarObservation", "SdarState", "make_app"]
+
+
+class NoSuchTask(UnknownName, IndexError):
+    """There is no task at that place. OpenEnv answers an `IndexError` with status 400."""
 
 
 class SdarAction(Action):  # type: ignore[misc]
@@ -92,8 +95,8 @@ class SdarEnvironment(Environment[SdarAction, SdarObservation, SdarState]):  # t
         """Start an episode: of a task's id, of a place in a split, of the one that a seed maps to, or of the next one.
 
         Raises:
-            InvalidOption: the arguments contradict each other, or there is no such place.
-            UnknownName: there is no such task, split or argument.
+            InvalidOption: the arguments contradict each other.
+            UnknownName: there is no such task, split, place or argument.
         """
         if kwargs:
             raise InvalidOption(
@@ -139,34 +142,40 @@ class SdarEnvironment(Environment[SdarAction, SdarObservation, SdarState]):  # t
         """Return the number of tasks in a split.
 
         Raises:
-            InvalidOption: the split has no end.
-            UnknownName: there is no such split.
+            NotImplementedError: the split has no end, which OpenEnv answers with status 501.
+            NoSuchTask: there is no such split.
         """
-        return count_tasks(self._episode.env.source, self._known(split))
+        size = self._size(split)
+        if size is None:
+            raise NotImplementedError(f"split {split!r} has tasks without end: ask for a range of them.")
+        return size
 
     def list_tasks(self, split: str) -> list[dict[str, str]]:
         """Return all tasks of a split; see `num_tasks`."""
         return self.get_task_range(split)
 
     def get_task(self, split: str, index: int) -> dict[str, str]:
-        """Return a task as its id, type and instruction."""
-        if index < 0 or (self._episode.env.source.splits[self._known(split)] or index + 1) <= index:
-            raise InvalidOption(f"index is {index}; split {split!r} has no such task.")
+        """Return a task as its id, split, type and instruction.
+
+        Raises:
+            NoSuchTask: there is no such split, or no such place in it.
+        """
+        size = self._size(split)
+        if index < 0 or (size is not None and index >= size):
+            raise NoSuchTask(f"index is {index}; split {split!r} has no such task.")
         task = self._episode.env.source.task(split, index)
         return {"id": task.id, "split": split, "task_type": task.task_type, "instruction": task.instruction}
 
     def get_task_range(self, split: str, start: int | None = None, stop: int | None = None) -> list[dict[str, str]]:
-        """Return the tasks of a slice of a split."""
-        size = self._episode.env.source.splits[self._known(split)]
-        if size is None:
-            size = count_tasks(self._episode.env.source, split, stop)
+        """Return the tasks of a slice of a split; see `num_tasks`."""
+        size = stop if stop is not None and self._size(split) is None else self.num_tasks(split)
         return [self.get_task(split, index) for index in range(size)[start:stop]]
 
-    def _known(self, split: str) -> str:
+    def _size(self, split: str) -> int | None:
         splits = self._episode.env.source.splits
         if split not in splits:
-            raise UnknownName(f"no split {split!r}; wanted one of {', '.join(splits)}.{did_you_mean(split, splits)}")
-        return split
+            raise NoSuchTask(f"no split {split!r}; wanted one of {', '.join(splits)}.{did_you_mean(split, splits)}")
+        return splits[split]
 
     def _observation(self, step: ChatStep, reward: float | None) -> SdarObservation:
         shown = ("admissible_commands", "task_id", "task_type", "instruction", "split", "won", "score", "step")

@@ -146,9 +146,9 @@ def test_the_tasks_are_listed_without_answers(server: tuple[str, str]) -> None:
     env_id, address = server
     split = SPLITS[env_id]
     listed = tasks(env_id, split=split, limit=7)
-    assert split in ask(address, "/sdar/splits")["splits"] or split in json.dumps(ask(address, "/sdar/splits"))
-    count = ask(address, "/sdar/num_tasks", {"split": split})
-    assert make_text_env(env_id).source.splits[split] in count.values()
+    splits = make_text_env(env_id).source.splits
+    assert [found["name"] for found in ask(address, "/sdar/splits")] == list(splits)
+    assert ask(address, "/sdar/num_tasks", {"split": split}) == {"num_tasks": splits[split]}
     found = ask(address, "/sdar/task_range", {"split": split, "start": 2, "stop": 7})
     wanted = [
         {"id": task.id, "split": split, "task_type": task.task_type, "instruction": task.instruction}
@@ -156,6 +156,16 @@ def test_the_tasks_are_listed_without_answers(server: tuple[str, str]) -> None:
     ]
     assert found["tasks"] == wanted
     assert ask(address, "/sdar/task", {"split": split, "index": 3})["task"] == wanted[1]
+    for path, body, status in (
+        ("/sdar/task", {"split": split, "index": 10**6}, 400),
+        ("/sdar/num_tasks", {"split": "tset"}, 400),
+    ):
+        with pytest.raises(urllib.error.HTTPError, match=str(status)):
+            ask(address, path, body)
+    if splits["train"] is None:
+        with pytest.raises(urllib.error.HTTPError, match="501"):
+            ask(address, "/sdar/num_tasks", {"split": "train"})
+        assert len(ask(address, "/sdar/task_range", {"split": "train", "stop": 3})["tasks"]) == 3
     for path in ("/schema", "/metadata", "/openapi.json"):
         assert not LEAKS.search(json.dumps(ask(address, path)))
 
@@ -198,6 +208,20 @@ def test_foreign_pages_are_refused(server: tuple[str, str]) -> None:
     request = urllib.request.Request(address + "/health", headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(request, timeout=60)
+
+
+def test_a_token_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdar_envs.integrations.openenv import SdarClient
+
+    monkeypatch.setenv("SDAR_TOKEN", "a-token+of/24-characters")
+    with serving("sdar/ALFWorld-v0", "--token-env", "SDAR_TOKEN") as address:
+        headers = {"Authorization": "Bearer a-token+of/24-characters"}
+        with SdarClient(base_url=address, headers=headers).sync() as env:
+            assert env.reset().observation.messages
+        with pytest.raises(ConnectionError, match="403"), SdarClient(base_url=address).sync() as env:
+            env.reset()
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            ask(address, "/sdar/splits")
 
 
 def test_wrong_arguments_are_one_line() -> None:

@@ -14,7 +14,7 @@ from helpers.tiny_models import VOCABULARY, gradients, largest_difference, rando
 from helpers.trl_batches import AGGREGATIONS, trl_inputs
 from helpers.trl_models import save_tiny_qwen
 
-from sdar_agents.algorithms import OPSD, RLSD, SDAR, GRPOWithOPSD, SkillGRPO, SkillSD
+from sdar_agents.algorithms import OPSD, RLSD, SDAR, UCOB, GRPOWithOPSD, SkillGRPO, SkillSD
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
 from sdar_agents.scoring.options import ScoringOptions
@@ -139,12 +139,31 @@ def test_tokens_of_tools_and_rows_without_a_teacher_have_no_term(tmp_path: Path)
         (SDAR(divergence="rkl_full"), "the whole vocabulary"),
         (SDAR(gate="entropy", gate_detach=False), "entropies have no gradient"),
         (RLSD(), "wanted one that adds a term"),
+        (UCOB(), "UCOB has .*advantages.* of its own"),
         (SkillGRPO(), "wanted one that adds a term"),
     ],
 )
 def test_what_cannot_be_a_term_of_trls_loss_is_refused(tmp_path: Path, distiller: Any, told: str) -> None:
     with pytest.raises(InvalidOption, match=told):
         word_trainer(tmp_path, distiller)
+
+
+def test_the_factor_of_the_term_has_its_schedule(tmp_path: Path) -> None:
+    rows = random_rows(8, empty=False)
+    batch = scored_batch(rows, noise=0.8)
+    trainer = word_trainer(tmp_path, SDAR(distill_coef=0.5, distill_last_step=3), loss_type="dapo", beta=0.0)
+    inputs = trl_inputs(batch, rows) | {
+        "teacher_per_token_logps": batch.teacher_logprobs,
+        "has_teacher": batch.has_teacher,
+    }
+    losses = []
+    for step in (0, 2, 3):
+        trainer.state.global_step = step
+        losses.append(trainer._compute_loss(trainer.model.eval(), inputs).item())
+    trainer.distiller = SDAR(distill_coef=0.0)
+    without = trainer._compute_loss(trainer.model, inputs).item()
+    assert losses == [losses[0], losses[0], without]
+    assert losses[0] != without
 
 
 def test_another_trl_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

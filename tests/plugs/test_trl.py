@@ -77,6 +77,22 @@ def grad_norms(trainer: Any) -> list[float]:
     return [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
 
 
+@pytest.mark.parametrize("env_id", TOOLS)
+def test_rows_name_tasks_and_no_answers(env_id: str) -> None:
+    listed = tasks(env_id, split=SPLITS[env_id], limit=5)
+    for for_rollouts in (False, True):
+        rows = list(make_dataset(env_id, split=SPLITS[env_id], limit=5, for_rollouts=for_rollouts))
+        assert rows == [
+            {
+                "prompt": [{"role": "user", "content": task.id if for_rollouts else ""}],
+                "task_id": task.id,
+                "task_type": task.task_type,
+                "environment": task.suite,
+            }
+            for task in listed
+        ]
+
+
 # -- tools ------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from sdar_agents.algorithms.algorithm import Algorithm
 from sdar_agents.algorithms.distiller import Distiller
-from sdar_agents.algorithms.gap import gap_metrics
+from sdar_agents.algorithms.gap import conflict_metric, gap_metrics
 from sdar_agents.algorithms.grpo import GRPO
 from sdar_agents.algorithms.losses import aggregate
 from sdar_agents.algorithms.sdar import SDAR
@@ -65,6 +65,8 @@ __all__ = ["SDARTrainer", "SkillTeacher"]
 
 SUM_OF_TOKENS = ("dapo", "cispo", "vespo")
 MEAN_OF_SEQUENCES = ("grpo", "sapo")
+
+_OF_TRAINER = ("advantages", "prepare_rows", "shape_advantages", "shapes_advantages", "token_advantages")
 
 
 class SkillTeacher:
@@ -204,10 +206,13 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         vocabulary = math.log(self.model.config.get_text_config().vocab_size)
         term = self.distiller.distillation(batch, scores, vocabulary)
         assert term is not None
-        self._log_term({**term.metrics, **gap_metrics(term.gap.detach(), batch)})
-        if term.coefficient:
+        signal = term.gap.detach()
+        conflict = conflict_metric(signal, term.gate, inputs["advantages"], batch)
+        self._log_term({**term.metrics, **gap_metrics(signal, batch), "distill/conflict": conflict})
+        coefficient = term.coefficient * self.distiller.coefficients(self.state.global_step + 1).distill
+        if coefficient:
             weights = self._weights(inputs, mask) * batch.teacher_mask
-            loss = loss + term.coefficient * aggregate(term.losses, weights)
+            loss = loss + coefficient * aggregate(term.losses, weights)
         return loss
 
     def _weights(self, inputs: Mapping[str, Any], mask: Tensor) -> Tensor:
@@ -240,8 +245,12 @@ def _check_distiller(distiller: Algorithm) -> None:
         name = type(distiller).__name__
         raise InvalidOption(f"the method is {name}; wanted one that adds a term to GRPO's loss, such as SDAR.")
     kind = type(distiller)
-    if kind.token_advantages is not GRPO.token_advantages or kind.advantages is not GRPO.advantages:
-        raise InvalidOption(f"{kind.__name__} changes advantages, which are TRL's here: choose another method.")
+    own = [name for name in _OF_TRAINER if getattr(kind, name) is not getattr(GRPO, name)]
+    if own or kind.teacher_views != 1:
+        raise InvalidOption(
+            f"{kind.__name__} has {', '.join(own) or 'several teachers'} of its own, and these are TRL's here: choose "
+            "another method, such as SDAR."
+        )
     if distiller.scoring_options(ScoringOptions()).divergence is not None:
         raise InvalidOption("the divergence needs the whole vocabulary, which TRL's loss has not: choose sampled.")
     if not getattr(distiller, "gate_detach", True) and getattr(distiller, "gate", "gap") != "gap":

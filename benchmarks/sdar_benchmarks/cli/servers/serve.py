@@ -47,6 +47,7 @@ def add(commands: Commands) -> None:
 
     command = servers.add_parser("openenv", help="environments for clients of OpenEnv, many at a time")
     add_address(command, port=8000)
+    add_token(command)
     command.add_argument(
         "--sessions", type=int, default=64, metavar="N", help="clients at a time (default: %(default)s)"
     )
@@ -103,7 +104,9 @@ def _openenv(args: argparse.Namespace) -> None:
     app = make_app(args.env_id, sessions=args.sessions, mode=args.mode, **environment_arguments(args))
     _until_interrupted(
         "OpenEnv server",
-        lambda ready: serve(app, host=args.host, port=args.port, ready=ready, websockets=True),
+        lambda ready: serve(
+            app, host=args.host, port=args.port, token_env=args.token_env, ready=ready, websockets=True
+        ),
     )
 
 
