@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from helpers.pages import blocks, run_block
 
 from sdar_envs import ChatEpisode, make_text_env, tasks
+from sdar_envs.errors import UnsolvableGame
 from sdar_envs.prompt import STYLES, render_completion
 
 pytestmark = [pytest.mark.plugs, pytest.mark.filterwarnings("default")]
@@ -53,16 +54,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 
 def plans(env_id: str, count: int) -> list[tuple[str, tuple[str, ...]]]:
-    """The first tasks of the split, with what an expert does."""
+    """The first tasks of the split that can be solved, with what an expert does."""
     env = make_text_env(env_id)
     found = []
-    for task in tasks(env_id, split=SPLITS[env_id], limit=count):
+    for task in tasks(env_id, split=SPLITS[env_id], limit=2 * count):
         env.reset(options={"task_id": task.id})
-        try:
+        with suppress(UnsolvableGame):  # some goals of WebShop cannot be reached
             found.append((task.id, env.oracle_plan()))
-        except ValueError:  # some goals of WebShop cannot be reached
-            found.append((task.id, ("click[buy now]",)))
-    return found
+    return found[:count]
 
 
 def ask(address: str, path: str, body: Any = None) -> Any:
@@ -123,8 +122,7 @@ def test_sixty_four_clients_play_at_a_time(server: tuple[str, str]) -> None:
     won = asyncio.run(play_all())
     seconds = time.perf_counter() - begun
     print(f"{env_id}: {len(given) / seconds:.1f} episodes/s, {steps / seconds:.0f} steps/s over 64 clients")
-    hopeless = sum(plan == ("click[buy now]",) for _, plan in given)
-    assert sum(won) >= 64 - hopeless
+    assert won == [True] * 64
 
 
 def test_one_client_too_many_is_told(server: tuple[str, str]) -> None:
