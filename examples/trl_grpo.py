@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from sdar_envs.integrations import trl as plug
@@ -27,7 +28,6 @@ def train(argv: list[str] | None = None) -> GRPOTrainer:
     parser.add_argument("--suite", choices=SUITES, default="alfworld")
     parser.add_argument("--rollouts", action="store_true", help="whole episodes as chat instead of tools")
     parser.add_argument("--tasks", type=int, default=1000, help="tasks of the split train")
-    parser.add_argument("--turn-tokens", type=int, default=512, help="tokens of a turn, with --rollouts")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--group-size", type=int, default=8, help="episodes of each task")
     parser.add_argument("--episode-tokens", type=int, default=8192, help="what the environment says included")
@@ -43,11 +43,12 @@ def train(argv: list[str] | None = None) -> GRPOTrainer:
         max_tool_calling_iterations=turns,
         logging_steps=1,
         report_to="none",
+        bf16=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
     )
     dataset = plug.make_dataset(env_id, split="train", limit=args.tasks, for_rollouts=args.rollouts)
     if args.rollouts:
-        rollouts = plug.EpisodeRollouts(env_id, turn_tokens=args.turn_tokens)
-        way = {"rollout_func": rollouts, "reward_funcs": plug.episode_return}
+        way = {"rollout_func": plug.EpisodeRollouts(env_id), "reward_funcs": plug.episode_return}
     else:
         way = {"environment_factory": tools}
     trainer = GRPOTrainer(model=args.model, args=config, train_dataset=dataset, **way)

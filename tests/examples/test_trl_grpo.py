@@ -10,7 +10,7 @@ from helpers.trl_models import save_tiny_qwen
 pytestmark = [pytest.mark.plugs, pytest.mark.filterwarnings("default")]
 
 
-@pytest.mark.parametrize("way", [[], ["--rollouts", "--turn-tokens", "8"]])
+@pytest.mark.parametrize("way", [[], ["--rollouts"]])
 def test_it_trains(way: list[str], tmp_path: Path) -> None:
     import trl_grpo
 

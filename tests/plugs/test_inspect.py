@@ -129,21 +129,37 @@ def test_nothing_of_a_log_tells_answers(tmp_path: Path) -> None:
         assert name not in text
 
 
+# Inspect counts what its mock model writes by a tokenizer that it would fetch.
+_COUNTED = """
+from inspect_ai.model import ModelUsage
+from inspect_ai.model._providers.mockllm import MockLLM
+
+async def count(self, output, *_):
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+
+MockLLM._ensure_default_usage = count
+"""
+
+
 def test_the_command_line(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "inspect_ai", "eval", "sdar_envs/text_env", "--model", "mockllm/model"]
+    line = ["eval", "sdar_envs/text_env", "--model", "mockllm/model", "--log-dir", str(tmp_path), "--display", "plain"]
     settings = ["-T", "env_id=sdar/SearchQA-v0", "-T", "limit=2", "-T", "env_args={max_steps: 1}"]
     done = subprocess.run(
-        [*line, *settings, "--log-dir", str(tmp_path), "--display", "plain"],
+        [sys.executable, "-c", f"{_COUNTED}\nfrom inspect_ai._cli.main import main\nmain()", *line, *settings],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "malformed" in done.stdout
+    assert "malformed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from inspect_ai.model._providers.mockllm import MockLLM
+
+    monkeypatch.setattr(MockLLM, "_ensure_default_usage", MockLLM._ensure_default_usage)  # is put back afterwards
+    exec(_COUNTED)
     monkeypatch.chdir(tmp_path)
     first, second = blocks("inspect.md")
     scope = run_block(first, {"openai/MODEL": "mockllm/model", "limit=30": "limit=1, env_args={'max_steps': 1}"})

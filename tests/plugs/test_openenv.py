@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from helpers.pages import blocks, run_block
 
 from sdar_envs import ChatEpisode, make_text_env, tasks
+from sdar_envs.errors import UnsolvableGame
 from sdar_envs.prompt import STYLES, render_completion
 
 pytestmark = [pytest.mark.plugs, pytest.mark.filterwarnings("default")]
@@ -52,16 +54,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 
 def plans(env_id: str, count: int) -> list[tuple[str, tuple[str, ...]]]:
-    """The first tasks of the split, with what an expert does."""
+    """The first tasks of the split that can be solved, with what an expert does."""
     env = make_text_env(env_id)
     found = []
-    for task in tasks(env_id, split=SPLITS[env_id], limit=count):
+    for task in tasks(env_id, split=SPLITS[env_id], limit=2 * count):
         env.reset(options={"task_id": task.id})
-        try:
+        with suppress(UnsolvableGame):  # some goals of WebShop cannot be reached
             found.append((task.id, env.oracle_plan()))
-        except ValueError:  # some goals of WebShop cannot be reached
-            found.append((task.id, ("click[buy now]",)))
-    return found
+    return found[:count]
 
 
 def ask(address: str, path: str, body: Any = None) -> Any:
@@ -122,8 +122,7 @@ def test_sixty_four_clients_play_at_a_time(server: tuple[str, str]) -> None:
     won = asyncio.run(play_all())
     seconds = time.perf_counter() - begun
     print(f"{env_id}: {len(given) / seconds:.1f} episodes/s, {steps / seconds:.0f} steps/s over 64 clients")
-    hopeless = sum(plan == ("click[buy now]",) for _, plan in given)
-    assert sum(won) >= 64 - hopeless
+    assert won == [True] * 64
 
 
 def test_one_client_too_many_is_told(server: tuple[str, str]) -> None:
@@ -166,8 +165,10 @@ def test_the_tasks_are_listed_without_answers(server: tuple[str, str]) -> None:
         with pytest.raises(urllib.error.HTTPError, match="501"):
             ask(address, "/sdar/num_tasks", {"split": "train"})
         assert len(ask(address, "/sdar/task_range", {"split": "train", "stop": 3})["tasks"]) == 3
-    for path in ("/schema", "/metadata", "/openapi.json"):
-        assert not LEAKS.search(json.dumps(ask(address, path)))
+    for task in found["tasks"]:
+        assert set(task) == {"id", "split", "task_type", "instruction"}
+    for path in ("/schema", "/metadata"):
+        assert not re.search("golden|supporting|passage|oracle|answers|gamefile", json.dumps(ask(address, path)))
 
 
 def test_errors_are_told(server: tuple[str, str]) -> None:
@@ -192,19 +193,29 @@ def test_errors_are_told(server: tuple[str, str]) -> None:
                 env.step(action)
 
 
-def test_foreign_pages_are_refused(server: tuple[str, str]) -> None:
-    from websockets.exceptions import InvalidStatus
-    from websockets.sync.client import connect
+def handshake(address: str, **headers: str) -> str:
+    """Ask for a WebSocket; return the status line of the answer."""
+    host, port = address.removeprefix("http://").split(":")
+    given = {
+        "Host": f"{host}:{port}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        **headers,
+    }
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        lines = ["GET /ws HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        return connection.recv(4096).decode().split("\r\n")[0]
 
+
+def test_foreign_pages_are_refused(server: tuple[str, str]) -> None:
     _, address = server
-    url = address.replace("http", "ws") + "/ws"
-    with connect(url, origin="http://127.0.0.1:3000"):
-        pass
-    for origin, host in (("http://evil.example", None), (None, "evil.example")):
-        headers = {} if host is None else {"Host": host}
-        with pytest.raises(InvalidStatus) as refused:
-            connect(url, origin=origin, additional_headers=headers).close()
-        assert refused.value.response.status_code == 403
+    assert " 101 " in handshake(address)
+    assert " 101 " in handshake(address, Origin="http://127.0.0.1:3000")
+    assert " 403 " in handshake(address, Origin="http://evil.example")
+    assert " 403 " in handshake(address, Host="evil.example")
     request = urllib.request.Request(address + "/health", headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(request, timeout=60)
