@@ -6,14 +6,13 @@ import argparse
 from collections.abc import Iterator
 
 from page_makers.markdown import cell, code, table
+from sdar_benchmarks.cli.main import make_parser
 
 __all__ = ["actions_of", "command_pages", "verbs"]
 
 
 def verbs() -> dict[str, tuple[argparse.ArgumentParser, str]]:
     """Return the parser and the help of each verb, in the order of `sdar --help`."""
-    from sdar_benchmarks.cli.main import make_parser
-
     return actions_of(make_parser())
 
 
@@ -33,7 +32,8 @@ def command_pages() -> Iterator[tuple[str, str]]:
     index = (
         "# Command line\n\n`sdar` has one verb for each task. `sdar VERB --help` prints what these pages say.\n\n"
         + table(("verb", "what it does"), rows)
-        + "\n\nThe exit status is 0; 1 if a check found something; 2 if a request cannot be carried out, which one line "
+        + "\n\nThe exit status is 0; 1 if a check found something; 2 if a request cannot be carried out, which one "
+        "line "
         "on standard error explains; 130 after Ctrl-C.\n"
     )
     yield "reference/cli/index.md", index

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from page_makers.docstrings import summary
 from page_makers.markdown import cell, code, table
+from sdar_envs import errors
 
 __all__ = ["error_classes", "errors_page"]
 
@@ -16,8 +17,6 @@ _PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 
 def error_classes() -> dict[str, type[Exception]]:
     """Return the exceptions of all packages by the module and name that they are imported by."""
-    from sdar_envs import errors
-
     found: dict[str, type[Exception]] = {}
     names = set(errors.__all__)
     for package in _PACKAGES:
@@ -40,9 +39,12 @@ def errors_page() -> str:
         rows.append((code(name), bases, code(module), cell(summary(owner))))
     return (
         "# Errors\n\n"
-        "Every exception that the packages raise on purpose is an `sdar_envs.errors.SdarError`, and also one of Python's own "
-        "classes, so that `except ValueError` works. Its message says what came, what was wanted and what to do; where a "
-        "name is misspelt, it names the closest one. On the command line it is one line on standard error, and the exit "
+        "Every exception that the packages raise on purpose is an `sdar_envs.errors.SdarError`, and also one of "
+        "Python's own "
+        "classes, so that `except ValueError` works. Its message says what came, what was wanted and what to do; "
+        "where a "
+        "name is misspelt, it names the closest one. On the command line it is one line on standard error, and the "
+        "exit "
         "status is 2.\n\n"
         "What a model writes is never an error: an environment answers nonsense in words, and the episode goes on.\n\n"
         + table(("exception", "is a", "module", "meaning"), rows)

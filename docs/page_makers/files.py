@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 
 from page_makers.docstrings import attribute_texts, summary
 from page_makers.markdown import cell, code, table
+from sdar_benchmarks.leaderboard.actions import PlayedEpisode
+from sdar_benchmarks.leaderboard.records import FIELDS
+from sdar_benchmarks.records.runs import ROW_NAMES, Episode, RunConfig
+from sdar_benchmarks.records.schema import json_schema
 
 __all__ = ["FORMATS", "SCHEMAS", "Format", "files_page", "schema_files"]
 
@@ -52,30 +56,18 @@ FORMATS = (
 
 
 def _episode() -> dict[str, Any]:
-    from sdar_benchmarks.records.runs import ROW_NAMES, Episode
-    from sdar_benchmarks.records.schema import json_schema
-
     return json_schema(Episode, ROW_NAMES)
 
 
 def _config() -> dict[str, Any]:
-    from sdar_benchmarks.records.runs import RunConfig
-    from sdar_benchmarks.records.schema import json_schema
-
     return json_schema(RunConfig)
 
 
 def _record() -> dict[str, Any]:
-    from sdar_benchmarks.leaderboard.records import FIELDS
-    from sdar_benchmarks.records.schema import json_schema
-
     return json_schema(FIELDS)
 
 
 def _played() -> dict[str, Any]:
-    from sdar_benchmarks.leaderboard.actions import PlayedEpisode
-    from sdar_benchmarks.records.schema import json_schema
-
     return json_schema(PlayedEpisode)
 
 
@@ -101,13 +93,15 @@ def schema_files() -> Iterator[tuple[str, str]]:
 
 def files_page() -> str:
     """Return the page of the file formats."""
-    from sdar_benchmarks.records.runs import ROW_NAMES, Episode
-
-    schemas = [(f"[`{name}.schema.json`](schemas/{name}.schema.json)", cell(what)) for name, (what, _) in SCHEMAS.items()]
+    schemas = [
+        (f"[`{name}.schema.json`](schemas/{name}.schema.json)", cell(what)) for name, (what, _) in SCHEMAS.items()
+    ]
     parts = [
         "# File formats\n",
-        "All files are JSON, JSON Lines, YAML, Markdown, SQLite or safetensors. Rows are appended and flushed; other files "
-        "are replaced atomically, so a reader never sees half a file. A version is raised when a reader of the old one would "
+        "All files are JSON, JSON Lines, YAML, Markdown, SQLite or safetensors. Rows are appended and flushed; "
+        "other files "
+        "are replaced atomically, so a reader never sees half a file. A version is raised when a reader of the old "
+        "one would "
         "misunderstand the new one.\n",
         "JSON Schemas (2020-12). The readers here check the same and a little more, such as that seeds differ.\n",
         table(("schema", "of"), schemas),

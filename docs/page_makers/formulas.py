@@ -1,4 +1,4 @@
-"""Formulas of the documentation: LaTeX in blocks and inline code named `math`, made into MathML while the site is built.
+"""Formulas of the documentation: LaTeX in blocks and inline code named `math`, made into MathML.
 
 No script and no font is loaded for them: every current browser shows MathML.
 """
@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from latex2mathml.converter import convert
+
 __all__ = ["block", "inline"]
 
 
 def block(source: str, language: str, class_name: str, options: Any, md: Any, **_: Any) -> str:
     """Return the MathML of a fenced block (a custom fence of pymdownx.superfences)."""
-    from latex2mathml.converter import convert
-
     lines = [line for line in source.splitlines() if line.strip()]
     return "".join(f'<div class="formula">{convert(line, display="block")}</div>' for line in lines)
 
 
 def inline(source: str, language: str, class_name: str, md: Any) -> str:
     """Return the MathML of inline code (a custom form of pymdownx.inlinehilite)."""
-    from latex2mathml.converter import convert
-
     result: str = convert(source)
     return result

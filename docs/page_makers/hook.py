@@ -12,6 +12,8 @@ for folder in (_HERE.parent, *(_HERE.parents[1] / name for name in ("", "skills"
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+from mkdocs.structure.files import File  # noqa: E402
+
 from page_makers import (  # noqa: E402
     command_line,
     errors,
@@ -63,8 +65,6 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated files."""
-    from mkdocs.structure.files import File
-
     for path, content in config.extra.pop("generated").items():
         files.append(File.generated(config, path, content=content))
     return files

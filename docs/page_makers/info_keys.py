@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import sdar_envs
 from page_makers.markdown import cell, code, table
+from sdar_envs import INFO_TYPES
 
 __all__ = ["MEANINGS", "info_page", "played_info"]
 
@@ -17,10 +19,12 @@ MEANINGS = {
     "won": "the same, under the name that verl-agent looks for",
     "score": "progress or score from 0 to 1",
     "is_action_valid": "whether the environment accepted the last command; true at reset",
-    "admissible_commands": "commands that do something now; templates such as `search[<your query>]` stand for any text",
+    "admissible_commands": "commands that do something now; templates such as `search[<your query>]` stand for any "
+    "text",
     "step": "commands given so far",
     "gamefile": "path of an official game; empty for an embedded one",
-    "extra.gamefile": "the same under TextWorld's name; an embedded game has a path that no file is at and that names the "
+    "extra.gamefile": "the same under TextWorld's name; an embedded game has a path that no file is at and that "
+    "names the "
     "task type",
     "available_actions": "the original's form: whether there is a search bar, and what can be clicked",
     "reward_info": "the parts of the score; empty until the purchase",
@@ -43,8 +47,6 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {"sdar/SearchQA-v0": {"reveal_answers": 
 
 def played_info() -> dict[str, dict[str, Any]]:
     """Return, by environment, `info` after the first command of an episode."""
-    import sdar_envs
-
     result = {}
     for env_id in sdar_envs.ENV_IDS:
         env = sdar_envs.make_text_env(env_id, **_ARGUMENTS.get(env_id, {}))
@@ -56,8 +58,6 @@ def played_info() -> dict[str, dict[str, Any]]:
 
 def info_page() -> str:
     """Return the page of the keys of `info`."""
-    from sdar_envs import INFO_TYPES
-
     common = [(code(name), code(kind.__name__), cell(MEANINGS[name])) for name, kind in INFO_TYPES.items()]
     parts = [
         "# Keys of info\n",

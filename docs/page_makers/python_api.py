@@ -106,10 +106,13 @@ def undocumented() -> list[str]:
 
 def api_pages() -> Iterator[tuple[str, str]]:
     """Yield the path and the Markdown of each page, the index first."""
-    rows = [(f"[{page.title}]({page.path}.md)", cell(summary(importlib.import_module(page.modules[0])))) for page in PAGES]
+    rows = [
+        (f"[{page.title}]({page.path}.md)", cell(summary(importlib.import_module(page.modules[0])))) for page in PAGES
+    ]
     yield (
         "reference/api/index.md",
-        "# Python API\n\nWhat these pages list is public: it changes with an entry in the changelog. Modules and names that "
+        "# Python API\n\nWhat these pages list is public: it changes with an entry in the changelog. Modules and "
+        "names that "
         "they do not list may change at any time.\n\n" + table(("page", "what it has"), rows) + "\n",
     )
     for page in PAGES:
@@ -120,7 +123,9 @@ def _page(page: ApiPage) -> str:
     parts = [f"# {page.title}\n"]
     for module in page.modules:
         imported = importlib.import_module(module)
-        parts.append(f"{introduction(imported)}\n" if len(page.modules) == 1 else f"## {module}\n\n{introduction(imported)}\n")
+        parts.append(
+            f"{introduction(imported)}\n" if len(page.modules) == 1 else f"## {module}\n\n{introduction(imported)}\n"
+        )
         level = 2 if len(page.modules) == 1 else 3
         plain = []
         for name in public_names(module):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from page_makers.markdown import cell, code, table
+from page_makers.markdown import cell, table
 
 __all__ = ["ROOT", "SPEED_RECORDS", "leaderboard_page", "repository_address", "speed_page"]
 
@@ -30,7 +30,8 @@ def speed_page() -> str:
     """Return the page of speed: every figure of the records."""
     parts = [
         "# Speed and memory\n",
-        "Made from the records that `sdar bench --output FILE` writes; times are CPU seconds of one process. To measure your "
+        "Made from the records that `sdar bench --output FILE` writes; times are CPU seconds of one process. To "
+        "measure your "
         "machine and compare: `sdar bench --baseline benchmarks/studies/throughput.json`.\n",
     ]
     for name in SPEED_RECORDS:

@@ -7,8 +7,21 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
+import sdar_envs
 from page_makers.docstrings import attribute_texts, entries, introduction, summary
 from page_makers.markdown import cell, code, table
+from sdar_agents.algorithms import ALGORITHMS, GRPO, SUITES, make_algorithm
+from sdar_agents.baselines.scripted import AGENTS
+from sdar_agents.configs import config_names, config_summary
+from sdar_agents.players.chat import ChatAgent
+from sdar_agents.players.registry import EXTRAS, MODELS
+from sdar_agents.settings.checks import value_kinds, wanted_words
+from sdar_agents.sft.demonstrations import DemonstrationSettings
+from sdar_agents.sft.settings import SFTSettings
+from sdar_agents.sft.tiny import TINY_MODELS, TinyModel
+from sdar_agents.skill_use.settings import EvaluationSkills
+from sdar_agents.training.config import TrainConfig
+from sdar_envs.registry import env_creator
 
 __all__ = ["Setting", "agent_page", "environment_page", "method_page", "settings_of", "sft_page", "training_page"]
 
@@ -31,8 +44,6 @@ class Setting(NamedTuple):
 
 def settings_of(owner: type, prefix: str = "") -> Iterator[Setting]:
     """Yield the settings of a dataclass of settings, without those of the sections in it."""
-    from sdar_agents.settings.checks import wanted_words
-
     hints, texts = get_type_hints(owner), attribute_texts(owner)
     for field in dataclasses.fields(owner):
         limits = {key: value for key, value in field.metadata.items() if key in ("low", "high", "above")}
@@ -53,13 +64,12 @@ def sections_of(owner: type, prefix: str = "") -> Iterator[tuple[str, type]]:
 
 def training_page() -> str:
     """Return the page of `sdar train`'s configuration: every setting, its values, its default, its meaning."""
-    from sdar_agents.configs import config_names, config_summary
-    from sdar_agents.training.config import TrainConfig
-
     parts = [
         "# Training configuration\n",
-        "A configuration is a YAML file with these settings. `sdar train --config NAME` takes a file or the name of one "
-        "of the configurations below, and any setting by its path, such as `--learner.lr 3e-6`. A misspelt name, a wrong "
+        "A configuration is a YAML file with these settings. `sdar train --config NAME` takes a file or the name of "
+        "one "
+        "of the configurations below, and any setting by its path, such as `--learner.lr 3e-6`. A misspelt name, a "
+        "wrong "
         "type or a number out of range is an error that says what was wanted.\n",
         "Some settings choose from a list: `method` from [Methods](methods.md), `skills.retriever` from the strategies "
         "that `sdar skills` knows, `rollout.env_kwargs` from [Environments](environments.md).\n",
@@ -75,12 +85,12 @@ def training_page() -> str:
 
 def method_page() -> str:
     """Return the page of the methods' coefficients: settings of each method, presets, and what suites differ in."""
-    from sdar_agents.algorithms import ALGORITHMS, SUITES, make_algorithm
-
     parts = [
         "# Methods\n",
-        "`method` (`--method`) names one of these; its coefficients are given under `algorithm` (`--algorithm.beta 10`) or, "
-        "for several methods in one file, under `methods.NAME`. [The formulas](../explanation/methods.md) say what they "
+        "`method` (`--method`) names one of these; its coefficients are given under `algorithm` (`--algorithm.beta "
+        "10`) or, "
+        "for several methods in one file, under `methods.NAME`. [The formulas](../explanation/methods.md) say what "
+        "they "
         "multiply. All methods inherit the settings of `grpo`.\n",
     ]
     base: set[str] = set()
@@ -101,7 +111,8 @@ def method_page() -> str:
             base = {row.path for row in rows}
     parts += [
         "## Presets and suites\n",
-        "`--preset paper` has the reference's settings, `default` ours. Three settings differ; the rest is as above. On "
+        "`--preset paper` has the reference's settings, `default` ours. Three settings differ; the rest is as "
+        "above. On "
         "top come the settings of the suite.\n",
         _preset_table(make_algorithm, SUITES),
         "",
@@ -111,11 +122,9 @@ def method_page() -> str:
 
 def sft_page() -> str:
     """Return the page of the settings of fine-tuning and demonstrations."""
-    from sdar_agents.sft.demonstrations import DemonstrationSettings
-    from sdar_agents.sft.settings import SFTSettings
-    from sdar_agents.sft.tiny import TINY_MODELS, TinyModel
-
-    shapes = [(code(name), *(code(value) for value in dataclasses.astuple(model))) for name, model in TINY_MODELS.items()]
+    shapes = [
+        (code(name), *(code(value) for value in dataclasses.astuple(model))) for name, model in TINY_MODELS.items()
+    ]
     return "\n".join(
         [
             "# Fine-tuning settings\n",
@@ -139,11 +148,6 @@ def sft_page() -> str:
 
 def agent_page() -> str:
     """Return the page of the agents, and of the settings of those that ask a model."""
-    from sdar_agents.baselines.scripted import AGENTS
-    from sdar_agents.players.chat import ChatAgent
-    from sdar_agents.players.registry import EXTRAS, MODELS
-    from sdar_agents.skill_use.settings import EvaluationSkills
-
     scripts = [(code(name), cell(summary(owner))) for name, owner in AGENTS.items()]
     parts = [
         "# Agents\n",
@@ -163,26 +167,30 @@ def agent_page() -> str:
     for name, owner in MODELS.items():
         parts += [f"### {name}\n", f"{summary(owner)} Needs the extra `{EXTRAS[name]}`.\n"]
         parts += [_arguments_table(owner), ""]
-    parts += ["## Skills in the prompt\n", f"{summary(EvaluationSkills)} Set by the options `--skills`, `--library`, "
-              "`--k`, `--placement`, `--skill-tokens` and `--skills-set`.\n", _settings_table(EvaluationSkills, "skills."), ""]
+    parts += [
+        "## Skills in the prompt\n",
+        f"{summary(EvaluationSkills)} Set by the options `--skills`, `--library`, "
+        "`--k`, `--placement`, `--skill-tokens` and `--skills-set`.\n",
+        _settings_table(EvaluationSkills, "skills."),
+        "",
+    ]
     return "\n".join(parts)
 
 
 def environment_page() -> str:
     """Return the page of the environments: their docstrings, splits and arguments."""
-    import sdar_envs
-    from sdar_envs.registry import env_creator
-
     parts = [
         "# Environments\n",
-        "Arguments are given to `gymnasium.make(ID, ...)` and `sdar_envs.make_text_env(ID, ...)`, on the command line as "
+        "Arguments are given to `gymnasium.make(ID, ...)` and `sdar_envs.make_text_env(ID, ...)`, on the command "
+        "line as "
         "`--set NAME=VALUE`, in a training configuration under `rollout.env_kwargs`. `sdar info ID` prints them too.\n",
     ]
     for env_id in sdar_envs.ENV_IDS:
         owner: Any = env_creator(env_id)
         env = sdar_envs.make_text_env(env_id)
         splits = [
-            (code(name), "without end" if size is None else f"{size:,}") for name, size in env.unwrapped.source.splits.items()
+            (code(name), "without end" if size is None else f"{size:,}")
+            for name, size in env.unwrapped.source.splits.items()
         ]
         parts += [
             f"## {env_id}\n",
@@ -239,14 +247,10 @@ def _yaml(value: Any) -> str:
 
 def _section(hint: Any) -> type | None:
     """Return the dataclass of a section of settings, which may be null; None for a plain setting."""
-    from sdar_agents.settings.checks import value_kinds
-
     return next((kind for kind in value_kinds(hint) if dataclasses.is_dataclass(kind) and isinstance(kind, type)), None)
 
 
 def _grpo_default(path: str) -> str:
-    from sdar_agents.algorithms import GRPO
-
     return next((row.default for row in settings_of(GRPO) if row.path == path), "")
 
 

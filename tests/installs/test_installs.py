@@ -44,7 +44,7 @@ EXTRAS = (
     "browser",
     "webshop",
 )
-NOT_TRIED = ("dev", "peer")
+NOT_TRIED = ("dev", "docs", "peer")
 PACKAGES = {"sdar_envs": "", "sdar_skills": "skills", "sdar_agents": "agents", "sdar_benchmarks": "benchmarks"}
 
 

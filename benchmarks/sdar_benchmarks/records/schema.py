@@ -105,9 +105,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
-NAME = Kind(
-    f"text of at most {_LONGEST_NAME:,} characters", _is_name, {"type": "string", "maxLength": _LONGEST_NAME}
-)
+NAME = Kind(f"text of at most {_LONGEST_NAME:,} characters", _is_name, {"type": "string", "maxLength": _LONGEST_NAME})
 TEXT = Kind("text", lambda value: isinstance(value, str), {"type": "string"})
 FLAG = Kind("true or false", lambda value: isinstance(value, bool), {"type": "boolean"})
 COUNT = Kind(
@@ -115,9 +113,7 @@ COUNT = Kind(
     lambda value: _is_whole(value) and 0 <= value <= _LARGEST,
     {"type": "integer", "minimum": 0, "maximum": _LARGEST},
 )
-NUMBER = Kind(
-    "a number from -1e15 to 1e15", _is_number, {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
-)
+NUMBER = Kind("a number from -1e15 to 1e15", _is_number, {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST})
 AMOUNT = Kind(
     "a number from 0 to 1e15",
     lambda value: _is_number(value) and value >= 0,
