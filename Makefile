@@ -73,11 +73,11 @@ licenses: .venv/.train-stamp .venv-peer/.stamp .venv-licenses/.stamp
 	touch $@
 
 docs: .venv-docs/.stamp
-	.venv-docs/bin/mkdocs build --strict --clean
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean
 	.venv-docs/bin/python docs/page_makers/check_site.py site
 
 docs-serve: .venv-docs/.stamp
-	.venv-docs/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
 
 screenshots: .venv/.train-stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser,plots,server]'

@@ -1,6 +1,6 @@
 """Check of the built site: pages load nothing from elsewhere, and every link within the site leads to a page.
 
-    python docs/page_makers/check_site.py site
+python docs/page_makers/check_site.py site
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def actions_of(parser: argparse.ArgumentParser) -> dict[str, tuple[argparse.Argu
 def command_pages() -> Iterator[tuple[str, str]]:
     """Yield the path and the Markdown of each page: an index, then a page for each verb."""
     found = verbs()
-    rows = [(f"[`sdar {name}`]({name}.md)", cell(help_)) for name, (_, help_) in found.items()]
+    rows = [(f"[`sdar {name}`](sdar-{name}.md)", cell(help_)) for name, (_, help_) in found.items()]
     index = (
         "# Command line\n\n`sdar` has one verb for each task. `sdar VERB --help` prints what these pages say.\n\n"
         + table(("verb", "what it does"), rows)
@@ -38,7 +38,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
     )
     yield "reference/cli/index.md", index
     for name, (parser, help_) in found.items():
-        yield f"reference/cli/{name}.md", _page(name, parser, help_)
+        yield f"reference/cli/sdar-{name}.md", _page(name, parser, help_)
 
 
 def _page(name: str, parser: argparse.ArgumentParser, help_: str) -> str:

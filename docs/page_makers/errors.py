@@ -17,7 +17,7 @@ _PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 
 def error_classes() -> dict[str, type[Exception]]:
     """Return the exceptions of all packages by the module and name that they are imported by."""
-    found: dict[str, type[Exception]] = {}
+    found: dict[str, type[Exception]] = {"sdar_envs.errors.SdarError": errors.SdarError}
     names = set(errors.__all__)
     for package in _PACKAGES:
         root = Path(str(importlib.import_module(package).__file__)).parent

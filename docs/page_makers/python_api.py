@@ -115,27 +115,35 @@ def api_pages() -> Iterator[tuple[str, str]]:
         "names that "
         "they do not list may change at any time.\n\n" + table(("page", "what it has"), rows) + "\n",
     )
+    documented: dict[str, str] = {}
     for page in PAGES:
-        yield f"reference/api/{page.path}.md", _page(page)
+        yield f"reference/api/{page.path}.md", _page(page, documented)
 
 
-def _page(page: ApiPage) -> str:
+def _page(page: ApiPage, documented: dict[str, str]) -> str:
+    """Return a page; a name that an earlier page has documented is linked."""
     parts = [f"# {page.title}\n"]
     for module in page.modules:
         imported = importlib.import_module(module)
-        parts.append(
-            f"{introduction(imported)}\n" if len(page.modules) == 1 else f"## {module}\n\n{introduction(imported)}\n"
-        )
+        if len(page.modules) > 1:
+            parts.append(f"## {module}\n")
+        parts.append(f"{introduction(imported)}\n")
         level = 2 if len(page.modules) == 1 else 3
-        plain = []
+        elsewhere, plain = [], []
         for name in public_names(module):
             owner = getattr(imported, name)
-            if inspect.isclass(owner) or inspect.isfunction(owner):
-                parts.append(f"::: {_home(owner, module, name)}\n    options:\n      heading_level: {level}\n")
-            else:
+            if not (inspect.isclass(owner) or inspect.isfunction(owner)):
                 plain.append((code(name), code(_shown(owner))))
+                continue
+            home = _home(owner, module, name)
+            if documented.setdefault(home, page.path) != page.path:
+                elsewhere.append(f"[`{name}`]({documented[home]}.md#{home})")
+            else:
+                parts.append(f"::: {home}\n    options:\n      heading_level: {level}\n")
         if plain:
             parts += [f"{'#' * level} Constants and types\n", table(("name", "value"), plain), ""]
+        if elsewhere:
+            parts.append(f"On other pages: {', '.join(elsewhere)}.\n")
     return "\n".join(parts)
 
 

@@ -82,9 +82,9 @@ def _browser(profile: Path) -> Iterator[Any]:
 
 def _shop_page(driver: Any, address: str) -> str:
     """Return the address of a page of results in the shop."""
-    driver.get(address)
-    box = driver.find_element("css selector", "input[type=search], input[type=text], input:not([type])")
-    box.send_keys("red running shoes")
+    driver.get(f"{address}start?split=test&number=1")
+    box = driver.find_element("css selector", "#search_input")
+    box.send_keys("comfortable mens boots with leather upper")
     box.submit()
     time.sleep(1)
     url: str = driver.current_url

@@ -139,7 +139,7 @@ def sft_page() -> str:
             _settings_table(TinyModel, ""),
             "",
             "## sdar demos\n",
-            f"{summary(DemonstrationSettings)} The options of [`sdar demos`](cli/demos.md) set them.\n",
+            f"{summary(DemonstrationSettings)} The options of [`sdar demos`](cli/sdar-demos.md) set them.\n",
             _settings_table(DemonstrationSettings, ""),
             "",
         ]
