@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 
 from page_makers.markdown import cell, code, table
@@ -72,25 +73,27 @@ def _body(parser: argparse.ArgumentParser) -> str:
         parts += [f"**{title[:1].upper()}{title[1:]}**\n"]
         if group.description:
             parts.append(f"{' '.join(group.description.split())}\n")
-        parts += [table(("option", "default", "meaning"), rows), ""]
+        parts += [table(("option", "meaning"), rows), ""]
     if parser.epilog:
         parts.append(f"{' '.join(parser.epilog.split())}\n")
     return "\n".join(parts)
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    return " ".join(parser.format_usage().removeprefix("usage: ").split())
+    words = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    return textwrap.fill(words, 96, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
-def _row(action: argparse.Action) -> tuple[str, str, str]:
+def _row(action: argparse.Action) -> tuple[str, str]:
     metavar = "" if action.nargs == 0 else _metavar(action)
     if action.option_strings:
         names = ", ".join(code(f"{name} {metavar}".strip()) for name in action.option_strings)
     else:
         names = code(metavar or action.dest)
-    shown = action.default not in (None, False, argparse.SUPPRESS, [], ()) and "default" not in (action.help or "")
     help_ = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
-    return names, code(action.default) if shown else "", cell(help_)
+    if action.default not in (None, False, argparse.SUPPRESS, [], ()) and "default" not in help_:
+        help_ = f"{help_} (default: {action.default})".strip()
+    return names, cell(help_)
 
 
 def _metavar(action: argparse.Action) -> str:

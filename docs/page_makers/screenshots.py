@@ -23,7 +23,7 @@ from PIL import Image
 from selenium import webdriver
 
 ASSETS = Path(__file__).parents[1] / "assets"
-_WIDTH, _HEIGHT = 1000, 700
+_WIDTH, _HEIGHT = 1180, 820
 
 
 def main() -> None:
@@ -38,7 +38,8 @@ def main() -> None:
         with _served("serve", "webshop", "--port", "{port}") as address:
             _take(driver, _shop_page(driver, address), "shop")
         with _served("view", str(folder / "rule"), "--port", "{port}") as address:
-            _take(driver, address, "viewer")
+            driver.get(address)
+            _take(driver, driver.find_element("css selector", "td a").get_attribute("href"), "viewer")
 
 
 def _sdar(*arguments: str) -> None:
