@@ -5,7 +5,7 @@ A block is run unless a comment in the line before it says otherwise:
     <!-- not run: wants a GPU -->
 
 A block with `title="my_agent.py"` is the content of that file. A block `text` after a block that is run holds lines of
-its output, in their order; `...` stands for anything, within a line or for whole lines.
+its output, in their order, perhaps with others between them; `...` in a line stands for anything.
 """
 
 from __future__ import annotations
