@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
@@ -93,10 +94,18 @@ def method_page() -> str:
         "they "
         "multiply. All methods inherit the settings of `grpo`.\n",
     ]
+    rows_of_all = [(f"[`{name}`](#{name})", cell(summary(owner))) for name, owner in sorted(ALGORITHMS.items())]
+    parts += [table(("method", "what it is"), rows_of_all), ""]
     base: set[str] = set()
+    told: set[str] = set()
     for name, owner in sorted(ALGORITHMS.items(), key=lambda item: (item[0] != "grpo", item[0])):
         rows = [row for row in settings_of(owner) if row.path not in base or row.default != _grpo_default(row.path)]
-        parts += [f"## {name}\n", f"{summary(owner)}\n"]
+        parts.append(f"## {name}\n")
+        if owner.__module__ in told:
+            parts.append(f"{introduction(owner)}\n")
+        else:
+            told.add(owner.__module__)
+            parts.append(f"{inspect.getdoc(sys.modules[owner.__module__])}\n")
         flags = [
             words
             for words, is_on in (
