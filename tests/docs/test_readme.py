@@ -6,7 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
+
+from page_makers import plugs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,9 +40,9 @@ def test_pictures_are_there_in_light_and_dark_and_small() -> None:
     )
 
 
-def test_the_plugs_are_those_that_have_pages() -> None:
-    named = set(re.findall(r"\(docs/plugs/([\w-]+)\.md\)", README))
-    assert named == {path.stem for path in (ROOT / "docs" / "plugs").glob("*.md")}
+@pytest.mark.parametrize("path", plugs.PLACES, ids=lambda path: path.name)
+def test_the_tables_of_plugs_are_those_of_their_pages(path: Path) -> None:
+    assert path.read_text() == plugs.with_table(path), "run `PYTHONPATH=docs python -m page_makers.plugs`"
 
 
 def test_versions_are_one() -> None:
