@@ -197,7 +197,7 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        loss = super()._compute_loss(model, inputs)
+        loss: Tensor = super()._compute_loss(model, inputs)
         scores, self._kept = self._kept, None
         assert scores is not None
         mask = inputs["completion_mask"]
@@ -218,9 +218,9 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
     def _weights(self, inputs: Mapping[str, Any], mask: Tensor) -> Tensor:
         """Return the weights `(B, L)` by which TRL's loss type sums the losses of tokens."""
         weights, training = mask.float(), self.model.training
-        steps = self.current_gradient_accumulation_steps if training else 1
+        steps: int = self.current_gradient_accumulation_steps if training else 1
         if self.loss_type in SUM_OF_TOKENS:
-            tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+            tokens: Tensor = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
             weights /= tokens * steps / self.args.steps_per_generation if training else tokens
             return weights
         if self.loss_type == "bnpo":
