@@ -228,7 +228,8 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.loss_type in MEAN_OF_SEQUENCES:
             return weights / weights.sum(-1, keepdim=True).clamp(min=1.0) / len(mask) / steps
         if self.loss_type == "dr_grpo":
-            return weights / (len(mask) * self.max_completion_length) / steps
+            longest: int = self.max_completion_length
+            return weights / (len(mask) * longest) / steps
         if self.loss_type == "luspo":
             return weights / len(mask) / steps
         raise InvalidOption(f"loss_type is {self.loss_type!r}, whose aggregation of tokens is not known here.")
