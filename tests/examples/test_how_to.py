@@ -1,4 +1,7 @@
-"""The pages of docs/how-to: their Python runs, and their commands at a tiny size; by default the first of a page."""
+"""The pages of docs/how-to that say "Save this as": their Python runs, and their commands at a tiny size.
+
+By default the first command of a page.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_chat(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.parametrize("page", sorted(PAGES.glob("own-*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in sorted(PAGES.glob("own-*.md")) if "ave this as" in page.read_text()],
+    ids=lambda page: page.stem,
+)
 @pytest.mark.parametrize("most", [1, pytest.param(None, marks=pytest.mark.slow)])
 def test_what_a_page_says_runs(
     page: Path,
