@@ -17,7 +17,7 @@ from sdar_envs.errors import InvalidOption, UnknownName
 torch.set_num_threads(1)
 
 # One of each kind; the others are in the slow tests.
-QUICK = ("agentopsd", "opid", "sdar", "ucob")
+QUICK = ("agentopsd", "sdar", "ucob")
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,7 @@ class TestControls:
         assert control_batch(batch, "teacher-is-student", 0) is batch
 
     @pytest.mark.parametrize("control", ["permuted-weights", "no-sign", "teacher-is-student"])
-    @pytest.mark.parametrize("method", ["sdar", "rlsd", "opid", "agentopsd"])
+    @pytest.mark.parametrize("method", ["sdar", "agentopsd"])
     def test_a_control_changes_what_is_learnt(self, method: str, control: Any) -> None:
         prints = []
         for kind in ("none", control):

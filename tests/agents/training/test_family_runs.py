@@ -13,6 +13,7 @@ from helpers.training_runs import run_config
 from sdar_agents.algorithms import ALGORITHMS
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.training.trainer import Trainer
+from sdar_envs.errors import InvalidOption
 
 SCRIPTED = {"engine": "helpers.scripted_engine:HalfOracle"}
 # One of two attempts at a task solves it.
@@ -69,6 +70,23 @@ def test_a_method_trains_with_its_context(method: str, model: Path, tmp_path: Pa
         assert row["distill/weight_std"] > 0
 
 
+def test_an_external_teacher_is_named_in_the_configuration(model: Path, tmp_path: Path) -> None:
+    other = save_tiny_chat(tmp_path / "other", seed=5)
+    settings = {**ROOMS, "model": {"path": str(model), **SCRIPTED}}
+    gaps = []
+    for learner in ({}, {"teacher": "external", "teacher_model": str(other)}):
+        folder = tmp_path / learner.get("teacher", "old")
+        trainer = Trainer(run_config(model, method="sdar", learner=learner, **settings), folder)
+        assert trainer.config.learner.teacher_model == (str(other) if learner else None)
+        trainer.run()
+        gaps.append(metrics(folder)[0]["distill/gap_std"])
+    # Another random model knows nothing of what this one says.
+    assert gaps[1] > 2 * gaps[0]
+    missing = {"teacher": "external", "teacher_model": str(tmp_path / "missing")}
+    with pytest.raises(InvalidOption, match=r"learner.teacher_model: .*missing"):
+        Trainer(run_config(model, method="sdar", learner=missing, **settings), tmp_path / "new")
+
+
 # One prompt of the teacher is enough to train on; OCSD and OPID keep to those that have it.
 ON_THE_LIBRARY: dict[str, dict[str, Any]] = {
     "adrs": {"first_step": 2},
@@ -79,10 +97,8 @@ ON_THE_LIBRARY: dict[str, dict[str, Any]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", ["alfworld", "webshop", "search_qa"])
-@pytest.mark.parametrize("method", ALGORITHMS)
-def test_every_method_trains_on_every_suite_for_three_steps(
-    method: str, suite: str, model: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_a_method_trains_on_every_suite(method: str, suite: str, model: Path, tmp_path: Path) -> None:
     context = {"name": "future_blanked"} if method in ("ocsd", "opid") else {}
     if method == "ucob":
         context = {"name": "pairs"}
