@@ -9,11 +9,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sdar_envs.errors import CorruptData
@@ -25,7 +26,9 @@ __all__ = [
     "FINGERPRINT",
     "QUESTIONS_FINGERPRINT",
     "SPLITS",
+    "WITHDRAWN",
     "embedded_retriever",
+    "numbered_questions",
     "passages",
     "questions",
     "read_rows",
@@ -39,6 +42,9 @@ FINGERPRINT = "a43fbb0c162cf42bd773376df164ab46b2f74f755977cc0491968b6769724358"
 
 QUESTIONS_FINGERPRINT = "450b5eb0ae6763f267109ff3566d1a445d8f78a2b307a9ab1cf8289b95f55ed1"
 """SHA-256 of the questions."""
+
+WITHDRAWN: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""Ids of questions of the first release that have more than one right answer and were withdrawn, by split."""
 
 SPLITS = ("train", "dev", "test")
 """No answer of one split is an answer in another."""
@@ -70,11 +76,31 @@ def questions() -> dict[str, list[dict[str, Any]]]:
     Raises:
         CorruptData: the file is damaged or of another release.
     """
+    return {split: [row for _, row in of] for split, of in numbered_questions().items()}
+
+
+def numbered_questions() -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """Return the questions of each split with the numbers in the ids of their tasks.
+
+    The numbers are those of the first release: what was withdrawn since left a gap.
+
+    Raises:
+        CorruptData: the file is damaged or of another release.
+    """
+    by_split: dict[str, list[tuple[str, dict[str, Any] | None]]] = {
+        split: [(name, None) for name in WITHDRAWN.get(split, ())] for split in SPLITS
+    }
+    for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT):
+        by_split[row["split"]].append((row["id"], row))
     # The file is sorted by id, which compresses well; the first hundred questions should have all types.
-    rows = sorted(
-        _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT), key=lambda row: hashlib.sha256(row["id"].encode()).digest()
-    )
-    return {split: [row for row in rows if row["split"] == split] for split in SPLITS}
+    return {
+        split: [
+            (number, row)
+            for number, (_, row) in enumerate(sorted(of, key=lambda pair: hashlib.sha256(pair[0].encode()).digest()))
+            if row is not None
+        ]
+        for split, of in by_split.items()
+    }
 
 
 def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:
