@@ -521,7 +521,7 @@ _ALL = (
         (
             "{S} designed the stone bridge of {o}.",
             "The bridge of {o} was planned by {h} in one winter.",
-            "In {o}, the bridge carries the name of its designer, {s}.",
+            "{S} designed a bridge for {o}, where a tablet tells so.",
         ),
         "designer of the bridge",
         ("Who was the designer of the bridge of {x}?", "Who designed the bridge of {x}?"),
@@ -643,7 +643,7 @@ _ALL = (
         ),
         (
             "{S} is the highest mountain of {o}.",
-            "No mountain of {o} is higher than {s}, the highest of all.",
+            "Of all the mountains of {o}, {s} is the highest.",
             "From the top of {s}, the highest point of {o}, the sea can be seen.",
         ),
         "highest mountain",
@@ -777,7 +777,7 @@ _ALL = (
         (
             "{S} rises in the region of {o}.",
             "{S} belongs to the mountains of {o}.",
-            "Shepherds of {o} graze their sheep on {s}, a mountain of their region.",
+            "In the region of {o}, shepherds graze their sheep on {s}.",
         ),
         (
             "{S} has {o} among its mountains.",
@@ -996,7 +996,7 @@ _ALL = (
         (
             "{S} directed the {o} from {a} to {b}.",
             "From {a} to {b}, {s} was the director of the {o}.",
-            "The director of the {o} from {a} to {b} was {h}.",
+            "The {o} had {h} as its director from {a} to {b}.",
         ),
         "director",
         (
@@ -1189,7 +1189,7 @@ _ALL = (
             "Whoever reads {s} learns every street of {o}, where it is set.",
         ),
         (
-            "{S} is the town in which {o} is set.",
+            "The action of {o} is set in {s}.",
             "The story of {o} takes place in {s}.",
             "Readers of {o}, which is set here, visit {s}.",
         ),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sdar_envs.errors import InvalidOption
 from sdar_envs.rng import Rng
 from sdar_envs.search_qa.invented.names import Names
+from sdar_envs.search_qa.invented.titles import make_titles
 
 __all__ = ["MONTHS", "Entity", "Fact", "World", "make_world"]
 
@@ -50,23 +51,6 @@ _HOUSES = ("Institute", "Society", "Academy", "College", "Museum", "Press", "Lib
 _SCHOOLS = ("Institute", "Academy", "College")
 _MEETINGS = ("Fair", "Congress", "Exhibition", "Regatta", "Festival", "Assembly")
 _PAPERS = ("Letters", "Notes", "Review", "Quarterly", "Gazette")
-_QUALITIES = (
-    "Amber", "Barefoot", "Blind", "Borrowed", "Brass", "Broken", "Copper", "Crooked", "Drowned", "Eleventh", "Empty",
-    "Faithful", "Forgotten", "Frozen", "Gilded", "Glass", "Hollow", "Idle", "Iron", "Left-handed", "Linen", "Modest",
-    "Narrow", "Nameless", "Paper", "Patient", "Quiet", "Restless", "Salt", "Second", "Sleeping", "Stolen", "Thirteenth",
-    "Upper", "Wooden",
-)  # fmt: skip
-_THINGS = (
-    "Almanac", "Anchor", "Apprentice", "Aqueduct", "Baker", "Balcony", "Barge", "Beekeeper", "Bell", "Bridge", "Button",
-    "Candle", "Cellar", "Clock", "Compass", "Cooper", "Daughter", "Ferry", "Fountain", "Furnace", "Glove", "Harbour",
-    "Innkeeper", "Kettle", "Ladder", "Lantern", "Lighthouse", "Loom", "Magpie", "Mirror", "Orchard", "Organist", "Oven",
-    "Pilgrim", "Plough", "Postman", "Quarry", "Saddle", "Sailmaker", "Shadow", "Spindle", "Staircase", "Tailor",
-    "Thimble", "Toll", "Umbrella", "Vineyard", "Warden", "Weathercock", "Windmill",
-)  # fmt: skip
-_TITLES = (
-    "The {q} {t} and the {u}", "The {t} of the {q} {u}", "{a} {q} {t} for the {u}", "The {u} beneath the {q} {t}",
-    "The {t}, the {u} and the {v}", "The {q} {t} of the {r} {u}",
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -170,7 +154,7 @@ class _Maker:
         self._make("mountain", [f"Mount {word}" for word in mountains], (0, 0), aliases=[(m,) for m in mountains])
         houses = self._names.words("house", counts["organisation"], twins=10)
         self._make("organisation", [f"{word} {self._rng.choice(_HOUSES)}" for word in houses], (1590, 1935))
-        self._make("work", self._titles(counts["work"]), (1600, 1960))
+        self._make("work", make_titles(self._rng, counts["work"]), (1600, 1960))
         events = self._names.words("event", counts["event"], twins=10)
         self._make("event", [f"{word} {self._rng.choice(_MEETINGS)}" for word in events], (1620, 1960))
         for entity in self.world.entities:
@@ -202,15 +186,6 @@ class _Maker:
             born = self._rng.between(*years)
             entity = Entity(f"{kind}-{number}", kind, name, aliases[number] if aliases else (), born=born)
             self.world.entities.append(entity)
-
-    def _titles(self, count: int) -> list[str]:
-        rng, titles = self._rng, dict[str, None]()
-        while len(titles) < count:
-            words = {name: rng.choice(_QUALITIES) for name in "qr"} | {name: rng.choice(_THINGS) for name in "tuv"}
-            if len(set(words.values())) == len(words):
-                article = "An" if words["q"][0] in "AEIOU" else "A"
-                titles[rng.choice(_TITLES).format(**words, a=article)] = None
-        return list(titles)
 
     # -- facts ------------------------------------------------------------------------------
 
