@@ -4,7 +4,8 @@
 
 Run it from a checkout, with `PYTHONPATH=benchmarks`. Kept are films with a title that no other film of the snapshot
 has, one director, and one writer or one company, the most reviewed first. Of their casts only names stay that are in
-several of these films. A person and a year describe a film only if the snapshot has no other such film. Scores, reviews and dates other than the year are left out.
+several of these films. A person and a year describe a film only if the snapshot has no other such film. Scores, reviews
+and dates other than the year are left out.
 """
 
 from __future__ import annotations

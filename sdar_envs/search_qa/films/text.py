@@ -31,7 +31,7 @@ _MADE = (
 )  # fmt: skip
 _CREDITS = {
     "acted in": (
-        "{name} acted in {films}.", "Films in which {name} acted are {films}.", "{name} was seen on the screen in {films}.",
+        "{name} acted in {films}.", "Films in which {name} acted are {films}.", "{name} was on the screen in {films}.",
     ),
     "directed": (
         "{name} directed {films}.", "As a director, {name} made {films}.", "Films directed by {name} are {films}.",
@@ -187,7 +187,10 @@ def write_library(films: Sequence[Film], rng: Rng) -> Library:
             for role, places in lines[first : first + 2]:
                 listed = [f'"{films[place].title}" ({films[place].year})' for place in places]
                 shown = listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
-                text.append(rng.choice(_CREDITS[role]).format(name=person, films=shown))
+                template = rng.choice(_CREDITS[role])
+                if len(listed) == 1 and template.startswith("Films"):
+                    template = _CREDITS[role][0]
+                text.append(template.format(name=person, films=shown))
                 told_by_person.update({(person, role, place): name for place in places})
             passages.append(Passage(name, f'"{person}"\n{" ".join(text)}'))
     people = {(person, role): places for person, roles in credits.items() for role, places in roles.items()}
