@@ -9,12 +9,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sdar_envs.errors import CorruptData
@@ -26,7 +25,6 @@ __all__ = [
     "FINGERPRINT",
     "QUESTIONS_FINGERPRINT",
     "SPLITS",
-    "WITHDRAWN",
     "embedded_retriever",
     "numbered_questions",
     "passages",
@@ -40,11 +38,8 @@ DATA: Traversable = resources.files("sdar_envs.search_qa") / "data"
 FINGERPRINT = "a43fbb0c162cf42bd773376df164ab46b2f74f755977cc0491968b6769724358"
 """SHA-256 of the corpus. Published numbers refer to it: a change is a new release of the corpus, not a repair."""
 
-QUESTIONS_FINGERPRINT = "450b5eb0ae6763f267109ff3566d1a445d8f78a2b307a9ab1cf8289b95f55ed1"
+QUESTIONS_FINGERPRINT = "cb01c758e2572150bb19d4516efe6ef7a10070a6644805edc1f904d27ea09f7f"
 """SHA-256 of the questions."""
-
-WITHDRAWN: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-"""Ids of questions of the first release that have more than one right answer and were withdrawn, by split."""
 
 SPLITS = ("train", "dev", "test")
 """No answer of one split is an answer in another."""
@@ -82,14 +77,15 @@ def questions() -> dict[str, list[dict[str, Any]]]:
 def numbered_questions() -> dict[str, list[tuple[int, dict[str, Any]]]]:
     """Return the questions of each split with the numbers in the ids of their tasks.
 
-    The numbers are those of the first release: what was withdrawn since left a gap.
+    The numbers are those of the first release. Its questions with more than one right answer were withdrawn since
+    (`withdrawn.jsonl.gz`), and left gaps.
 
     Raises:
         CorruptData: the file is damaged or of another release.
     """
-    by_split: dict[str, list[tuple[str, dict[str, Any] | None]]] = {
-        split: [(name, None) for name in WITHDRAWN.get(split, ())] for split in SPLITS
-    }
+    by_split: dict[str, list[tuple[str, dict[str, Any] | None]]] = {split: [] for split in SPLITS}
+    for row in read_rows(DATA / "withdrawn.jsonl.gz")[1]:
+        by_split[row["split"]].append((row["id"], None))
     for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT):
         by_split[row["split"]].append((row["id"], row))
     # The file is sorted by id, which compresses well; the first hundred questions should have all types.

@@ -31,9 +31,12 @@ SEEDED = {
         "test": ["webshop/test/0425", "webshop/test/0236", "webshop/test/0418"],
     },
     "sdar/SearchQA-v0": {
-        "train": ["search_qa/train/14857", "search_qa/train/8264", "search_qa/train/14629"],
-        "dev": ["search_qa/dev/1060", "search_qa/dev/0590", "search_qa/dev/1044"],
-        "test": ["search_qa/test/2489", "search_qa/test/1385", "search_qa/test/2451"],
+        "train": [f"search_qa/invented/train/{number}" for number in (2153, 1198, 2120)],
+        "dev": [f"search_qa/invented/dev/{number}" for number in ("0251", "0140", "0247")],
+        "test": [f"search_qa/invented/test/{number}" for number in ("0444", "0247", "0438")],
+        "test_paths": [f"search_qa/invented/test_paths/{number}" for number in ("0400", "0222", "0394")],
+        "test_hops": [f"search_qa/invented/test_hops/{number}" for number in ("0321", "0178", "0316")],
+        "test_worlds": [f"search_qa/invented/test_worlds/{number}" for number in ("0425", "0236", "0418")],
     },
 }
 every_id = pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)
