@@ -112,7 +112,7 @@ class QuestionTasks:
             if place < 0:
                 raise UnknownName(f"the task {task_id!r} was withdrawn: its question has more than one right answer.")
             return self.task(split, place)
-        examples = [f"{known}0000" for known in self._places]
+        examples = list({name[: name.rfind("/")]: name for of in self._ids.values() for name in reversed(of)}.values())
         raise UnknownName(
             f"no task {task_id[:200]!r}; the tasks here look like {examples[0]!r}.{did_you_mean(task_id, examples)}"
         )

@@ -19,7 +19,9 @@ SPLITS = ("train", "dev", "test")
 @pytest.fixture(scope="module")
 def by_question():
     """All tasks by the id of their question."""
-    return {task.data["question_id"]: task for split in SPLITS for task in sdar_envs.tasks(ID, corpus="facts", split=split)}
+    return {
+        task.data["question_id"]: task for split in SPLITS for task in sdar_envs.tasks(ID, corpus="facts", split=split)
+    }
 
 
 def scored(task, answer, **arguments):
