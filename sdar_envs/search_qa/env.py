@@ -125,6 +125,15 @@ class SearchQAEnv(TextEnv[QuestionState]):
     evaluation_split = "test"
     path_arguments = MappingProxyType({"data_dir": (), "retriever": ("embedded", "off")})
 
+    @classmethod
+    def panel_name(cls, arguments: Mapping[str, Any]) -> str:
+        """Return the corpus of embedded questions, with its level unless that is the default."""
+        if arguments.get("data", "embedded") != "embedded":
+            return ""
+        level = arguments.get("level", "default")
+        corpus = str(arguments.get("corpus", CORPORA[0]))
+        return corpus if level == "default" else f"{corpus}-{level}"
+
     def __init__(
         self,
         *,

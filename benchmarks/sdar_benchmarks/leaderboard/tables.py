@@ -80,9 +80,9 @@ def _render(root: Path, *, check: bool) -> list[Path]:
 
 def _leaderboard(records: Sequence[Record], folder: Path) -> str:
     parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
-    for (env_id, split, *_), rows in _panels(records).items():
+    for rows in _panels(records).values():
         told, flags = _told(rows[0]), _flags(rows[0])
-        parts.append(f"## {_escape(env_id)}, {_escape(split)}\n")
+        parts.append(f"## {_escape(rows[0]['env_id'])}, {_escape(_place(rows[0]))}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
@@ -164,7 +164,7 @@ def _panels(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
     panels: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         kwargs = json.dumps(record["env_kwargs"], sort_keys=True)
-        key = (record["env_id"], record["split"], record["panel"]["fingerprint"], kwargs, _flags(record))
+        key = (record["env_id"], _place(record), record["panel"]["fingerprint"], kwargs, _flags(record))
         panels.setdefault(key, []).append(record)
     return {key: sorted(panels[key], key=_rank) for key in sorted(panels)}
 
@@ -172,6 +172,12 @@ def _panels(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
 def _rank(record: Record) -> tuple[float, float, str, str]:
     metrics = record["metrics"]
     return -metrics["success"]["value"], -metrics["score"]["value"], record["agent"], file_name(record)
+
+
+def _place(record: Record) -> str:
+    """Return the split of a panel, with the name of its tasks if they have one."""
+    name = record["panel"].get("name")
+    return f"{name}/{record['split']}" if name else str(record["split"])
 
 
 def _flags(record: Record) -> str:
@@ -182,7 +188,9 @@ def _flags(record: Record) -> str:
 
 def _told(record: Record) -> str:
     """Return the limit and the arguments of the panel that are not the defaults."""
-    words = [f"{name}={value!r}" for name, value in record["env_kwargs"].items()]
+    # The name of the panel says which corpus and level it is.
+    told = ("corpus", "level") if record["panel"].get("name") else ()
+    words = [f"{name}={value!r}" for name, value in record["env_kwargs"].items() if name not in told]
     limit = record["panel"]["limit"]
     return ", ".join(words if limit is None else [f"only {limit:,} tasks", *words])
 
@@ -294,7 +302,7 @@ def _short_table(records: Sequence[Record]) -> str:
     for panel in _panels(records).values():
         for record in panel:
             told = ", ".join(filter(None, (_told(record), _flags(record))))
-            panel_name = f"{record['env_id']}, {record['split']}" + (f", {told}" if told else "")
+            panel_name = f"{record['env_id']}, {_place(record)}" + (f", {told}" if told else "")
             rows.append(
                 [
                     _escape(panel_name),
