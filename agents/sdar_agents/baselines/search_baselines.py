@@ -31,7 +31,17 @@ from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.scoring import normalize
 from sdar_envs.search_qa.single_search import one_search_queries
 
-__all__ = ["ConstantAgent", "NameOnlyAgent", "OneSearchAgent", "RandomOptionAgent", "RelationConstantAgent"]
+__all__ = [
+    "SEARCH_BASELINES",
+    "ConstantAgent",
+    "NameOnlyAgent",
+    "OneSearchAgent",
+    "RandomOptionAgent",
+    "RelationConstantAgent",
+]
+
+SEARCH_BASELINES = ("constant", "relation-constant", "random-option", "one-search", "name-only")
+"""Names of the agents."""
 
 _GIVE_UP = "answer[unknown]"
 _NAME = re.compile(r'"[^"]+"|[A-Z][\w-]+(?: [A-Z][\w-]+)*')

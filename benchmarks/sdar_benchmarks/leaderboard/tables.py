@@ -14,6 +14,7 @@ from typing import Any
 
 from sdar_agents import default_agent
 from sdar_agents.baselines.scripted import FLOORS
+from sdar_agents.baselines.search_baselines import SEARCH_BASELINES
 from sdar_benchmarks.analysis.tables import data_words
 from sdar_benchmarks.leaderboard.actions import actions_path
 from sdar_benchmarks.leaderboard.records import Record, file_name, load_records, records_folder
@@ -113,7 +114,8 @@ Steps and tokens (read and written) are means of an episode; the cost is that of
 Invalid is the share of commands that the environment could not use; of a model's answers, malformed is the share that
 did not keep the format, and cut off the share that ended at the token limit. A dash stands for what a row does not say;
 columns in which no row says anything are left out. Data that depart from the reference ones are a panel of their own,
-which names its flags. A floor shows what the form of an episode gives alone; a ceiling reads the hidden state.
+which names its flags. A floor shows what the form of an episode gives alone; a ceiling reads the hidden state. The
+oracle of Search-QA knows where to search, and answers only what it was shown.
 
 These commands make the rows of the scripted agents (`sdar leaderboard commands` prints them):
 
@@ -131,11 +133,21 @@ score and the row's totals: a row can be checked without its model. That it was 
 answers, tokens and costs are the word of who added the row.
 """
 
-_BOUNDS = {"random": "floor", **dict.fromkeys(FLOORS, "floor"), "oracle": "ceiling"}
+_BOUNDS = {
+    "random": "floor",
+    **dict.fromkeys(FLOORS, "floor"),
+    "constant": "floor",
+    "relation-constant": "floor",
+    "random-option": "floor",
+    "oracle": "ceiling",
+}
 _DASH = "–"
 # Text columns, then numbers.
 _WORDS = ("agent", "model", "prompt", "action format", "skills")
 _ALWAYS = ("agent",)
+
+
+_SEARCH_PLAYERS = ("oracle", "question-as-query", "random", *SEARCH_BASELINES)
 
 
 def commands() -> str:
@@ -154,8 +166,21 @@ def commands() -> str:
     lines = [
         f"sdar eval {' '.join(env_ids)} --agent {agent} --out {folders[agent]}" for agent, env_ids in played.items()
     ]
-    return "\n".join(
-        [*lines, f"sdar leaderboard add --replace {' '.join(folders.values())}", "sdar leaderboard render"]
+    lines += [
+        _loop("--agent $of", SEARCH_BASELINES, ("test",), "--split $at"),
+        _loop("--agent $of", _SEARCH_PLAYERS, ("test_paths", "test_hops", "test_worlds"), "--split $at"),
+        _loop("--agent $of", _SEARCH_PLAYERS, ("films", "films_twin"), "--set corpus=$at"),
+        # The facts do not tell the names along the way.
+        _loop("--agent $of", [name for name in _SEARCH_PLAYERS if name != "name-only"], ("facts",), "--set corpus=$at"),
+    ]
+    return "\n".join([*lines, "sdar leaderboard add --replace runs/leaderboard/*", "sdar leaderboard render"])
+
+
+def _loop(agent: str, agents: Sequence[str], places: Sequence[str], place: str) -> str:
+    """Return a command that plays Search-QA with each agent at each place."""
+    return (
+        f"for of in {' '.join(agents)}; do for at in {' '.join(places)}; do "
+        f"sdar eval sdar/SearchQA-v0 {place} {agent} --out runs/leaderboard/$of-$at; done; done"
     )
 
 
