@@ -44,12 +44,14 @@ class EmbeddedCorpus:
         max_steps: turns that they are made for.
         says_turns: whether the first observation says how many turns there are.
         retriever: returns the search engine for the questions of a split.
+        fingerprint: of the engine over its main passages.
     """
 
     tasks: QuestionTasks
     max_steps: int
     says_turns: bool
     retriever: Callable[[str], Retriever]
+    fingerprint: str
 
 
 class EmbeddedTasks:
@@ -143,7 +145,13 @@ def _invented(settings: WorldSettings, env_id: str) -> EmbeddedCorpus:
         by_data_set=False,
         label=_invented_label(settings),
     )
-    return EmbeddedCorpus(tasks, settings.max_steps, True, lambda split: retriever(split == "test_worlds"))
+    return EmbeddedCorpus(
+        tasks,
+        settings.max_steps,
+        True,
+        lambda split: retriever(split == "test_worlds"),
+        f"bm25:invented-{data.fingerprint}",
+    )
 
 
 def _invented_label(settings: WorldSettings) -> str:
@@ -160,7 +168,7 @@ def _films(name: str, env_id: str) -> EmbeddedCorpus:
         return bm25_over(data.passages, f"{name}-{data.fingerprint}")
 
     tasks = QuestionTasks({"test": _questions(data.rows, name)}, env_id, by_data_set=False, label=name)
-    return EmbeddedCorpus(tasks, films.MAX_STEPS, True, lambda split: retriever())
+    return EmbeddedCorpus(tasks, films.MAX_STEPS, True, lambda split: retriever(), f"bm25:{name}-{data.fingerprint}")
 
 
 @lru_cache(maxsize=1)
@@ -173,7 +181,7 @@ def _facts(env_id: str) -> EmbeddedCorpus:
     }
     numbers = {split: [number for number, _ in of] for split, of in numbered.items()}
     tasks = QuestionTasks(questions, env_id, by_data_set=False, label="facts", numbers=numbers)
-    return EmbeddedCorpus(tasks, 4, False, lambda split: embedded.embedded_retriever())
+    return EmbeddedCorpus(tasks, 4, False, lambda split: embedded.embedded_retriever(), f"bm25:{embedded.FINGERPRINT}")
 
 
 def _with_aliases(question: Question) -> Question:

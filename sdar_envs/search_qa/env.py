@@ -357,7 +357,11 @@ class SearchQAEnv(TextEnv[QuestionState]):
         return self._own_tool
 
     def _variant(self) -> str:
-        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}, {self._tool.fingerprint}"
+        fingerprint = self._tool.fingerprint
+        if self._follows_task and self._embedded is not None:
+            # Of the corpus, whatever passages a task of it searches: an episode can be restored before the next one.
+            fingerprint = self._embedded.corpus.fingerprint
+        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}, {fingerprint}"
 
     def _env_id(self) -> str:
         return _ID

@@ -228,7 +228,8 @@ def make_data(
 
     Args:
         settings: of the main world.
-        verdicts: about the drafts of both worlds, in the order in which they come; None to search for each.
+        verdicts: about the drafts of `main` and `other`, in the order in which they come; what is missing is searched
+            for.
         record: gets the verdicts of both worlds.
     """
     yields: dict[str, Counter[str]] = {kind: Counter() for kind in settings.kinds()}
@@ -237,10 +238,13 @@ def make_data(
     total = sum(wanted.values())
     others = {kind: count * _OTHER_WORLD // total for kind, count in wanted.items()}
     made = {}
+    main_world = None
     for world_name, name, counts in (("main", main_name, wanted), ("other", other_name, others)):
-        world = make_world(name, settings.entities)
+        world = make_world(name, settings.entities, main_world)
+        main_world = main_world or world
         text = write_passages(world, name, settings.at_object)
-        judge: Judge = Searching(text.passages) if verdicts is None else Recorded(verdicts[world_name])
+        recorded = (verdicts or {}).get(world_name)
+        judge: Judge = Searching(text.passages) if recorded is None else Recorded(recorded)
         drafts = Drafts(world, text, name, settings.max_steps - 1)
         told: list[str] = []
 
@@ -254,7 +258,7 @@ def make_data(
                 found,
                 "Searching for the questions of an invented world (once)",
                 total=sum(counts.values()),
-                show_from=10**9 if verdicts is not None else 1000,
+                show_from=1000 if recorded is None else 10**9,
             )
         )
         made[world_name] = (text.passages, [_row(draft, queries) for draft, queries in questions])

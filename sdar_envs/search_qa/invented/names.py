@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib import resources
 
@@ -71,11 +71,12 @@ class Names:
 
     Args:
         rng: draws the parts.
+        taken: words in lower case that are not to be made.
     """
 
-    def __init__(self, rng: Rng) -> None:
+    def __init__(self, rng: Rng, taken: Iterable[str] = ()) -> None:
         self._rng = rng
-        self._taken: set[str] = set()
+        self._taken = set(taken)
 
     def word(self, shape: str) -> str:
         """Return a new word with a capital.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sdar_envs.rng import Rng
 
 __all__ = ["make_titles"]
@@ -25,12 +27,14 @@ _TITLES = (
 )  # fmt: skip
 
 
-def make_titles(rng: Rng, count: int) -> list[str]:
-    """Return so many different titles."""
+def make_titles(rng: Rng, count: int, taken: Collection[str] = ()) -> list[str]:
+    """Return so many different titles, none of them among those that are taken."""
     titles: dict[str, None] = {}
     while len(titles) < count:
         words = {name: rng.choice(_QUALITIES) for name in "qr"} | {name: rng.choice(_THINGS) for name in "tuv"}
         if len(set(words.values())) == len(words):
             article = "An" if words["q"][0] in "AEIOU" else "A"
-            titles[rng.choice(_TITLES).format(**words, a=article)] = None
+            title = rng.choice(_TITLES).format(**words, a=article)
+            if title not in taken:
+                titles[title] = None
     return list(titles)

@@ -130,9 +130,11 @@ class World:
 class _Maker:
     """Maker of one world."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, apart_from: World | None) -> None:
+        others = [] if apart_from is None else apart_from.entities
         self._rng = Rng(f"{name}/world")
-        self._names = Names(Rng(f"{name}/names"))
+        self._names = Names(Rng(f"{name}/names"), {word for entity in others for word in _words(entity)})
+        self._titles = {entity.name for entity in others if entity.kind == "work"}
         self._size = size
         self.world = World()
         self._people: list[Entity] = []
@@ -154,7 +156,7 @@ class _Maker:
         self._make("mountain", [f"Mount {word}" for word in mountains], (0, 0), aliases=[(m,) for m in mountains])
         houses = self._names.words("house", counts["organisation"], twins=10)
         self._make("organisation", [f"{word} {self._rng.choice(_HOUSES)}" for word in houses], (1590, 1935))
-        self._make("work", make_titles(self._rng, counts["work"]), (1600, 1960))
+        self._make("work", make_titles(self._rng, counts["work"], self._titles), (1600, 1960))
         events = self._names.words("event", counts["event"], twins=10)
         self._make("event", [f"{word} {self._rng.choice(_MEETINGS)}" for word in events], (1620, 1960))
         for entity in self.world.entities:
@@ -477,19 +479,27 @@ def _written(number: int) -> str:
     return f"{number:,}"
 
 
-def make_world(name: str, size: int) -> World:
+def _words(entity: Entity) -> list[str]:
+    """Return the words of an entity's names in lower case; none of a title, which has no words of its own."""
+    if entity.kind == "work":
+        return []
+    return [word.lower() for name in (entity.name, *entity.aliases) for word in name.split()]
+
+
+def make_world(name: str, size: int, apart_from: World | None = None) -> World:
     """Make a world.
 
     Args:
         name: the seed as text; equal names and sizes give equal worlds on every machine.
         size: number of entities.
+        apart_from: a world to share no name with.
 
     Raises:
         InvalidOption: the world would be too small for its facts.
     """
     if size < _FEWEST:
         raise InvalidOption(f"the world has {size} entities; wanted at least {_FEWEST}.")
-    maker = _Maker(name, size)
+    maker = _Maker(name, size, apart_from)
     maker.entities()
     maker.facts()
     maker.summits()
