@@ -489,7 +489,10 @@ class Drafts:
 
     def _years_between(self, rng: Rng) -> Draft | None:
         facts = [rng.choice(self.world.facts) for _ in range(2)]
-        if any(RELATIONS[fact.relation].target != "year" for fact in facts) or facts[0].subject is facts[1].subject:
+        relations = [RELATIONS[fact.relation] for fact in facts]
+        if any(relation.target != "year" or not relation.noun for relation in relations):
+            return None
+        if facts[0].subject is facts[1].subject:
             return None
         years = abs(facts[0].number - facts[1].number)
         if years < 2:
