@@ -6,6 +6,7 @@
 # make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
 # make licenses the licences of the packages in .venv and .venv-peer; fails at one that .ci/licenses.py does not allow
+# make search-figures   what scripted players reach on the embedded Search-QA corpora, and the tables in docs; minutes
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
@@ -16,7 +17,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer smollm2 leaderboard-smollm2 vllm
+.PHONY: search-figures setup demo test slow installs installs-quick study check licenses leaderboard bench peer smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -71,6 +72,9 @@ licenses: .venv/.train-stamp .venv-peer/.stamp .venv-licenses/.stamp
 leaderboard: setup
 	rm -rf runs/leaderboard
 	$(BIN)/sdar leaderboard commands | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
+
+search-figures: setup
+	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.figures --play
 
 bench: .venv-peer/.stamp
 	.venv-peer/bin/sdar bench
