@@ -54,12 +54,12 @@ _HEAD = """\
 Made by `make search-figures` from `benchmarks/studies/search_qa_figures.json`; do not edit it by hand.
 
 Shares of questions in per cent, each played once with the turns of its corpus and the three best passages of a search.
-*answer@3*: a golden answer stands in the passages that a search for the question itself shows. *one search*: the best of five
-queries that can be made from a question alone shows all evidence. *name-only*: searches for the names along the way, in
+*answer@3*: a golden answer stands in the passages that a search for the question itself shows. *one search*: the best of
+five queries that can be made from a question alone shows all evidence. *name-only*: searches for the names along the way, in
 order, without another word, and answers if all evidence was shown. *oracle*: the same with words about the fact.
-*question as query*, *option* (a random name out of the question), *relation* and *constant* (the most common training answer, by
-the last relation, or of all) are what guessing reaches; the films have no training split, so there they are fitted on the questions
-that are played. Beyond one hop means questions that need two passages or more.
+*question as query*, *option* (a random name out of the question), *relation* and *constant* (the most common training
+answer, by the last relation, or of all) are what guessing reaches; the films have no training split, so there they are
+fitted on the questions that are played. Beyond one hop means questions that need two passages or more.
 
 """
 
@@ -120,9 +120,20 @@ def _share(panel: Mapping[str, Any], player: str, metric: str, kinds: list[str])
 def table(figures: Mapping[str, Any]) -> str:
     """Return the page."""
     columns = (
-        "panel", "questions", "hops", "answer@3, chains", "one search, beyond one hop", "question as query",
-        "the same, beyond one hop", "option", "relation", "constant", "name-only", "name-only, chains", "oracle",
-    )  # fmt: skip
+        "panel",
+        "questions",
+        "hops",
+        "answer@3, chains",
+        "one search, beyond one hop",
+        "question as query",
+        "the same, beyond one hop",
+        "option",
+        "relation",
+        "constant",
+        "name-only",
+        "name-only, chains",
+        "oracle",
+    )
     lines = [columns, ("---", *["---:"] * (len(columns) - 1))]
     for name, panel in figures.items():
         kinds = list(panel["questions"])
@@ -146,7 +157,7 @@ def table(figures: Mapping[str, Any]) -> str:
                 _share(panel, "name-only", "won", kinds),
                 _share(panel, "name-only", "won", named),
                 _share(panel, "oracle", "won", kinds),
-            )  # fmt: skip
+            )
         )
     parts = [_HEAD, _markdown(lines)]
     for name in ("invented/test", "invented/test_worlds"):
@@ -165,7 +176,7 @@ def table(figures: Mapping[str, Any]) -> str:
                     _share(panel, "one-search", "evidence", [kind]),
                     _share(panel, "name-only", "won", [kind]),
                     _share(panel, "oracle", "won", [kind]),
-                )  # fmt: skip
+                )
             )
         parts += [f"\n## {name} by kind\n\n", _markdown(lines)]
     return "".join(parts)
