@@ -84,10 +84,10 @@ def numbered_questions() -> dict[str, list[tuple[int, dict[str, Any]]]]:
         CorruptData: the file is damaged or of another release.
     """
     by_split: dict[str, list[tuple[str, dict[str, Any] | None]]] = {split: [] for split in SPLITS}
-    for row in read_rows(DATA / "withdrawn.jsonl.gz")[1]:
-        by_split[row["split"]].append((row["id"], None))
     for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT):
         by_split[row["split"]].append((row["id"], row))
+    for row in read_rows(DATA / "withdrawn.jsonl.gz")[1]:
+        by_split[row["split"]].append((row["id"], None))
     # The file is sorted by id, which compresses well; the first hundred questions should have all types.
     return {
         split: [

@@ -53,13 +53,14 @@ _HEAD = """\
 
 Made by `make search-figures` from `benchmarks/studies/search_qa_figures.json`; do not edit it by hand.
 
-Shares of questions in per cent, each played once with the turns of its corpus and the three best passages of a search.
-*answer@3*: a golden answer stands in the passages that a search for the question itself shows. *one search*: the best of
-five queries that can be made from a question alone shows all evidence. *name-only*: searches for the names along the way, in
-order, without another word, and answers if all evidence was shown. *oracle*: the same with words about the fact.
-*question as query*, *option* (a random name out of the question), *relation* and *constant* (the most common training
-answer, by the last relation, or of all) are what guessing reaches; the films have no training split, so there they are
-fitted on the questions that are played. Beyond one hop means questions that need two passages or more.
+Shares of questions in per cent, each played once with the turns of its corpus and the three best passages of a
+search. *answer@3*: a golden answer stands in the passages that a search for the question itself shows. *one search*:
+the best of five queries that can be made from a question alone shows all evidence. *name-only*: searches for the
+names along the way, in order, without another word, and answers if all evidence was shown. *oracle*: the same with
+words about the fact. *question as query*, *option* (a random name out of the question), *relation* and *constant*
+(the most common training answer, by the last relation, or of all) are what guessing reaches; the films have no
+training split, so there they are fitted on the questions that are played. Beyond one hop means questions that need
+two passages or more.
 
 """
 

@@ -609,7 +609,7 @@ def test_a_name_that_gives_no_retriever_is_refused(own_module, make, name, error
 def test_the_embedded_tasks_need_no_extra():
     code = (
         "env = SearchQAEnv(split='test')\n"
-        "env.reset(options={'task_id': 'search_qa/test/0000'})\n"
+        "env.reset(seed=0)\n"
         "for action in env.oracle_plan(): info = env.step(action)[4]\n"
         "print(info['won'])\n"
     )

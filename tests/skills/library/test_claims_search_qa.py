@@ -374,7 +374,7 @@ def test_fact_a_description_finds_a_person():
 def test_hops_begin_at_the_end_of_the_question():
     for row in of_world("chain of 2", "chain of 3", step=20):
         first, *later = row["metadata"]["name_queries"]
-        assert row["question"].rstrip('?"').endswith(first) or "in the year" in row["question"] or " in " in first, row
+        assert row["question"].rstrip('?"').endswith(first), row
         assert not any(normalize(name) in normalize(row["question"]) for name in later)
 
 
