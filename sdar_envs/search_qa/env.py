@@ -224,9 +224,9 @@ class SearchQAEnv(TextEnv[QuestionState]):
         # The questions of an embedded corpus search its own passages, and some splits have passages of their own.
         self._follows_task = where == "embedded" and self._embedded is not None
         self._place: tuple[object, str] | None = None
-        self._own_tool: SearchTool
+        self._tool: SearchTool
         if self._follows_task:
-            self._tool = self._embedded_tool(self.source.task(split, 0))
+            self._follow(self.source.task(split, 0))
         else:
             self._tool = self._open(where)
         self._prepared: tuple[str, Finding] | None = None
@@ -344,17 +344,11 @@ class SearchQAEnv(TextEnv[QuestionState]):
     def _follow(self, task: Task) -> bool:
         """Search where the task's passages are; return whether its first observation says how many turns there are."""
         assert self._embedded is not None
-        if self._follows_task:
-            self._tool = self._embedded_tool(task)
-        return self._embedded.corpus_of(task.id).says_turns
-
-    def _embedded_tool(self, task: Task) -> SearchTool:
-        assert self._embedded is not None
         corpus = self._embedded.corpus_of(task.id)
-        if self._place != (corpus, task.split):
+        if self._follows_task and self._place != (corpus, task.split):
             self._place = (corpus, task.split)
-            self._own_tool = self._open(corpus.retriever(task.split))
-        return self._own_tool
+            self._tool = self._open(corpus.retriever(task.split))
+        return corpus.says_turns
 
     def _variant(self) -> str:
         fingerprint = self._tool.fingerprint
