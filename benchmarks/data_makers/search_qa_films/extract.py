@@ -86,7 +86,12 @@ def _names(text: str | None) -> list[str]:
 
 
 def _is_usable(title: str) -> bool:
-    return 4 <= len(title) <= 60 and '"' not in title and sum(c.isalpha() for c in title) >= 4 and title.isprintable()
+    return (
+        4 <= len(title) <= 60
+        and not set('"()') & set(title)
+        and sum(c.isalpha() for c in title) >= 4
+        and title.isprintable()
+    )
 
 
 def _is_person(name: str) -> bool:

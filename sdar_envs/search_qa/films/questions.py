@@ -18,6 +18,8 @@ _ASKS = {
 }
 _PHRASES = {"acted in": "the {year} film with {x}", "directed": "the {year} film directed by {x}"}
 _WORDS = {"acted in": "acted film", "directed": "directed film", "wrote": "wrote written film"}
+# Of older films the snapshot has too few to tell whether a person and a year are one film.
+_FIRST_DESCRIBED = 1970
 _ROLE_OF = {"director": "directed", "writer": "wrote"}
 _FILM_WORDS = {"director": "director directed", "writer": "writer written", "company": "company produced"}
 
@@ -48,6 +50,8 @@ class FilmDrafts:
     def _is_described(self, person: str, role: str, place: int) -> bool:
         """Return whether the person and the year tell the film from all others."""
         film = self._library.films[place]
+        if film.year < _FIRST_DESCRIBED:
+            return False
         return film.is_only_of_year if role == "directed" else person in film.described_by
 
     def of_kind(self, kind: str) -> Iterator[Draft | None]:

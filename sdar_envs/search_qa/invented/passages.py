@@ -133,6 +133,8 @@ def _sentence(template: str, entity: Entity, other: str, *, is_named: bool, fact
         owner = "her" if entity.is_female else "his"
     begin = f"The {inside}" if entity.kind in _TAKES_ARTICLE else _capital(inside)
     first, last = fact.years or (0, 0)
+    if other[:1] in "aeio":
+        template = template.replace(" a {o}", " an {o}")
     return template.format(S=begin, s=inside, h=oblique, p=owner, o=other, O=_capital(other), a=first, b=last)
 
 

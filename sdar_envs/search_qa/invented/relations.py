@@ -1164,7 +1164,7 @@ _ALL = (
             "On its first leaf, {s} has a dedication to {o}.",
         ),
         (
-            "{S} read with pride the dedication of {o}.",
+            "{S} was proud that {o} was dedicated to {h}.",
             "{S} is the person to whom {o} is dedicated.",
             "The dedication of {o} is to {h}.",
         ),
@@ -1326,7 +1326,7 @@ _ALL = (
         (
             "The {s} took place in {o}.",
             "The {s} was held in {o}, which was full of strangers.",
-            "The tents of the {s} stood outside {o}.",
+            "The tents of the {s} stood in the meadows of {o}, where it was held.",
         ),
         ("{S} was the place of the {o}.", "The {o} was held in {s}.", "The {o} filled the inns of {s} with strangers."),
         "place",
