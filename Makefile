@@ -75,6 +75,7 @@ leaderboard: setup
 
 search-figures: setup
 	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.figures --play
+	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.readings
 
 bench: .venv-peer/.stamp
 	.venv-peer/bin/sdar bench

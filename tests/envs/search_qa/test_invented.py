@@ -469,3 +469,17 @@ def test_searches_can_be_off():
     assert env.variant.endswith(", off")
     with pytest.raises(InvalidOption, match="token_env"):
         sdar_envs.make_text_env(SEARCH_QA, retriever="off", token_env="TOKEN")
+
+
+# -- readings -----------------------------------------------------------------------------------
+
+
+def test_questions_that_were_read_have_the_answer_that_was_found_right(data):
+    lines = (Path(__file__).parents[3] / "benchmarks/studies/search_qa_readings.jsonl").read_text().splitlines()
+    read = [row for row in map(json.loads, lines) if row["corpus"] == "invented"]
+    assert len(read) > 380
+    here = {row["question"]: row["golden_answers"][0] for of in data.rows.values() for row in of}
+    kept = [row for row in read if row["question"] in here]
+    assert len(kept) > 0.9 * len(read)
+    assert all(here[row["question"]] == row["answer"] for row in kept)
+    assert sum(row["verdict"] != "right" for row in read) / len(read) < 0.03
