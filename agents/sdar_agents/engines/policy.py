@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sdar_agents.engines.chat_template import Messages, Tokenizer
 from sdar_agents.settings.checks import check_value
@@ -28,7 +28,7 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, style_of
 from sdar_envs.tools import Tool
 
-__all__ = ["AsyncPolicy", "Messages", "Policy", "Request", "Sampling", "Situation", "Tokenizer"]
+__all__ = ["AsyncPolicy", "IndependentPolicy", "Messages", "Policy", "Request", "Sampling", "Situation", "Tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,29 @@ class Policy(Protocol):
 
         It must not depend on the other requests of the batch, nor on earlier calls. Log-probabilities are those at
         `sampling.temperature`, also if `sampling.greedy`.
+        """
+        ...
+
+
+@runtime_checkable
+class IndependentPolicy(Protocol):
+    """Protocol of an inference engine that a rollout asks for each episode by itself, many at a time.
+
+    It has the members of `Policy` too.
+
+    Attributes:
+        in_flight: episodes that may be played at a time.
+    """
+
+    in_flight: int
+
+    async def complete_ids(self, request: Request, sampling: Sampling) -> Completion:
+        """Return the completion of `Request.prompt_ids`, with token ids and log-probabilities.
+
+        As for `Policy.generate`, it must not depend on other requests.
+
+        Raises:
+            EndpointError: the engine cannot be reached, or does not answer as it should.
         """
         ...
 

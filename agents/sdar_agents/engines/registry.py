@@ -1,4 +1,4 @@
-"""Inference engines by name: `transformers`, and `module:Class` for one of your own."""
+"""Inference engines by name: `transformers`, `vllm`, and `module:Class` for one of your own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from sdar_envs.importing import import_named, is_import_path
 
 __all__ = ["ENGINES", "make_engine"]
 
-ENGINES: Mapping[str, str] = MappingProxyType({"transformers": "sdar_agents.engines.transformers:TransformersPolicy"})
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {
+        "transformers": "sdar_agents.engines.transformers:TransformersPolicy",
+        "vllm": "sdar_agents.engines.vllm:VllmPolicy",
+    }
+)
 """The built-in engines: name -> `module:Class`, imported when it is made."""
 
 

@@ -45,7 +45,7 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import import_extra
 
-__all__ = ["TransformersPolicy", "choose_device", "load_model", "without_bars", "without_peft_warning"]
+__all__ = ["TransformersPolicy", "choose_device", "end_tokens", "load_model", "without_bars", "without_peft_warning"]
 
 # Ended rows leave the batch when at most this share still runs, because removing rows copies the KV cache.
 _LARGEST_RUNNING_SHARE = 7 / 8
@@ -85,7 +85,7 @@ class TransformersPolicy:
                 f"the tokenizer {tokenizer.name_or_path!r} has no chat template: choose a model that was tuned for "
                 "chat, or set tokenizer.chat_template."
             )
-        ends = _end_tokens(model, tokenizer)
+        ends = end_tokens(model, tokenizer)
         if not ends:
             raise InvalidOption(
                 f"neither the tokenizer {tokenizer.name_or_path!r} nor its model names an end token: set "
@@ -452,7 +452,8 @@ def without_peft_warning() -> Iterator[None]:
         yield
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a completion, as the model's generation config and the tokenizer name them."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ends = [named] if is_integer(named) else list(named or ())
     return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)

@@ -25,29 +25,26 @@ import torch
 from torch import Tensor, nn
 
 from sdar_agents.algorithms import Algorithm
-from sdar_agents.learner.measures import (
-    StepRecord,
-    add_gradients,
-    compare_gradients,
-    equal_prompts,
-    gap_details,
-    on_cpu,
-)
+from sdar_agents.learner.controls import control_batch, control_rows
+from sdar_agents.learner.measures import StepRecord, equal_prompts, gap_details, on_cpu
+from sdar_agents.learner.passes import make_passes
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings
+from sdar_agents.learner.sharding import is_sharded, load_optimizer
+from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.token_marks import TokenSignals
 from sdar_agents.learner.weights import Weights
+from sdar_agents.parallel import World
 from sdar_agents.scoring.batch import Batch, Sequences, make_batch
 from sdar_agents.scoring.gradient_checkpointing import enable_gradient_checkpointing
 from sdar_agents.scoring.head import Scores, TeacherView
-from sdar_agents.scoring.logprobs import score, score_rows, view_teacher
 from sdar_agents.scoring.metrics import Metric, masked_metric, merge_metrics, reduce_metrics, summarise
 from sdar_agents.scoring.model_parts import disable_dropout
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing
-from sdar_agents.scoring.prefix_groups import score_prefix_groups
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
+from sdar_envs.rng import derive_seed
 
 __all__ = ["LearnResult", "Learner"]
 
@@ -79,9 +76,12 @@ class Learner:
         temperature: that the rows were sampled at.
         seed: of the order of the episodes.
         steps: of the whole run, for schedules of the learning rate.
+        teacher: the external teacher, from `open_teacher`; None if the settings name none.
+        world: the ranks of the run, which have the same model and get the same rows; None for one process. All methods
+            are collective then.
 
     Raises:
-        InvalidOption: nothing is trained, or the model does not support the settings.
+        InvalidOption: nothing is trained, or the model or the method does not support the settings.
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class Learner:
         temperature: float = 1.0,
         seed: int = 0,
         steps: int = 1,
+        teacher: ExternalTeacher | None = None,
+        world: World | None = None,
     ) -> None:
         self.model = model
         self.algorithm = algorithm
@@ -104,15 +106,18 @@ class Learner:
         self._steps = steps
         self._scoring = ScoringOptions(temperature=temperature, packing=settings.packing)
         self._loss_scoring = algorithm.scoring_options(self._scoring)
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if not self._parameters:
+        self._teacher = teacher
+        self._check_teacher()
+        if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidOption("no parameter of the model requires a gradient: there is nothing to train.")
-        self.device = self._parameters[0].device
         disable_dropout(model)
         if settings.packing:
             enable_packing(model)
         if settings.gradient_checkpointing:
             enable_gradient_checkpointing(model)
+        self._passes = make_passes(model, settings, world or World())
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.device = self._parameters[0].device
         self.optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.lr,
@@ -121,10 +126,35 @@ class Learner:
         )
         is_frozen = algorithm.needs_teacher and settings.teacher == "frozen"
         self.initial = Weights(model) if algorithm.needs_reference or is_frozen else None
-        self.average = Weights(model) if algorithm.needs_teacher and settings.teacher == "ema" else None
+        is_copied = algorithm.needs_teacher and settings.teacher in ("ema", "lagged")
+        self.average = Weights(model) if is_copied else None
         # The full distribution of a teacher with the rollout's weights must outlive the first optimiser step.
         is_kept = settings.teacher == "old" and self._loss_scoring.divergence is not None
         self._rollout = Weights(model) if algorithm.needs_teacher and is_kept else None
+
+    def _check_teacher(self) -> None:
+        """Check that method and teacher go together."""
+        algorithm, settings = self.algorithm, self.settings
+        name = type(algorithm).__name__
+        if not algorithm.needs_teacher:
+            if settings.teacher_control != "none":
+                raise InvalidOption(f"teacher_control is {settings.teacher_control}, and {name} has no teacher.")
+            return
+        if algorithm.shapes_advantages and settings.teacher == "live":
+            raise InvalidOption(
+                f"{name} shapes the advantages of a whole step before its updates, and teacher is live, whose weights "
+                "change with each: wanted old, ema, frozen, lagged or external."
+            )
+        if settings.teacher_control in ("permuted-weights", "no-sign") and self._loss_scoring.divergence is not None:
+            raise InvalidOption(
+                f"teacher_control is {settings.teacher_control}, which acts on log-probs of tokens, and {name} "
+                "compares whole distributions: wanted teacher-is-student, or a divergence of sampled tokens."
+            )
+        if (settings.teacher == "external") != (self._teacher is not None):
+            raise InvalidOption(
+                f"teacher is {settings.teacher}: pass what open_teacher(...) returns to Learner(teacher=...) for an "
+                "external one, and None for the others."
+            )
 
     # -- one step ---------------------------------------------------------------------------
 
@@ -148,25 +178,42 @@ class Learner:
         """
         phases = phases or Phases(self.device)
         progress = progress or (lambda _: None)
+        rows = control_rows(self.algorithm.prepare_rows(rows), self.settings.teacher_control)
         batch = make_batch(rows, pad_id=self._pad_id, mask_truncated=self.settings.mask_truncated)
+        # Views that the method does not read are not scored.
+        batch = batch.replace(more_teachers=batch.more_teachers[: self.algorithm.teacher_views - 1])
         episode_ids = list(dict.fromkeys(row.episode_id for row in rows))
         record = StepRecord(torch.zeros(2, len(episode_ids), dtype=torch.float64))
         if keep_signals:
             record.signals = TokenSignals.empty(*batch.mask.shape)
         count = min(self.settings.mini_batches, len(episode_ids))
         batch = self._score_step(batch, count, record, phases, progress)
-        advantages, group_metrics = self.algorithm.advantages(rows, batch)
-        batch = batch.replace(advantages=advantages)
-        record.metrics.append(group_metrics)
-        record.metrics.append({"policy/advantage_size": masked_metric(advantages.abs(), batch.mask.any(dim=1))})
+        if self.algorithm.needs_teacher and self.settings.teacher != "live":
+            control_seed = derive_seed(self._seed, f"teacher control {step}")
+            batch = control_batch(batch, self.settings.teacher_control, control_seed)
+        batch = self._advantages(rows, batch, step, record)
+        if self.settings.epochs * count == 1:
+            batch = batch.replace(old_logprobs=None)  # see _score_micro
         progress("update")
         updates = self._update_epochs(batch, count, step, record, phases)
-        if self.average is not None:
+        if self.average is not None and self.settings.teacher == "ema":
             self.average.follow(self.model, self.settings.ema_decay)
+        elif self.average is not None and step % self.settings.teacher_every == 0:
+            self.average.follow(self.model, 0.0)
+        # Of the size of the weights, and of no use while the next episodes are played.
+        self.optimizer.zero_grad(set_to_none=True)
+        self._passes.end_record(record)
         metrics = summarise(reduce_metrics(merge_metrics(record.metrics))) | record.gradients | updates
         if record.sampler_difference is not None:
             metrics["sampler/difference_max"] = record.sampler_difference
         return LearnResult(metrics, record.episode_gaps(episode_ids), record.signals)
+
+    def score_ids(self, ids: Sequence[int]) -> list[float]:
+        """Return the log-probability of each token but the first, at temperature 1, under the present weights."""
+        batch = make_batch([Row(tuple(ids[:1]), tuple(ids[1:]))], pad_id=self._pad_id)
+        scores = self._score_rows(batch.student, batch.mask, replace(self._scoring, temperature=1.0))
+        logprobs: list[float] = scores.logprobs[0].tolist()
+        return logprobs
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the model: optimiser, moving average, counter."""
@@ -178,12 +225,27 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what `state_dict` returned; the model's weights are loaded separately."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        if is_sharded(self.model):
+            load_optimizer(self.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.skipped_in_a_row = state["skipped_in_a_row"]
 
     # -- scores, once per step --------------------------------------------------------------
+
+    def _advantages(self, rows: Sequence[Row], batch: Batch, step: int, record: StepRecord) -> Batch:
+        """Return the batch with the advantages of all rows."""
+        advantages, group_metrics = self.algorithm.advantages(rows, batch)
+        record.metrics.append(group_metrics)
+        if self.algorithm.shapes_advantages:
+            shaped = self.algorithm.shape_advantages(advantages, rows, batch, step)
+            record.metrics.append(dict(shaped.metrics))
+            advantages = shaped.values
+        trained = batch.policy_mask if advantages.dim() == 2 else batch.policy_mask.any(dim=1)
+        record.metrics.append({"policy/advantage_size": masked_metric(advantages.abs(), trained)})
+        return batch.replace(advantages=advantages)
 
     def _score_step(
         self, batch: Batch, count: int, record: StepRecord, phases: Phases, progress: Callable[[str], None]
@@ -193,15 +255,17 @@ class Learner:
         if self._rollout is not None:
             self._rollout.follow(self.model, 0.0)
         # With a single update, the policy of the rollout is the policy that is updated: see _score_micro.
-        if self.settings.epochs * count > 1:
+        is_single = self.settings.epochs * count == 1
+        needs_old = algorithm.shapes_advantages or self.settings.teacher_control in ("permuted-weights", "no-sign")
+        if needs_old or not is_single:
             progress("old")
-            # Where the loss needs entropies, the update computes them.
-            options = replace(self._scoring, entropies=not self._loss_scoring.entropies)
+            # Where the loss needs entropies, and with a single update, the update computes them.
+            options = replace(self._scoring, entropies=not (self._loss_scoring.entropies or is_single))
             with phases("old"):
                 old = self._score_rows(batch.student, batch.mask, options)
             batch = batch.replace(old_logprobs=old.logprobs)
             if old.entropies is not None:
-                record.metrics.append({"policy/entropy": masked_metric(old.entropies, batch.mask)})
+                record.metrics.append({"policy/entropy": masked_metric(old.entropies, batch.policy_mask)})
         if algorithm.needs_reference:
             progress("reference")
             with phases("reference"), self._weights(self.initial):
@@ -215,17 +279,27 @@ class Learner:
 
     def _score_rows(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Scores:
         with self._autocast():
-            return score_rows(self.model, sequences, mask, options, max_tokens=self.settings.max_tokens)
+            return self._passes.score_rows(sequences, mask, options)
 
     def _score_teacher(self, batch: Batch, phases: Phases) -> Batch:
-        if batch.teacher is None or not self._has_teacher(batch):
-            # No row has a teacher: the tensors are there, and the teacher's mask hides them.
-            return replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
-        with phases("teacher"), self._weights(self._teacher_weights()), self._autocast():
-            logprobs = score_prefix_groups(
-                self.model, batch.teacher, batch.teacher_mask, self._scoring, max_tokens=self.settings.max_tokens
+        with phases("teacher"):
+            if batch.teacher is None or not self._has_teacher(batch):
+                # No row has a teacher: the tensors are there, and the teacher's mask hides them.
+                batch = replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
+            else:
+                batch = batch.replace(teacher_logprobs=self._teacher_logprobs(batch.teacher, batch.teacher_mask))
+            views = tuple(
+                replace(view, logprobs=self._teacher_logprobs(view.sequences, batch.mask & view.is_there[:, None]))
+                for view in batch.more_teachers
             )
-        return batch.replace(teacher_logprobs=logprobs)
+        return batch.replace(more_teachers=views)
+
+    def _teacher_logprobs(self, sequences: Sequences, mask: Tensor) -> Tensor:
+        if self._teacher is not None:
+            with self._autocast():
+                return self._teacher.logprobs(sequences, mask, self._scoring, max_tokens=self.settings.max_tokens)
+        with self._weights(self._teacher_weights()), self._autocast():
+            return self._passes.score_prefix_groups(sequences, mask, self._scoring)
 
     def _has_teacher(self, batch: Batch) -> bool:
         return self.algorithm.needs_teacher and bool(batch.has_teacher.any())
@@ -235,8 +309,8 @@ class Learner:
         return nullcontext() if weights is None else weights.in_place_of(self.model)
 
     def _teacher_weights(self) -> Weights | None:
-        kept = {"old": self._rollout, "live": None, "ema": self.average, "frozen": self.initial}
-        return kept[self.settings.teacher]
+        kept = {"old": self._rollout, "ema": self.average, "lagged": self.average, "frozen": self.initial}
+        return kept.get(self.settings.teacher)
 
     def _autocast(self) -> torch.autocast:
         # Without autocast's cache: weights are exchanged within a block, and the cache would return the old ones.
@@ -295,19 +369,20 @@ class Learner:
             The gradient norm before clipping, and whether the step was taken.
         """
         algorithm = self.algorithm
-        mini = mini.weighed(algorithm.aggregation, response_limit=algorithm.response_limit)
+        mini = mini.weighed(algorithm.aggregation, response_limit=algorithm.response_limit, is_whole=True)
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()  # gradient checkpointing needs it; there is no dropout
         parts: dict[str, list[Tensor]] = {}
         metrics: list[dict[str, Metric]] = []
         total = 0.0
-        for piece in mini.split(self.settings.max_tokens):
-            if not piece.mask.any():
+        for piece in self._passes.micro_batches(mini):
+            if piece is None:
+                self._idle_pass(mini, parts, measures=measures)
                 continue
             micro, scores = self._score_micro(piece.to(self.device))
             output = algorithm.loss(micro, scores, step=step, log_vocabulary=self._log_vocabulary())
             if measures:
-                add_gradients(parts, output.parts, self._parameters)
+                self._passes.add_gradients(parts, output.parts, self._parameters)
             output.loss.backward()  # type: ignore[no-untyped-call]
             total += float(output.loss.detach())
             has_teacher = self._has_teacher(micro)
@@ -315,16 +390,26 @@ class Learner:
                 record.note_tokens(micro, scores, output, has_teacher=has_teacher)
             metrics.append(output.metrics | (gap_details(micro, scores) if has_teacher else {}))
         self.model.eval()
+        self._passes.end_gradients(self._parameters)
+        (total,) = self._passes.world.sum(total)
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, limit))
+        norm = self._passes.clip(self._parameters, limit)
         if measures:
-            record.gradients = compare_gradients(parts)
+            record.gradients = self._passes.compare_gradients(parts, self._parameters)
         if not (math.isfinite(total) and math.isfinite(norm)):
             return norm, False
         self.optimizer.step()
         # Not of skipped steps: one NaN would make the mean of all the others NaN.
         record.metrics += [{name: on_cpu(metric) for name, metric in part.items()} for part in metrics]
         return norm, True
+
+    def _idle_pass(self, mini: Batch, parts: dict[str, list[Tensor]], *, measures: bool) -> None:
+        """Run the passes of a micro-batch without a loss: another rank has one more, and all must take part."""
+        _, scores = self._score_micro(self._passes.idle(mini).to(self.device))
+        nothing = scores.logprobs.sum() * 0.0
+        if measures:
+            self._passes.add_gradients(parts, {"idle": nothing}, self._parameters)
+        nothing.backward()  # type: ignore[no-untyped-call]
 
     def _score_micro(self, micro: Batch) -> tuple[Batch, Scores]:
         """Return the scores with gradient, and the batch with old log-probs: with a single update, the scores' own."""
@@ -334,7 +419,7 @@ class Learner:
         if is_own_rollout:
             options = replace(options, entropies=True)
         with self._autocast():
-            scores = score(self.model, micro.student, micro.mask, options, teacher=view)
+            scores = self._passes.score(micro, options, teacher=view)
         if is_own_rollout:
             micro = micro.replace(old_logprobs=scores.logprobs.detach())
         return micro, scores
@@ -342,8 +427,11 @@ class Learner:
     def _view(self, micro: Batch) -> TeacherView | None:
         if self._loss_scoring.divergence is None:
             return None
+        if self._teacher is not None:
+            with self._autocast():
+                return self._teacher.view(micro)
         with self._autocast(), self._weights(self._teacher_weights()):
-            return view_teacher(self.model, micro, packing=self.settings.packing)
+            return self._passes.view_teacher(micro)
 
     def _log_vocabulary(self) -> float:
         return math.log(self.model.config.vocab_size)  # type: ignore[union-attr, arg-type]

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from sdar_agents.learner.sharding import is_sharded, local_part, put_whole, reshard
 from sdar_envs.errors import InvalidOption
 
 __all__ = ["Weights", "fingerprint"]
@@ -35,6 +36,14 @@ class Weights:
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Context in which the model has these weights. Never between a forward pass and its backward pass."""
+        if is_sharded(model):
+            # FSDP gathers from buffers of its own: the values are exchanged, not the tensors.
+            self._exchange(model)
+            try:
+                yield
+            finally:
+                self._exchange(model)
+            return
         own = {}
         for name, parameter in _trainable(model):
             own[name] = parameter.data
@@ -46,6 +55,15 @@ class Weights:
                 parameter.data = own[name]
 
     @torch.no_grad()
+    def _exchange(self, model: nn.Module) -> None:
+        reshard(model)
+        for name, parameter in _trainable(model):
+            theirs, kept = local_part(parameter), local_part(self._tensors[name])
+            before = theirs.clone()
+            theirs.copy_(kept)
+            kept.copy_(before)
+
+    @torch.no_grad()
     def follow(self, model: nn.Module, decay: float) -> None:
         """EMA update: `w = decay w + (1 - decay) theta`; with decay 0 a copy of the model's parameters.
 
@@ -54,11 +72,11 @@ class Weights:
             decay: from 0 to 1.
         """
         for name, parameter in _trainable(model):
-            tensor = self._tensors[name]
+            tensor, theirs = local_part(self._tensors[name]), local_part(parameter)
             if decay == 0.0:
-                tensor.copy_(parameter)
+                tensor.copy_(theirs)
             else:
-                tensor.lerp_(parameter.to(tensor.dtype), 1.0 - decay)
+                tensor.lerp_(theirs.to(tensor.dtype), 1.0 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors by name; not copies."""
@@ -76,7 +94,7 @@ class Weights:
                 raise InvalidOption(
                     f"the weights have no {name} of the shape {tuple(tensor.shape)}: they are another model's."
                 )
-            tensor.copy_(tensors[name])
+            put_whole(tensor, tensors[name])
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,20 +69,20 @@ def merge_metrics(parts: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
 def reduce_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """Merge the metrics of all ranks of `torch.distributed`; without a process group nothing changes. Collective.
 
-    Every rank must have the same names, which the same algorithm gives.
+    A rank may lack some: no row of its share had such a token.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or not metrics:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return dict(metrics)
-    names = sorted(metrics)
-    zero = torch.zeros((), dtype=torch.float64)
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    rows = [torch.stack([(zero if part is None else part).double().cpu() for part in metrics[name]]) for name in names]
-    table = torch.stack(rows).to(device)
-    torch.distributed.all_reduce(table)
-    return {
-        name: Metric(total, weight, None if metrics[name].squares is None else squares)
-        for name, (total, weight, squares) in zip(names, table.cpu(), strict=True)
-    }
+    own = {name: [None if part is None else float(part) for part in metric] for name, metric in metrics.items()}
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, own)
+    return merge_metrics(
+        {
+            name: Metric(*(None if part is None else torch.tensor(part, dtype=torch.float64) for part in parts))  # type: ignore[arg-type]
+            for name, parts in each.items()
+        }
+        for each in found
+    )
 
 
 def summarise(metrics: Mapping[str, Metric]) -> dict[str, float]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from sdar_agents.engines.transformers import without_peft_warning
+from sdar_agents.learner.sharding import is_sharded, put_whole
 from sdar_agents.training.config import LoraSettings
 from sdar_envs.errors import CorruptData, InvalidOption, UnknownName, did_you_mean
 from sdar_envs.importing import import_extra
@@ -103,7 +105,20 @@ def load_weights(model: Any, folder: Path) -> None:
         if not (folder / "adapter_model.safetensors").is_file():  # peft would look for pickled ones, and on the hub
             raise CorruptData(f"{folder} has no adapter_model.safetensors: delete the checkpoint, or restore the file.")
         tensors = peft.utils.load_peft_weights(str(folder), device="cpu")
+        if is_sharded(model):
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    put_whole(parameter, tensors[name.replace(".default.", ".")].to(parameter.device))
+            return
         peft.set_peft_model_state_dict(model, tensors)
+        return
+    if is_sharded(model):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=model.dtype, trust_remote_code=False, use_safetensors=True
+        )
+        whole = dict(loaded.named_parameters())
+        for name, parameter in model.named_parameters():
+            put_whole(parameter, whole[name].detach().to(parameter.device))
         return
     loaded = type(model).from_pretrained(folder, dtype=model.dtype, trust_remote_code=False, use_safetensors=True)
     model.load_state_dict(loaded.state_dict())

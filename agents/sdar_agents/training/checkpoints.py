@@ -22,7 +22,7 @@ from sdar_envs.errors import CorruptData, RunStopped
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.files.replacing import delete_folder, new_folder, sweep
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "flush", "state_text"]
 
 _NAME = re.compile(r"step-(\d{6,})")
 
@@ -41,8 +41,13 @@ class Checkpoint:
 
     @property
     def model(self) -> Path:
-        """Folder of the model, for `from_pretrained`."""
+        """Folder of the model, for `from_pretrained`; of a sharded checkpoint, `sdar export` makes it."""
         return self.path / "model"
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether several processes wrote it (`sdar_agents.training.shards`)."""
+        return (self.path / "shards").is_dir()
 
     def read_state(self) -> dict[str, Any]:
         """Return the contents of `state.json`.
@@ -141,7 +146,7 @@ class Checkpoints:
                 (temporary / "model").mkdir(parents=True)
                 save_model(temporary / "model")
                 torch.save(dict(tensors), temporary / "trainer.pt")
-                (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+                (temporary / "state.json").write_text(state_text(state), encoding="utf-8")
                 for file in (*temporary.rglob("*"), temporary):
                     _flush(file)
             _flush(self.folder)
@@ -160,6 +165,16 @@ class Checkpoints:
         for checkpoint in found[: -self._keep]:
             if best is None or checkpoint.step != best.step:
                 delete_folder(checkpoint.path)
+
+
+def state_text(state: Mapping[str, Any]) -> str:
+    """Return the contents of `state.json`."""
+    return json.dumps(state, indent=1) + "\n"
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    _flush(path)
 
 
 def _flush(path: Path) -> None:

@@ -19,7 +19,7 @@ from sdar_agents.training.config import TrainConfig
 from sdar_envs.errors import InvalidOption, SdarError
 from sdar_envs.prompt import STYLES, render_completion, resolve_style
 
-__all__ = ["lost_updates", "rounding_problems", "shortest_answer", "signal_problems"]
+__all__ = ["check_rounding", "lost_updates", "shortest_answer", "signal_problems"]
 
 _SAMPLED = 1 << 16  # weights of each tensor, which are enough for a share
 _SHORT_COMMANDS = ("look", "click[x]", "answer[x]")
@@ -72,7 +72,8 @@ def _teacher_problem(config: TrainConfig, algorithm: GRPO) -> str | None:
             return (
                 f"{name} is 0, so the teacher is asked and teaches nothing (--method grpo does the same in less time)"
             )
-    if not _shows_skills(config) and config.learner.teacher in ("old", "live"):
+    reads_skills = not config.context.is_after_play
+    if reads_skills and not _shows_skills(config) and config.learner.teacher in ("old", "live"):
         return (
             f"{_hidden_skills(config)}, so the teacher reads what the student reads and teaches nothing (set skills.k "
             "to 1 or more, or take --method grpo, which needs no teacher)"
@@ -92,11 +93,11 @@ def _other_problems(config: TrainConfig) -> Iterator[str]:
     learner = config.learner
     if not learner.lr:
         yield "learner.lr is 0, so the weights stay as they are"
-    elif learner.warmup_steps >= config.steps:
-        reached = learner.learning_rate(config.steps, config.steps)
+    elif learner.warmup_steps >= config.all_steps:
+        reached = learner.learning_rate(config.all_steps, config.all_steps)
         yield (
-            f"learner.warmup_steps is {learner.warmup_steps} in a run of {config.steps} steps, so the learning rate "
-            f"gets no further than {reached:.2g} of {learner.lr:g}"
+            f"learner.warmup_steps is {learner.warmup_steps} in a run of {config.all_steps} steps, so the learning "
+            f"rate gets no further than {reached:.2g} of {learner.lr:g}"
         )
 
 
@@ -113,20 +114,23 @@ def shortest_answer(rollout: RolloutSettings, suite: str, policy: Policy) -> int
     return min(lengths, default=None)
 
 
-def rounding_problems(model: nn.Module, lr: float) -> list[str]:
-    """Return a sentence if most weights are too coarse for updates of the learning rate's size.
+def check_rounding(model: nn.Module, lr: float) -> None:
+    """Check that most weights are fine enough for updates of the learning rate's size.
 
     AdamW moves a weight by about the learning rate, whatever the gradient. A bfloat16 weight has 8 significant bits: an
     update below 1/512 of the weight is rounded away.
+
+    Raises:
+        InvalidOption: they are not.
     """
     share = lost_updates((p for p in model.parameters() if p.requires_grad), lr)
     if not lr or share <= 0.5:
-        return []
-    return [
+        return
+    raise InvalidOption(
         f"model.dtype is bfloat16 and learner.lr is {lr:g}: an update of that size leaves {share:.0%} of the weights "
         "as they are, because bfloat16 keeps 8 bits of a number. Set model.dtype to float32 (learner.autocast still "
-        "computes in bfloat16)"
-    ]
+        "computes in bfloat16)."
+    )
 
 
 @torch.no_grad()

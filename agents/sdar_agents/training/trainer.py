@@ -10,27 +10,34 @@ and what came of it), `checkpoints/`. A step depends on the configuration, the s
 resumed run computes, on one machine's CPU, the same bits as one that never stopped. One process writes at a time, and
 locks the folder.
 
-One process trains one model, without a critic or a reward model. It stops when optimiser steps in a row have gradients
-that are not finite.
+It trains one model, without a critic or a reward model, and stops when optimiser steps in a row have gradients that are
+not finite. With several processes (`World`) all of them run this loop: each plays some of the episodes and learns from
+some of the rows, and rank 0 alone writes files. One process computes the same bits as ever.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import sqlite3
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks
+from sdar_agents.learner.sharding import is_sharded
+from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
+from sdar_agents.parallel import World
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout.rollout import Rollout, RolloutResult
 from sdar_agents.rollout.task_stream import TaskStream
@@ -38,14 +45,18 @@ from sdar_agents.settings.reader import errors_at, to_plain
 from sdar_agents.training.adapters import add_adapters, load_weights
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.training.config import TrainConfig
+from sdar_agents.training.costs import Costs, step_costs, teacher_tokens
+from sdar_agents.training.engine_weights import EngineWeights, GenerationCopy
 from sdar_agents.training.evaluation import Evaluation, success_metrics
-from sdar_agents.training.learnability import rounding_problems, shortest_answer, signal_problems
+from sdar_agents.training.learnability import check_rounding, shortest_answer, signal_problems
+from sdar_agents.training.run_context import RunContext, context_control
 from sdar_agents.training.run_folder import CONFIG, check_folder, read_run_config, write_facts
 from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
+from sdar_agents.training.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
-from sdar_agents.types import Row, make_rows
-from sdar_envs.errors import InvalidOption, RunStopped
+from sdar_agents.types import Row, Trajectory
+from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
 from sdar_envs.files.locks import writing_folder
 from sdar_envs.files.replacing import sweep
 from sdar_envs.secrets import check_no_secrets
@@ -56,7 +67,11 @@ if sys.platform != "win32":
 
 __all__ = ["CONFIG", "Trainer", "read_run_config"]
 
+ResultT = TypeVar("ResultT")
+
 _log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
 
 
 class Trainer:
@@ -67,6 +82,7 @@ class Trainer:
         folder: of the run.
         resume: continue from the folder's last checkpoint; without one, from the beginning.
         facts: for `run.json`, such as versions and the git revision.
+        world: the ranks of the run; None for one process. All methods are collective then.
 
     Attributes:
         problems: what keeps the run from learning, a sentence each. They are logged as warnings, and in `run.json`.
@@ -82,25 +98,26 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, folder: Path, *, resume: bool = False, facts: Mapping[str, Any] | None = None
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        resume: bool = False,
+        facts: Mapping[str, Any] | None = None,
+        world: World | None = None,
     ) -> None:
+        self.world = world or World()
         self.config = config = config.resolved()
         self.folder = folder
         self.step = 0
+        self.costs = Costs()
         check_no_secrets(to_plain(config))
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
         if resume:
             check_run(folder, CONFIG)  # before the lock, for which a missing folder is made
         self._open = ExitStack()
         try:
-            is_locked = self._open.enter_context(writing_folder(folder))
-            check_folder(folder, config, resume=resume)
-            check_tracker(config.log.tracker)
-            if is_locked:
-                sweep(folder)
-                self.checkpoints.sweep()
-            saved = next(reversed(self.checkpoints.all()), None) if resume else None
-            state = {} if saved is None else saved.read_state()
+            saved, state = self.world.from_first(lambda: self._enter(resume=resume))
             self._load_model()
             self._open_tasks(state)
             self._check_template()
@@ -110,11 +127,24 @@ class Trainer:
                 torch.manual_seed(config.seed)
             else:
                 self._restore(saved, state)
+            if self.world.is_first:
                 self.checkpoints.prune()
-            self._open_records(saved, state, {**(facts or {}), "problems": self.problems})
+                self._open_records(saved, state, self._facts(facts or {}))
+            self._saver = ShardedSaver(self.checkpoints, self.world) if is_sharded(self.model) else None
         except BaseException:
             self._open.close()
             raise
+
+    def _enter(self, *, resume: bool) -> tuple[Checkpoint | None, dict[str, Any]]:
+        """Lock and check the folder; return the checkpoint to resume from, and its state."""
+        is_locked = self._open.enter_context(writing_folder(self.folder))
+        check_folder(self.folder, self.config, resume=resume)
+        check_tracker(self.config.log.tracker)
+        if is_locked:
+            sweep(self.folder)
+            self.checkpoints.sweep()
+        saved = next(reversed(self.checkpoints.all()), None) if resume else None
+        return saved, {} if saved is None else saved.read_state()
 
     # -- what a run consists of -------------------------------------------------------------
 
@@ -125,11 +155,21 @@ class Trainer:
         # Before the model, which may take minutes to load.
         self.problems = signal_problems(config, self.algorithm)
         model, self.tokenizer = load_model(config.model.path, device=config.model.device, dtype=config.model.dtype)
+        dtype = config.model.generation_dtype
+        generation = None
+        if (self.world.size > 1 or dtype is not None) and config.model.engine != "vllm":
+            generation = GenerationCopy(model, None if dtype is None else getattr(torch, dtype))
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
+        self._pieces: dict[int, str] = {}
+        check_rounding(model, config.learner.lr)
         with errors_at("model.engine"):
-            self.policy: Policy = make_engine(config.model.engine, model, self.tokenizer, self._engine_options())
+            player = model if generation is None else generation.model
+            self.policy: Policy = self._make_policy(player)
+        if hasattr(self.policy, "close"):
+            self._open.callback(self.policy.close)
+        self._engine_weights = EngineWeights(model, self.policy, generation, self.world)
         self._fingerprint = fingerprint(model)
         self.learner = Learner(
             model,
@@ -138,8 +178,42 @@ class Trainer:
             pad_id=self.tokenizer.pad_token_id or 0,
             temperature=config.rollout.temperature,
             seed=config.seed,
-            steps=config.steps,
+            steps=config.all_steps,
+            teacher=self._external_teacher(),
+            world=self.world,
         )
+        self._engine_weights.score = self.learner.score_ids
+
+    def _make_policy(self, model: Any) -> Policy:
+        """Return the engine; of servers that are started for the run, rank 0 starts them and the others ask them."""
+        name, options = self.config.model.engine, self._engine_options()
+        if name != "vllm" or self.world.size == 1:
+            return make_engine(name, model, self.tokenizer, options)
+        policies = []
+
+        def start() -> list[str]:
+            policies.append(policy := make_engine(name, model, self.tokenizer, options))
+            addresses: list[str] = policy.addresses  # type: ignore[attr-defined]
+            return addresses
+
+        servers = self.world.from_first(start)
+        if not policies:
+            others = {key: value for key, value in options.items() if key not in ("start", "devices", "server_options")}
+            policies.append(make_engine(name, model, self.tokenizer, {**others, "servers": servers}))
+        return policies[0]
+
+    def _external_teacher(self) -> ExternalTeacher | None:
+        settings, model = self.config.learner, self.config.model
+        if settings.teacher_model is None or not self.algorithm.needs_teacher:
+            return None
+        with errors_at("learner.teacher_model"):
+            return open_teacher(
+                settings.teacher_model,
+                self.tokenizer,
+                device=model.device,
+                dtype=model.dtype,
+                options=settings.teacher_options,
+            )
 
     def _engine_options(self) -> dict[str, Any]:
         model = self.config.model
@@ -148,7 +222,8 @@ class Trainer:
             options["template_options"] = model.template_options
         if model.engine == "transformers":
             options["max_batch_tokens"] = model.max_batch_tokens
-            options["autocast"] = torch.bfloat16 if self.config.learner.autocast else None
+            is_cast = self.config.learner.autocast and model.generation_dtype in (None, "float32")
+            options["autocast"] = torch.bfloat16 if is_cast else None
         return options
 
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
@@ -161,18 +236,46 @@ class Trainer:
         self.skills = RunSkills(
             config.skills,
             self.algorithm,
+            is_context=not config.context.is_after_play or config.skills.mixed,
+            control=context_control(config),
             is_diagnostic=bool(config.evaluation.every and config.evaluation.with_skills),
             suite=self.stream.tasks(1)[0].suite,
-            folder=self.folder,
-            state=state,
+            folder=self._ledger_folder(state),
+            state={"name": self.folder.resolve().name, **state},
             count_tokens=lambda text: len(self.policy.encode(text)),
         )
         self._open.callback(self.skills.close)
         shown = self.skills.prompts if self.skills.is_shown else None
-        self.rollout = Rollout(rollout, self.policy, skills=shown)
+        self.rollout = Rollout(rollout, self.policy, skills=shown, world=self.world)
         self._open.callback(self.rollout.close)
-        self.evaluation = Evaluation(config.evaluation, config.rollout, self.policy, skills=self.skills.prompts)
+        self.context = RunContext(
+            config,
+            self.policy,
+            rollout,
+            self.stream.tasks(1),
+            view_count=self.algorithm.teacher_views,
+            decode=self._decode,
+        )
+        self.evaluation = Evaluation(
+            config.evaluation,
+            config.rollout,
+            self.policy,
+            skills=self.skills.prompts,
+            context=self.context,
+            world=self.world,
+        )
         self._open.callback(self.evaluation.close)
+
+    def _ledger_folder(self, state: Mapping[str, Any]) -> Path:
+        """Return where this rank keeps its ledger: the run's folder, or a copy of that of rank 0 in one of its own."""
+        if self.world.is_first:
+            return self.folder
+        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+        if "ledger" in state:
+            source = sqlite3.connect(f"{(self.folder / 'ledger.sqlite').absolute().as_uri()}?mode=ro", uri=True)
+            with closing(source), closing(sqlite3.connect(folder / "ledger.sqlite")) as target:
+                source.backup(target)
+        return folder
 
     def _check_template(self) -> None:
         """Render a prompt with the roles of this run: a template that refuses them does so before the first step."""
@@ -184,7 +287,6 @@ class Trainer:
     def _find_problems(self) -> None:
         """Complete `problems`, and log them."""
         config = self.config
-        self.problems += rounding_problems(self.model, config.learner.lr)
         needed = shortest_answer(config.rollout, self.stream.tasks(1)[0].suite, self.policy)
         if needed is not None and config.rollout.max_new_tokens < needed:
             self.problems.append(
@@ -195,8 +297,13 @@ class Trainer:
             self.problems.append(
                 f"evaluation plays the split {self._split!r}, which is trained on: set evaluation.split to another one"
             )
-        for problem in self.problems:
+        for problem in self.problems if self.world.is_first else ():
             _log.warning("this run may learn little: %s.", problem)
+
+    def _facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `run.json` says of this run."""
+        control = {} if self.config.control is None else {"control": self.config.control}
+        return {**given, **control, "fingerprint": self._fingerprint, "problems": self.problems}
 
     def _open_records(self, saved: Checkpoint | None, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the configuration, and open what a run writes, as it was at the checkpoint."""
@@ -231,13 +338,15 @@ class Trainer:
         config = self.config
         last: dict[str, float] = {}
         try:
-            with Bar(config.steps, done=self.step, shown=config.log.progress) as bar:
+            with Bar(config.all_steps, done=self.step, shown=config.log.progress and self.world.is_first) as bar:
                 if self.step == 0 and config.evaluation.every and config.evaluation.at_start:
                     self._log(self._evaluate(bar), 0)
-                while self.step < config.steps:
+                while self.step < config.all_steps:
                     last = self._train(self.step + 1, bar)
                     self.step += 1
                     self._finish_step(last, bar)
+                if self._saver is not None:
+                    self._saver.finish()
         finally:
             self.close()
         return last
@@ -248,32 +357,83 @@ class Trainer:
         started = time.perf_counter()
         phases = Phases(self.learner.device)
         self.skills.refresh()
+        synced = self._engine_weights.bring(self.step)
         with phases("rollout"):
-            result = self.rollout.collect(
-                self.stream.tasks(step),
-                group_size=config.group_size,
-                seed=config.seed,
-                step=step,
-                progress=lambda done, of: bar.say(f"rollout {done}/{of}"),
+            result = self._repeating(
+                lambda: self.rollout.collect(
+                    self.stream.tasks(step),
+                    group_size=config.group_size,
+                    seed=config.seed,
+                    step=step,
+                    progress=lambda done, of: bar.say(f"rollout {done}/{of}"),
+                )
             )
-        rows = [
-            row
-            for trajectory in result.trajectories
-            for row in make_rows(trajectory, invalid_penalty=self.algorithm.invalid_penalty)
-        ]
+        self._check_versions(result)
+        with phases("context") if config.context.is_after_play else nullcontext():
+            lesson = self.context.teach(
+                result.trajectories,
+                step,
+                invalid_penalty=self.algorithm.invalid_penalty,
+                piece=self._piece if self.algorithm.needs_teacher else None,
+            )
+        rows = lesson.rows
         if not rows:
             raise InvalidOption(
                 f"not one episode of step {step} has a turn: every first prompt was too long. Raise "
                 "rollout.max_prompt_tokens, or choose a model with a longer context."
             )
+        if self.world.size > 1:
+            self.world.check_equal(_digest(rows), f"the rows of step {step}")
         is_recorded = config.log.trajectories_every > 0 and step % config.log.trajectories_every == 0
         learnt = self.learner.learn(rows, step, phases=phases, progress=bar.say, keep_signals=is_recorded)
         self.skills.record(result, step, learnt.gaps)
-        if is_recorded:
-            self._record(result, rows, learnt, step)
-        metrics = {**result.metrics, **learnt.metrics}
+        if is_recorded and self.world.is_first:
+            self._record(lesson.trajectories, rows, learnt, step)
+        metrics = {**result.metrics, **lesson.metrics, **learnt.metrics, **synced}
         metrics |= {f"rollout/{name}": value for name, value in success_metrics(result.trajectories)}
-        return metrics | self._speed(result.metrics, len(rows), phases.seconds, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        costs = step_costs(result.metrics, self._teacher_tokens(rows), lesson.cost)
+        metrics |= self.costs.add(costs, seconds)
+        return metrics | self._speed(result.metrics, len(rows), phases.seconds, seconds)
+
+    def _teacher_tokens(self, rows: Sequence[Row]) -> int:
+        if not self.algorithm.needs_teacher:
+            return 0
+        learner = self.config.learner
+        rows = self.algorithm.prepare_rows(rows)
+        return teacher_tokens(rows, passes=learner.epochs if learner.teacher == "live" else 1)
+
+    def _repeating(self, play: Callable[[], ResultT]) -> ResultT:
+        """Return what a rollout or an evaluation returns, which is played anew after servers have ended.
+
+        Nothing is lost by that: what is played depends on the seed and the weights alone.
+        """
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return play()
+            except EndpointError as error:
+                if not hasattr(self.policy, "recover"):
+                    raise
+                if self.world.is_first:
+                    _log.warning("attempt %d of %d to play: %s The engine is started again.", attempt, _ATTEMPTS, error)
+                self._engine_weights.recover(self.step)
+        return play()
+
+    def _check_versions(self, result: RolloutResult) -> None:
+        """Check that the episodes were sampled from the weights of the step before.
+
+        Raises:
+            RunStopped: they were not.
+        """
+        versions = {turn.completion.version for trajectory in result.trajectories for turn in trajectory.turns} - {
+            None,
+            self.step,
+        }
+        if versions:
+            raise RunStopped(
+                f"the engine has sampled from the weights of step {versions.pop()}, wanted those of step {self.step}: "
+                "another run uses the same servers. Give each run its own."
+            )
 
     def _speed(
         self, rollout: Mapping[str, float], rows: int, seconds: Mapping[str, float], total: float
@@ -295,13 +455,15 @@ class Trainer:
         """Evaluate, log and save as is due after a step; stop the run if its updates stay broken."""
         config, step = self.config, self.step
         stopped = self.learner.skipped_in_a_row >= config.learner.stop_after_skips
-        if not stopped and _is_due(step, config.evaluation.every, config.steps):
+        if not stopped and _is_due(step, config.evaluation.every, config.all_steps):
             metrics |= self._evaluate(bar)
         self._log(metrics, step)
         bar.step(metrics)
-        if stopped or _is_due(step, config.checkpoints.every or config.steps, config.steps):
+        if stopped or _is_due(step, config.checkpoints.every or config.all_steps, config.all_steps):
             bar.say("checkpoint")
             self.save(metrics.get(config.evaluation.best_by))
+        if self._saver is not None:
+            self._saver.finish() if stopped else self._saver.poll()
         if stopped:
             raise RunStopped(
                 f"{self.learner.skipped_in_a_row} optimiser steps in a row had a loss or gradient that is not finite; "
@@ -313,30 +475,37 @@ class Trainer:
     def _evaluate(self, bar: Bar) -> dict[str, float]:
         """Play the panel and write its episodes; return its metrics."""
         started = time.perf_counter()
-        metrics, rows = self.evaluation.run(bar.say)
+        self._engine_weights.bring(self.step)
+        metrics, rows = self._repeating(lambda: self.evaluation.run(bar.say))
         with self._writing():
-            for row in rows:
+            for row in rows if self.world.is_first else ():
                 self._evaluations.append({"step": self.step, **row})
         return {**metrics, "time/evaluation": time.perf_counter() - started}
 
     # -- records ----------------------------------------------------------------------------
 
-    def _record(self, result: RolloutResult, rows: Sequence[Row], learnt: LearnResult, step: int) -> None:
+    def _record(self, played: Sequence[Trajectory], rows: Sequence[Row], learnt: LearnResult, step: int) -> None:
         """Write the trajectories of the step's first groups, with the teacher's prompt, gaps and gates."""
-        groups = list(dict.fromkeys(trajectory.group_id for trajectory in result.trajectories))
+        groups = list(dict.fromkeys(trajectory.group_id for trajectory in played))
         written = set(groups[: self.config.log.trajectory_groups])
-        trajectories = [trajectory for trajectory in result.trajectories if trajectory.group_id in written]
+        trajectories = [trajectory for trajectory in played if trajectory.group_id in written]
         marks: Iterator[Any] | None = None
         if self.algorithm.needs_teacher and learnt.signals is not None:
             # Rows are in the order of the trajectories, so those of the first groups come first.
             count = sum(len(trajectory.turns) for trajectory in trajectories)
             signals = TokenSignals(*(part[:count] for part in learnt.signals))
-            marks = iter(token_marks(rows[:count], signals, lambda token: self._decode([token])))
+            marks = iter(token_marks(rows[:count], signals, self._piece))
         with self._writing():
             for trajectory in trajectories:
                 tokens = None if marks is None else [next(marks) for _ in trajectory.turns]
                 row = trajectory_row(trajectory, tokens=tokens, decode=self._decode, details={"step": step})
                 self._trajectories.append([row])
+
+    def _piece(self, token: int) -> str:
+        """Return the text of one token."""
+        if token not in self._pieces:
+            self._pieces[token] = self._decode([token])
+        return self._pieces[token]
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -344,6 +513,8 @@ class Trainer:
 
     def _log(self, metrics: Mapping[str, float], step: int) -> None:
         # A mean of nothing is NaN, which JSON does not have.
+        if not self.world.is_first:
+            return
         finite = {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)}
         with self._writing():
             self._metrics.append({"step": step, **finite})
@@ -373,8 +544,8 @@ class Trainer:
 
     # -- checkpoints ------------------------------------------------------------------------
 
-    def save(self, value: float | None = None) -> Checkpoint:
-        """Write a checkpoint of the step that was just done.
+    def save(self, value: float | None = None) -> None:
+        """Write a checkpoint of the step that was just done; of a sharded model, in the background.
 
         Args:
             value: of the evaluation, by which the best is kept.
@@ -390,13 +561,21 @@ class Trainer:
 
         state = {
             **self.skills.state_dict(),
+            "context": dict(self.context.state_dict()),
+            "costs": self.costs.state_dict(),
             "fingerprint": self._fingerprint,
-            "trajectories": self._trajectories.size,
+            "trajectories": self._trajectories.size if self.world.is_first else 0,
         }
-        tensors = {**self.learner.state_dict(), "random": torch.get_rng_state()}
+        tensors: dict[str, Any] = {"random": torch.get_rng_state()}
         if self.learner.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.learner.device)
-        return self.checkpoints.save(self.step, save_model, tensors, state, value=value)
+        if self._saver is not None:
+            # Of each rank; nothing here draws from torch's own generator, an environment of yours may.
+            tensors = {"ranks": self.world.gather(tensors), "skipped_in_a_row": self.learner.skipped_in_a_row}
+            self._saver.save(self.step, self.model, self.learner, tensors, state, value=value)
+            return
+        tensors = {**self.learner.state_dict(), **tensors}
+        self.world.from_first(lambda: self.checkpoints.save(self.step, save_model, tensors, state, value=value))
 
     def _restore(self, saved: Checkpoint, state: Mapping[str, Any]) -> None:
         if state["fingerprint"] != self._fingerprint:
@@ -404,14 +583,31 @@ class Trainer:
                 f"{self.config.model.path} is not the model that this run began with: its weights are the reference, "
                 "and must be the same. Give model.path as it was."
             )
-        with without_bars():
-            load_weights(self.model, saved.model)
+        self.context.load_state_dict(state.get("context", {}))
+        self.costs.load_state_dict(state.get("costs", {}))
         tensors = saved.read_tensors()
-        self.learner.load_state_dict(tensors)
+        if saved.is_sharded:
+            load_shards(saved, self.model, self.learner)
+            self.learner.skipped_in_a_row = tensors["skipped_in_a_row"]
+            ranks = tensors["ranks"]
+            tensors = ranks[min(self.world.rank, len(ranks) - 1)]
+        else:
+            with without_bars():
+                load_weights(self.model, saved.model)
+            self.learner.load_state_dict(tensors)
         torch.set_rng_state(tensors["random"])
         if "random_cuda" in tensors and self.learner.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], self.learner.device)
         self.step = saved.step
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    """Return a checksum of what may differ between ranks: returns, lengths and prompts of the rows."""
+    told = [
+        (row.episode_id, row.score, len(row.response_ids), hash(row.prompt_ids), hash(row.teacher_prompt_ids or ()))
+        for row in rows
+    ]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def _is_due(step: int, every: int, steps: int) -> bool:

@@ -95,17 +95,24 @@ def test_updates_that_bfloat16_rounds_away_are_counted() -> None:
 def test_problems_are_logged_once_and_kept_with_the_run(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = run_config(model, method="sdar", model={"dtype": "bfloat16"}, learner={"lr": 1e-6}, group_size=1)
+    config = run_config(model, method="sdar", group_size=1)
     with caplog.at_level(logging.WARNING):
         trainer = Trainer(config, tmp_path / "run")
     trainer.close()
     kept = json.loads((tmp_path / "run" / "run.json").read_text())["problems"]
     assert kept == trainer.problems
     assert [record.args[0] for record in caplog.records if record.name.startswith("sdar_agents")] == kept
-    group, rounding, length = kept
+    group, length = kept
     assert "group_size is 1" in group
-    assert "leaves 100% of the weights as they are" in rounding
     assert "rollout.max_new_tokens is 4, and the shortest answer" in length
+
+
+def test_bfloat16_weights_that_no_update_moves_are_refused(model: Path, tmp_path: Path) -> None:
+    config = run_config(model, method="grpo", model={"dtype": "bfloat16"}, learner={"lr": 1e-6})
+    with pytest.raises(InvalidOption, match="leaves 100% of the weights as they are"):
+        Trainer(config, tmp_path / "run")
+    moved = run_config(model, method="grpo", model={"dtype": "bfloat16"}, learner={"lr": 1e-2})
+    Trainer(moved, tmp_path / "moved").close()
 
 
 def test_a_run_with_room_for_its_answers_has_no_problem(model: Path, tmp_path: Path) -> None:
