@@ -52,9 +52,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [("split", "read", *verdicts, "still there", "of these not right"), ("---", *["---:"] * 8)]
     others = []
     for (corpus, split), of in by_place.items():
-        here = {
-            task.instruction: task.data["answers"][0] for task in tasks("sdar/SearchQA-v0", split=split, corpus=corpus)
-        }
+        played = tasks("sdar/SearchQA-v0", split=split, corpus=corpus)
+        here = {task.instruction: task.data["answers"][0] for task in played}
         kept = [row for row in of if here.get(row["question"]) == row["answer"]]
         counts = Counter(row["verdict"] for row in of)
         # What was wrong with a passage alone left with its sentence.
@@ -64,7 +63,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         others += [(f"{corpus}/{split}", row["question"], row["verdict"], row["note"]) for row in of if "note" in row]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     found = "".join(f"| {' | '.join(cell.replace('|', ' ') for cell in line)} |\n" for line in others)
-    return f"{_HEAD}{table}\n## What was found\n\n| split | question | verdict | note |\n| --- | --- | --- | --- |\n{found}"
+    head = "| split | question | verdict | note |\n| --- | --- | --- | --- |\n"
+    return f"{_HEAD}{table}\n## What was found\n\n{head}{found}"
 
 
 def main() -> None:
