@@ -10,7 +10,7 @@ if (location.protocol === "file:") {
       const scope = frame.contentWindow;
       const load = (url) => new Promise((loaded, failed) => {
         const script = scope.document.createElement("script");
-        script.src = new URL(url, address).href;
+        script.src = new URL(url, document.baseURI).href;
         script.onload = loaded;
         script.onerror = failed;
         scope.document.body.append(script);
