@@ -196,7 +196,7 @@ def environment_page() -> str:
     ]
     for env_id in sdar_envs.ENV_IDS:
         owner: Any = env_creator(env_id)
-        env = sdar_envs.make_text_env(env_id)
+        env: Any = sdar_envs.make_text_env(env_id)
         splits = [
             (code(name), "without end" if size is None else f"{size:,}")
             for name, size in env.unwrapped.source.splits.items()

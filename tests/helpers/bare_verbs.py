@@ -46,6 +46,7 @@ NEEDS_EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("sft", "tiny-test", "alfworld.jsonl", "--out", "sft")),
     ("server", ("serve", "webshop", "--port", "0")),
     ("server", ("serve", "retriever", "--port", "0")),
+    ("openenv", ("serve", "openenv", ALFWORLD, "--port", "0")),
     ("client", ("eval", SEARCH_QA, "--limit", "1", "--set", "retriever=http://127.0.0.1:9/retrieve")),
     (
         "openai-compatible",

@@ -277,7 +277,7 @@ def json_schema(owner: type | Mapping[str, Any], names: Mapping[str, str] | None
             "required": [name for name, part in owner.items() if not isinstance(part, MayMiss)],
             "additionalProperties": False,
         }
-    named = {(names or {}).get(name, name): part for name, part in _schema(cast("type", owner)).items()}
+    named = {(names or {}).get(name, name): part for name, part in _schema(owner).items()}
     return {
         "type": "object",
         "properties": {name: _part_schema(part) for name, (part, _) in named.items()},
