@@ -79,9 +79,13 @@ def test_openai_agents() -> None:
 
     agents.set_tracing_disabled(True)
     with serving(respond) as endpoint:
-        client = AsyncOpenAI(base_url=endpoint.url, api_key="none")
-        model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
-        assert asyncio.run(run_block(program("openai-agents"))["play"](TASK, model)) == 1.0
+
+        async def play() -> float:
+            async with AsyncOpenAI(base_url=endpoint.url, api_key="none") as client:
+                model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
+                return await run_block(program("openai-agents"))["play"](TASK, model)
+
+        assert asyncio.run(play()) == 1.0
     first = endpoint.requests[0][1]
     assert [tool["function"]["name"] for tool in first["tools"]] == ["act"]
     assert "oracle" not in json.dumps(first)
