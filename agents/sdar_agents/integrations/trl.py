@@ -197,7 +197,7 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        loss = super()._compute_loss(model, inputs)
+        loss: Tensor = super()._compute_loss(model, inputs)
         scores, self._kept = self._kept, None
         assert scores is not None
         mask = inputs["completion_mask"]
@@ -228,7 +228,8 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.loss_type in MEAN_OF_SEQUENCES:
             return weights / weights.sum(-1, keepdim=True).clamp(min=1.0) / len(mask) / steps
         if self.loss_type == "dr_grpo":
-            return weights / (len(mask) * self.max_completion_length) / steps
+            shared: Tensor = weights / (len(mask) * self.max_completion_length) / steps
+            return shared
         if self.loss_type == "luspo":
             return weights / len(mask) / steps
         raise InvalidOption(f"loss_type is {self.loss_type!r}, whose aggregation of tokens is not known here.")
