@@ -1,4 +1,4 @@
-"""The pages of docs/how-to: their Python runs, and so do their commands, at a tiny size."""
+"""The pages of docs/how-to that say "Save this as": their Python runs, and so do their commands, at a tiny size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_chat(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.parametrize("page", sorted(PAGES.glob("own-*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in sorted(PAGES.glob("own-*.md")) if "ave this as" in page.read_text()],
+    ids=lambda page: page.stem,
+)
 def test_what_a_page_says_runs(
     page: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,9 +218,9 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
     def _weights(self, inputs: Mapping[str, Any], mask: Tensor) -> Tensor:
         """Return the weights `(B, L)` by which TRL's loss type sums the losses of tokens."""
         weights, training = mask.float(), self.model.training
-        steps = self.current_gradient_accumulation_steps if training else 1
+        steps: int = self.current_gradient_accumulation_steps if training else 1
         if self.loss_type in SUM_OF_TOKENS:
-            tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+            tokens: Tensor = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
             weights /= tokens * steps / self.args.steps_per_generation if training else tokens
             return weights
         if self.loss_type == "bnpo":
