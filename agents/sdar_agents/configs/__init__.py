@@ -1,8 +1,14 @@
-"""Training configurations that come with the package, as YAML files. Importing this needs no torch."""
+"""Training configurations that come with the package, as YAML files. Importing this needs no torch.
 
+A recipe is put together of the parts in `recipes/parts.yaml`: `alfworld-qwen2.5-7b-8gpu` is that of a suite, a model
+and a number of GPUs.
+"""
+
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
-__all__ = ["config_names", "config_summary", "config_text"]
+__all__ = ["config_names", "config_summary", "config_text", "find_config", "recipe", "recipe_names"]
 
 
 def config_names() -> tuple[str, ...]:
@@ -27,3 +33,49 @@ def config_summary(name: str) -> str:
         name: one of `config_names()`.
     """
     return config_text(name).partition("\n")[0].removeprefix("#").strip()
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes: suite, model, number of GPUs."""
+    parts = _parts()
+    return tuple(
+        f"{suite}-{model}-{count}gpu"
+        for suite in parts["suites"]
+        for model in parts["models"]
+        for count in parts["gpus"]
+    )
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """Return the settings of a recipe.
+
+    Args:
+        name: one of `recipe_names()`.
+    """
+    from sdar_agents.settings.reader import merge  # noqa: PLC0415  (names are asked for more often)
+
+    parts = _parts()
+    suite, _, rest = name.partition("-")
+    model, _, count = rest.removesuffix("gpu").rpartition("-")
+    settings: dict[str, Any] = parts["every"]
+    for part in (parts["suites"][suite], parts["models"][model], parts["gpus"][int(count)][model]):
+        settings = merge(settings, part)
+    return settings
+
+
+def find_config(name: str) -> Any:
+    """Return the settings of a configuration or recipe by its name; None if there is none."""
+    from sdar_agents.settings.reader import read_yaml  # noqa: PLC0415
+
+    if name in config_names():
+        return read_yaml(config_text(name), name)
+    return recipe(name) if name in recipe_names() else None
+
+
+@cache
+def _parts() -> dict[str, Any]:
+    from sdar_agents.settings.reader import read_yaml  # noqa: PLC0415
+
+    text = files(__name__).joinpath("recipes", "parts.yaml").read_text(encoding="utf-8")
+    parts: dict[str, Any] = read_yaml(text, "recipes/parts.yaml")
+    return parts

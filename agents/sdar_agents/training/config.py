@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, make_algorithm
-from sdar_agents.configs import config_names, config_text
+from sdar_agents.configs import config_names, find_config, recipe_names
 from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
@@ -320,7 +320,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     imported, which runs the code of that module; each is told on standard error before.
 
     Args:
-        name: a path, or one of `config_names()`.
+        name: a path, or one of `config_names()` and `recipe_names()`.
         overrides: `--a.b value` or `--a.b=value`, on top of the file.
 
     Raises:
@@ -329,16 +329,15 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
         UnknownName: there is no such setting.
         InvalidOption: a value cannot be used.
     """
-    if name in config_names():
-        given = read_yaml(config_text(name), name)
-    else:
+    given = find_config(name)
+    if given is None:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             known = config_names()
             raise MissingData(
-                f"the configuration {name} cannot be read ({error}); wanted a file, or one of {', '.join(known)}."
-                f"{did_you_mean(name, known)}"
+                f"the configuration {name} cannot be read ({error}); wanted a file, or one of {', '.join(known)}, or a "
+                f"recipe such as {recipe_names()[0]}.{did_you_mean(name, (*known, *recipe_names()))}"
             ) from error
         given = read_yaml(text, name)
         names_from(given, name)

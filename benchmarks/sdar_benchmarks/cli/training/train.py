@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sdar_agents.configs import config_names, config_summary
+    from sdar_agents.configs import config_names, config_summary, recipe_names
     from sdar_envs.errors import InvalidOption, SdarError
     from sdar_envs.importing import import_extra
 
@@ -65,6 +65,8 @@ def _run(args: argparse.Namespace) -> int:
         names = config_names()
         width = max(map(len, names))
         say("\n".join(f"{name:{width}}  {config_summary(name)}" for name in names))
+        say("\nrecipes, SDAR's published settings on official data by suite, model and number of GPUs:")
+        say("\n".join(f"  {name}" for name in recipe_names()))
         return 0
     if (args.config is None) == (args.resume is None):
         raise InvalidOption(
