@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidOption("--out was given with --resume: a run goes on in its own folder.")
     for package in ("torch", "transformers"):
         import_extra(package, extra="train", purpose="training")
-    from sdar_agents.parallel import is_told, join_world
+    from sdar_agents.parallel import is_lost, is_told, join_world
     from sdar_agents.parallel.launch import launch
     from sdar_agents.training.config import load_config
     from sdar_agents.training.run_folder import CONFIG, enter_run
@@ -115,6 +115,10 @@ def _run(args: argparse.Namespace) -> int:
         if is_told(error):
             return 2
         raise
+    except RuntimeError as error:
+        if world.size == 1 or not is_lost(error):
+            raise
+        return 1  # whoever started the processes says which one has ended, and how
     if world.is_first:
         say(folder)
     return 0
