@@ -8,7 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["config_names", "config_summary", "config_text", "find_config", "recipe", "recipe_names"]
+from sdar_envs.files.yaml_text import read_yaml
+
+__all__ = ["config_names", "config_summary", "config_text", "recipe_names", "recipe_parts"]
 
 
 def config_names() -> tuple[str, ...]:
@@ -46,36 +48,20 @@ def recipe_names() -> tuple[str, ...]:
     )
 
 
-def recipe(name: str) -> dict[str, Any]:
-    """Return the settings of a recipe.
+def recipe_parts(name: str) -> list[dict[str, Any]]:
+    """Return the parts of a recipe; the later ones override the earlier ones.
 
     Args:
         name: one of `recipe_names()`.
     """
-    from sdar_agents.settings.reader import merge  # noqa: PLC0415  (names are asked for more often)
-
     parts = _parts()
     suite, _, rest = name.partition("-")
     model, _, count = rest.removesuffix("gpu").rpartition("-")
-    settings: dict[str, Any] = parts["every"]
-    for part in (parts["suites"][suite], parts["models"][model], parts["gpus"][int(count)][model]):
-        settings = merge(settings, part)
-    return settings
-
-
-def find_config(name: str) -> Any:
-    """Return the settings of a configuration or recipe by its name; None if there is none."""
-    from sdar_agents.settings.reader import read_yaml  # noqa: PLC0415
-
-    if name in config_names():
-        return read_yaml(config_text(name), name)
-    return recipe(name) if name in recipe_names() else None
+    return [parts["every"], parts["suites"][suite], parts["models"][model], parts["gpus"][int(count)][model]]
 
 
 @cache
 def _parts() -> dict[str, Any]:
-    from sdar_agents.settings.reader import read_yaml  # noqa: PLC0415
-
     text = files(__name__).joinpath("recipes", "parts.yaml").read_text(encoding="utf-8")
     parts: dict[str, Any] = read_yaml(text, "recipes/parts.yaml")
     return parts

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, make_algorithm
-from sdar_agents.configs import config_names, find_config, recipe_names
+from sdar_agents.configs import config_names, config_text, recipe_names, recipe_parts
 from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
@@ -329,8 +329,13 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
         UnknownName: there is no such setting.
         InvalidOption: a value cannot be used.
     """
-    given = find_config(name)
-    if given is None:
+    if name in config_names():
+        given = read_yaml(config_text(name), name)
+    elif name in recipe_names():
+        given = {}
+        for part in recipe_parts(name):
+            given = merge(given, part)
+    else:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

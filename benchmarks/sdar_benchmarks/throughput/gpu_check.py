@@ -166,7 +166,7 @@ class Check:
             found = score(each, moved.student, moved.mask, ScoringOptions(entropies=True))
             (found.logprobs.sum() / 100).backward()  # type: ignore[no-untyped-call]
             scores.append(torch.stack([found.logprobs, found.entropies]).detach().cpu())  # type: ignore[list-item]
-            gradients.append(torch.cat([parameter.grad.flatten().cpu() for parameter in each.parameters()]))
+            gradients.append(torch.cat([p.grad.flatten().cpu() for p in each.parameters() if p.grad is not None]))
         difference = (scores[0] - scores[1]).abs().max()
         self.expect("float32: log-probs and entropies, largest difference to the CPU", float(difference), 1e-3, "nats")
         relative = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
@@ -177,9 +177,9 @@ class Check:
         mean = ((halved - scores[0][0]).abs() * batch.mask).sum() / batch.mask.sum()
         self.expect("bfloat16: log-probs, mean difference to float32", float(mean), 0.05, "nats")
         metrics = []
-        for device in ("cpu", self.device.type):
+        for place in ("cpu", self.device.type):
             learner = Learner(
-                random_model(_TINY, device, torch.float32),
+                random_model(_TINY, place, torch.float32),
                 make_algorithm("sdar", suite="alfworld"),
                 LearnerSettings(lr=1e-4, mini_batches=2, max_tokens=512, gradient_parts_every=0),
                 pad_id=0,

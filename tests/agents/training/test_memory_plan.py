@@ -8,7 +8,7 @@ import torch
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
-from sdar_agents.configs import recipe, recipe_names
+from sdar_agents.configs import recipe_names
 from sdar_agents.engines.transformers import load_model
 from sdar_agents.learner import Learner, LearnerSettings
 from sdar_agents.training.adapters import add_adapters
@@ -66,9 +66,9 @@ def test_published_models_have_their_published_sizes() -> None:
 def test_recipes_are_of_the_known_models_and_of_official_data() -> None:
     assert len(recipe_names()) == 3 * 6 * 3
     for name in recipe_names():
-        settings = recipe(name)
-        assert settings["model"]["path"] in ARCHITECTURES
-        assert settings["rollout"]["env_kwargs"]["data"] == "official"
+        config = load_config(name)
+        assert config.model.path in ARCHITECTURES
+        assert config.rollout.env_kwargs["data"] == "official"
 
 
 @pytest.mark.slow
