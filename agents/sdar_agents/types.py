@@ -12,12 +12,13 @@ empty prompt, numbers that are not finite.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sdar_envs import Task
 from sdar_envs.errors import InvalidOption, did_you_mean
+from sdar_envs.prompt import PromptParts
 from sdar_envs.tools import ToolCall
 
 __all__ = ["Completion", "EpisodeStopReason", "Row", "StopReason", "Trajectory", "Turn", "make_rows"]
@@ -29,6 +30,8 @@ EpisodeStopReason = Literal["terminated", "step_limit", "token_limit"]
 """Why an episode ended: its task did, the environment truncated it, or the next prompt would not have fitted.
 
 The words are those of `stop_reason` in `trajectories.jsonl` and `episodes.jsonl`."""
+
+_THOUGHT_ENDS = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class Turn:
         env_reward: the environment's own reward where `reward` is that of `rollout.reward`; else None.
         teacher_prompt_ids: the teacher's prompt, which holds skills; None if there is no teacher.
         skill_ids: the skills in the teacher's prompt (or in the student's, if the method shows them to the student).
+        parts: the student's prompt in parts, with the history that it showed, so that a context can be inserted after
+            the episode; None in recordings. It has no JSON form and takes no part in comparisons.
     """
 
     observation: str
@@ -127,6 +132,7 @@ class Turn:
     env_reward: float | None = None
     teacher_prompt_ids: tuple[int, ...] | None = None
     skill_ids: tuple[str, ...] = ()
+    parts: PromptParts | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))
@@ -191,6 +197,17 @@ class Row:
         invalid_penalty: what a malformed completion costs this row alone; 0 or more, subtracted from its score.
         is_truncated: the response ran into the token limit.
         teacher_prompt_ids: the prompt with skills; None if this row has no teacher.
+        turn_reward: of this turn alone.
+        state: the observation that the turn answers; rows with the same one are at the same state.
+        is_success: whether the episode solved its task.
+        given_advantage: the row's advantage, which no group normalises; None to compare the row with its group.
+        is_trained: whether the policy gradient, the KL penalty and the entropy bonus apply; False for a row that is
+            distilled alone, such as another prompt's response.
+        teacher_weight: factor of the row's distillation; 0 or more.
+        token_weights: factors of the distillation of each response token, 0 or more; None for 1.
+        more_teacher_prompts: the second and further prompts of a teacher that reads several; None where one is missing.
+        answer_start: index of the first response token behind the thought, the length of the response if the thought
+            has not ended; None if it is not known.
     """
 
     prompt_ids: tuple[int, ...]
@@ -203,6 +220,15 @@ class Row:
     invalid_penalty: float = 0.0
     is_truncated: bool = False
     teacher_prompt_ids: tuple[int, ...] | None = None
+    turn_reward: float = 0.0
+    state: str = ""
+    is_success: bool = False
+    given_advantage: float | None = None
+    is_trained: bool = True
+    teacher_weight: float = 1.0
+    token_weights: tuple[float, ...] | None = None
+    more_teacher_prompts: tuple[tuple[int, ...] | None, ...] = ()
+    answer_start: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt_ids", "response_ids", "teacher_prompt_ids"):
@@ -212,10 +238,33 @@ class Row:
         for name in ("prompt_ids", "teacher_prompt_ids"):
             if getattr(self, name) == ():
                 raise InvalidOption(f"{name} is empty; the first response token needs a token before it.")
-        _check_finite("episode_return", self.episode_return)
-        _check_finite("invalid_penalty", self.invalid_penalty)
+        for name in ("episode_return", "invalid_penalty", "turn_reward", "teacher_weight"):
+            _check_finite(name, getattr(self, name))
         if self.invalid_penalty < 0:
             raise InvalidOption(f"invalid_penalty is {self.invalid_penalty}; wanted 0 or more: it is subtracted.")
+        if self.given_advantage is not None:
+            _check_finite("given_advantage", self.given_advantage)
+        self._check_teacher()
+        if self.answer_start is not None and not 0 <= self.answer_start <= len(self.response_ids):
+            raise InvalidOption(
+                f"answer_start is {self.answer_start}; wanted 0 to {len(self.response_ids)}, the response's length."
+            )
+
+    def _check_teacher(self) -> None:
+        """Check the weights and the further prompts of the teacher."""
+        _freeze_logprobs(self, "token_weights", len(self.response_ids))
+        if self.teacher_weight < 0 or min(self.token_weights or (0.0,)) < 0:
+            raise InvalidOption(
+                "teacher_weight or one of token_weights is negative; wanted 0 or more: they are shares."
+            )
+        if self.more_teacher_prompts:
+            prompts = tuple(prompt if prompt is None else tuple(prompt) for prompt in self.more_teacher_prompts)
+            for prompt in prompts:
+                if prompt is not None:
+                    _check_ids("more_teacher_prompts", prompt)
+                    if not prompt:
+                        raise InvalidOption("one of more_teacher_prompts is empty; wanted token ids, or None for none.")
+            object.__setattr__(self, "more_teacher_prompts", prompts)
 
     @property
     def score(self) -> float:
@@ -223,13 +272,16 @@ class Row:
         return self.episode_return - self.invalid_penalty
 
 
-def make_rows(trajectory: Trajectory, *, invalid_penalty: float = 0.0) -> tuple[Row, ...]:
+def make_rows(
+    trajectory: Trajectory, *, invalid_penalty: float = 0.0, decode: Callable[[int], str] | None = None
+) -> tuple[Row, ...]:
     """Return one training row for each turn of an episode.
 
     Args:
         trajectory: the episode.
         invalid_penalty: what each malformed completion costs its own row; 0 or more. The episode's return stays as it
             is. A well-formed command that the environment does not accept costs nothing.
+        decode: returns the text of one token, to find where the thought ends; None leaves `Row.answer_start` unknown.
 
     Source: the reference writes the return to every row of the episode and the penalty to one row
         (agent_system/reward_manager/episode.py, verl/trainer/ppo/ray_trainer.py).
@@ -247,21 +299,42 @@ def make_rows(trajectory: Trajectory, *, invalid_penalty: float = 0.0) -> tuple[
             invalid_penalty=0.0 if turn.is_well_formed else invalid_penalty,
             is_truncated=turn.completion.stop_reason == "length",
             teacher_prompt_ids=turn.teacher_prompt_ids,
+            turn_reward=turn.reward,
+            state=turn.observation,
+            is_success=trajectory.success,
+            answer_start=None if decode is None else _answer_start([decode(i) for i in turn.completion.token_ids]),
         )
         for index, turn in enumerate(trajectory.turns)
     )
 
 
+def _answer_start(pieces: Sequence[str]) -> int:
+    """Return the index of the first token behind the last thought; the number of tokens if that has not ended."""
+    text = "".join(pieces)
+    end = text.rfind(_THOUGHT_ENDS)
+    if "<think>" in text[max(end, 0) :]:
+        return len(pieces)
+    reached, count = 0, 0
+    while end >= 0 and reached < end + len(_THOUGHT_ENDS):
+        reached += len(pieces[count])
+        count += 1
+    return count
+
+
 def _freeze_ids(owner: object, name: str) -> None:
     given: Iterable[int] = getattr(owner, name)
     ids = tuple(given)
+    _check_ids(name, ids)
+    object.__setattr__(owner, name, ids)
+
+
+def _check_ids(name: str, ids: tuple[int, ...]) -> None:
     # By type, not value: a tensor's elements or numpy integers would not survive JSON. Whole at first: it is faster.
     if ids and (set(map(type, ids)) != {int} or min(ids) < 0):
         wrong = next(token for token in ids if type(token) is not int or token < 0)
         raise InvalidOption(
             f"{name} holds {wrong!r} ({type(wrong).__name__}); wanted token ids as int from 0. Call .tolist() first."
         )
-    object.__setattr__(owner, name, ids)
 
 
 def _freeze_logprobs(owner: object, name: str, count: int) -> None:

@@ -11,7 +11,7 @@ included. `sdar_envs.prompt.originals` reads the prompts of other projects into 
 from sdar_envs.prompt.files import resolve_style
 from sdar_envs.prompt.parity import PARITY_STYLES
 from sdar_envs.prompt.parsing import parse_completion, render_completion
-from sdar_envs.prompt.parts import PromptParts, later_message, prompt_parts, render_messages
+from sdar_envs.prompt.parts import Place, PromptParts, later_message, prompt_parts, render_messages
 from sdar_envs.prompt.style import (
     DEFAULT_STYLE,
     STYLES,
@@ -32,6 +32,7 @@ __all__ = [
     "STYLES",
     "UNREADABLE",
     "ParsedCompletion",
+    "Place",
     "PromptParts",
     "PromptStyle",
     "PromptTemplates",

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, check_choice
 from sdar_envs.prompt.style import PromptStyle, Turn, shown_action, terse
 from sdar_envs.prompt.templates import PromptTemplates
 
-__all__ = ["FilledTemplates", "PromptParts", "later_message", "prompt_parts", "render_messages"]
+__all__ = ["FilledTemplates", "Place", "PromptParts", "later_message", "prompt_parts", "render_messages"]
+
+Place = Literal["task", "history"]
+"""What inserted paragraphs follow: the task, or the past turns, so that they stand before the latest observation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,12 @@ class FilledTemplates:
     observation: str
     commands: tuple[str, ...]
 
-    def messages(self, past: Sequence[Turn], shown: int, inserted: Sequence[str]) -> list[dict[str, str]]:
+    def messages(self, past: Sequence[Turn], shown: int, inserted: Sequence[str], after: Place) -> list[dict[str, str]]:
         """Return the user message, and the beginning of the model's own if that is what shows the history."""
         slots = self._slots(past, shown)
+        if after == "history" and self.templates.shows_history(slots):
+            slots["history"] = "\n\n".join([str(slots["history"]), *inserted])
+            inserted = ()
         message = {"role": "user", "content": self.templates.user_message(slots, inserted)}
         if not (self.templates.is_transcript and shown):
             return [message]
@@ -96,16 +103,24 @@ class PromptParts:
         """How many past turns the prompt shows."""
         return min(self.history_length, len(self.past))
 
-    def messages(self, inserted: Sequence[str] = ()) -> list[dict[str, str]]:
+    def messages(self, inserted: Sequence[str] = (), after: Place = "task") -> list[dict[str, str]]:
         """Return the chat messages: a user message, after a system message if there is one.
 
         Args:
-            inserted: paragraphs to put between the task and the past, or where templates say.
+            inserted: paragraphs to insert.
+            after: what they follow. Templates have them in their slot `skills`; those that are to follow the history
+                stand at the end of the slot `history`, if the user message shows it.
+
+        Raises:
+            InvalidOption: there is no such place.
         """
+        check_choice("after", after, get_args(Place))
         messages = [] if self.system is None else [{"role": "system", "content": self.system}]
         if self.filled is not None:
-            return [*messages, *self.filled.messages(self.past, self.shown_turns, inserted)]
-        paragraphs = (*self.before, *inserted, *_history(self.past, self.history_length), *self.after)
+            return [*messages, *self.filled.messages(self.past, self.shown_turns, inserted, after)]
+        history = _history(self.past, self.history_length)
+        middle = (*inserted, *history) if after == "task" else (*history, *inserted)
+        paragraphs = (*self.before, *middle, *self.after)
         return [*messages, {"role": "user", "content": "\n\n".join(paragraphs)}]
 
 

@@ -99,6 +99,16 @@ class PromptTemplates:
         message = _fill(text, {**slots, "skills": inserted})
         return f"{inserted}\n\n{message}" if inserted and "skills" not in _slots_of(text) else message
 
+    def shows_history(self, slots: Mapping[str, object]) -> bool:
+        """Return whether the user message shows past turns.
+
+        Args:
+            slots: as for `user_message`.
+        """
+        if not slots["steps_shown"] or self.is_transcript:
+            return False
+        return "history" in _slots_of(self.first if self.later is None else self.later)
+
     def appended_message(self, slots: Mapping[str, object]) -> str:
         """Return the user message of a later turn of a growing chat."""
         return _fill(self.appended, {**slots, "skills": ""})

@@ -42,6 +42,7 @@ def digest(rows):
     return hashlib.sha256(lines(rows).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_generating_again_gives_what_is_shipped():
     # `generate` checks every row against all rules; so what is shipped keeps them.
     passages, questions = generate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -96,15 +97,24 @@ def random_rows(
     rows = []
     for i in range(count):
         response = () if empty and i == 2 else random_ids(rng, 1, 9)
+        row = Row(
+            prompt_ids=random_ids(rng, 1, 20),
+            response_ids=response,
+            group_id=f"g{i // group_rows}",
+            episode_id=f"e{i // episode_rows}",
+            turn_index=i % episode_rows,
+            episode_return=float(rng.choice((0, 10))),
+            teacher_prompt_ids=random_ids(rng, 5, 40),
+        )
+        facts = random.Random(f"facts {seed} {i}")
         rows.append(
-            Row(
-                prompt_ids=random_ids(rng, 1, 20),
-                response_ids=response,
-                group_id=f"g{i // group_rows}",
-                episode_id=f"e{i // episode_rows}",
-                turn_index=i % episode_rows,
-                episode_return=float(rng.choice((0, 10))),
-                teacher_prompt_ids=random_ids(rng, 5, 40),
+            replace(
+                row,
+                turn_reward=row.episode_return * (row.turn_index == episode_rows - 1),
+                state=f"state {facts.randrange(2)}",
+                is_success=row.episode_return > 0,
+                more_teacher_prompts=() if i % 3 == 1 else (random_ids(facts, 5, 40),),
+                answer_start=len(response) // 2,
             )
         )
     return rows
@@ -126,6 +136,7 @@ def scored_batch(rows: list[Row], *, seed: int = 0, noise: float = 0.3) -> Batch
         teacher_logprobs=noisy(3 * noise),
         sampler_logprobs=noisy(noise),
         advantages=torch.randn(len(batch), generator=generator),
+        more_teachers=tuple(replace(view, logprobs=noisy(3 * noise)) for view in batch.more_teachers),
     )
 
 

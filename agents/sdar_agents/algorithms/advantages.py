@@ -1,4 +1,4 @@
-"""Group-relative advantages (GRPO, Dr. GRPO), and RLSD's advantages per token.
+"""Group-relative advantages (GRPO, Dr. GRPO).
 
 Statistics are computed in float64, never over duplicated rows. There is no critic and no discount: every turn of an
 episode has the episode's return.
@@ -6,6 +6,7 @@ episode has the episode's return.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -13,14 +14,20 @@ from torch import Tensor
 
 from sdar_agents.scoring.metrics import Metric
 from sdar_agents.scoring.shapes import check_shapes
+from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption, did_you_mean
 
-__all__ = ["AdvantageStats", "group_advantages", "group_metrics", "rlsd_advantages", "rlsd_coefficient"]
+__all__ = [
+    "AdvantageStats",
+    "compared_rows",
+    "given_advantages",
+    "group_advantages",
+    "group_metrics",
+    "members_of",
+]
 
 AdvantageStats = Literal["turn", "episode"]
 """What a group's mean and standard deviation are taken over: its turns (the reference), or its episodes (the paper)."""
-
-_MAX_EXPONENT = 20.0
 
 
 def group_advantages(
@@ -70,16 +77,28 @@ def group_advantages(
         )
     scores = scores.detach().double()
     advantages = torch.zeros_like(scores)
-    for members in _members(group_index):
+    for members in members_of(group_index):
         own = scores[members]
         values = own
         if stats == "episode":
-            values = torch.stack([own[rows].mean() for rows in _members(episode_index[members])])
+            values = torch.stack([own[rows].mean() for rows in members_of(episode_index[members])])
         if zero_range > 0 and float(values.max() - values.min()) < zero_range:
             continue
         mean, std = (values.mean(), values.std()) if len(values) > 1 else (values.new_zeros(()), values.new_ones(()))
         advantages[members] = (own - mean) / (std + epsilon) if divide_by_std else own - mean
     return advantages.float()
+
+
+def compared_rows(rows: Sequence[Row]) -> Tensor:
+    """Return the indices `(b,)` of the rows whose advantage is relative to their group."""
+    chosen = [i for i, row in enumerate(rows) if row.is_trained and row.given_advantage is None]
+    return torch.tensor(chosen, dtype=torch.long)
+
+
+def given_advantages(rows: Sequence[Row]) -> Tensor:
+    """Return the given advantages `(B,)` of the rows that are trained, and 0 for the others."""
+    values = [(row.given_advantage or 0.0) if row.is_trained else 0.0 for row in rows]
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def group_metrics(
@@ -103,7 +122,7 @@ def group_metrics(
     """
     check_shapes("B", returns=returns, scores=scores, group_index=group_index)
     equal, penalty_only, groups, spread = 0, 0, 0, 0.0
-    for members in _members(group_index):
+    for members in members_of(group_index):
         groups += 1
         task, score = returns[members], scores[members]
         spread += float(task.double().std(unbiased=False))
@@ -118,55 +137,7 @@ def group_metrics(
     }
 
 
-def rlsd_coefficient(step: int, *, coefficient: float, warmdown_steps: int) -> float:
-    """RLSD's mixing weight at a step: `coefficient (1 - step / warmdown_steps)`, and 0 after the warm-down.
-
-    Args:
-        step: counted from 1.
-        coefficient: lambda_0, from 0 to 1.
-        warmdown_steps: W; 0 is no warm-down.
-
-    Source: verl/trainer/ppo/rlsd_utils.py.
-    """
-    if warmdown_steps == 0:
-        return coefficient
-    return coefficient * (1.0 - step / warmdown_steps) if step < warmdown_steps else 0.0
-
-
-def rlsd_advantages(advantages: Tensor, gap: Tensor, *, coefficient: float, clip: float = 0.2) -> tuple[Tensor, Tensor]:
-    """RLSD's advantages per token, and the weights in them.
-
-    `w_t = clip(exp(sign(A) d_t), 1 - clip, 1 + clip)` and `A_t = A ((1 - lambda) + lambda w_t)`: a token that is
-    likelier under the teacher than under the policy of the rollout gets more of a positive advantage and less of a
-    negative one. The sign is always the row's.
-
-    Args:
-        advantages: `(B,)`.
-        gap: `(B, L)`, d = T - O, see `sdar_agents.algorithms.gap`; in nats.
-        coefficient: lambda, from 0 to 1; 0 gives the row's advantage bit for bit.
-        clip: the most that a weight differs from 1.
-
-    Returns:
-        `(B, L)` each, without gradient: advantages, weights.
-
-    Raises:
-        InvalidOption: shapes do not match.
-
-    Source: RLSD (arXiv 2604.03128); verl/trainer/ppo/rlsd_utils.py.
-    """
-    check_shapes("BL", gap=gap)
-    if advantages.shape != gap.shape[:1]:
-        raise InvalidOption(
-            f"advantages must have the shape (B,) = {tuple(gap.shape[:1])} of gap: got {tuple(advantages.shape)}."
-        )
-    row = advantages.detach()[:, None]
-    # Clamped before exp: the clip makes them equal, and a gap of 100 stays finite.
-    exponent = (row.sign() * gap.detach()).clamp(-_MAX_EXPONENT, _MAX_EXPONENT)
-    weights = exponent.exp().clamp(1.0 - clip, 1.0 + clip)
-    return row * ((1.0 - coefficient) + coefficient * weights), weights
-
-
-def _members(index: Tensor) -> list[Tensor]:
+def members_of(index: Tensor) -> list[Tensor]:
     """Return the row numbers of each value of an index."""
     if not len(index):
         return []

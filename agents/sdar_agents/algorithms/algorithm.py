@@ -1,12 +1,13 @@
 """The algorithm protocol: what the learner and the rollout need of a training method.
 
 Inherit from `sdar_agents.algorithms.GRPO` to have all of it, and override what differs: `advantages`,
-`token_advantages`, `distillation` or `loss`.
+`shape_advantages`, `token_advantages`, `distillation`, `coefficients` or `loss`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
@@ -17,7 +18,9 @@ from sdar_agents.scoring.metrics import Metric
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.types import Row
 
-__all__ = ["Algorithm", "LossOutput"]
+__all__ = ["Algorithm", "LossOutput", "TokenAdvantages"]
+
+_NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
 class LossOutput(NamedTuple):
@@ -40,16 +43,35 @@ class LossOutput(NamedTuple):
     gate: Tensor | None = None
 
 
+class TokenAdvantages(NamedTuple):
+    """Advantages, of a micro-batch or of a step.
+
+    Attributes:
+        values: `(B,)`, or `(B, L)` of a method that reweights them token by token.
+        gap: `(B, L)`, see `LossOutput`; None without a teacher.
+        metrics: by path.
+    """
+
+    values: Tensor
+    gap: Tensor | None = None
+    metrics: Mapping[str, Metric] = _NO_METRICS
+
+
 class Algorithm(Protocol):
     """A training method: a frozen dataclass whose fields are its settings.
 
     Attributes:
         needs_teacher: whether `Batch.teacher_logprobs` must be there.
         student_sees_skills: whether the rollout's prompts show skills.
+        shapes_advantages: whether `shape_advantages` is called, for which the policy of the rollout and the teacher
+            score all tokens first.
+        teacher_views: how many prompts of the teacher a turn has; 1 or more.
     """
 
     needs_teacher: ClassVar[bool]
     student_sees_skills: ClassVar[bool]
+    shapes_advantages: ClassVar[bool]
+    teacher_views: ClassVar[int]
 
     @property
     def needs_reference(self) -> bool:
@@ -70,8 +92,14 @@ class Algorithm(Protocol):
     def scoring_options(self, base: ScoringOptions) -> ScoringOptions:
         """Return the scoring options with what `loss` needs of the scores switched on."""
 
+    def prepare_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows of a step as the method uses them, as many and in the same order."""
+
     def advantages(self, rows: Sequence[Row], batch: Batch) -> tuple[Tensor, dict[str, Metric]]:
         """Return the advantages `(B,)` of all rows of a step, and metrics of their groups."""
+
+    def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
+        """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, with gap and metrics."""
 
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
         """Return the loss of a micro-batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from sdar_agents.scoring.batch import Batch
@@ -12,7 +13,7 @@ from sdar_agents.scoring.metrics import Metric, masked_metric
 from sdar_agents.scoring.shapes import check_shapes
 from sdar_envs.errors import InvalidOption, did_you_mean
 
-__all__ = ["GapKind", "gap", "gap_metrics"]
+__all__ = ["GapKind", "conflict_metric", "gap", "gap_metrics"]
 
 GapKind = Literal["current", "old"]
 """Which policy the gap is to: the current one (D = T - S), or that of the rollout (d = T - O, as in RLSD)."""
@@ -57,3 +58,17 @@ def gap_metrics(values: Tensor, batch: Batch) -> dict[str, Metric]:
         "distill/gap_zero": masked_metric(values == 0, mask),
         "distill/has_teacher": masked_metric(mask, batch.mask),
     }
+
+
+def conflict_metric(values: Tensor, gate: Tensor | None, advantages: Tensor, batch: Batch) -> Metric:
+    """Share of the teacher's weight that is on tokens where gap and advantage have opposite signs, A D < 0.
+
+    Args:
+        values: `(B, L)`, the gap; its size is the weight of a token without a gate.
+        gate: `(B, L)`; None without one.
+        advantages: `(B,)` or `(B, L)`.
+        batch: the micro-batch.
+    """
+    rows = advantages if advantages.dim() == 2 else advantages[:, None]
+    weights = torch.where(batch.teacher_mask, (values if gate is None else gate).detach().abs(), 0.0).double()
+    return Metric((weights * (rows * values < 0)).sum(), weights.sum())

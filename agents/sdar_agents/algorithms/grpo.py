@@ -18,9 +18,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sdar_agents.algorithms.advantages import AdvantageStats, group_advantages, group_metrics
-from sdar_agents.algorithms.algorithm import LossOutput
-from sdar_agents.algorithms.gap import gap_metrics
+from sdar_agents.algorithms.advantages import (
+    AdvantageStats,
+    compared_rows,
+    given_advantages,
+    group_advantages,
+    group_metrics,
+)
+from sdar_agents.algorithms.algorithm import LossOutput, TokenAdvantages
+from sdar_agents.algorithms.declarations import Declarations
+from sdar_agents.algorithms.gap import conflict_metric, gap, gap_metrics
 from sdar_agents.algorithms.losses import KlKind, aggregate, importance_weight, kl_estimate, policy_loss
 from sdar_agents.scoring.batch import Aggregation, Batch
 from sdar_agents.scoring.head import Scores
@@ -31,23 +38,25 @@ from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["GRPO", "Distillation", "TokenAdvantages"]
+__all__ = ["GRPO", "Coefficients", "Distillation", "TokenAdvantages"]
 
 _NO_METRICS: Mapping[str, Metric] = MappingProxyType({})
 
 
-class TokenAdvantages(NamedTuple):
-    """The advantages of a micro-batch.
+class Coefficients(NamedTuple):
+    """Factors of the loss's terms at a step.
 
     Attributes:
-        values: `(B,)`, or `(B, L)` of a method that reweights them token by token.
-        gap: `(B, L)`, see `LossOutput`; None without a teacher.
-        metrics: by path.
+        policy: of the policy gradient.
+        kl: of the KL penalty.
+        entropy: of the entropy bonus.
+        distill: of the distillation term, besides `Distillation.coefficient`.
     """
 
-    values: Tensor
-    gap: Tensor | None = None
-    metrics: Mapping[str, Metric] = _NO_METRICS
+    policy: float
+    kl: float
+    entropy: float
+    distill: float = 1.0
 
 
 class Distillation(NamedTuple):
@@ -94,6 +103,8 @@ class GRPO:
 
     needs_teacher: ClassVar[bool] = False
     student_sees_skills: ClassVar[bool] = False
+    shapes_advantages: ClassVar[bool] = False
+    teacher_views: ClassVar[int] = 1
 
     pg_coef: float = setting(1.0, low=0)
     clip_low: float = setting(0.2, low=0, high=1)
@@ -134,8 +145,33 @@ class GRPO:
         """Return the scoring options with what `loss` needs of the scores switched on."""
         return replace(base, entropies=base.entropies or self.entropy_coef != 0)
 
+    def declarations(self) -> Declarations:
+        """Return what holds for the method at these settings, for `check_algorithm` to test; override to declare it."""
+        return Declarations()
+
+    def coefficients(self, step: int) -> Coefficients:
+        """Return the factors of the loss's terms at a step; override for warm-downs and windows.
+
+        Args:
+            step: of the run, from 1.
+        """
+        return Coefficients(self.pg_coef, self.kl_coef, self.entropy_coef)
+
+    def prepare_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows of a step as the method uses them, as many and in the same order; override to change them.
+
+        A method whose teacher reads only some rows takes `teacher_prompt_ids` from the others here, so that they are
+        not scored.
+
+        Args:
+            rows: of all groups, each group complete.
+        """
+        return rows
+
     def advantages(self, rows: Sequence[Row], batch: Batch) -> tuple[Tensor, dict[str, Metric]]:
         """Group-relative advantages `(B,)` of all rows of a step, and metrics of the groups.
+
+        A row with a given advantage keeps it, and one that is not trained has 0; neither counts in its group.
 
         Args:
             rows: of all groups, each group complete, in the batch's order. Make them with `invalid_penalty`.
@@ -146,9 +182,11 @@ class GRPO:
         """
         if len(rows) != len(batch):
             raise InvalidOption(f"rows must align with the batch: got {len(rows)}, expected {len(batch)}.")
-        returns = torch.tensor([row.episode_return for row in rows], dtype=torch.float64)
-        penalties = torch.tensor([row.invalid_penalty for row in rows], dtype=torch.float64)
-        groups, episodes = batch.group_index.cpu(), batch.episode_index.cpu()
+        compared = compared_rows(rows)
+        own = [rows[i] for i in compared.tolist()]
+        returns = torch.tensor([row.episode_return for row in own], dtype=torch.float64)
+        penalties = torch.tensor([row.invalid_penalty for row in own], dtype=torch.float64)
+        groups, episodes = batch.group_index.cpu()[compared], batch.episode_index.cpu()[compared]
         advantages = group_advantages(
             returns if self.penalty_after else returns - penalties,
             groups,
@@ -159,7 +197,22 @@ class GRPO:
         )
         if self.penalty_after:
             advantages = (advantages.double() - penalties).float()
-        return advantages.to(batch.mask.device), group_metrics(returns, returns - penalties, groups)
+        every = given_advantages(rows).index_copy(0, compared, advantages)
+        return every.to(batch.mask.device), group_metrics(returns, returns - penalties, groups)
+
+    def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
+        """Return the advantages of all rows of a step, reweighted by what the teacher says; override to shape them.
+
+        It is called once per step, where `shapes_advantages` is True: with whole groups and episodes, and before any
+        update. `token_advantages` sees a micro-batch alone.
+
+        Args:
+            advantages: `(B,)`, what `advantages` returned.
+            rows: of the step.
+            batch: of these rows, with `old_logprobs`, and `teacher_logprobs` if the method has a teacher, on the CPU.
+            step: of the run, from 1.
+        """
+        return TokenAdvantages(advantages)
 
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
         """Loss of a micro-batch.
@@ -177,42 +230,44 @@ class GRPO:
         Raises:
             InvalidOption: the batch or the scores lack something, or shapes do not match.
         """
-        mask, weights = batch.mask, batch.part("weights")
+        mask, weights = batch.policy_mask, batch.part("weights")
         check_shapes(
             "BL", mask=mask, logprobs=scores.logprobs, entropies=scores.entropies, divergences=scores.divergences
         )
-        advantages, gap, shaping_metrics = self.token_advantages(batch, scores, step)
+        coefficients = self.coefficients(step)
+        advantages, signal, shaping_metrics = self.token_advantages(batch, scores, step)
         gate = None
         losses, policy_metrics = self._policy_losses(batch, scores, advantages)
         metrics = {**shaping_metrics, **policy_metrics}
         policy_term = aggregate(losses, weights)
-        parts = {"policy": self.pg_coef * policy_term}
+        parts = {"policy": coefficients.policy * policy_term}
         metrics["loss/policy"] = _share(policy_term, batch)
         if self.needs_reference:
             reference = kl_estimate(scores.logprobs, batch.part("ref_logprobs"), self.kl_kind)
             kl = aggregate(reference, weights)
-            parts["kl"] = self.kl_coef * kl
+            parts["kl"] = coefficients.kl * kl
             metrics["kl/ref"] = masked_metric(reference, mask)
             metrics["loss/kl"] = _share(kl, batch)
         if scores.entropies is not None:
             metrics["policy/entropy"] = masked_metric(scores.entropies, mask)
-        if self.entropy_coef:
-            parts["entropy"] = -self.entropy_coef * aggregate(self._entropies(scores), weights)
+        if coefficients.entropy:
+            parts["entropy"] = -coefficients.entropy * aggregate(self._entropies(scores), weights)
         added = self.distillation(batch, scores, log_vocabulary)
         if added is not None:
-            gap, gate = added.gap, added.gate
-            distill = aggregate(added.losses, weights * batch.teacher_mask)
+            signal, gate = added.gap, added.gate
+            distill = aggregate(added.losses, batch.part("distill_weights") * batch.teacher_mask)
             metrics |= added.metrics
             metrics["loss/distill"] = _share(distill, batch)
             # Left out at 0, so that not even a NaN of the teacher reaches the student.
-            if added.coefficient:
-                parts["distill"] = added.coefficient * distill
-        if gap is not None:
-            gap = gap.detach()
-            metrics |= gap_metrics(gap, batch)
+            if added.coefficient and coefficients.distill:
+                parts["distill"] = added.coefficient * coefficients.distill * distill
+        if signal is not None:
+            signal = signal.detach()
+            metrics |= gap_metrics(signal, batch)
+            metrics["distill/conflict"] = conflict_metric(signal, gate, advantages, batch)
         total = sum(parts.values(), start=torch.zeros_like(policy_term))
         metrics["loss/total"] = _share(total, batch)
-        return LossOutput(total, parts, metrics, gap, None if gate is None else gate.detach())
+        return LossOutput(total, parts, metrics, signal, None if gate is None else gate.detach())
 
     def token_advantages(self, batch: Batch, scores: Scores, step: int) -> TokenAdvantages:
         """Return the advantages of a micro-batch; override to reweight them token by token.
@@ -222,7 +277,10 @@ class GRPO:
             scores: as for `loss`.
             step: as for `loss`.
         """
-        return TokenAdvantages(batch.part("advantages"))
+        values = batch.part("advantages")
+        if not (self.shapes_advantages and self.needs_teacher):
+            return TokenAdvantages(values)
+        return TokenAdvantages(values, gap(batch, scores, "old").masked_fill(~batch.teacher_mask, 0.0))
 
     def distillation(self, batch: Batch, scores: Scores, log_vocabulary: float | None) -> Distillation | None:
         """Return a term that is added to the loss, None for none; override to distil.
@@ -236,7 +294,7 @@ class GRPO:
 
     def _policy_losses(self, batch: Batch, scores: Scores, advantages: Tensor) -> tuple[Tensor, dict[str, Metric]]:
         """Return PPO's clipped surrogate `(B, L)`, corrected for the sampling engine's log-probs, and its metrics."""
-        old, mask = batch.part("old_logprobs"), batch.mask
+        old, mask = batch.part("old_logprobs"), batch.policy_mask
         policy = policy_loss(
             scores.logprobs,
             old,
@@ -271,8 +329,16 @@ class GRPO:
             )
         return scores.entropies
 
+    def _divergences(self, scores: Scores, kind: str) -> Tensor:
+        if scores.divergences is None:
+            raise InvalidOption(
+                f"{type(self).__name__} with divergence={kind} needs divergences in the scores: call score(..., "
+                "algorithm.scoring_options(options), teacher=view_teacher(...))."
+            )
+        return scores.divergences
+
 
 def _share(value: Tensor, batch: Batch) -> Metric:
     """Return a loss as a metric: over a mini-batch's micro-batches, values sum to its loss and weights to 1."""
     tokens = 1.0 if batch.totals is None else max(batch.totals.tokens, 1.0)
-    return Metric(value.detach().double(), batch.mask.sum().double() / tokens)
+    return Metric(value.detach().double(), batch.policy_mask.sum().double() / tokens)

@@ -13,13 +13,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from sdar_agents.algorithms.adrs import ADRS
+from sdar_agents.algorithms.agentopsd import AgentOPSD
 from sdar_agents.algorithms.algorithm import Algorithm
+from sdar_agents.algorithms.gigpo import GiGPO
 from sdar_agents.algorithms.grpo import GRPO
+from sdar_agents.algorithms.grsd import GRSD
+from sdar_agents.algorithms.ocsd import OCSD
+from sdar_agents.algorithms.opid import OPID
 from sdar_agents.algorithms.opsd import OPSD, GRPOWithOPSD
 from sdar_agents.algorithms.rlsd import RLSD
 from sdar_agents.algorithms.sdar import SDAR, GRPOWithOPSDBeta0, OPSDScript
+from sdar_agents.algorithms.sdpo import SDPO
+from sdar_agents.algorithms.serl import SERL
 from sdar_agents.algorithms.skill_grpo import SkillGRPO
 from sdar_agents.algorithms.skill_sd import SkillSD
+from sdar_agents.algorithms.stepopsd import StepOPSD
+from sdar_agents.algorithms.ucob import UCOB
 from sdar_agents.settings.checks import check_names
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path
@@ -31,15 +41,25 @@ Preset = Literal["default", "paper"]
 
 ALGORITHMS: Mapping[str, type[GRPO]] = MappingProxyType(
     {
+        "adrs": ADRS,
+        "agentopsd": AgentOPSD,
+        "gigpo": GiGPO,
         "grpo": GRPO,
         "grpo_opsd": GRPOWithOPSD,
         "grpo_opsd_beta0": GRPOWithOPSDBeta0,
+        "grsd": GRSD,
+        "ocsd": OCSD,
+        "opid": OPID,
         "opsd": OPSD,
         "opsd_script": OPSDScript,
         "rlsd": RLSD,
         "sdar": SDAR,
+        "sdpo": SDPO,
+        "serl": SERL,
         "skill_grpo": SkillGRPO,
         "skill_sd": SkillSD,
+        "stepopsd": StepOPSD,
+        "ucob": UCOB,
     }
 )
 """The methods of this package by name."""
@@ -63,12 +83,16 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _NEEDED = (
     "needs_teacher",
     "student_sees_skills",
+    "shapes_advantages",
+    "teacher_views",
     "needs_reference",
     "aggregation",
     "response_limit",
     "invalid_penalty",
     "scoring_options",
+    "prepare_rows",
     "advantages",
+    "shape_advantages",
     "loss",
 )
 

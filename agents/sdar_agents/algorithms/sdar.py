@@ -25,7 +25,6 @@ from sdar_agents.scoring.head import Scores
 from sdar_agents.scoring.metrics import masked_metric
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.settings.checks import setting
-from sdar_envs.errors import InvalidOption
 
 __all__ = ["SDAR", "GRPOWithOPSDBeta0", "OPSDScript"]
 
@@ -41,14 +40,14 @@ class SDAR(Distiller):
         gate_center: subtract 1/2 from the gate.
         gate_detach: no gradient through the gate.
         divergence: what the gate multiplies: `sampled` or one over the full vocabulary.
-        top_k: for `rkl_topk`.
+        top_k: for `_topk`.
     """
 
     beta: float = setting(5.0, low=0)
     gate: Gate = "gap"
     gate_center: bool = False
     gate_detach: bool = True
-    divergence: Literal["sampled", "rkl_full", "fkl_full", "jsd_full", "rkl_topk"] = "sampled"
+    divergence: Literal["sampled", "rkl_full", "fkl_full", "jsd_full", "rkl_topk", "fkl_topk", "jsd_topk"] = "sampled"
     top_k: int = setting(64, low=1)
 
     def scoring_options(self, base: ScoringOptions) -> ScoringOptions:
@@ -80,12 +79,7 @@ class SDAR(Distiller):
         }
         distance = current
         if self.divergence != "sampled":
-            if scores.divergences is None:
-                raise InvalidOption(
-                    f"SDAR with divergence={self.divergence} needs divergences in the scores: call score(..., "
-                    "algorithm.scoring_options(options), teacher=view_teacher(...))."
-                )
-            distance = scores.divergences
+            distance = self._divergences(scores, self.divergence)
             metrics[f"distill/{self.divergence}"] = masked_metric(distance, batch.teacher_mask)
         return Distillation(distillation_loss(distance, gate), self.distill_coef, current, gate, metrics)
 

@@ -3,6 +3,7 @@
 from sdar_agents.learner.learner import Learner, LearnResult
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings, TeacherKind
+from sdar_agents.learner.teachers import Scorer, open_teacher
 from sdar_agents.learner.token_marks import TokenSignals, token_marks
 from sdar_agents.learner.weights import Weights
 
@@ -11,8 +12,10 @@ __all__ = [
     "Learner",
     "LearnerSettings",
     "Phases",
+    "Scorer",
     "TeacherKind",
     "TokenSignals",
     "Weights",
+    "open_teacher",
     "token_marks",
 ]

@@ -25,15 +25,17 @@ import torch
 from torch import Tensor, nn
 
 from sdar_agents.algorithms import Algorithm
+from sdar_agents.learner.controls import control_batch, control_rows
 from sdar_agents.learner.measures import StepRecord, equal_prompts, gap_details, on_cpu
 from sdar_agents.learner.passes import make_passes
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.learner.sharding import is_sharded, load_optimizer
+from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.token_marks import TokenSignals
 from sdar_agents.learner.weights import Weights
 from sdar_agents.parallel import World
-from sdar_agents.scoring.batch import Batch, Sequences, Totals, make_batch
+from sdar_agents.scoring.batch import Batch, Sequences, make_batch
 from sdar_agents.scoring.gradient_checkpointing import enable_gradient_checkpointing
 from sdar_agents.scoring.head import Scores, TeacherView
 from sdar_agents.scoring.metrics import Metric, masked_metric, merge_metrics, reduce_metrics, summarise
@@ -42,6 +44,7 @@ from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
+from sdar_envs.rng import derive_seed
 
 __all__ = ["LearnResult", "Learner"]
 
@@ -73,11 +76,12 @@ class Learner:
         temperature: that the rows were sampled at.
         seed: of the order of the episodes.
         steps: of the whole run, for schedules of the learning rate.
+        teacher: the external teacher, from `open_teacher`; None if the settings name none.
         world: the ranks of the run, which have the same model and get the same rows; None for one process. All methods
             are collective then.
 
     Raises:
-        InvalidOption: nothing is trained, or the model does not support the settings.
+        InvalidOption: nothing is trained, or the model or the method does not support the settings.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Learner:
         temperature: float = 1.0,
         seed: int = 0,
         steps: int = 1,
+        teacher: ExternalTeacher | None = None,
         world: World | None = None,
     ) -> None:
         self.model = model
@@ -101,6 +106,8 @@ class Learner:
         self._steps = steps
         self._scoring = ScoringOptions(temperature=temperature, packing=settings.packing)
         self._loss_scoring = algorithm.scoring_options(self._scoring)
+        self._teacher = teacher
+        self._check_teacher()
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidOption("no parameter of the model requires a gradient: there is nothing to train.")
         disable_dropout(model)
@@ -119,10 +126,35 @@ class Learner:
         )
         is_frozen = algorithm.needs_teacher and settings.teacher == "frozen"
         self.initial = Weights(model) if algorithm.needs_reference or is_frozen else None
-        self.average = Weights(model) if algorithm.needs_teacher and settings.teacher == "ema" else None
+        is_copied = algorithm.needs_teacher and settings.teacher in ("ema", "lagged")
+        self.average = Weights(model) if is_copied else None
         # The full distribution of a teacher with the rollout's weights must outlive the first optimiser step.
         is_kept = settings.teacher == "old" and self._loss_scoring.divergence is not None
         self._rollout = Weights(model) if algorithm.needs_teacher and is_kept else None
+
+    def _check_teacher(self) -> None:
+        """Check that method and teacher go together."""
+        algorithm, settings = self.algorithm, self.settings
+        name = type(algorithm).__name__
+        if not algorithm.needs_teacher:
+            if settings.teacher_control != "none":
+                raise InvalidOption(f"teacher_control is {settings.teacher_control}, and {name} has no teacher.")
+            return
+        if algorithm.shapes_advantages and settings.teacher == "live":
+            raise InvalidOption(
+                f"{name} shapes the advantages of a whole step before its updates, and teacher is live, whose weights "
+                "change with each: wanted old, ema, frozen, lagged or external."
+            )
+        if settings.teacher_control in ("permuted-weights", "no-sign") and self._loss_scoring.divergence is not None:
+            raise InvalidOption(
+                f"teacher_control is {settings.teacher_control}, which acts on log-probs of tokens, and {name} "
+                "compares whole distributions: wanted teacher-is-student, or a divergence of sampled tokens."
+            )
+        if (settings.teacher == "external") != (self._teacher is not None):
+            raise InvalidOption(
+                f"teacher is {settings.teacher}: pass what open_teacher(...) returns to Learner(teacher=...) for an "
+                "external one, and None for the others."
+            )
 
     # -- one step ---------------------------------------------------------------------------
 
@@ -146,21 +178,28 @@ class Learner:
         """
         phases = phases or Phases(self.device)
         progress = progress or (lambda _: None)
+        rows = control_rows(self.algorithm.prepare_rows(rows), self.settings.teacher_control)
         batch = make_batch(rows, pad_id=self._pad_id, mask_truncated=self.settings.mask_truncated)
+        # Views that the method does not read are not scored.
+        batch = batch.replace(more_teachers=batch.more_teachers[: self.algorithm.teacher_views - 1])
         episode_ids = list(dict.fromkeys(row.episode_id for row in rows))
         record = StepRecord(torch.zeros(2, len(episode_ids), dtype=torch.float64))
         if keep_signals:
             record.signals = TokenSignals.empty(*batch.mask.shape)
         count = min(self.settings.mini_batches, len(episode_ids))
         batch = self._score_step(batch, count, record, phases, progress)
-        advantages, group_metrics = self.algorithm.advantages(rows, batch)
-        batch = batch.replace(advantages=advantages)
-        record.metrics.append(group_metrics)
-        record.metrics.append({"policy/advantage_size": masked_metric(advantages.abs(), batch.mask.any(dim=1))})
+        if self.algorithm.needs_teacher and self.settings.teacher != "live":
+            control_seed = derive_seed(self._seed, f"teacher control {step}")
+            batch = control_batch(batch, self.settings.teacher_control, control_seed)
+        batch = self._advantages(rows, batch, step, record)
+        if self.settings.epochs * count == 1:
+            batch = batch.replace(old_logprobs=None)  # see _score_micro
         progress("update")
         updates = self._update_epochs(batch, count, step, record, phases)
-        if self.average is not None:
+        if self.average is not None and self.settings.teacher == "ema":
             self.average.follow(self.model, self.settings.ema_decay)
+        elif self.average is not None and step % self.settings.teacher_every == 0:
+            self.average.follow(self.model, 0.0)
         # Of the size of the weights, and of no use while the next episodes are played.
         self.optimizer.zero_grad(set_to_none=True)
         self._passes.end_record(record)
@@ -196,6 +235,18 @@ class Learner:
 
     # -- scores, once per step --------------------------------------------------------------
 
+    def _advantages(self, rows: Sequence[Row], batch: Batch, step: int, record: StepRecord) -> Batch:
+        """Return the batch with the advantages of all rows."""
+        advantages, group_metrics = self.algorithm.advantages(rows, batch)
+        record.metrics.append(group_metrics)
+        if self.algorithm.shapes_advantages:
+            shaped = self.algorithm.shape_advantages(advantages, rows, batch, step)
+            record.metrics.append(dict(shaped.metrics))
+            advantages = shaped.values
+        trained = batch.policy_mask if advantages.dim() == 2 else batch.policy_mask.any(dim=1)
+        record.metrics.append({"policy/advantage_size": masked_metric(advantages.abs(), trained)})
+        return batch.replace(advantages=advantages)
+
     def _score_step(
         self, batch: Batch, count: int, record: StepRecord, phases: Phases, progress: Callable[[str], None]
     ) -> Batch:
@@ -204,15 +255,17 @@ class Learner:
         if self._rollout is not None:
             self._rollout.follow(self.model, 0.0)
         # With a single update, the policy of the rollout is the policy that is updated: see _score_micro.
-        if self.settings.epochs * count > 1:
+        is_single = self.settings.epochs * count == 1
+        needs_old = algorithm.shapes_advantages or self.settings.teacher_control in ("permuted-weights", "no-sign")
+        if needs_old or not is_single:
             progress("old")
-            # Where the loss needs entropies, the update computes them.
-            options = replace(self._scoring, entropies=not self._loss_scoring.entropies)
+            # Where the loss needs entropies, and with a single update, the update computes them.
+            options = replace(self._scoring, entropies=not (self._loss_scoring.entropies or is_single))
             with phases("old"):
                 old = self._score_rows(batch.student, batch.mask, options)
             batch = batch.replace(old_logprobs=old.logprobs)
             if old.entropies is not None:
-                record.metrics.append({"policy/entropy": masked_metric(old.entropies, batch.mask)})
+                record.metrics.append({"policy/entropy": masked_metric(old.entropies, batch.policy_mask)})
         if algorithm.needs_reference:
             progress("reference")
             with phases("reference"), self._weights(self.initial):
@@ -229,12 +282,24 @@ class Learner:
             return self._passes.score_rows(sequences, mask, options)
 
     def _score_teacher(self, batch: Batch, phases: Phases) -> Batch:
-        if batch.teacher is None or not self._has_teacher(batch):
-            # No row has a teacher: the tensors are there, and the teacher's mask hides them.
-            return replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
-        with phases("teacher"), self._weights(self._teacher_weights()), self._autocast():
-            logprobs = self._passes.score_prefix_groups(batch.teacher, batch.teacher_mask, self._scoring)
-        return batch.replace(teacher_logprobs=logprobs)
+        with phases("teacher"):
+            if batch.teacher is None or not self._has_teacher(batch):
+                # No row has a teacher: the tensors are there, and the teacher's mask hides them.
+                batch = replace(batch, teacher=batch.student, teacher_logprobs=torch.zeros(batch.mask.shape))
+            else:
+                batch = batch.replace(teacher_logprobs=self._teacher_logprobs(batch.teacher, batch.teacher_mask))
+            views = tuple(
+                replace(view, logprobs=self._teacher_logprobs(view.sequences, batch.mask & view.is_there[:, None]))
+                for view in batch.more_teachers
+            )
+        return batch.replace(more_teachers=views)
+
+    def _teacher_logprobs(self, sequences: Sequences, mask: Tensor) -> Tensor:
+        if self._teacher is not None:
+            with self._autocast():
+                return self._teacher.logprobs(sequences, mask, self._scoring, max_tokens=self.settings.max_tokens)
+        with self._weights(self._teacher_weights()), self._autocast():
+            return self._passes.score_prefix_groups(sequences, mask, self._scoring)
 
     def _has_teacher(self, batch: Batch) -> bool:
         return self.algorithm.needs_teacher and bool(batch.has_teacher.any())
@@ -244,8 +309,8 @@ class Learner:
         return nullcontext() if weights is None else weights.in_place_of(self.model)
 
     def _teacher_weights(self) -> Weights | None:
-        kept = {"old": self._rollout, "live": None, "ema": self.average, "frozen": self.initial}
-        return kept[self.settings.teacher]
+        kept = {"old": self._rollout, "ema": self.average, "lagged": self.average, "frozen": self.initial}
+        return kept.get(self.settings.teacher)
 
     def _autocast(self) -> torch.autocast:
         # Without autocast's cache: weights are exchanged within a block, and the cache would return the old ones.
@@ -304,7 +369,7 @@ class Learner:
             The gradient norm before clipping, and whether the step was taken.
         """
         algorithm = self.algorithm
-        mini = mini.weighed(algorithm.aggregation, response_limit=algorithm.response_limit, totals=Totals.of(mini))
+        mini = mini.weighed(algorithm.aggregation, response_limit=algorithm.response_limit, is_whole=True)
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()  # gradient checkpointing needs it; there is no dropout
         parts: dict[str, list[Tensor]] = {}
@@ -362,6 +427,9 @@ class Learner:
     def _view(self, micro: Batch) -> TeacherView | None:
         if self._loss_scoring.divergence is None:
             return None
+        if self._teacher is not None:
+            with self._autocast():
+                return self._teacher.view(micro)
         with self._autocast(), self._weights(self._teacher_weights()):
             return self._passes.view_teacher(micro)
 

@@ -42,8 +42,9 @@ class StepRecord:
     def note_tokens(self, micro: Batch, scores: Scores, output: LossOutput, *, has_teacher: bool) -> None:
         """Record gaps by episode, token signals and the sampler's difference; once per token, in the first epoch."""
         if micro.sampler_logprobs is not None:
-            difference = float((micro.part("old_logprobs") - micro.sampler_logprobs)[micro.mask].abs().max())
-            self.sampler_difference = max(self.sampler_difference or 0.0, difference)
+            differences = (micro.part("old_logprobs") - micro.sampler_logprobs)[micro.policy_mask].abs()
+            if len(differences):
+                self.sampler_difference = max(self.sampler_difference or 0.0, float(differences.max()))
         if has_teacher:
             mask = micro.teacher_mask
             current = torch.where(mask, gap(micro, scores).detach(), 0.0)
@@ -70,7 +71,10 @@ class StepRecord:
 
 
 def gap_details(micro: Batch, scores: Scores) -> dict[str, Metric]:
-    """Metrics of the gap by turn of the episode and by position in the response, in buckets of powers of two."""
+    """Metrics of the gap by turn of the episode and by position in the response, in buckets of powers of two.
+
+    And by part of the response, thought or answer, of rows where that is known.
+    """
     mask = micro.teacher_mask
     current = torch.where(mask, gap(micro, scores).detach(), 0.0)
     positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
@@ -82,6 +86,13 @@ def gap_details(micro: Batch, scores: Scores) -> dict[str, Metric]:
             if here.any():
                 details[f"gap_by_{kind}/{low:03d}"] = masked_metric(current, here, spread=True)
                 details[f"gap_positive_by_{kind}/{low:03d}"] = masked_metric(current > 0, here)
+    answer, starts = micro.answer_mask, micro.answer_start
+    if answer is not None and starts is not None:
+        thought = mask & ~answer & (starts >= 0)[:, None]
+        for part, here in (("thought", thought), ("answer", mask & answer)):
+            if here.any():
+                details[f"gap_by_part/{part}"] = masked_metric(current, here, spread=True)
+                details[f"gap_positive_by_part/{part}"] = masked_metric(current > 0, here)
     return details
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from sdar_agents.settings.checks import check_settings, setting
+from sdar_agents.engines.smollm2 import SMOLLM2
+from sdar_agents.learner.controls import TeacherControl
+from sdar_agents.settings.checks import check_settings, path_setting, setting
 from sdar_envs.errors import InvalidOption
 
 __all__ = ["LearnerSettings", "Schedule", "Shard", "TeacherKind"]
 
-TeacherKind = Literal["old", "live", "ema", "frozen"]
-"""The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step."""
+TeacherKind = Literal["old", "live", "ema", "frozen", "lagged", "external"]
+"""The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step, a
+copy that is renewed every few steps, another model's."""
 
 Shard = Literal["auto", "none"]
 """What the processes of a run divide: weights, gradients and optimizer states; or the rows alone."""
@@ -42,6 +46,11 @@ class LearnerSettings:
         mask_truncated: do not train on responses that reached the token limit.
         teacher: see `TeacherKind`.
         ema_decay: of the teacher's weights, once per step; for `ema`.
+        teacher_every: the copy is renewed after each so many steps; for `lagged`.
+        teacher_model: for `external`: a folder or hub name of a model with the student's tokenizer, or `module:Class`
+            of an engine that scores given tokens (`sdar_agents.learner.Scorer`).
+        teacher_options: keyword arguments of that class.
+        teacher_control: a negative control; see `sdar_agents.learner.controls`.
         autocast: compute in bfloat16, with the weights as they are.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
         packing: rows end to end instead of padded.
@@ -64,6 +73,10 @@ class LearnerSettings:
     mask_truncated: bool = False
     teacher: TeacherKind = "old"
     ema_decay: float = setting(0.95, low=0, high=1)
+    teacher_every: int = setting(10, low=1)
+    teacher_model: str | None = path_setting(None, names=(SMOLLM2,))
+    teacher_options: Mapping[str, Any] = field(default_factory=dict)
+    teacher_control: TeacherControl = "none"
     autocast: bool = False
     gradient_checkpointing: bool = False
     packing: bool = False
@@ -75,6 +88,21 @@ class LearnerSettings:
         for name in ("beta1", "beta2"):
             if getattr(self, name) == 1:
                 raise InvalidOption(f"{name} is 1: the averages would never move; wanted a number below 1.")
+        if (self.teacher == "external") != (self.teacher_model is not None):
+            raise InvalidOption(
+                f"teacher is {self.teacher} and teacher_model {self.teacher_model!r}: an external teacher needs a "
+                "model or module:Class there, and the others have none."
+            )
+        if self.teacher_control == "teacher-is-student" and self.teacher not in ("old", "live"):
+            raise InvalidOption(
+                f"teacher_control is teacher-is-student and teacher is {self.teacher}, which has other weights than "
+                "the student: wanted old or live."
+            )
+        if self.teacher_control in ("permuted-weights", "no-sign") and self.teacher == "live":
+            raise InvalidOption(
+                f"teacher_control is {self.teacher_control}, which acts on the gaps of a whole step, and teacher is "
+                "live, which scores a mini-batch at a time: wanted another, such as old."
+            )
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step.

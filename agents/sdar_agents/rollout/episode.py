@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdar_agents.contexts.base import View
 from sdar_agents.types import EpisodeStopReason, Trajectory, Turn
 from sdar_envs import Task, TextEnv
 from sdar_envs.chat import Conversation
@@ -26,6 +27,9 @@ class RunningEpisode:
         env: plays it.
         conversation: its prompts and the turns that they show.
         skills: chosen for it, best first; None for a control or without skills.
+        acts_with_skills: whether the student's prompt has them.
+        counts_as_shown: whether the ledger is told of them: not where a mixed rollout plays without.
+        view: a context that stands in all its prompts; None for none.
         observation: the latest.
         info: the latest.
         turns: all turns, as the trajectory keeps them.
@@ -41,6 +45,9 @@ class RunningEpisode:
     env: TextEnv[Any]
     conversation: Conversation
     skills: tuple[Skill, ...] | None
+    acts_with_skills: bool = False
+    counts_as_shown: bool = True
+    view: View | None = None
     observation: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)

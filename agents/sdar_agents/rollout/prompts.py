@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sdar_agents.contexts.base import View
+from sdar_agents.contexts.inserting import fit_view
 from sdar_agents.engines.policy import Policy
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import RunningEpisode
@@ -36,13 +38,15 @@ class TurnPrompt:
         messages: the student's, as chat messages.
         ids: the student's, as token ids.
         teacher_ids: the teacher's; None if there is none.
-        skill_ids: the skills in the prompt of their reader.
+        skill_ids: the skills in the prompt of their reader; in a mixed rollout, in the student's.
+        parts: the student's without skills, with the history that it shows.
     """
 
     messages: Messages
     ids: tuple[int, ...]
     teacher_ids: tuple[int, ...] | None
     skill_ids: tuple[str, ...]
+    parts: PromptParts
 
 
 class PromptBuilder:
@@ -74,7 +78,7 @@ class PromptBuilder:
         self.sampling = replace(settings.sampling, stop=tuple(dict.fromkeys((*settings.stop, *stop))))
         self.max_tokens = self._limit("max_prompt_tokens", settings.max_prompt_tokens)
         self.max_teacher_tokens = None
-        if skills is not None and skills.reader == "teacher":
+        if skills is not None and skills.reader != "student":
             self.max_teacher_tokens = self._limit("the teacher's max_prompt_tokens", skills.max_prompt_tokens)
 
     def converse(self, env: TextEnv[Any], task: Task) -> Conversation:
@@ -96,10 +100,12 @@ class PromptBuilder:
         Raises:
             InvalidOption: the student's prompt is too long, and that is an error.
         """
-        is_student = self.skills is not None and self.skills.reader == "student"
+        acts = episode.acts_with_skills
         parts = episode.conversation.parts()
-        skills = episode.skills or () if is_student else ()
-        placement = self.skills.placement if self.skills is not None and is_student else "user"
+        if episode.view is not None:
+            return self._with_view(episode, parts, episode.view, counts)
+        skills = episode.skills or () if acts else ()
+        placement = self.skills.placement if self.skills is not None and acts else "user"
         try:
             context, ids = self._student(episode, parts, skills, placement)
         except ContextTooLong as error:
@@ -110,21 +116,41 @@ class PromptBuilder:
             return None
         counts["rollout/shrunk_prompts"] += context.dropped_turns > 0
         counts["rollout/dropped_turns"] += context.dropped_turns
-        messages = context.messages
-        teacher_ids: tuple[int, ...] | None = None
-        if self.skills is not None and not is_student and episode.skills is not None:
-            # The teacher is to know skills, not more history than the student.
-            seen = replace(parts, history_length=parts.shown_turns - context.dropped_turns)
-            try:
-                context, teacher_ids = self._fitted(
-                    seen, episode.skills, self.skills.placement, self.max_teacher_tokens
-                )
-            except ContextTooLong:
-                counts["skills/misfits"] += 1
-                return TurnPrompt(messages, ids, None, ())
-        if self.skills is not None and episode.skills is not None:
-            _count_skills(episode, context, ids if teacher_ids is None else teacher_ids, counts)
-        return TurnPrompt(messages, ids, teacher_ids or None, tuple(map(name_skill, context.skills)))
+        # The teacher is to know skills, not more history than the student.
+        parts = replace(parts, history_length=parts.shown_turns - context.dropped_turns)
+        prompt = TurnPrompt(context.messages, ids, None, tuple(map(name_skill, context.skills)), parts)
+        if self.skills is None or episode.skills is None:
+            return prompt
+        if acts:
+            _count_skills(episode, context, ids, counts)
+        if self.skills.reader == "student":
+            return prompt
+        try:
+            other, other_ids = self._fitted(
+                parts, () if acts else episode.skills, self.skills.placement, self.max_teacher_tokens
+            )
+        except ContextTooLong:
+            counts["skills/misfits"] += 1
+            return prompt
+        if not acts:
+            _count_skills(episode, other, other_ids, counts)
+        is_teachers = self.skills.reader == "teacher"
+        shown = tuple(map(name_skill, other.skills)) if is_teachers else prompt.skill_ids
+        return replace(prompt, teacher_ids=other_ids or None, skill_ids=shown)
+
+    def _with_view(
+        self, episode: RunningEpisode, parts: PromptParts, view: View, counts: Counter[str]
+    ) -> TurnPrompt | None:
+        """Return a prompt that shows a context to the student; None if it does not fit, which ends the episode."""
+        found = fit_view(parts, view, self.policy, self.max_tokens)
+        if found is None:
+            episode.stop_reason = "token_limit"
+            counts["rollout/overlong_episodes"] += 1
+            return None
+        messages, ids, dropped = found
+        counts["rollout/shrunk_prompts"] += dropped > 0
+        counts["rollout/dropped_turns"] += dropped
+        return TurnPrompt(messages, ids, None, (), replace(parts, history_length=parts.shown_turns - dropped))
 
     def parse(self, episode: RunningEpisode, completion: Completion) -> ParsedCompletion:
         """Parse a completion by the prompt's style."""
@@ -176,7 +202,8 @@ class PromptBuilder:
 
 def _count_skills(episode: RunningEpisode, context: TeacherContext, ids: tuple[int, ...], counts: Counter[str]) -> None:
     used = {arm.skill for arm in context.skills}
-    episode.shown.update({skill.id: skill for skill in episode.skills or () if skill.id in used})
+    if episode.counts_as_shown:
+        episode.shown.update({skill.id: skill for skill in episode.skills or () if skill.id in used})
     counts["skills/prompts"] += bool(used)
     counts["skills/prompt_tokens"] += len(ids)
     counts["skills/shrunk_prompts"] += bool(context.dropped_turns or context.dropped_skills)

@@ -21,8 +21,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from sdar_agents.contexts.base import View
 from sdar_agents.engines.policy import IndependentPolicy, Policy, Request, Situation
 from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
@@ -101,6 +103,7 @@ class Rollout:
         group_size: int,
         seed: int,
         step: int,
+        views: Mapping[str, View] = MappingProxyType({}),
         progress: Callable[[int, int], object] | None = None,
     ) -> RolloutResult:
         """Play each task `group_size` times.
@@ -125,6 +128,7 @@ class Rollout:
             group_size: episodes of each.
             seed: of the run.
             step: of the training, from 0. Another step draws other numbers for the same task.
+            views: contexts that the student reads in all turns of a task, by the task's id.
             progress: called with the number of finished episodes and that of all, after each turn.
 
         Raises:
@@ -138,6 +142,8 @@ class Rollout:
         times = dict.fromkeys(("time/generate", "time/prompts", "time/env"), 0.0)
         with _timed(times, "time/env"):
             episodes = self._begin(tasks, group_size, seed, step)
+        for episode in episodes:
+            episode.view = views.get(episode.task.id)
         problem: EndpointError | None = None
         running = [episode for episode in episodes if episode.is_running]
         if isinstance(self.policy, IndependentPolicy):
@@ -192,13 +198,14 @@ class Rollout:
             for member in range(group_size):
                 episode_id = f"{group_id}/{member}"
                 episode_seed = derive_seed(seed, episode_id)
-                skills = None
-                if self.skills is not None:
-                    skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
                 env = self._envs[len(episodes)]
                 episode = RunningEpisode(
-                    task, group_id, episode_id, episode_seed, env, self.prompts.converse(env, task), skills
+                    task, group_id, episode_id, episode_seed, env, self.prompts.converse(env, task), None
                 )
+                if self.skills is not None:
+                    episode.skills = self.skills.choose(task, member, group_size, (group_seed, episode_seed))
+                    episode.acts_with_skills = self.skills.acts(member)
+                    episode.counts_as_shown = self.skills.reader != "mixed" or episode.acts_with_skills
                 episodes.append(episode)
                 with self._failing(episode):
                     episode.observation, episode.info = env.reset(seed=group_seed, options={"task_id": task.id})
@@ -264,6 +271,7 @@ class Rollout:
                         score=float(episode.info["score"]),
                         teacher_prompt_ids=prompt.teacher_ids,
                         skill_ids=prompt.skill_ids,
+                        parts=prompt.parts,
                     )
                 )
                 if terminated or truncated:

@@ -26,7 +26,16 @@ from sdar_agents.scoring.shapes import check_shapes
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption, did_you_mean
 
-__all__ = ["Aggregation", "Batch", "Sequences", "Totals", "make_batch", "pack_by_length", "token_weights"]
+__all__ = [
+    "Aggregation",
+    "Batch",
+    "Sequences",
+    "TeacherPrompts",
+    "Totals",
+    "make_batch",
+    "pack_by_length",
+    "token_weights",
+]
 
 Aggregation = Literal[
     "token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm", "episode-mean-token-mean"
@@ -64,6 +73,46 @@ class Sequences:
         return Sequences(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TeacherPrompts:
+    """A further view of a teacher that reads several: other prompts with the same responses.
+
+    Attributes:
+        sequences: a row without such a prompt has the student's there.
+        is_there: `(B,)` bool, the rows that have one.
+        logprobs: `(B, L)`, of the responses; None until they are scored.
+    """
+
+    sequences: Sequences
+    is_there: Tensor
+    logprobs: Tensor | None = None
+
+    def scored(self) -> Tensor:
+        """Return the log-probs `(B, L)`.
+
+        Raises:
+            InvalidOption: there are none yet.
+        """
+        if self.logprobs is None:
+            raise InvalidOption(
+                "the method needs the log-probs of the teacher's further views, which are not scored: call "
+                "batch.replace(more_teachers=...)."
+            )
+        return self.logprobs
+
+    def select(self, index: Tensor) -> TeacherPrompts:
+        """Return the rows `(b,)`, cut to the longest response."""
+        sequences = self.sequences.select(index)
+        width = int(sequences.response_lengths.max()) if len(index) else 0
+        logprobs = None if self.logprobs is None else self.logprobs[index, :width]
+        return TeacherPrompts(sequences, self.is_there[index], logprobs)
+
+    def to(self, device: torch.device | str) -> TeacherPrompts:
+        """Return the view on a device."""
+        logprobs = None if self.logprobs is None else self.logprobs.to(device)
+        return TeacherPrompts(self.sequences.to(device), self.is_there.to(device), logprobs)
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Numbers of trained tokens, rows and episodes of a mini-batch, over all ranks.
@@ -76,11 +125,17 @@ class Totals:
     episodes: float
 
     @classmethod
-    def of(cls, batch: Batch) -> Totals:
-        """Count this rank's mini-batch."""
-        trained = batch.mask.any(dim=1)
+    def of(cls, batch: Batch, mask: Tensor | None = None) -> Totals:
+        """Count this rank's mini-batch.
+
+        Args:
+            batch: of this rank.
+            mask: `(B, L)` bool, the tokens that count; None for those of the policy gradient.
+        """
+        mask = batch.policy_mask if mask is None else mask
+        trained = mask.any(dim=1)
         episodes = batch.episode_index[trained].bincount().count_nonzero()
-        return cls(float(batch.mask.sum()), float(trained.sum()), float(episodes))
+        return cls(float(mask.sum()), float(trained.sum()), float(episodes))
 
     def reduced(self) -> Totals:
         """Return the sum over the ranks of `torch.distributed`; itself without a process group. Collective."""
@@ -90,6 +145,12 @@ class Totals:
         counts = torch.tensor(dataclasses.astuple(self), dtype=torch.float64, device=device)
         torch.distributed.all_reduce(counts)
         return Totals(*counts.tolist())
+
+    def count(self, mode: Aggregation) -> float:
+        """Return what a loss is divided by: tokens, rows or episodes."""
+        if mode == "token-mean":
+            return self.tokens
+        return self.episodes if mode == "episode-mean-token-mean" else self.rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,9 +171,17 @@ class Batch:
         old_logprobs: `(B, L)`, student prompt, weights of the rollout.
         ref_logprobs: `(B, L)`, student prompt, frozen reference.
         teacher_logprobs: `(B, L)`, teacher prompt.
-        advantages: `(B,)`.
-        weights: `(B, L)`, see `token_weights`; 0 where the mask is False.
+        advantages: `(B,)`, or `(B, L)` of a method that shapes them token by token.
+        weights: `(B, L)`, see `token_weights`; 0 where `policy_mask` is False.
         totals: of the mini-batch on all ranks.
+        more_teachers: the teacher's second and further views.
+        is_trained: `(B,)` bool, `Row.is_trained`; None if all rows are.
+        answer_start: `(B,)`, `Row.answer_start`, -1 where it is not known; None if it is of no row.
+        teacher_weights: `(B, L)`, factors of the distillation: `Row.teacher_weight` times `Row.token_weights`; None if
+            all are 1.
+        distill_weights: `(B, L)`, as `weights`, of the distillation: 0 where `teacher_mask` is False. Rows that are
+            distilled alone count here.
+        teacher_scale: factor that turns a mean by `distill_weights` into one over what has a teacher.
     """
 
     student: Sequences
@@ -130,6 +199,12 @@ class Batch:
     advantages: Tensor | None = None
     weights: Tensor | None = None
     totals: Totals | None = None
+    more_teachers: tuple[TeacherPrompts, ...] = ()
+    is_trained: Tensor | None = None
+    answer_start: Tensor | None = None
+    teacher_weights: Tensor | None = None
+    distill_weights: Tensor | None = None
+    teacher_scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -139,6 +214,20 @@ class Batch:
         """`(B, L)` bool: the trained tokens of rows that have a teacher."""
         return self.mask & self.has_teacher[:, None]
 
+    @property
+    def policy_mask(self) -> Tensor:
+        """`(B, L)` bool: the tokens of the policy gradient, the KL penalty and the entropy bonus."""
+        return self.mask if self.is_trained is None else self.mask & self.is_trained[:, None]
+
+    @property
+    def answer_mask(self) -> Tensor | None:
+        """`(B, L)` bool: the trained tokens behind the thought, of rows where that is known; None if it is of none."""
+        if self.answer_start is None:
+            return None
+        columns = torch.arange(self.mask.shape[1], device=self.mask.device)
+        start = self.answer_start[:, None]
+        return self.mask & (columns >= start) & (start >= 0)
+
     def part(self, name: str) -> Tensor:
         """Return an optional part that a loss needs.
 
@@ -147,7 +236,7 @@ class Batch:
         """
         part: Tensor | None = getattr(self, name)
         if part is None:
-            how = "weighed(...)" if name == "weights" else f"replace({name}=...)"
+            how = "weighed(...)" if name in ("weights", "distill_weights") else f"replace({name}=...)"
             raise InvalidOption(f"the loss needs {name} in the batch, which has none: call batch.{how}.")
         return part
 
@@ -162,14 +251,15 @@ class Batch:
         rows, columns = self.mask.shape
         for name, part in parts.items():
             if isinstance(part, Tensor):
-                wanted = (rows, columns) if name in _PER_TOKEN else (rows,)
+                is_shaped = name == "advantages" and part.dim() == 2
+                wanted = (rows, columns) if name in _PER_TOKEN or is_shaped else (rows,)
                 if part.shape != wanted:
                     raise InvalidOption(
                         f"{name} must align with the batch: got {tuple(part.shape)}, expected {wanted}."
                     )
         return dataclasses.replace(self, **parts)
 
-    def weighed(self, mode: Aggregation, *, response_limit: int | None = None, totals: Totals | None = None) -> Self:
+    def weighed(self, mode: Aggregation, *, response_limit: int | None = None, is_whole: bool = False) -> Self:
         """Return this mini-batch with the weights of its loss.
 
         Call it once per mini-batch, before `split`. Whole episodes must be on one rank and in one mini-batch
@@ -178,13 +268,20 @@ class Batch:
         Args:
             mode: see `token_weights`.
             response_limit: see `token_weights`.
-            totals: of the mini-batch over all ranks; None adds up those of the ranks, which is collective.
+            is_whole: these are the rows of all ranks; else their numbers are added up, which is collective.
         """
-        totals = Totals.of(self).reduced() if totals is None else totals
-        weights = token_weights(
-            self.mask, mode, totals, episode_index=self.episode_index, response_limit=response_limit
+        masks = self.policy_mask, self.mask, self.teacher_mask
+        counted = [Totals.of(self, mask) for mask in masks]
+        totals, of_all, of_teacher = counted if is_whole else [part.reduced() for part in counted]
+        weights, distill_weights = (
+            token_weights(mask, mode, of, episode_index=self.episode_index, response_limit=response_limit)
+            for mask, of in zip(masks, (totals, of_all), strict=False)
         )
-        return self.replace(weights=weights, totals=totals)
+        distill_weights *= self.teacher_mask
+        if self.teacher_weights is not None:
+            distill_weights *= self.teacher_weights
+        scale = of_all.count(mode) / max(of_teacher.count(mode), 1.0)
+        return self.replace(weights=weights, totals=totals, distill_weights=distill_weights, teacher_scale=scale)
 
     def select(self, index: Tensor | Sequence[int]) -> Self:
         """Return the rows, in that order, cut to the longest response. Weights and totals stay those of the whole."""
@@ -192,10 +289,11 @@ class Batch:
         student = self.student.select(index)
         width = int(student.response_lengths.max()) if len(index) else 0
         parts: dict[str, Any] = {"student": student, "teacher": self.teacher and self.teacher.select(index)}
+        parts["more_teachers"] = tuple(view.select(index) for view in self.more_teachers)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                parts[field.name] = value[index, :width] if field.name in _PER_TOKEN else value[index]
+                parts[field.name] = value[index, :width] if value.dim() == 2 else value[index]
         return dataclasses.replace(self, **parts)
 
     def minibatches(self, count: int, rng: random.Random) -> list[Self]:
@@ -228,10 +326,22 @@ class Batch:
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), (Tensor, Sequences))
         }
+        parts["more_teachers"] = tuple(view.to(device) for view in self.more_teachers)
         return dataclasses.replace(self, **parts)
 
 
-_PER_TOKEN = frozenset({"mask", "sampler_logprobs", "old_logprobs", "ref_logprobs", "teacher_logprobs", "weights"})
+_PER_TOKEN = frozenset(
+    {
+        "distill_weights",
+        "mask",
+        "old_logprobs",
+        "ref_logprobs",
+        "sampler_logprobs",
+        "teacher_logprobs",
+        "teacher_weights",
+        "weights",
+    }
+)
 
 
 def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False) -> Batch:
@@ -254,20 +364,13 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
     mask = columns < student.response_lengths[:, None]
     if mask_truncated:
         mask &= ~torch.tensor([row.is_truncated for row in rows])[:, None]
-    has_teacher = torch.tensor([row.teacher_prompt_ids is not None for row in rows])
-    teacher = None
-    if has_teacher.any():
-        teacher = _sequences([(row.teacher_prompt_ids or row.prompt_ids, row.response_ids) for row in rows], pad_id)
-    silent = sum(row.sampler_logprobs is None for row in rows)
-    if 0 < silent < len(rows):
-        raise InvalidOption(
-            f"{silent} of {len(rows)} rows have no sampler log-probs; wanted all or none: they come from one engine."
-        )
-    sampler = None
-    if not silent:
-        sampler = torch.zeros(mask.shape)
-        for i, row in enumerate(rows):
-            sampler[i, : len(row.response_ids)] = torch.tensor(row.sampler_logprobs)
+    has_teacher, teacher = _teacher([row.teacher_prompt_ids for row in rows], rows, pad_id)
+    views = range(max(len(row.more_teacher_prompts) for row in rows))
+    more = [
+        _teacher([(*row.more_teacher_prompts, *(None,) * len(views))[i] for row in rows], rows, pad_id) for i in views
+    ]
+    is_trained = torch.tensor([row.is_trained for row in rows])
+    starts = torch.tensor([-1 if row.answer_start is None else row.answer_start for row in rows])
     return Batch(
         student=student,
         mask=mask,
@@ -277,8 +380,54 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
         row_index=torch.arange(len(rows)),
         has_teacher=has_teacher,
         teacher=teacher,
-        sampler_logprobs=sampler,
+        sampler_logprobs=_sampler_logprobs(rows, mask),
+        more_teachers=tuple(
+            TeacherPrompts(student if sequences is None else sequences, is_there) for is_there, sequences in more
+        ),
+        is_trained=None if is_trained.all() else is_trained,
+        answer_start=starts if (starts >= 0).any() else None,
+        teacher_weights=_teacher_weights(rows, mask),
     )
+
+
+def _teacher(
+    prompts: Sequence[tuple[int, ...] | None], rows: Sequence[Row], pad_id: int
+) -> tuple[Tensor, Sequences | None]:
+    """Return which rows have a teacher's prompt, and the sequences; None if no row has one."""
+    is_there = torch.tensor([prompt is not None for prompt in prompts])
+    if not is_there.any():
+        return is_there, None
+    pairs = [(prompt or row.prompt_ids, row.response_ids) for prompt, row in zip(prompts, rows, strict=True)]
+    return is_there, _sequences(pairs, pad_id)
+
+
+def _sampler_logprobs(rows: Sequence[Row], mask: Tensor) -> Tensor | None:
+    """Return the sampler's log-probs `(B, L)`; 0 in rows that are distilled alone, which may have none."""
+    trained = [row for row in rows if row.is_trained]
+    silent = sum(row.sampler_logprobs is None for row in trained)
+    if 0 < silent < len(trained):
+        raise InvalidOption(
+            f"{silent} of {len(trained)} rows have no sampler log-probs; wanted all or none: they come from one engine."
+        )
+    if silent or not trained:
+        return None
+    sampler = torch.zeros(mask.shape)
+    for i, row in enumerate(rows):
+        if row.is_trained:
+            sampler[i, : len(row.response_ids)] = torch.tensor(row.sampler_logprobs)
+    return sampler
+
+
+def _teacher_weights(rows: Sequence[Row], mask: Tensor) -> Tensor | None:
+    """Return the factors of the distillation `(B, L)`; None if all are 1."""
+    if all(row.teacher_weight == 1.0 and row.token_weights is None for row in rows):
+        return None
+    weights = torch.zeros(mask.shape)
+    for i, row in enumerate(rows):
+        weights[i, : len(row.response_ids)] = row.teacher_weight
+        if row.token_weights is not None:
+            weights[i, : len(row.response_ids)] *= torch.tensor(row.token_weights)
+    return weights
 
 
 def token_weights(

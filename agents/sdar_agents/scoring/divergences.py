@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sdar_agents.scoring.options import Divergence
@@ -19,27 +20,48 @@ def divergence(kind: Divergence, logp: Tensor, logq: Tensor, top: Tensor) -> tup
     fkl_full   D = sum_v q_v (log q_v - log p_v)
     jsd_full   D = KL(p||M)/2 + KL(q||M)/2, M = (p + q)/2
     rkl_topk   D = sum_c P_c (log P_c - log Q_c)
+    fkl_topk   D = sum_c Q_c (log Q_c - log P_c)
+    jsd_topk   D = KL(P||M)/2 + KL(Q||M)/2, M = (P + Q)/2
 
-    where the cells c are p's likeliest tokens, `top` `(n, k)`, and one cell for all others. rkl_topk is at most
-    rkl_full, and equal to it if k is V.
+    where the cells c are the tokens of `top` `(n, k)`, and one cell for all others. They are at most the full ones, and
+    equal to them if k is V. With P and Q renormalised on the tokens of `top` and no cell for the others,
+
+    fkl_renormalised   D = sum_c Q_c (log Q_c - log P_c)
     """
-    p = logp.exp()
-    zero = torch.zeros_like(p[:, 0])
-    if kind == "fkl_full":
-        return (logq.exp() * (logq - logp)).sum(dim=-1), zero, zero
-    if kind == "jsd_full":
-        mixture = torch.logaddexp(logp, logq).sub_(math.log(2.0))
-        of_p = (p * (logp - mixture)).sum(dim=-1)
-        of_q = (logq.exp() * (logq - mixture)).sum(dim=-1)
-        return (of_p + of_q) / 2, of_p, zero
-    if kind == "rkl_full":
-        value = (p * (logp - logq)).sum(dim=-1)
-        return value, value, zero
+    zero = torch.zeros_like(logp[:, 0])
+    if kind in ("rkl_full", "fkl_full", "jsd_full"):
+        return *_between(kind, logp, logq), zero
+    top_p, top_q = logp.gather(1, top), logq.gather(1, top)
+    if kind == "fkl_renormalised":
+        sum_p, sum_q = top_p.logsumexp(dim=-1), top_q.logsumexp(dim=-1)
+        value, _ = _between("fkl_full", top_p - sum_p[:, None], top_q - sum_q[:, None])
+        return value, sum_p, sum_q
     rest_p, rest_q = (part.scatter(1, top, -torch.inf).logsumexp(dim=-1) for part in (logp, logq))
     # Without a rest both are -inf and the cell is empty: it must not give -inf - -inf.
-    rest = torch.where(rest_p.isinf(), 0.0, rest_p - rest_q)
-    value = (p.gather(1, top) * (logp - logq).gather(1, top)).sum(dim=-1) + rest_p.exp() * rest
-    return value, value, rest
+    is_empty = rest_p.isinf()
+    rest = torch.where(is_empty, 0.0, rest_p - rest_q)
+    if kind == "rkl_topk":
+        value = (top_p.exp() * (top_p - top_q)).sum(dim=-1) + rest_p.exp() * rest
+        return value, value, rest
+    # A cell of probability e^-100 in both adds nothing.
+    cells = [
+        torch.cat((part, other.masked_fill(is_empty, -100.0)[:, None]), dim=1)
+        for part, other in ((top_p, rest_p), (top_q, rest_q))
+    ]
+    return *_between("fkl_full" if kind == "fkl_topk" else "jsd_full", *cells), rest
+
+
+def _between(kind: str, logp: Tensor, logq: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a divergence over all columns, and the first sum of `divergence`."""
+    if kind == "fkl_full":
+        return (logq.exp() * (logq - logp)).sum(dim=-1), torch.zeros_like(logp[:, 0])
+    if kind == "rkl_full":
+        value = (logp.exp() * (logp - logq)).sum(dim=-1)
+        return value, value
+    mixture = torch.logaddexp(logp, logq).sub_(math.log(2.0))
+    of_p = (logp.exp() * (logp - mixture)).sum(dim=-1)
+    of_q = (logq.exp() * (logq - mixture)).sum(dim=-1)
+    return (of_p + of_q) / 2, of_p
 
 
 def divergence_gradient(
@@ -50,7 +72,14 @@ def divergence_gradient(
     rkl_full   p_v (log p_v - log q_v - D)
     fkl_full   p_v - q_v
     jsd_full   p_v (log p_v - log M_v - KL(p||M)) / 2
-    rkl_topk   p_v (log P_c - log Q_c - D), with c the cell of v
+
+    of the `_topk` kinds, with c the cell of v
+
+    rkl_topk   p_v (log P_c - log Q_c - D)
+    fkl_topk   p_v (1 - Q_c / P_c)
+    jsd_topk   p_v (log P_c - log M_c - KL(P||M)) / 2
+
+    fkl_renormalised   P_v - Q_v in the top, else 0
 
     Args:
         kind: which.
@@ -60,17 +89,32 @@ def divergence_gradient(
         sums: `(2, n, 1)`, what `divergence` returned besides the value.
         top: `(n, k)` columns of the likeliest tokens; those outside 0 to v - 1 are not among these logits.
     """
+    pivot, rest = sums[0], sums[1]
     if kind == "fkl_full":
         return p - logq.exp()
-    pivot, rest = sums[0], sums[1]
     if kind == "jsd_full":
         mixture = torch.logaddexp(logp, logq).sub_(math.log(2.0))
         return p * (logp - mixture - pivot) / 2
     ratio = logp - logq
+    if kind == "rkl_full":
+        return p * (ratio - pivot)
+    in_top = _in_top(p, top)
+    if kind == "fkl_renormalised":
+        return torch.where(in_top, (logp - pivot).exp() - (logq - rest).exp(), 0.0)
+    ratio = torch.where(in_top, ratio, rest)
     if kind == "rkl_topk":
-        inside = (top >= 0) & (top < p.shape[1])
-        in_top = torch.zeros_like(p, dtype=torch.bool)
-        rows = torch.arange(len(p), device=p.device)[:, None].expand_as(top)
-        in_top[rows[inside], top[inside]] = True
-        ratio = torch.where(in_top, ratio, rest)
-    return p * (ratio - pivot)
+        return p * (ratio - pivot)
+    if kind == "fkl_topk":
+        # Of single tokens p_v Q_c / P_c is q_v, which stays finite where p_v vanishes.
+        return p - torch.where(in_top, logq, logp - ratio).exp()
+    # log P - log M = log 2 - log(1 + Q / P)
+    return p * (math.log(2.0) - F.softplus(-ratio) - pivot) / 2
+
+
+def _in_top(p: Tensor, top: Tensor) -> Tensor:
+    """Return which of the columns `(n, v)` are among the likeliest tokens."""
+    inside = (top >= 0) & (top < p.shape[1])
+    in_top = torch.zeros_like(p, dtype=torch.bool)
+    rows = torch.arange(len(p), device=p.device)[:, None].expand_as(top)
+    in_top[rows[inside], top[inside]] = True
+    return in_top

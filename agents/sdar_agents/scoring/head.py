@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sdar_agents.scoring.divergences import divergence, divergence_gradient
-from sdar_agents.scoring.options import DEFAULT_OPTIONS, ScoringOptions
+from sdar_agents.scoring.options import DEFAULT_OPTIONS, TOP_K_DIVERGENCES, ScoringOptions
 from sdar_agents.scoring.shapes import check_shapes
 from sdar_envs.errors import InvalidOption
 
@@ -143,7 +143,7 @@ class _HeadScores(torch.autograd.Function):
         # Log-sum-exps of student and teacher, then what `divergence` keeps.
         sums = out.new_zeros(4, count)
         top = torch.zeros(count, 0, dtype=torch.long, device=states.device)
-        if kind == "rkl_topk":
+        if kind in TOP_K_DIVERGENCES:
             top = top.new_zeros(count, min(options.top_k, len(weight)))
         with torch.autocast(states.device.type, enabled=False):
             head = weight.to(options.head_dtype)
@@ -159,8 +159,9 @@ class _HeadScores(torch.autograd.Function):
                     logq = _logits(teacher.states[chunk], teacher_head, teacher.bias, options)
                     sums[1, chunk] = logq.logsumexp(dim=-1)
                     logq.sub_(sums[1, chunk, None])
-                    if kind == "rkl_topk":
-                        top[chunk] = logp.topk(top.shape[1], dim=-1).indices
+                    if kind in TOP_K_DIVERGENCES:
+                        likeliest = logp if options.top_of == "student" else logq
+                        top[chunk] = likeliest.topk(top.shape[1], dim=-1).indices
                     out[2, chunk], sums[2, chunk], sums[3, chunk] = divergence(kind, logp, logq, top[chunk])
         ctx.save_for_backward(states, weight, bias, targets, out[1], sums, top)
         ctx.teacher = teacher

@@ -9,10 +9,13 @@ import torch
 
 from sdar_agents.settings.checks import check_settings, setting
 
-__all__ = ["CHUNK_ELEMENTS", "DEFAULT_OPTIONS", "Divergence", "ScoringOptions"]
+__all__ = ["CHUNK_ELEMENTS", "DEFAULT_OPTIONS", "TOP_K_DIVERGENCES", "Divergence", "ScoringOptions"]
 
-Divergence = Literal["rkl_full", "fkl_full", "jsd_full", "rkl_topk"]
-"""Of student p and teacher q: KL(p||q), KL(q||p), Jensen-Shannon, KL(p||q) over p's top k tokens and one rest."""
+Divergence = Literal["rkl_full", "fkl_full", "jsd_full", "rkl_topk", "fkl_topk", "jsd_topk", "fkl_renormalised"]
+"""Of student p and teacher q: KL(p||q), KL(q||p), Jensen-Shannon; the same over k tokens and one rest (`_topk`);
+KL(q||p) over k tokens, both renormalised on them. See `ScoringOptions.top_of`."""
+
+TOP_K_DIVERGENCES = frozenset({"rkl_topk", "fkl_topk", "jsd_topk", "fkl_renormalised"})
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits that exist at a time: 128 MiB in float32. A pass over the head holds about three such buffers."""
@@ -29,7 +32,8 @@ class ScoringOptions:
         temperature: divides the logits, the teacher's too; the one that the tokens were sampled at.
         entropies: compute the entropy of each full distribution too, `-sum_v p_v log p_v`.
         divergence: compute this divergence between the model and a teacher too; None for none.
-        top_k: for `rkl_topk`: p's k likeliest tokens one by one and all others as one.
+        top_k: for `_topk`: k tokens one by one and all others as one; for `fkl_renormalised`: k tokens alone.
+        top_of: whose likeliest tokens they are.
         packing: run sequences end to end instead of padded; needs `enable_packing(model)`.
         chunk_elements: how many logits may exist at a time; decides memory, not the result.
         head_dtype: of the product of hidden states and head; None is autocast's, else the model's.
@@ -42,6 +46,7 @@ class ScoringOptions:
     entropies: bool = False
     divergence: Divergence | None = None
     top_k: int = setting(64, low=1)
+    top_of: Literal["student", "teacher"] = "student"
     packing: bool = False
     chunk_elements: int = setting(CHUNK_ELEMENTS, low=1)
     head_dtype: torch.dtype | None = None

@@ -10,19 +10,21 @@ from typing import Any, Literal, TypeVar
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, errors_at, to_plain
 from sdar_agents.skill_use.prompts import SkillPrompts, name_skill
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, check_choice
 from sdar_envs.importing import import_named, is_import_path
 from sdar_envs.search_qa.retrieval.engines.encoder import sentence_encoder
 from sdar_envs.storage import absolute_arguments
 from sdar_skills import Ledger, Library, Retriever, Skill, Statistics, make_retriever, retriever_settings
 from sdar_skills.context import Placement
+from sdar_skills.library.budget import TokenCounter
 from sdar_skills.library.skill import arm_of
-from sdar_skills.retrieval.controls import LeavingOut, Shuffled
+from sdar_skills.retrieval.controls import LeavingOut, Shuffled, Textless
 
 __all__ = [
     "EvaluationSkills",
     "SkillSource",
     "absolute_skills",
+    "controlled_retriever",
     "make_skill_retriever",
     "open_library",
     "open_skills",
@@ -142,6 +144,26 @@ def make_skill_retriever(
         options |= {name: value for name, value in given.items() if name in known}
     with errors_at("skills.retriever"):
         return make_retriever(settings.retriever, library, **options)
+
+
+def controlled_retriever(
+    retriever: Retriever, control: str, library: Library, *, count_tokens: TokenCounter
+) -> Retriever:
+    """Return the retriever of a negative control, which shows as many skills as another one.
+
+    Args:
+        retriever: the one that is controlled.
+        control: `wrong-skills` (of other task types), `empty-skills` (without text) or `neutral-text`.
+        library: the skills that wrong ones are drawn from.
+        count_tokens: length of a text in tokens.
+
+    Raises:
+        InvalidOption: there is no such control.
+    """
+    check_choice("control", control, ("wrong-skills", "empty-skills", "neutral-text"))
+    if control == "wrong-skills":
+        return Shuffled(retriever, library, count_tokens=count_tokens)
+    return Textless(retriever, "empty" if control == "empty-skills" else "neutral", count_tokens=count_tokens)
 
 
 def open_skills(

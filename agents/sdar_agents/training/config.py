@@ -8,28 +8,35 @@ single methods, of which only the chosen one's count. Misspelt names, wrong type
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
 from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, make_algorithm
 from sdar_agents.configs import config_names, config_text, recipe_names, recipe_parts
+from sdar_agents.contexts.registry import LIBRARY
 from sdar_agents.engines.smollm2 import SMOLLM2
+from sdar_agents.learner.controls import TeacherControl
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, errors_at, merge, parse_overrides, read_yaml, to_plain
 from sdar_agents.skill_use.settings import SkillSource, absolute_skills
+from sdar_agents.training.compatibility import check_context, check_control
+from sdar_agents.training.controls import EXTRA_STEPS, Control, parse_control
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path, names_from
 from sdar_envs.registry import env_creator, suite_of
 from sdar_envs.storage import absolute_arguments
 
 __all__ = [
+    "AnalystSettings",
     "CheckpointSettings",
+    "ContextSettings",
     "EvaluationSettings",
     "LogSettings",
     "LoraSettings",
@@ -106,12 +113,70 @@ class SkillSettings(SkillSource):
     Attributes:
         varied: choose again for each member of a group.
         control_members: so many members of each group are shown nothing.
+        mixed: all other members of a group play with skills in the student's prompt, and the teacher reads each turn's
+            prompt of the other branch (UCOB's rollout).
         gamma: discount of the statistics that bandits learn from, per step.
     """
 
     varied: bool = False
     control_members: int = setting(0, low=0)
+    mixed: bool = False
     gamma: float = setting(0.99, low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalystSettings:
+    """The model that a context may ask: the policy itself, or one behind an OpenAI-compatible endpoint.
+
+    Attributes:
+        model: its name, as the server knows it; null for the policy, with the weights of the rollout.
+        max_new_tokens: limit of an answer.
+        temperature: of the sampling, above 0.
+        concurrency: requests to the endpoint in flight at most.
+        options: further arguments of `sdar_agents.engines.endpoint.Endpoint`, such as `{base_url: ..., retries: 3}`.
+            The key comes from an environment variable (`api_key_env`).
+    """
+
+    model: str | None = None
+    max_new_tokens: int = setting(1024, low=1)
+    temperature: float = setting(1.0, above=0)
+    concurrency: int = setting(8, low=1)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.model is None and self.options:
+            raise InvalidOption(f"options is {dict(self.options)!r:.80}, and model is null: they are for an endpoint.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextSettings:
+    """Context of the teacher: the skill library, or one that is made after play.
+
+    Attributes:
+        name: `library`, another of `sdar_agents.contexts.CONTEXTS`, or `module:Class` of your own.
+        options: of the context, such as `{turns: 1}`.
+        max_prompt_tokens: limit of a teacher's prompt with a context that is made after play; null is what the model's
+            context leaves.
+        analyst: see `AnalystSettings`.
+    """
+
+    name: str = LIBRARY
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_prompt_tokens: int | None = setting(None, low=1)
+    analyst: AnalystSettings = field(default_factory=AnalystSettings)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.name == LIBRARY and self.options:
+            raise InvalidOption(
+                f"options is {dict(self.options)!r:.80}, and the context is {LIBRARY}, whose settings are in skills."
+            )
+
+    @property
+    def is_after_play(self) -> bool:
+        """Whether it is made from finished groups of episodes."""
+        return self.name != LIBRARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +195,9 @@ class EvaluationSettings:
         sampled: evaluate sampling.
         with_skills: evaluate greedy decoding with skills in the prompt, as a diagnostic; left out if the library has no
             skills for the suite.
+        with_context: evaluate greedy decoding with the teacher's context in the prompt, as a diagnostic; for contexts
+            after play that are of the task, such as `sibling` and `reflection`.
+        context_group: episodes of each task that such a context is made from, sampled as in training.
         seed: of the draws.
         best_by: the metric by which the best checkpoint is kept.
     """
@@ -143,6 +211,8 @@ class EvaluationSettings:
     greedy: bool = True
     sampled: bool = True
     with_skills: bool = True
+    with_context: bool = True
+    context_group: int = setting(4, low=1)
     seed: int = setting(0, low=0)
     best_by: Literal["eval/greedy/success", "eval/sampled/success"] = "eval/greedy/success"
 
@@ -218,6 +288,8 @@ class TrainConfig:
         tasks_per_step: different tasks in a step.
         group_size: episodes of each task.
         skills: see `SkillSettings`.
+        context: see `ContextSettings`.
+        control: a negative control, one of `sdar_agents.training.controls.CONTROLS`; null for none.
         learner: see `LearnerSettings`.
         evaluation: see `EvaluationSettings`.
         checkpoints: see `CheckpointSettings`.
@@ -238,6 +310,8 @@ class TrainConfig:
     tasks_per_step: int = setting(16, low=1)
     group_size: int = setting(8, low=1)
     skills: SkillSettings = field(default_factory=SkillSettings)
+    context: ContextSettings = field(default_factory=ContextSettings)
+    control: str | None = None
     learner: LearnerSettings = field(default_factory=LearnerSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
@@ -265,6 +339,26 @@ class TrainConfig:
             raise InvalidOption(
                 f"skills.control_members is {self.skills.control_members} in groups of {self.group_size}; wanted fewer."
             )
+        check_context(self, algorithm)
+        check_control(self, algorithm)
+
+    @property
+    def parsed_control(self) -> Control | None:
+        """The control; None without one."""
+        return None if self.control is None else parse_control(self.control)
+
+    @property
+    def loss_control(self) -> TeacherControl | None:
+        """The control, if it is one of the loss."""
+        name = None if self.control is None else parse_control(self.control).name
+        return next((control for control in get_args(TeacherControl) if control == name), None)
+
+    @property
+    def all_steps(self) -> int:
+        """Steps of the run, with those that the control `extra-steps` adds."""
+        control = self.parsed_control
+        extra = control.value if control is not None and control.name == EXTRA_STEPS else 0.0
+        return math.ceil(round(self.steps * (1.0 + extra), 6))
 
     def make_algorithm(self) -> Algorithm:
         """Return the method with its settings.
@@ -292,12 +386,20 @@ class TrainConfig:
         config = absolute_paths(self)
         env = env_creator(config.rollout.env_id)
         model, rollout, skills, evaluation = config.model, config.rollout, config.skills, config.evaluation
+        learner = config.learner
+        teacher_options = _absolute_options(learner.teacher_model or "", learner.teacher_options, "a teacher")
         return replace(
             config,
             model=replace(model, engine_options=_absolute_options(model.engine, model.engine_options, "an engine")),
             rollout=replace(rollout, env_kwargs=absolute_arguments(env, rollout.env_kwargs)),
             skills=absolute_skills(skills),
+            context=replace(
+                config.context, options=_absolute_options(config.context.name, config.context.options, "a context")
+            ),
             evaluation=replace(evaluation, env_kwargs=absolute_arguments(env, evaluation.env_kwargs)),
+            learner=replace(
+                learner, teacher_options=teacher_options, teacher_control=self.loss_control or learner.teacher_control
+            ),
             algorithm=to_plain(self.make_algorithm()),
             methods={},
         )

@@ -72,7 +72,8 @@ def _teacher_problem(config: TrainConfig, algorithm: GRPO) -> str | None:
             return (
                 f"{name} is 0, so the teacher is asked and teaches nothing (--method grpo does the same in less time)"
             )
-    if not _shows_skills(config) and config.learner.teacher in ("old", "live"):
+    reads_skills = not config.context.is_after_play
+    if reads_skills and not _shows_skills(config) and config.learner.teacher in ("old", "live"):
         return (
             f"{_hidden_skills(config)}, so the teacher reads what the student reads and teaches nothing (set skills.k "
             "to 1 or more, or take --method grpo, which needs no teacher)"
@@ -92,11 +93,11 @@ def _other_problems(config: TrainConfig) -> Iterator[str]:
     learner = config.learner
     if not learner.lr:
         yield "learner.lr is 0, so the weights stay as they are"
-    elif learner.warmup_steps >= config.steps:
-        reached = learner.learning_rate(config.steps, config.steps)
+    elif learner.warmup_steps >= config.all_steps:
+        reached = learner.learning_rate(config.all_steps, config.all_steps)
         yield (
-            f"learner.warmup_steps is {learner.warmup_steps} in a run of {config.steps} steps, so the learning rate "
-            f"gets no further than {reached:.2g} of {learner.lr:g}"
+            f"learner.warmup_steps is {learner.warmup_steps} in a run of {config.all_steps} steps, so the learning "
+            f"rate gets no further than {reached:.2g} of {learner.lr:g}"
         )
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sdar_agents.algorithms import Algorithm
+from sdar_agents.contexts.controls import ContextControl
 from sdar_agents.rollout.rollout import RolloutResult
 from sdar_agents.rollout.skill_showings import skill_showings
-from sdar_agents.skill_use.prompts import SkillPrompts
-from sdar_agents.skill_use.settings import make_skill_retriever, open_library, warn_uncovered
+from sdar_agents.skill_use.prompts import Reader, SkillPrompts
+from sdar_agents.skill_use.settings import controlled_retriever, make_skill_retriever, open_library, warn_uncovered
 from sdar_agents.training.config import SkillSettings
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.importing import is_import_path
@@ -27,6 +28,8 @@ class RunSkills:
     Args:
         settings: see `SkillSettings`.
         algorithm: decides who reads skills, if anybody.
+        is_context: whether the library is the teacher's context.
+        control: what is shown instead of the chosen skills; None for nothing else.
         is_diagnostic: whether the evaluation shows skills too.
         suite: of the training tasks.
         folder: of the run, which gets `ledger.sqlite`.
@@ -51,6 +54,8 @@ class RunSkills:
         settings: SkillSettings,
         algorithm: Algorithm,
         *,
+        is_context: bool,
+        control: ContextControl | None,
         is_diagnostic: bool,
         suite: str,
         folder: Path,
@@ -61,7 +66,7 @@ class RunSkills:
         # Not the folder's name of today: a run that is moved keeps what its bandit has learnt.
         self.run: str = state.get("name", folder.resolve().name)
         self.prompts: SkillPrompts | None = None
-        self.is_shown = algorithm.needs_teacher or algorithm.student_sees_skills
+        self.is_shown = (algorithm.needs_teacher and is_context) or algorithm.student_sees_skills
         self.ledger: Ledger | None = None
         self.statistics: Statistics | None = None
         self._open = ExitStack()
@@ -74,9 +79,13 @@ class RunSkills:
             warn_uncovered(library, suite)
         try:
             self._open_ledger(folder, state)
+            retriever = make_skill_retriever(settings, library, count_tokens=count_tokens, statistics=self._statistics)
+            if self.is_shown and control is not None:
+                retriever = controlled_retriever(retriever, control, library, count_tokens=count_tokens)
+            reader: Reader = "student" if algorithm.student_sees_skills else "mixed" if settings.mixed else "teacher"
             self.prompts = SkillPrompts(
-                make_skill_retriever(settings, library, count_tokens=count_tokens, statistics=self._statistics),
-                reader="student" if algorithm.student_sees_skills else "teacher",
+                retriever,
+                reader=reader,
                 placement=settings.placement,
                 k=settings.k,
                 skill_tokens=settings.skill_tokens,

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,8 +33,9 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks
 from sdar_agents.learner.sharding import is_sharded
+from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.parallel import World
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
@@ -44,15 +45,17 @@ from sdar_agents.settings.reader import errors_at, to_plain
 from sdar_agents.training.adapters import add_adapters, load_weights
 from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.training.config import TrainConfig
+from sdar_agents.training.costs import Costs, step_costs, teacher_tokens
 from sdar_agents.training.engine_weights import EngineWeights, GenerationCopy
 from sdar_agents.training.evaluation import Evaluation, success_metrics
 from sdar_agents.training.learnability import check_rounding, shortest_answer, signal_problems
+from sdar_agents.training.run_context import RunContext, context_control
 from sdar_agents.training.run_folder import CONFIG, check_folder, read_run_config, write_facts
 from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
-from sdar_agents.types import Row, make_rows
+from sdar_agents.types import Row, Trajectory
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
 from sdar_envs.files.locks import writing_folder
 from sdar_envs.files.replacing import sweep
@@ -107,6 +110,7 @@ class Trainer:
         self.config = config = config.resolved()
         self.folder = folder
         self.step = 0
+        self.costs = Costs()
         check_no_secrets(to_plain(config))
         self.checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoints.keep)
         if resume:
@@ -125,7 +129,7 @@ class Trainer:
                 self._restore(saved, state)
             if self.world.is_first:
                 self.checkpoints.prune()
-                self._open_records(saved, state, {**(facts or {}), "problems": self.problems})
+                self._open_records(saved, state, self._facts(facts or {}))
             self._saver = ShardedSaver(self.checkpoints, self.world) if is_sharded(self.model) else None
         except BaseException:
             self._open.close()
@@ -158,6 +162,7 @@ class Trainer:
         if config.model.lora is not None:
             model = add_adapters(model, config.model.lora, seed=config.seed)
         self.model = model
+        self._pieces: dict[int, str] = {}
         check_rounding(model, config.learner.lr)
         with errors_at("model.engine"):
             player = model if generation is None else generation.model
@@ -173,7 +178,8 @@ class Trainer:
             pad_id=self.tokenizer.pad_token_id or 0,
             temperature=config.rollout.temperature,
             seed=config.seed,
-            steps=config.steps,
+            steps=config.all_steps,
+            teacher=self._external_teacher(),
             world=self.world,
         )
         self._engine_weights.score = self.learner.score_ids
@@ -196,6 +202,19 @@ class Trainer:
             policies.append(make_engine(name, model, self.tokenizer, {**others, "servers": servers}))
         return policies[0]
 
+    def _external_teacher(self) -> ExternalTeacher | None:
+        settings, model = self.config.learner, self.config.model
+        if settings.teacher_model is None or not self.algorithm.needs_teacher:
+            return None
+        with errors_at("learner.teacher_model"):
+            return open_teacher(
+                settings.teacher_model,
+                self.tokenizer,
+                device=model.device,
+                dtype=model.dtype,
+                options=settings.teacher_options,
+            )
+
     def _engine_options(self) -> dict[str, Any]:
         model = self.config.model
         options = dict(model.engine_options)
@@ -217,6 +236,8 @@ class Trainer:
         self.skills = RunSkills(
             config.skills,
             self.algorithm,
+            is_context=not config.context.is_after_play or config.skills.mixed,
+            control=context_control(config),
             is_diagnostic=bool(config.evaluation.every and config.evaluation.with_skills),
             suite=self.stream.tasks(1)[0].suite,
             folder=self._ledger_folder(state),
@@ -227,8 +248,21 @@ class Trainer:
         shown = self.skills.prompts if self.skills.is_shown else None
         self.rollout = Rollout(rollout, self.policy, skills=shown, world=self.world)
         self._open.callback(self.rollout.close)
+        self.context = RunContext(
+            config,
+            self.policy,
+            rollout,
+            self.stream.tasks(1),
+            view_count=self.algorithm.teacher_views,
+            decode=self._decode,
+        )
         self.evaluation = Evaluation(
-            config.evaluation, config.rollout, self.policy, skills=self.skills.prompts, world=self.world
+            config.evaluation,
+            config.rollout,
+            self.policy,
+            skills=self.skills.prompts,
+            context=self.context,
+            world=self.world,
         )
         self._open.callback(self.evaluation.close)
 
@@ -266,6 +300,11 @@ class Trainer:
         for problem in self.problems if self.world.is_first else ():
             _log.warning("this run may learn little: %s.", problem)
 
+    def _facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `run.json` says of this run."""
+        control = {} if self.config.control is None else {"control": self.config.control}
+        return {**given, **control, "fingerprint": self._fingerprint, "problems": self.problems}
+
     def _open_records(self, saved: Checkpoint | None, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the configuration, and open what a run writes, as it was at the checkpoint."""
         config, folder = self.config, self.folder
@@ -299,10 +338,10 @@ class Trainer:
         config = self.config
         last: dict[str, float] = {}
         try:
-            with Bar(config.steps, done=self.step, shown=config.log.progress and self.world.is_first) as bar:
+            with Bar(config.all_steps, done=self.step, shown=config.log.progress and self.world.is_first) as bar:
                 if self.step == 0 and config.evaluation.every and config.evaluation.at_start:
                     self._log(self._evaluate(bar), 0)
-                while self.step < config.steps:
+                while self.step < config.all_steps:
                     last = self._train(self.step + 1, bar)
                     self.step += 1
                     self._finish_step(last, bar)
@@ -330,11 +369,14 @@ class Trainer:
                 )
             )
         self._check_versions(result)
-        rows = [
-            row
-            for trajectory in result.trajectories
-            for row in make_rows(trajectory, invalid_penalty=self.algorithm.invalid_penalty)
-        ]
+        with phases("context") if config.context.is_after_play else nullcontext():
+            lesson = self.context.teach(
+                result.trajectories,
+                step,
+                invalid_penalty=self.algorithm.invalid_penalty,
+                piece=self._piece if self.algorithm.needs_teacher else None,
+            )
+        rows = lesson.rows
         if not rows:
             raise InvalidOption(
                 f"not one episode of step {step} has a turn: every first prompt was too long. Raise "
@@ -346,10 +388,20 @@ class Trainer:
         learnt = self.learner.learn(rows, step, phases=phases, progress=bar.say, keep_signals=is_recorded)
         self.skills.record(result, step, learnt.gaps)
         if is_recorded and self.world.is_first:
-            self._record(result, rows, learnt, step)
-        metrics = {**result.metrics, **learnt.metrics, **synced}
+            self._record(lesson.trajectories, rows, learnt, step)
+        metrics = {**result.metrics, **lesson.metrics, **learnt.metrics, **synced}
         metrics |= {f"rollout/{name}": value for name, value in success_metrics(result.trajectories)}
-        return metrics | self._speed(result.metrics, len(rows), phases.seconds, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        costs = step_costs(result.metrics, self._teacher_tokens(rows), lesson.cost)
+        metrics |= self.costs.add(costs, seconds)
+        return metrics | self._speed(result.metrics, len(rows), phases.seconds, seconds)
+
+    def _teacher_tokens(self, rows: Sequence[Row]) -> int:
+        if not self.algorithm.needs_teacher:
+            return 0
+        learner = self.config.learner
+        rows = self.algorithm.prepare_rows(rows)
+        return teacher_tokens(rows, passes=learner.epochs if learner.teacher == "live" else 1)
 
     def _repeating(self, play: Callable[[], ResultT]) -> ResultT:
         """Return what a rollout or an evaluation returns, which is played anew after servers have ended.
@@ -403,11 +455,11 @@ class Trainer:
         """Evaluate, log and save as is due after a step; stop the run if its updates stay broken."""
         config, step = self.config, self.step
         stopped = self.learner.skipped_in_a_row >= config.learner.stop_after_skips
-        if not stopped and _is_due(step, config.evaluation.every, config.steps):
+        if not stopped and _is_due(step, config.evaluation.every, config.all_steps):
             metrics |= self._evaluate(bar)
         self._log(metrics, step)
         bar.step(metrics)
-        if stopped or _is_due(step, config.checkpoints.every or config.steps, config.steps):
+        if stopped or _is_due(step, config.checkpoints.every or config.all_steps, config.all_steps):
             bar.say("checkpoint")
             self.save(metrics.get(config.evaluation.best_by))
         if self._saver is not None:
@@ -432,22 +484,28 @@ class Trainer:
 
     # -- records ----------------------------------------------------------------------------
 
-    def _record(self, result: RolloutResult, rows: Sequence[Row], learnt: LearnResult, step: int) -> None:
+    def _record(self, played: Sequence[Trajectory], rows: Sequence[Row], learnt: LearnResult, step: int) -> None:
         """Write the trajectories of the step's first groups, with the teacher's prompt, gaps and gates."""
-        groups = list(dict.fromkeys(trajectory.group_id for trajectory in result.trajectories))
+        groups = list(dict.fromkeys(trajectory.group_id for trajectory in played))
         written = set(groups[: self.config.log.trajectory_groups])
-        trajectories = [trajectory for trajectory in result.trajectories if trajectory.group_id in written]
+        trajectories = [trajectory for trajectory in played if trajectory.group_id in written]
         marks: Iterator[Any] | None = None
         if self.algorithm.needs_teacher and learnt.signals is not None:
             # Rows are in the order of the trajectories, so those of the first groups come first.
             count = sum(len(trajectory.turns) for trajectory in trajectories)
             signals = TokenSignals(*(part[:count] for part in learnt.signals))
-            marks = iter(token_marks(rows[:count], signals, lambda token: self._decode([token])))
+            marks = iter(token_marks(rows[:count], signals, self._piece))
         with self._writing():
             for trajectory in trajectories:
                 tokens = None if marks is None else [next(marks) for _ in trajectory.turns]
                 row = trajectory_row(trajectory, tokens=tokens, decode=self._decode, details={"step": step})
                 self._trajectories.append([row])
+
+    def _piece(self, token: int) -> str:
+        """Return the text of one token."""
+        if token not in self._pieces:
+            self._pieces[token] = self._decode([token])
+        return self._pieces[token]
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -503,6 +561,8 @@ class Trainer:
 
         state = {
             **self.skills.state_dict(),
+            "context": dict(self.context.state_dict()),
+            "costs": self.costs.state_dict(),
             "fingerprint": self._fingerprint,
             "trajectories": self._trajectories.size if self.world.is_first else 0,
         }
@@ -523,6 +583,8 @@ class Trainer:
                 f"{self.config.model.path} is not the model that this run began with: its weights are the reference, "
                 "and must be the same. Give model.path as it was."
             )
+        self.context.load_state_dict(state.get("context", {}))
+        self.costs.load_state_dict(state.get("costs", {}))
         tensors = saved.read_tensors()
         if saved.is_sharded:
             load_shards(saved, self.model, self.learner)

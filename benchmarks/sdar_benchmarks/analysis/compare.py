@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from sdar_envs.errors import InvalidOption
 __all__ = [
     "Comparison",
     "Difference",
+    "PlayedTask",
     "common_pairs",
     "compare",
     "compare_runs",
@@ -27,6 +28,30 @@ __all__ = [
 ]
 
 _NAMED = 5
+
+
+class PlayedTask(Protocol):
+    """What a paired difference needs of an episode."""
+
+    @property
+    def env_id(self) -> str:
+        """The environment."""
+        ...
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        ...
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the task was solved."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """The score at the end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +156,7 @@ def common_pairs(
 
 
 def paired_difference(
-    group: str, measure: str, pairs: Sequence[tuple[Episode, Episode]], *, resamples: int | None = None
+    group: str, measure: str, pairs: Sequence[tuple[PlayedTask, PlayedTask]], *, resamples: int | None = None
 ) -> Difference:
     """Return the difference of pairs of episodes in one measure.
 

@@ -22,6 +22,7 @@ from urllib.parse import quote
 from sdar_benchmarks.analysis.faults import adaptation_lines, fault_lines
 from sdar_benchmarks.analysis.summary import summarize_panel
 from sdar_benchmarks.analysis.tables import panel_means
+from sdar_benchmarks.analysis.training import TrainingSettings, read_training_settings, spent_costs, unlike_settings
 from sdar_benchmarks.analysis.turns import EpisodeTurns, turn_facts
 from sdar_benchmarks.records.metrics import METRICS, Point, read_metrics
 from sdar_benchmarks.records.runs import (
@@ -302,7 +303,7 @@ def _settings(run: _Run) -> list[tuple[str, str, bool]]:
     """Return name and value of what a run was made with, and whether the value takes lines of its own."""
     config = run.config
     if not config:
-        return _training_settings(run.folder)
+        return [*_costs(run), *_training_settings(run.folder)]
     rows = [("Command", str(config.get("command", "")), True)]
     for key in ("revision", "created", "finished", "platform", "versions", "agent", "seeds", "concurrency", "limits"):
         if config.get(key) is not None:
@@ -310,6 +311,12 @@ def _settings(run: _Run) -> list[tuple[str, str, bool]]:
     rows += [("Panel", _plain(panel), True) for panel in config.get("panels", [])]
     rows += [("Resumed", _plain(changed), True) for changed in config.get("resumed", [])]
     return rows
+
+
+def _costs(run: _Run) -> list[tuple[str, str, bool]]:
+    """Return what a training run has cost, if it was counted."""
+    spent = spent_costs(run.metrics)
+    return [("Cost", ", ".join(f"{name} {amount}" for name, amount in spent), False)] if spent else []
 
 
 def _training_settings(folder: Path) -> list[tuple[str, str, bool]]:
@@ -341,8 +348,22 @@ def _comparison(runs: Sequence[_Run], there: Path) -> str:
         panels=[_compared(panel, runs) for panel in panels],
         training=training_charts([(run.name, run.metrics) for run in runs]) if any(r.metrics for r in runs) else [],
         settings=[(run.name, _settings(run)) for run in runs],
-        notes=[f"{run.name}: {sentence}" for run in runs for sentence in run.left_out],
+        notes=[*_unlike(runs), *(f"{run.name}: {sentence}" for run in runs for sentence in run.left_out)],
     )
+
+
+def _unlike(runs: Sequence[_Run]) -> list[str]:
+    """Return in what training runs of one seed differ that makes their curves another measure."""
+    first: dict[Any, tuple[str, TrainingSettings]] = {}
+    notes = []
+    for run in runs:
+        with suppress(CorruptData, MissingData):
+            settings = read_training_settings(run.folder)
+            name, other = first.setdefault(settings.config.get("seed"), (run.name, settings))
+            unlike = unlike_settings(other, settings)
+            if unlike:
+                notes.append(f"{name} and {run.name} do not compare, they differ in {'; '.join(unlike)}.")
+    return notes
 
 
 def _compared(panel: tuple[str, str], runs: Sequence[_Run]) -> PanelPart:

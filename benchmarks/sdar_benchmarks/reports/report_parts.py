@@ -330,10 +330,24 @@ def training_charts(runs: Sequence[tuple[str, Metrics]]) -> list[tuple[str, list
     groups: dict[str, list[str]] = {"success": []}
     for name in sorted({name for _, metrics in runs for name in metrics}):
         groups.setdefault("success" if name.endswith("/success") else name.partition("/")[0], []).append(name)
-    return [(group, [_curve(runs, name) for name in names]) for group, names in groups.items() if names]
+    charts = [(group, [_curve(runs, name) for name in names]) for group, names in groups.items() if names]
+    by_tokens = [chart for name in groups["success"] if (chart := _curve_by_tokens(runs, name)) is not None]
+    return [*charts[:1], ("success by tokens", by_tokens), *charts[1:]] if by_tokens else charts
 
 
-def _curve(runs: Sequence[tuple[str, Metrics]], name: str) -> Markup:
+def _curve_by_tokens(runs: Sequence[tuple[str, Metrics]], name: str) -> Markup | None:
+    """Return a chart of a metric over the tokens that a run has read, generated and scored; None without counts."""
+    shifted = []
+    for run, metrics in runs:
+        used = {0.0: 0.0, **dict(metrics.get("cost_total/tokens", ()))}
+        points = [(used[step], value) for step, value in metrics.get(name, ()) if step in used]
+        shifted.append((run, {name: points}))
+    if not all("cost_total/tokens" in metrics for _, metrics in runs) or not any(points[name] for _, points in shifted):
+        return None
+    return _curve(shifted, name, x_label="tokens read, generated and scored in training")
+
+
+def _curve(runs: Sequence[tuple[str, Metrics]], name: str, x_label: str = "step") -> Markup:
     series = []
     for run, metrics in runs:
         points = metrics.get(name, ())
@@ -345,4 +359,4 @@ def _curve(runs: Sequence[tuple[str, Metrics]], name: str) -> Markup:
             series.append(Series(run, (), note="none"))
     values = [y for line in series for _, y in line.raw]
     is_share = "success" in name and min(values) >= 0 and max(values) <= 1
-    return curves(name, series, x_label="step", y_label="", is_share=is_share)
+    return curves(name, series, x_label=x_label, y_label="", is_share=is_share)

@@ -120,14 +120,15 @@ class Library:
         """
         skills = self.select(task.suite, statuses, strict=True)
         types = dict.fromkeys(skill.task_type for skill in skills if skill.task_type is not None)
-        hint = did_you_mean(task.task_type, types)
+        if task.task_type in types:
+            return skills
         known = TASK_TYPES.get(task.suite)
-        is_type = not hint if known is None else task.task_type in known
-        if task.task_type in types or (is_type and any(skill.task_type is None for skill in skills)):
+        is_type = not did_you_mean(task.task_type, types) if known is None else task.task_type in known
+        if is_type and any(skill.task_type is None for skill in skills):
             return skills
         raise UnknownName(
             f"no {task.suite} skill ({', '.join(sorted(statuses))}) for the task type {task.task_type!r:.200}; "
-            f"there are some for {', '.join(types) or 'none'}.{hint}"
+            f"there are some for {', '.join(types) or 'none'}.{did_you_mean(task.task_type, types)}"
         )
 
     def uncovered_words(self, suite: str) -> str:

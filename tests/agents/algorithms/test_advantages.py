@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdar_agents.algorithms.advantages import group_advantages, group_metrics, rlsd_advantages, rlsd_coefficient
+from sdar_agents.algorithms.advantages import group_advantages, group_metrics
 from sdar_agents.scoring.metrics import summarise
 from sdar_envs.errors import InvalidOption
 
@@ -106,44 +106,5 @@ def test_what_does_not_align_is_refused() -> None:
         group_advantages(row[None], row[None].long(), row[None].long())
     with pytest.raises(InvalidOption, match=r"scores .* of returns: got \(2,\)"):
         group_metrics(row, row[:2], row.long())
-    with pytest.raises(InvalidOption, match=r"advantages .*\(B,\) = \(3,\) of gap: got \(3, 3\)"):
-        rlsd_advantages(torch.zeros(3, 3), torch.zeros(3, 3), coefficient=0.5)
-    with pytest.raises(InvalidOption, match=r"gap must have the shape \(B, L\): got \(3,\)"):
-        rlsd_advantages(row, row, coefficient=0.5)
     with pytest.raises(InvalidOption, match="Did you mean 'episode'"):
         advantages([0.0, 1.0], stats="episodes")
-
-
-def test_rlsd_by_hand() -> None:
-    # exp(0.1) = 1.10517 stands; exp(1) and exp(-1) are clipped. A negative advantage turns the gap round.
-    gap = torch.tensor([[0.1, 1.0, -1.0, 0.0]] * 3)
-    shaped, weights = rlsd_advantages(torch.tensor([2.0, -2.0, 0.0]), gap, coefficient=0.5)
-    assert weights[0].tolist() == pytest.approx([1.10517, 1.2, 0.8, 1.0], rel=1e-5)
-    assert weights[1].tolist() == pytest.approx([0.90484, 0.8, 1.2, 1.0], rel=1e-5)
-    assert shaped[0].tolist() == pytest.approx([2.10517, 2.2, 1.8, 2.0], rel=1e-5)
-    assert shaped[1].tolist() == pytest.approx([-1.90484, -1.8, -2.2, -2.0], rel=1e-5)
-    assert (shaped[2] == 0).all()
-
-
-def test_rlsd_stays_finite_and_keeps_the_sign() -> None:
-    gap = torch.tensor([[80.0, -80.0, 1e4, -1e4]])
-    for advantage in (3.0, -3.0):
-        shaped, _ = rlsd_advantages(torch.tensor([advantage]), gap, coefficient=1.0)
-        assert torch.isfinite(shaped).all()
-        assert (shaped.sign() == torch.tensor(advantage).sign()).all()
-        assert (shaped.abs() <= 3.6 + 1e-6).all()
-
-
-def test_rlsd_at_zero_is_the_rows_advantage_bit_for_bit() -> None:
-    rows = torch.randn(50, generator=torch.Generator().manual_seed(0))
-    gap = torch.randn(50, 9, generator=torch.Generator().manual_seed(1))
-    shaped, _ = rlsd_advantages(rows, gap, coefficient=0.0)
-    assert torch.equal(shaped, rows[:, None].expand(50, 9))
-
-
-def test_rlsd_warms_down() -> None:
-    def at(step: int, warmdown_steps: int = 100) -> float:
-        return rlsd_coefficient(step, coefficient=0.5, warmdown_steps=warmdown_steps)
-
-    assert [at(1), at(50), at(99), at(100), at(150)] == pytest.approx([0.495, 0.25, 0.005, 0.0, 0.0])
-    assert at(1000, warmdown_steps=0) == 0.5

@@ -6,12 +6,13 @@ import pytest
 import torch
 from helpers.tiny_models import random_rows, scored_batch, tiny_model
 
-from sdar_agents.algorithms import ALGORITHMS, SDAR, Algorithm
+from sdar_agents.algorithms import ALGORITHMS, GRPO, SDAR, UCOB, Algorithm
 from sdar_agents.algorithms import make_algorithm as make_any_algorithm
 from sdar_agents.algorithms.gap import gap
 from sdar_agents.scoring.batch import Batch
 from sdar_agents.scoring.head import Scores
-from sdar_agents.scoring.logprobs import score
+from sdar_agents.scoring.logprobs import score, view_teacher
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_envs.errors import InvalidOption
 
 
@@ -50,16 +51,23 @@ def test_the_gap_is_to_the_current_policy_with_its_gradient_or_to_the_old_one_wi
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_loss_says_its_gap_and_gate(batch: Batch, name: str) -> None:
     algorithm = make_algorithm(name)
-    scores = score(tiny_model(), batch.student, batch.mask)
+    options = algorithm.scoring_options(ScoringOptions())
+    view = None if options.divergence is None else view_teacher(tiny_model(), batch)
+    scores = score(tiny_model(), batch.student, batch.mask, options, teacher=view)
     output = algorithm.loss(whole(batch, algorithm), scores)
     if not algorithm.needs_teacher:
         assert output.gap is output.gate is None
         return
     assert output.gap is not None
     assert not output.gap.requires_grad
-    expected = gap(batch, scores, "old" if name == "rlsd" else "current").detach()
+    shapes = type(algorithm).distillation is GRPO.distillation
+    expected = gap(batch, scores, "old" if shapes else "current").detach()
+    if name == "opid":
+        # That of the turn's own view, where it has one.
+        own = batch.more_teachers[0]
+        expected = torch.where(own.is_there[:, None], own.scored() - batch.part("old_logprobs"), expected)
     assert torch.equal(output.gap[batch.mask], expected[batch.mask])
-    if isinstance(algorithm, SDAR):
+    if isinstance(algorithm, (SDAR, UCOB)):
         assert output.gate is not None
         torch.testing.assert_close(output.gate, torch.sigmoid(algorithm.beta * output.gap))
     else:

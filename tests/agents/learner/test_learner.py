@@ -289,7 +289,7 @@ def test_rows_whose_teacher_reads_the_same_prompt_are_counted(max_tokens: int) -
 
 def test_a_step_of_empty_responses_leaves_the_weights_alone() -> None:
     model = tiny_model()
-    rows = [replace(row, response_ids=()) for row in ROWS]
+    rows = [replace(row, response_ids=(), answer_start=0) for row in ROWS]
     numbers, gaps, _ = learner(model=model).learn(rows, 1)
     assert distance(model, tiny_model()) == 0.0
     assert numbers["optimizer/updates"] == 0

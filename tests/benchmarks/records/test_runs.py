@@ -222,7 +222,9 @@ class Dawdler:
 """
 
 
-@pytest.mark.parametrize(("panels", "limit"), [(sdar_envs.ENV_IDS[:1], 24), (sdar_envs.ENV_IDS, 8)])
+@pytest.mark.parametrize(
+    ("panels", "limit"), [(sdar_envs.ENV_IDS[:1], 24), pytest.param(sdar_envs.ENV_IDS, 8, marks=pytest.mark.slow)]
+)
 def test_killed_at_random_points_it_ends_as_if_never_interrupted(
     panels: Sequence[str], limit: int, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_oracle_has_no_regret_and_others_have() -> None:
         assert strategy == "oracle" or curve.regret.sum() > 0.1
 
 
+@pytest.mark.slow
 def test_a_strategy_that_learns_beats_one_that_does_not() -> None:
     late = {name: simulate(name, FIXED, 1, 60).regret[40:].mean() for name in ("random", "thompson", "oracle")}
     hybrid = simulate("task type, then ucb, c = 0.3", FIXED, 1, 60).regret[40:].mean()
@@ -100,6 +101,7 @@ def test_too_small_a_simulation_is_refused(tmp_path: Path) -> None:
         main(["--output", str(tmp_path), "--seeds", "1"])
 
 
+@pytest.mark.slow
 def test_the_groups_mean_hides_nothing_from_a_constant_that_is_divided_by_its_size() -> None:
     def captured(strategy: str, scenario: Scenario) -> float:
         curves = [simulate(f"task type, then ucb, {strategy}", scenario, seed, 60) for seed in range(3)]

@@ -160,7 +160,7 @@ def test_a_lamp_that_is_on_needs_no_switching():
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
-@settings(relaxed, max_examples=200)
+@settings(relaxed, max_examples=40)
 @given(tiny_games.games(), st.lists(st.integers(0, 50), max_size=12))
 def test_plan_is_as_short_as_breadth_first_search(game, choices):
     compare_with_search(game, choices)

@@ -32,6 +32,18 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--list", action="store_true", help="name the configurations of this package")
     command.add_argument("--method", metavar="NAME", help="such as grpo, sdar (default: the configuration's)")
+    command.add_argument(
+        "--context",
+        metavar="NAME",
+        help="what the teacher reads: library (skills), or made after play: sibling, future, future_blanked, analyst, "
+        "reflection, expert, pairs, or module:Class (default: the configuration's)",
+    )
+    command.add_argument(
+        "--control",
+        metavar="NAME",
+        help="a negative control: wrong-skills, empty-skills, neutral-text, permuted-weights, no-sign, "
+        "teacher-is-student, extra-steps=0.5",
+    )
     command.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/CONFIG-METHOD-SEED)")
     command.add_argument("--resume", metavar="RUN", help="resume the run in this folder")
     command.add_argument(
@@ -85,15 +97,16 @@ def _run(args: argparse.Namespace) -> int:
     from sdar_benchmarks.records.provenance import training_facts
 
     overrides = list(args.overrides)
-    if args.method is not None:
-        overrides += ["--method", args.method]
+    for name, value in (("method", args.method), ("context.name", args.context), ("control", args.control)):
+        if value is not None:
+            overrides += [f"--{name}", value]
     if args.resume is not None:
         folder = Path(args.resume)
         enter_run(folder)
         config = load_config(str(folder / CONFIG), overrides)
     else:
         config = load_config(args.config, overrides)
-        name = f"{Path(args.config).stem}-{config.method}-{config.seed}"
+        name = "-".join([Path(args.config).stem, config.method, *_variant(config), str(config.seed)])
         folder = Path("runs", name) if args.out is None else Path(args.out)
     if args.processes is not None and args.processes < 1:
         raise InvalidOption(f"--processes is {args.processes}; wanted a number from 1.")
@@ -109,7 +122,8 @@ def _run(args: argparse.Namespace) -> int:
         trainer = Trainer(config, folder, resume=args.resume is not None, facts=facts, world=world)
         if world.is_first:
             of = f" in {world.size} processes" if world.size > 1 else ""
-            say(f"training {config.method} for {config.steps} steps in {folder}{of}", error=True)
+            words = ", ".join([config.method, *_variant(config)])
+            say(f"training {words} for {config.all_steps} steps in {folder}{of}", error=True)
         _train(trainer, folder)
     except SdarError as error:
         if is_told(error):
@@ -150,6 +164,12 @@ def _train(trainer: Trainer, folder: Path) -> None:
                 error=True,
             )
         raise
+
+
+def _variant(config: TrainConfig) -> list[str]:
+    """Return the context and the control of a run, where they are not the usual ones, as parts of a folder's name."""
+    parts = [config.context.name if config.context.is_after_play else None, config.control]
+    return [part.replace(":", ".").replace("=", "-") for part in parts if part is not None]
 
 
 def _without_processes(arguments: list[str]) -> list[str]:

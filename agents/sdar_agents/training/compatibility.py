@@ -1,0 +1,119 @@
+"""Checks before a run begins that its method, its context and its control fit together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sdar_agents.algorithms import Algorithm
+from sdar_agents.contexts.registry import find_context
+from sdar_agents.learner.settings import LearnerSettings
+from sdar_agents.settings.reader import errors_at
+from sdar_agents.training.controls import EXTRA_STEPS, LOSS_CONTROLS
+from sdar_envs.errors import InvalidOption
+from sdar_skills import retriever_settings
+
+if TYPE_CHECKING:
+    from sdar_agents.training.config import TrainConfig
+
+__all__ = ["check_context", "check_control", "check_views"]
+
+
+def check_context(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse a context or a mixed rollout that nobody reads, or that cannot be made.
+
+    Raises:
+        InvalidOption: the message says why.
+        UnknownName: there is no such context.
+    """
+    name, mixed = config.context.name, config.skills.mixed
+    if mixed and not algorithm.needs_teacher:
+        raise InvalidOption(
+            f"skills.mixed is true, and {config.method} has no teacher that could read the other prompt: choose a "
+            "method with a teacher, such as sdar."
+        )
+    if mixed and not config.skills.control_members:
+        raise InvalidOption(
+            "skills.mixed is true, and skills.control_members is 0: set how many members of a group play without "
+            "skills, such as half of group_size."
+        )
+    if not config.context.is_after_play:
+        check_views(config.method, algorithm.teacher_views, name, 1)
+        return
+    with errors_at("context"):
+        kind = find_context(name)
+    if not algorithm.needs_teacher:
+        raise InvalidOption(
+            f"context.name is {name}, and {config.method} has no teacher that could read it: choose a method with a "
+            "teacher, such as sdar."
+        )
+    least = getattr(kind, "least_group", 1)
+    if config.group_size < least:
+        raise InvalidOption(
+            f"context.name is {name}, which compares the members of a group, and group_size is {config.group_size}; "
+            f"wanted {least} or more."
+        )
+    needs_both = getattr(kind, "needs_both_prompts", False)
+    if needs_both and not mixed:
+        raise InvalidOption(
+            f"context.name is {name}, which needs every turn's prompt with and without skills: set skills.mixed and "
+            "skills.control_members."
+        )
+    if mixed and not needs_both:
+        raise InvalidOption(
+            f"skills.mixed is true, and context.name is {name}: the teacher would read one or the other. Leave out one "
+            "of them."
+        )
+
+
+def check_views(method: str, wanted: int, context: str, views: int) -> None:
+    """Refuse a context with fewer views of a turn than a method reads; one that gives rows instead has none.
+
+    Raises:
+        InvalidOption: the message names contexts with more.
+    """
+    if 0 < views < wanted:
+        raise InvalidOption(
+            f"{method} reads {wanted} views of each turn, and the context {context} has {views}: choose one with as "
+            "many, such as --context future_blanked, or --context analyst --context.options.routing both."
+        )
+
+
+def check_control(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse a control that would change nothing, or cannot be made.
+
+    Raises:
+        InvalidOption: the message says why.
+        UnknownName: there is no such control.
+    """
+    control = config.parsed_control
+    if control is None or control.name == EXTRA_STEPS:
+        return
+    if control.name in LOSS_CONTROLS and not algorithm.needs_teacher:
+        raise InvalidOption(
+            f"control is {config.control}, and {config.method} has no teacher: it would change nothing."
+        )
+    if control.name in LOSS_CONTROLS:
+        given = config.learner.teacher_control
+        if given not in ("none", control.name):
+            raise InvalidOption(
+                f"control is {control.name} and learner.teacher_control is {given}: leave out one of them."
+            )
+        with errors_at("learner", LearnerSettings):
+            replace(config.learner, teacher_control=config.loss_control or "none")
+        return
+    if not (algorithm.needs_teacher or algorithm.student_sees_skills):
+        raise InvalidOption(
+            f"control is {config.control}, and {config.method} reads no context: it would change nothing."
+        )
+    is_views = config.context.is_after_play and not config.skills.mixed
+    if is_views and control.name == "wrong-skills" and config.tasks_per_step < 2:
+        raise InvalidOption(
+            "control is wrong-skills, which takes the context of another task of the step, and tasks_per_step is 1; "
+            "wanted 2 or more."
+        )
+    if not is_views and "statistics" in retriever_settings(config.skills.retriever):
+        raise InvalidOption(
+            f"control is {config.control}, and the strategy {config.skills.retriever} learns from the skills that were "
+            "shown, which would be others: choose another skills.retriever, such as task_type."
+        )

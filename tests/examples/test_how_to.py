@@ -1,0 +1,63 @@
+"""The pages of docs/how-to: their Python runs, and so do their commands, at a tiny size."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.tiny_chat import save_tiny_chat
+
+from sdar_benchmarks.cli import main
+
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+SMALL = {
+    "steps": "1",
+    "tasks_per_step": "2",
+    "group_size": "2",
+    "rollout.max_new_tokens": "8",
+    "rollout.env_kwargs.max_steps": "2",
+    "context.analyst.max_new_tokens": "8",
+    "evaluation.every": "0",
+    "log.tracker": "none",
+    "log.progress": "false",
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_chat(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("own-*.md")), ids=lambda page: page.stem)
+def test_what_a_page_says_runs(
+    page: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    [name] = set(re.findall(r"[Ss]ave this as `(\w+)\.py`", page.read_text()))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    module, *others = blocks(page, "python")
+    Path(f"{name}.py").write_text(module)
+    sys.path.insert(0, str(tmp_path))
+    assert others
+    for code in others:
+        exec(compile(code, str(page), "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out
+    commands = [line for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    assert commands
+    for command in commands:
+        program, verb, *arguments = shlex.split(command)
+        assert (program, verb) == ("sdar", "train")
+        small = [word for name, value in SMALL.items() for word in (f"--{name}", value)]
+        assert main(["train", *arguments, "--model.path", str(model), *small]) == 0
+        folder = Path(arguments[arguments.index("--out") + 1])
+        assert (folder / "metrics.jsonl").read_text().count("\n") == 1
+    assert len(commands) == len(list(Path("runs").iterdir()))
+    monkeypatch.delitem(sys.modules, name, raising=False)
