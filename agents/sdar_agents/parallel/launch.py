@@ -34,7 +34,10 @@ def launch(module: str, arguments: Sequence[str], *, processes: int) -> int:
         InvalidOption: this is such a process itself.
         RunStopped: a process was killed or failed otherwise.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs  # noqa: PLC0415  (not needed elsewhere)
+    from torch.distributed.elastic.multiprocessing.api import (  # noqa: PLC0415  (not needed elsewhere)
+        DefaultLogsSpecs,
+        SignalException,
+    )
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415
 
@@ -57,6 +60,8 @@ def launch(module: str, arguments: Sequence[str], *, processes: int) -> int:
         )
         try:
             elastic_launch(config, sys.executable)("-m", module, *arguments)
+        except SignalException:
+            raise KeyboardInterrupt from None
         except ChildFailedError as error:
             rank, status = _cause({rank: failure.exitcode for rank, failure in error.failures.items()})
             if status == _ERROR_STATUS:

@@ -104,6 +104,11 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.engine == "vllm" and self.generation_dtype is not None:
+            raise InvalidOption(
+                f"generation_dtype is {self.generation_dtype}, and the engine vllm has weights of its own: leave it "
+                "null, and set dtype in engine_options."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,3 +206,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     with pytest.raises(SystemExit):
         main(["list", "--nonsense"])
     assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
+
+
+def test_the_engine_vllm_has_its_own_dtype() -> None:
+    with pytest.raises(InvalidOption, match="leave it null"):
+        with_overrides("--model.engine=vllm", "--model.generation_dtype=bfloat16")
