@@ -5,7 +5,11 @@
 # make installs the wheel in fresh environments, alone and with each extra, on every Python of this machine; ten minutes
 # make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
+# make docs     the documentation in site/, strictly: dead links and undocumented names fail; make docs-serve while writing
+# make screenshots   the pictures of the README, from the real pages; needs chromium and chromium-driver from the system
+# make release-check what must hold before a release, one step after another; two hours
 # make licenses the licences of the packages in .venv and .venv-peer; fails at one that .ci/licenses.py does not allow
+# make search-figures   what scripted players reach on the embedded Search-QA corpora, and the tables in docs; minutes
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
@@ -17,7 +21,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check licenses leaderboard bench peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
+.PHONY: setup demo test slow installs installs-quick study check docs docs-serve screenshots release-check licenses \
+	leaderboard bench search-figures peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -63,6 +68,26 @@ licenses: .venv/.train-stamp .venv-peer/.stamp .venv-licenses/.stamp
 	.venv-licenses/bin/pip-licenses --python .venv-peer/bin/python --from=mixed --format=json --with-system \
 		| $(BIN)/python .ci/licenses.py --peer
 
+# mkdocs and what the packages that the reference is made from need.
+.venv-docs/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,train,lora]'
+	touch $@
+
+docs: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean
+	.venv-docs/bin/python docs/page_makers/check_site.py site
+
+docs-serve: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+screenshots: .venv/.train-stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser,plots,server]'
+	$(BIN)/python docs/page_makers/screenshots.py
+
+release-check: .venv/.train-stamp
+	.ci/release-check
+
 # Apart from the others: what it needs is no package of theirs.
 .venv-licenses/.stamp: constraints.txt
 	$(PYTHON) -m venv .venv-licenses
@@ -72,6 +97,10 @@ licenses: .venv/.train-stamp .venv-peer/.stamp .venv-licenses/.stamp
 leaderboard: setup
 	rm -rf runs/leaderboard
 	$(BIN)/sdar leaderboard commands | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
+
+search-figures: setup
+	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.figures --play
+	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.readings
 
 bench: .venv-peer/.stamp
 	.venv-peer/bin/sdar bench

@@ -44,7 +44,7 @@ EXTRAS = (
     "browser",
     "webshop",
 )
-NOT_TRIED = ("dev", "peer", "inspect", "openenv", "skyrl", "trl", "verifiers", "verl")
+NOT_TRIED = ("dev", "docs", "peer", "inspect", "openenv", "skyrl", "trl", "verifiers", "verl")
 MOVED = {"sdar_envs/integrations/sdar_vf.py": "sdar_vf.py"}
 PACKAGES = {"sdar_envs": "", "sdar_skills": "skills", "sdar_agents": "agents", "sdar_benchmarks": "benchmarks"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, get_args
@@ -12,6 +13,7 @@ from sdar_agents.contexts.base import Ask, Context, Cost, View
 from sdar_agents.contexts.controls import ContextControl, ControlledContext
 from sdar_agents.contexts.inserting import TeacherPrompts, insert_views
 from sdar_agents.contexts.registry import LIBRARY, make_context
+from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.policy import Policy, Sampling
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.reader import errors_at
@@ -20,7 +22,7 @@ from sdar_agents.training.config import AnalystSettings, TrainConfig
 from sdar_agents.training.controls import parse_control
 from sdar_agents.types import Row, Trajectory, make_rows
 from sdar_envs import Task
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.registry import make_text_env
 
 __all__ = ["Lesson", "RunContext", "context_control", "make_ask", "teacher_limit"]
@@ -188,18 +190,26 @@ def make_ask(settings: AnalystSettings, policy: Policy) -> Ask:
     """Make the model that a context may ask.
 
     Raises:
+        UnknownName: an endpoint has no such option.
         InvalidOption: a setting is out of range.
         MissingExtra: the extra `openai-compatible` is not installed.
     """
     if settings.model is None:
         return AskPolicy(policy, Sampling(settings.max_new_tokens, settings.temperature))
-    options = dict(settings.options)
+    ours = {"model", "max_tokens", "temperature"}
+    known = [name for name in inspect.signature(Endpoint).parameters if name not in ours]
+    for name in settings.options:
+        if name not in known:
+            raise UnknownName(
+                f"options has {name!r}, which is no option of an endpoint; wanted {', '.join(known)}."
+                f"{did_you_mean(name, known)}"
+            )
     return AskEndpoint(
         settings.model,
         concurrency=settings.concurrency,
         max_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
-        **options,
+        **settings.options,
     )
 
 
