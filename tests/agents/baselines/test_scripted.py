@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 from helpers.toy import CountingEnv
 
-from sdar_agents import AGENTS, Agent, ExplorerAgent, OracleAgent, RandomAgent, make_agent
+from sdar_agents import Agent, ExplorerAgent, OracleAgent, RandomAgent, make_agent
 from sdar_envs.alfworld.env import ALFWorldEnv
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnknownName
 

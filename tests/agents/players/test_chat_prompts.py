@@ -1,7 +1,7 @@
 """Prompts of whole episodes: those of the chat agent, of rollouts and of `ChatEpisode` are what they always were.
 
-The digests were computed by the code before `sdar_envs.chat`, in which players and rollouts built their own prompts. Those of
-Search-QA are newer: other questions have the seeds since some of the facts' questions were taken out.
+The digests were computed by the code before `sdar_envs.chat`, in which players and rollouts built their own prompts.
+Those of Search-QA are newer: other questions have the seeds since some of the facts' questions were taken out.
 """
 
 import random
