@@ -9,6 +9,7 @@
 # make screenshots   the pictures of the README, from the real pages; needs chromium and chromium-driver from the system
 # make release-check what must hold before a release, one step after another; two hours
 # make licenses the licences of the packages in .venv and .venv-peer; fails at one that .ci/licenses.py does not allow
+# make search-figures   what scripted players reach on the embedded Search-QA corpora, and the tables in docs; minutes
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
@@ -21,7 +22,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: setup demo test slow installs installs-quick study check docs docs-serve screenshots release-check licenses \
-	leaderboard bench peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
+	leaderboard bench search-figures peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -96,6 +97,10 @@ release-check: .venv/.train-stamp
 leaderboard: setup
 	rm -rf runs/leaderboard
 	$(BIN)/sdar leaderboard commands | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
+
+search-figures: setup
+	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.figures --play
+	PYTHONPATH=benchmarks $(BIN)/python -m data_makers.search_qa_invented.readings
 
 bench: .venv-peer/.stamp
 	.venv-peer/bin/sdar bench

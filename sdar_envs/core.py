@@ -261,6 +261,15 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
     path_arguments: Mapping[str, Collection[str]] = MappingProxyType({"data_dir": ()})
     """Arguments that are paths, which the records of runs keep absolute (`sdar_envs.storage.absolute_arguments`)."""
 
+    @classmethod
+    def panel_name(cls, arguments: Mapping[str, Any]) -> str:
+        """Return what tables call the tasks that these arguments choose, beside the split; empty if that says it all.
+
+        Args:
+            arguments: of the environment, with or without its defaults.
+        """
+        return ""
+
     blocks_on_io: bool = False
     """Whether `reset` and `step` may wait for a server or a disk. An event loop then calls them in threads."""
 

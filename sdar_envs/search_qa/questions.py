@@ -148,6 +148,9 @@ class Question:
             otherwise.
         aliases: other right spellings of the golden answers, which only `compat="fixed"` knows.
         folds_accents: whether accents count in no answer; only under `compat="fixed"`.
+        kind: of the embedded questions, a finer kind than `type`, such as `chain of 3`; empty if unknown.
+        path: of the embedded questions, the relations that lead to the answer, in order; empty if unknown.
+        name_queries: searches for the hops by names alone; empty if unknown.
     """
 
     id: str
@@ -161,6 +164,9 @@ class Question:
     answer_is_text: bool = False
     aliases: tuple[str, ...] = ()
     folds_accents: bool = False
+    kind: str = ""
+    path: tuple[str, ...] = ()
+    name_queries: tuple[str, ...] = ()
 
 
 def title_key(title: str) -> str:

@@ -1,4 +1,4 @@
-"""Task sources of Search-QA: the embedded questions, and official data sets in a folder.
+"""Task sources of Search-QA: lists of questions, and official data sets in a folder.
 
 A folder of official data has one of two layouts: `train` and `test` files with rows of many data sets (Search-R1 and
 the reference), or one folder for each data set with `train`, `dev` and `test` files (FlashRAG). Files end in
@@ -20,21 +20,10 @@ from typing import Any
 
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.search_qa import embedded
-from sdar_envs.search_qa.aliases import aliases_of
 from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions, without_empty
 from sdar_envs.storage import given_path
 
-__all__ = [
-    "ROWS",
-    "SPLITS",
-    "TRAINING_SETS",
-    "QuestionTasks",
-    "embedded_tasks",
-    "official_tasks",
-    "question_of",
-    "row_task",
-]
+__all__ = ["ROWS", "SPLITS", "TRAINING_SETS", "QuestionTasks", "official_tasks", "question_of", "row_task"]
 
 SPLITS = ("train", "dev", "test")
 
@@ -48,27 +37,42 @@ _FILE_NAMES = MappingProxyType({"train": ("train",), "dev": ("dev", "validation"
 
 
 class QuestionTasks:
-    """Task source over questions, with ids `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
+    """Task source over questions, with ids `search_qa/<label>/<split>/<number>`, without a label shorter.
 
     Args:
         questions: by split, in their order.
         env_id: the environment that plays them.
-        by_data_set: number the questions of each data set by themselves: ids do not depend on which others are there.
+        by_data_set: number the questions of each data set by themselves, with ids
+            `search_qa/<split>/<data set>/<number>`: they do not depend on which others are there.
+        label: what the questions are about, such as `invented`; empty for none.
+        numbers: of each split's questions, rising; by default from 0. A number that is left out names no task.
     """
 
-    def __init__(self, questions: Mapping[str, Sequence[Question]], env_id: str, *, by_data_set: bool) -> None:
+    def __init__(
+        self,
+        questions: Mapping[str, Sequence[Question]],
+        env_id: str,
+        *,
+        by_data_set: bool,
+        label: str = "",
+        numbers: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         self._questions = {split: tuple(of) for split, of in questions.items() if of}
         self._env_id = env_id
         self._sizes = MappingProxyType({split: len(of) for split, of in self._questions.items()})
         # For each beginning of ids, the split and the places in it of the questions so numbered.
         self._places: dict[str, tuple[str, list[int]]] = {}
         self._ids: dict[str, list[str]] = {}
+        self.label = label
+        begin = f"search_qa/{label}/" if label else "search_qa/"
         for split, of in self._questions.items():
             ids = self._ids[split] = []
             for place, question in enumerate(of):
-                prefix = f"search_qa/{split}/{question.data_set}/" if by_data_set else f"search_qa/{split}/"
+                prefix = f"{begin}{split}/{question.data_set}/" if by_data_set else f"{begin}{split}/"
                 _, places = self._places.setdefault(prefix, (split, []))
-                ids.append(f"{prefix}{len(places):04d}")
+                number = len(places) if numbers is None else numbers[split][place]
+                places += [-1] * (number - len(places))
+                ids.append(f"{prefix}{number:04d}")
                 places.append(place)
 
     @property
@@ -89,8 +93,11 @@ class QuestionTasks:
         prefix = task_id[: task_id.rfind("/") + 1]
         if prefix in self._places:
             split, places = self._places[prefix]
-            return self.task(split, places[index_from_id(task_id, prefix, len(places))])
-        examples = [f"{known}0000" for known in self._places]
+            place = places[index_from_id(task_id, prefix, len(places))]
+            if place < 0:
+                raise UnknownName(f"the task {task_id!r} was withdrawn: its question has more than one right answer.")
+            return self.task(split, place)
+        examples = list({name[: name.rfind("/")]: name for of in self._ids.values() for name in reversed(of)}.values())
         raise UnknownName(
             f"no task {task_id[:200]!r}; the tasks here look like {examples[0]!r}.{did_you_mean(task_id, examples)}"
         )
@@ -113,6 +120,9 @@ def _task(question: Question, task_id: str, split: str, env_id: str) -> Task:
             **({"answer_is_text": True} if question.answer_is_text else {}),
             **({"aliases": list(question.aliases)} if question.aliases else {}),
             **({"folds_accents": True} if question.folds_accents else {}),
+            **({"kind": question.kind} if question.kind else {}),
+            **({"path": list(question.path)} if question.path else {}),
+            **({"name_queries": list(question.name_queries)} if question.name_queries else {}),
         },
         suite="search_qa",
     )
@@ -165,23 +175,10 @@ def question_of(task: Task) -> Question:
         answer_is_text=data.get("answer_is_text", False),
         aliases=tuple(data.get("aliases", ())),
         folds_accents=data.get("folds_accents", False),
+        kind=data.get("kind", ""),
+        path=tuple(data.get("path", ())),
+        name_queries=tuple(data.get("name_queries", ())),
     )
-
-
-@lru_cache(maxsize=1)
-def embedded_tasks(env_id: str) -> QuestionTasks:
-    """Return the task source of the embedded questions, shared within the process."""
-    # The other spellings are no part of the questions, whose digest published results name.
-    by_split = {
-        split: [_with_aliases(from_row(row, "facts", number)) for number, row in enumerate(rows, 1)]
-        for split, rows in embedded.questions().items()
-    }
-    return QuestionTasks(by_split, env_id, by_data_set=False)
-
-
-def _with_aliases(question: Question) -> Question:
-    aliases = aliases_of(question.id, question.answers, question.supporting)
-    return replace(question, aliases=aliases, folds_accents=True)
 
 
 def official_tasks(

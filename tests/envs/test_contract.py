@@ -32,9 +32,12 @@ SEEDED = {
         "test": ["webshop/test/0425", "webshop/test/0236", "webshop/test/0418"],
     },
     "sdar/SearchQA-v0": {
-        "train": ["search_qa/train/14857", "search_qa/train/8264", "search_qa/train/14629"],
-        "dev": ["search_qa/dev/1060", "search_qa/dev/0590", "search_qa/dev/1044"],
-        "test": ["search_qa/test/2489", "search_qa/test/1385", "search_qa/test/2451"],
+        "train": [f"search_qa/invented/train/{number}" for number in ("2144", "1192", "2111")],
+        "dev": [f"search_qa/invented/dev/{number}" for number in ("0253", "0141", "0249")],
+        "test": [f"search_qa/invented/test/{number}" for number in ("0450", "0250", "0443")],
+        "test_paths": [f"search_qa/invented/test_paths/{number}" for number in ("0402", "0223", "0396")],
+        "test_hops": [f"search_qa/invented/test_hops/{number}" for number in ("0321", "0178", "0316")],
+        "test_worlds": [f"search_qa/invented/test_worlds/{number}" for number in ("0425", "0236", "0418")],
     },
 }
 every_id = pytest.mark.parametrize("env_id", sdar_envs.ENV_IDS)

@@ -43,7 +43,7 @@ def test_a_row_holds_nothing_of_the_tasks_data(env_id, split):
 
 
 def test_the_data_set_of_a_question_is_its_source():
-    assert next(task_rows("sdar/SearchQA-v0", split="test"))["data_source"] == "facts"
+    assert next(task_rows("sdar/SearchQA-v0", split="test"))["data_source"] == "invented"
     assert next(task_rows("sdar/WebShop-v0", split="test"))["data_source"] == "webshop"
 
 

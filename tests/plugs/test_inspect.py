@@ -159,7 +159,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inspect_ai.model._providers.mockllm import MockLLM
 
     monkeypatch.setattr(MockLLM, "_ensure_default_usage", MockLLM._ensure_default_usage)  # is put back afterwards
-    exec(_COUNTED)
+    exec(_COUNTED, {})
     monkeypatch.chdir(tmp_path)
     first, second = blocks("inspect.md")
     scope = run_block(first, {"openai/MODEL": "mockllm/model", "limit=30": "limit=1, env_args={'max_steps': 1}"})

@@ -27,6 +27,7 @@ from sdar_envs.prompt import STYLES, render_completion
 pytestmark = [pytest.mark.plugs, pytest.mark.filterwarnings("default")]
 
 SPLITS = {"sdar/ALFWorld-v0": "valid_unseen", "sdar/WebShop-v0": "test", "sdar/SearchQA-v0": "test"}
+PATIENT = {"connect_timeout_s": 300.0, "message_timeout_s": 300.0}
 SDAR = Path(sys.executable).with_name("sdar")
 LEAKS = re.compile('golden|supporting_hit|passage_ids|oracle|reward_info|gamefile|answers"|"goal"|"data"')
 
@@ -107,7 +108,7 @@ def test_sixty_four_clients_play_at_a_time(server: tuple[str, str]) -> None:
 
     async def play(task_id: str, plan: tuple[str, ...]) -> bool:
         nonlocal steps
-        async with SdarClient(base_url=address) as env:
+        async with SdarClient(base_url=address, **PATIENT) as env:
             await env.reset(task_id=task_id)
             for command in plan:
                 result = await env.step(SdarAction(command=command))
@@ -131,9 +132,9 @@ def test_one_client_too_many_is_told(server: tuple[str, str]) -> None:
     _, address = server
 
     async def fill() -> None:
-        clients = [SdarClient(base_url=address) for _ in range(65)]
+        clients = [SdarClient(base_url=address, **PATIENT) for _ in range(65)]
         await asyncio.gather(*(client.reset() for client in clients))
-        late = SdarClient(base_url=address)
+        late = SdarClient(base_url=address, **PATIENT)
         with pytest.raises(Exception, match="CAPACITY_REACHED"):
             await late.reset()
         await asyncio.gather(*(client.close() for client in [*clients, late]))

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from helpers.endpoints import Reply, serving
 from helpers.pages import PAGES, run_block
 
 from sdar_envs import make_text_env
@@ -51,3 +52,40 @@ def test_mcp() -> None:
     answers = asyncio.run(play())
     assert (answers[-1]["over"], answers[-1]["won"], answers[-1]["reward"]) == (True, True, 1.0)
     assert "oracle" not in json.dumps(answers)
+
+
+def test_openai_agents() -> None:
+    agents = pytest.importorskip("agents", reason="openai-agents is not installed: pip install openai-agents")
+    from openai import AsyncOpenAI
+
+    commands = plan()
+
+    def respond(body: dict[str, Any]) -> Reply:
+        turn = sum(message["role"] == "assistant" for message in body["messages"])
+        message: dict[str, Any] = {"role": "assistant", "content": "Done."}
+        if turn < len(commands):
+            function = {"name": "act", "arguments": json.dumps({"command": commands[turn]})}
+            message = {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": f"call_{turn}", "type": "function", "function": function}],
+            }
+        reason = "tool_calls" if turn < len(commands) else "stop"
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return Reply(
+            {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+        )
+
+    agents.set_tracing_disabled(True)
+    with serving(respond) as endpoint:
+
+        async def play() -> float:
+            async with AsyncOpenAI(base_url=endpoint.url, api_key="none") as client:
+                model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
+                return await run_block(program("openai-agents"))["play"](TASK, model)
+
+        assert asyncio.run(play()) == 1.0
+    first = endpoint.requests[0][1]
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["act"]
+    assert "oracle" not in json.dumps(first)

@@ -197,7 +197,7 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        loss: Tensor = super()._compute_loss(model, inputs)
+        of_trl: Tensor = super()._compute_loss(model, inputs)
         scores, self._kept = self._kept, None
         assert scores is not None
         mask = inputs["completion_mask"]
@@ -210,10 +210,10 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         conflict = conflict_metric(signal, term.gate, inputs["advantages"], batch)
         self._log_term({**term.metrics, **gap_metrics(signal, batch), "distill/conflict": conflict})
         coefficient = term.coefficient * self.distiller.coefficients(self.state.global_step + 1).distill
-        if coefficient:
-            weights = self._weights(inputs, mask) * batch.teacher_mask
-            loss = loss + coefficient * aggregate(term.losses, weights)
-        return loss
+        if not coefficient:
+            return of_trl
+        weights = self._weights(inputs, mask) * batch.teacher_mask
+        return of_trl.add(aggregate(term.losses, weights), alpha=coefficient)
 
     def _weights(self, inputs: Mapping[str, Any], mask: Tensor) -> Tensor:
         """Return the weights `(B, L)` by which TRL's loss type sums the losses of tokens."""
@@ -221,15 +221,15 @@ class SDARTrainer(GRPOTrainer):  # type: ignore[misc]
         steps: int = self.current_gradient_accumulation_steps if training else 1
         if self.loss_type in SUM_OF_TOKENS:
             tokens: Tensor = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
-            weights /= tokens * steps / self.args.steps_per_generation if training else tokens
-            return weights
+            windows: float = steps / self.args.steps_per_generation if training else 1.0
+            return weights / (tokens * windows)
         if self.loss_type == "bnpo":
             return weights / weights.sum().clamp(min=1.0) / steps
         if self.loss_type in MEAN_OF_SEQUENCES:
             return weights / weights.sum(-1, keepdim=True).clamp(min=1.0) / len(mask) / steps
         if self.loss_type == "dr_grpo":
-            longest: int = self.max_completion_length
-            return weights / (len(mask) * longest) / steps
+            limit: int = self.max_completion_length
+            return weights / (len(mask) * limit) / steps
         if self.loss_type == "luspo":
             return weights / len(mask) / steps
         raise InvalidOption(f"loss_type is {self.loss_type!r}, whose aggregation of tokens is not known here.")

@@ -113,6 +113,7 @@ FIELDS: Mapping[str, Any] = {
             {"type": "string", "pattern": "^[0-9a-f]{16,}$"},
         ),
         "data_flags": MayMiss(OBJECT),
+        "name": MayMiss(_TEXT),
     },
     "agent": _TEXT,
     "model": Kind(
@@ -158,6 +159,7 @@ FIELDS: Mapping[str, Any] = {
 
 `metrics.malformed` and `metrics.truncated` are shares of a model's answers: those that did not keep the format, and
 those that the token limit cut. `panel.data_flags` says how the data depart from the reference ones, if they do.
+`panel.name` is what tables call its tasks beside the split, such as the corpus of embedded questions.
 `actions` is about the file beside the record (see `actions`); null if the actions were too large to be kept.
 """
 
