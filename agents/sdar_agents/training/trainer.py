@@ -255,6 +255,7 @@ class Trainer:
             self.stream.tasks(1),
             view_count=self.algorithm.teacher_views,
             decode=self._decode,
+            world=self.world,
         )
         self.evaluation = Evaluation(
             config.evaluation,
@@ -369,6 +370,8 @@ class Trainer:
                 )
             )
         self._check_versions(result)
+        if config.context.is_after_play:
+            bar.say("context")
         with phases("context") if config.context.is_after_play else nullcontext():
             lesson = self.context.teach(
                 result.trajectories,

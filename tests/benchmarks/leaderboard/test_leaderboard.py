@@ -348,13 +348,22 @@ def test_a_run_by_an_installed_package_is_recorded_with_its_version(root) -> Non
     assert f"at `{record['revision']}`" in (root / "LEADERBOARD.md").read_text()
 
 
+def unrolled(line: str) -> list[str]:
+    """Return the commands of a line: one, or those of two loops of the shell."""
+    loops = re.fullmatch(r"for of in (.*); do for at in (.*); do (.*); done; done", line)
+    if loops is None:
+        return [line]
+    return [loops[3].replace("$of", of).replace("$at", at) for of in loops[1].split() for at in loops[2].split()]
+
+
 def test_the_commands_of_the_header_can_be_read_by_the_command_line(root) -> None:
     from sdar_benchmarks.cli.main import make_parser
 
     render(root)
     block = re.search(r"```bash\n(.*?)```", (root / "LEADERBOARD.md").read_text(), flags=re.DOTALL)[1]
-    lines = block.splitlines()
+    lines = [command for line in block.splitlines() for command in unrolled(line)]
     assert len(lines) >= 5
+    assert sum("--split test_paths" in line for line in lines) >= 6
     for line in lines:
         assert make_parser().parse_args(line.split()[1:]).command in ("eval", "leaderboard")
 

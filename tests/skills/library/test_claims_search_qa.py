@@ -349,7 +349,7 @@ def test_turns_are_said_and_do_for_every_question():
 @claim(
     "search_qa/look-up-a-property",
     "the fact may stand on the page of the other one",
-    '"taught pupil lessons" for a teacher, "birthplace plaque" for a birthplace, "published catalogue" for a publisher.',
+    '"taught pupil lessons" for a teacher, "birthplace plaque" for a birthplace, "published catalogue" for a publisher',
 )
 def test_property_may_stand_on_the_page_of_the_other():
     titles = {passage.id: passage.title for passage in open_data(LEVELS["default"]).passages}
