@@ -171,7 +171,7 @@ def gateway(model_url: str) -> Iterator[str]:
     from agentlightning.client import AgentLightningSyncClient
     from agentlightning.server.app import create_app
 
-    proxy = {"model_name": "m", "include_log_probs": True, "include_routed_experts": False, "train": {}, "val": {}}
+    proxy = {"model_name": "m", "train": {"temperature": 1.0}, "val": {"temperature": 0.7}}
     app = create_app({"key": "", "default_proxy": proxy})
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -309,8 +309,8 @@ def dumps(value: Any) -> bytes:
 
 def test_atropos(tmp_path: Path) -> None:
     base = pytest.importorskip("atroposlib.envs.base", reason="Atropos is not installed: pip install atroposlib")
-    from atroposlib.envs.server_handling.openai_server import OpenAIServer
     from atroposlib.envs.server_handling.server_baseline import APIServerConfig
+    from atroposlib.envs.server_handling.vllm_server import VLLMServer
     from helpers.tiny_chat import tiny_tokenizer
 
     tokenizer = tiny_tokenizer()
@@ -318,7 +318,7 @@ def test_atropos(tmp_path: Path) -> None:
     commands = plan()
     losers = iter([False, True, False, True])
 
-    class Scripted(OpenAIServer):
+    class Scripted(VLLMServer):
         """A server that tells tokens: two players of the expert's plan, and two who give up."""
 
         async def check_server_status_task(self, chat_completion: bool = True) -> None:
