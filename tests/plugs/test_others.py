@@ -218,7 +218,7 @@ def test_agent_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             try:
                 async with asyncio.timeout(180):
                     while True:
-                        ended = (await api.get("/api/rollouts/terminal")).json()["rollouts"]
+                        ended = (await api.get("/api/rollouts/terminal")).json()["items"]
                         if len(ended) == len(rollouts):
                             return ended
                         await asyncio.sleep(0.2)
@@ -229,7 +229,7 @@ def test_agent_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with serving(script.respond) as endpoint, gateway(endpoint.url) as url:
         ended = asyncio.run(control(url))
         from agentlightning.server.store import _events
-    assert {rollout["status"]["state"] for rollout in ended} == {"succeeded"}
+    assert {rollout["state"] for rollout in ended} == {"succeeded"}
     events = [event for attempts in _events.values() for event in attempts["0"]]
     assert [event.data["value"] for event in events if event.event_type == "reward"] == [1.0] * len(rollouts)
     assert sum(event.event_type == "model_request" for event in events) == script.prompts == len(script.completions)
