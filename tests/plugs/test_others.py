@@ -1,4 +1,8 @@
-"""The programs of docs/plugs/others.md, each in the package that it is for; `make plugs` has some of these packages."""
+"""The programs of docs/plugs/others.md, each in the package that it is for.
+
+`make plugs` has MCP. The others want environments of their own (`pip install PACKAGE pytest -e .`), because their pins
+exclude each other; Atropos also wants torch. A test whose package is not there is skipped.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +141,9 @@ def test_openai_agents() -> None:
 
 
 def test_art() -> None:
-    art = pytest.importorskip("art", reason="ART is not installed: pip install openpipe-art, on Python 3.12")
+    pytest.importorskip("art.trajectories", reason="ART is not installed: pip install openpipe-art, on Python 3.12")
+    import art
+
     script = Script()
     with serving(script.respond) as endpoint:
         model = art.Model(
@@ -226,9 +232,10 @@ def test_agent_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 reconciler.stop()
                 await running
 
+    from agentlightning.server.store import _events
+
     with serving(script.respond) as endpoint, gateway(endpoint.url) as url:
         ended = asyncio.run(control(url))
-        from agentlightning.server.store import _events
     assert {rollout["state"] for rollout in ended} == {"succeeded"}
     events = [event for attempts in _events.values() for event in attempts["0"]]
     assert [event.data["value"] for event in events if event.event_type == "reward"] == [1.0] * len(rollouts)
