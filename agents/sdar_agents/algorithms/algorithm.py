@@ -101,5 +101,8 @@ class Algorithm(Protocol):
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
         """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, with gap and metrics."""
 
+    def rows_with_gradient(self, batch: Batch, step: int) -> Tensor:
+        """Return the rows `(B,)` bool of a mini-batch in which the loss has a gradient."""
+
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
         """Return the loss of a micro-batch."""

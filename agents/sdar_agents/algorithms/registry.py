@@ -93,6 +93,7 @@ _NEEDED = (
     "prepare_rows",
     "advantages",
     "shape_advantages",
+    "rows_with_gradient",
     "loss",
 )
 

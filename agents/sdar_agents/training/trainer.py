@@ -222,8 +222,7 @@ class Trainer:
             options["template_options"] = model.template_options
         if model.engine == "transformers":
             options["max_batch_tokens"] = model.max_batch_tokens
-            is_cast = self.config.learner.autocast and model.generation_dtype in (None, "float32")
-            options["autocast"] = torch.bfloat16 if is_cast else None
+            options["autocast"] = torch.bfloat16 if self.config.casts_generation else None
         return options
 
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
