@@ -349,7 +349,7 @@ def _chat_row(trajectory: Trajectory, invalid_penalty: float) -> Row:
         if turn.prompt_ids != (*ids, *said):
             raise InvalidOption(
                 f"the prompt of turn {index + 1} of {trajectory.episode_id!r} does not begin with the tokens before "
-                "it: it is no growing chat, wanted mode windowed."
+                "it: it is no growing chat."
             )
         sampled = turn.completion.token_ids
         ids += [*said, *sampled]

@@ -74,6 +74,10 @@ class Algorithm(Protocol):
     teacher_views: ClassVar[int]
 
     @property
+    def needs_turns(self) -> bool:
+        """Whether it takes each row for one turn of an episode; then no row may hold several (`Row.token_turns`)."""
+
+    @property
     def needs_reference(self) -> bool:
         """Whether `Batch.ref_logprobs` must be there."""
 

@@ -141,6 +141,11 @@ class GRPO:
         """Whether `Batch.ref_logprobs` must be there."""
         return self.kl_coef != 0
 
+    @property
+    def needs_turns(self) -> bool:
+        """Whether it takes each row for one turn of an episode; override where states, turns or answers count."""
+        return False
+
     def scoring_options(self, base: ScoringOptions) -> ScoringOptions:
         """Return the scoring options with what `loss` needs of the scores switched on."""
         return replace(base, entropies=base.entropies or self.entropy_coef != 0)

@@ -86,6 +86,7 @@ _NEEDED = (
     "shapes_advantages",
     "teacher_views",
     "needs_reference",
+    "needs_turns",
     "aggregation",
     "response_limit",
     "invalid_penalty",

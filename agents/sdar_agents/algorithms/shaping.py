@@ -177,6 +177,11 @@ class AnswerShaping(TokenShaping):
     shaped_tokens: Literal["answer", "all"] = "answer"
     warmdown_steps: int = setting(50, low=0)
 
+    @property
+    def needs_turns(self) -> bool:
+        """Whether thought and answer of a turn are told apart."""
+        return self.shaped_tokens == "answer"
+
     def shaped_mask(self, batch: Batch) -> Tensor:
         """Return the tokens `(B, L)` that are shaped; none of a row whose thought has an unknown end."""
         if self.shaped_tokens == "all":

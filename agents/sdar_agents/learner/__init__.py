@@ -4,7 +4,7 @@ from sdar_agents.learner.learner import Learner, LearnResult
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings, TeacherKind
 from sdar_agents.learner.teachers import Scorer, open_teacher
-from sdar_agents.learner.token_marks import TokenSignals, token_marks
+from sdar_agents.learner.token_marks import TokenSignals, token_marks, turn_marks
 from sdar_agents.learner.weights import Weights
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Weights",
     "open_teacher",
     "token_marks",
+    "turn_marks",
 ]

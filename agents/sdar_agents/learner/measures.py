@@ -87,8 +87,7 @@ def gap_details(micro: Batch, scores: Scores) -> dict[str, Metric]:
     """
     mask = micro.teacher_mask
     current = torch.where(mask, gap(micro, scores).detach(), 0.0)
-    positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    turns = micro.turn_index[:, None].expand_as(mask)
+    turns, positions = micro.token_places()
     details = {}
     for kind, places in (("turn", turns), ("position", positions)):
         for low, high in _BUCKETS:

@@ -87,10 +87,10 @@ class PromptBuilder:
     def converse(self, env: TextEnv[Any], task: Task) -> Conversation:
         """Return the chat of an episode that is about to begin."""
         style = style_of(env, task) if self._own_style is None else self._own_style
-        is_growing = self.settings.mode == "appended"
+        is_growing = self.settings.history == "appended"
         return Conversation(
             terse(style) if self.settings.terse else style,
-            mode=self.settings.mode,
+            mode=self.settings.history,
             history_length=None if is_growing else self.settings.history_length,
             system=self.settings.system,
         )

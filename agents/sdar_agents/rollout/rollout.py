@@ -19,13 +19,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from sdar_agents.contexts.base import View
-from sdar_agents.engines.policy import IndependentPolicy, Policy, Request, Situation
+from sdar_agents.engines.policy import CachingPolicy, IndependentPolicy, Policy, Request, Situation
 from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.gathering import Failure, PlayedEpisode, check_answered, gather_played
@@ -185,7 +185,7 @@ class Rollout:
 
     def _caching(self) -> AbstractContextManager[None]:
         """Context in which the engine keeps what it computed for growing chats."""
-        if self.settings.mode == "appended" and isinstance(self.policy, CachingPolicy):
+        if self.settings.history == "appended" and isinstance(self.policy, CachingPolicy):
             return self.policy.caching()
         return nullcontext()
 

@@ -33,7 +33,7 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks, turn_marks
 from sdar_agents.learner.sharding import is_sharded
 from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
@@ -393,7 +393,8 @@ class Trainer:
         seconds = time.perf_counter() - started
         costs = step_costs(result.metrics, self._teacher_tokens(rows), lesson.cost)
         metrics |= self.costs.add(costs, seconds)
-        return metrics | self._speed(result.metrics, len(rows), phases.seconds, seconds)
+        turns = len(rows) if config.rollout.history == "windowed" else int(result.metrics["rollout/turns"])
+        return metrics | self._speed(result.metrics, turns, phases.seconds, seconds)
 
     def _teacher_tokens(self, rows: Sequence[Row]) -> int:
         if not self.algorithm.needs_teacher:
@@ -435,7 +436,7 @@ class Trainer:
             )
 
     def _speed(
-        self, rollout: Mapping[str, float], rows: int, seconds: Mapping[str, float], total: float
+        self, rollout: Mapping[str, float], turns: int, seconds: Mapping[str, float], total: float
     ) -> dict[str, float]:
         """Return times, token rates, mean lengths and memory of a step."""
         prompts, responses = rollout["rollout/prompt_tokens"], rollout["rollout/response_tokens"]
@@ -445,8 +446,8 @@ class Trainer:
         metrics["tokens/generated_per_second"] = responses / max(seconds["rollout"], 1e-9)
         if "update" in seconds:
             metrics["tokens/updated_per_second"] = (prompts + responses) / max(seconds["update"], 1e-9)
-        metrics["rollout/response_length"] = responses / rows
-        metrics["rollout/prompt_length"] = prompts / rows
+        metrics["rollout/response_length"] = responses / turns
+        metrics["rollout/prompt_length"] = prompts / turns
         metrics["memory/peak_gib"] = _peak_memory(self.learner.device)
         return metrics
 
@@ -491,9 +492,10 @@ class Trainer:
         marks: Iterator[Any] | None = None
         if self.algorithm.needs_teacher and learnt.signals is not None:
             # Rows are in the order of the trajectories, so those of the first groups come first.
-            count = sum(len(trajectory.turns) for trajectory in trajectories)
+            ids = {trajectory.episode_id for trajectory in trajectories}
+            count = sum(row.episode_id in ids for row in rows[: sum(len(t.turns) for t in trajectories)])
             signals = TokenSignals(*(part[:count] for part in learnt.signals))
-            marks = iter(token_marks(rows[:count], signals, self._piece))
+            marks = iter(turn_marks(rows[:count], token_marks(rows[:count], signals, self._piece)))
         with self._writing():
             for trajectory in trajectories:
                 tokens = None if marks is None else [next(marks) for _ in trajectory.turns]
