@@ -35,6 +35,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
 from sdar_agents.engines.chat_template import ChatTemplate, Messages
+from sdar_agents.engines.decoding import Decoder, make_decoder
 from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
@@ -105,6 +106,7 @@ class TransformersPolicy:
         self._ends = ends
         self._pieces: dict[int, str] = {}
         self.kept: KeptChats | None = None
+        self._decoder: Decoder | None = None
         # transformers has renamed the argument in 5.24.
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         is_renamed = "cache" in inspect.signature(inner.forward).parameters
@@ -185,6 +187,7 @@ class TransformersPolicy:
         lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
         was_training = self.model.training
         self.model.eval()
+        self._decoder = make_decoder(self.model) if self._autocast is None else None
         try:
             for group in pack_by_length(lengths, self.max_batch_tokens):
                 batch = _Batch(self, [requests[i] for i in group], sampling)
@@ -193,12 +196,15 @@ class TransformersPolicy:
                 if progress is not None:
                     progress(len(group))
         finally:
+            self._decoder = None
             self.model.train(was_training)
         return [answer for answer in answers if answer is not None]
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
         """Return the next-token logits `(B, V)` after `ids` `(B, T)`, and append their keys and values to the cache."""
+        if self._decoder is not None and ids.shape[1] == 1:
+            return self._decoder(ids, mask, positions, cache)
         is_casting = self._autocast is not None
         with torch.autocast(ids.device.type, dtype=self._autocast) if is_casting else nullcontext():
             output = self.model(

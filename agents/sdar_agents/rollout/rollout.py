@@ -326,6 +326,15 @@ class Rollout:
     def _report_misfits(self, counts: Counter[str]) -> None:
         if not counts["skills/misfits"]:
             return
+        if self.settings.history == "appended" and counts["skills/prompts"]:
+            warnings.warn(
+                f"{counts['skills/misfits']} chats with skills have become longer than the teacher's "
+                f"{self.prompts.max_teacher_tokens} tokens: raise the skills' max_prompt_tokens, or lower max_steps. "
+                "These episodes have no teacher.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return
         message = (
             f"{counts['skills/misfits']} teacher prompts have no room for even the best skill in "
             f"{self.prompts.max_teacher_tokens} tokens: raise the skills' max_prompt_tokens, or shorten the skills."
