@@ -47,9 +47,9 @@ class _Step(NamedTuple):
 
 def make_decoder(model: Any) -> Decoder | None:
     """Return the decoder of a model with its present weights; None if it is of another kind."""
-    config = getattr(model, "config", None)
-    if type(model) not in _KINDS or getattr(config, "_attn_implementation", None) not in _ATTENTION:
+    if type(model) not in _KINDS or model.config._attn_implementation not in _ATTENTION:
         return None
+    config = model.config
     if config.hidden_act != "silu" or model.dtype not in (torch.float32, torch.float64):
         return None
     modules = [module for layer in model.model.layers for module in layer.modules()]
