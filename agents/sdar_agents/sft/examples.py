@@ -78,7 +78,7 @@ def check_row(row: Mapping[str, Any], where: str) -> None:
         raise InvalidOption(f"{where} has the completion {completion!r:.80}; wanted text.")
     learnt = row.get("learnt", [])
     own = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-    if not isinstance(learnt, list) or any(number not in own for number in learnt):
+    if not isinstance(learnt, list) or any(type(number) is not int or number not in own for number in learnt):
         raise InvalidOption(
             f"{where} has learnt {learnt!r:.80}; wanted the numbers of messages of the assistant, of {own!r:.80}."
         )

@@ -198,6 +198,8 @@ class EvaluationSettings:
     Attributes:
         every: evaluate after each so many steps, and after the last; 0 for never.
         at_start: evaluate before the first step too.
+        starts: a folder that runs share: an evaluation before the first step is kept there, and taken by runs with the
+            same weights and panel that are evaluated in the same way; null to evaluate in each run.
         split: of the panel's tasks, also given to environments that have an argument `split`; null is that of
             `evaluation.env_kwargs`, else the environment's `evaluation_split`, else its only split.
         tasks: size of the panel; 0 for none.
@@ -216,6 +218,7 @@ class EvaluationSettings:
 
     every: int = setting(5, low=0)
     at_start: bool = True
+    starts: str | None = path_setting(None)
     split: str | None = None
     tasks: int = setting(64, low=0)
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)

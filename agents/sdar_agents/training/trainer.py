@@ -55,6 +55,7 @@ from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
+from sdar_agents.training.start_evaluations import StartEvaluations
 from sdar_agents.types import Row, Trajectory
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
 from sdar_envs.files.locks import writing_folder
@@ -475,12 +476,27 @@ class Trainer:
     def _evaluate(self, bar: Bar) -> dict[str, float]:
         """Play the panel and write its episodes; return its metrics."""
         started = time.perf_counter()
-        self._engine_weights.bring(self.step)
-        metrics, rows = self._repeating(lambda: self.evaluation.run(bar.say))
+        kept = self._start_evaluations() if self.step == 0 else None
+        found = None if kept is None else self.world.from_first(kept.read)
+        if found is None:
+            self._engine_weights.bring(self.step)
+            found = self._repeating(lambda: self.evaluation.run(bar.say))
+            if kept is not None and self.world.is_first:
+                with self._writing():
+                    kept.write(*found)
+        metrics, rows = found
         with self._writing():
             for row in rows if self.world.is_first else ():
                 self._evaluations.append({"step": self.step, **row})
         return {**metrics, "time/evaluation": time.perf_counter() - started}
+
+    def _start_evaluations(self) -> StartEvaluations | None:
+        """Return where the evaluation of the start is kept; None if it is not."""
+        folder = self.config.evaluation.starts
+        if folder is None:
+            return None
+        shown = None if self.skills.prompts is None else [(skill.id, skill.sha256) for skill in self.skills.library]
+        return StartEvaluations(Path(folder), self.config, self._fingerprint, shown)
 
     # -- records ----------------------------------------------------------------------------
 

@@ -12,8 +12,10 @@ from helpers.training_runs import run_config
 
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import read_trajectories
+from sdar_agents.training.evaluation import Evaluation
+from sdar_agents.training.run_log import Bar
 from sdar_agents.training.trainer import Trainer
-from sdar_envs.errors import InvalidOption
+from sdar_envs.errors import CorruptData, InvalidOption
 
 APPENDED: dict[str, Any] = {"history": "appended", "max_new_tokens": 4}
 
@@ -107,3 +109,36 @@ def test_rollout_and_update_are_cast_apart(model: Path, tmp_path: Path) -> None:
     # The update is in bfloat16: its scores differ from the rollout's by that much, and no more.
     assert 1e-5 < numbers["sampler/difference_max"] < 0.2
     assert "time/old" not in numbers
+
+
+def test_a_start_is_evaluated_once_for_all_runs_that_begin_so(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[str] = []
+    run = Evaluation.run
+
+    def listen(self: Evaluation, *args: Any) -> Any:
+        played.append(self.split or "")
+        return run(self, *args)
+
+    monkeypatch.setattr(Evaluation, "run", listen)
+    found = []
+    starts = tmp_path / "starts"
+    for number, (method, tasks) in enumerate((("grpo", 2), ("sdar", 2), ("grpo", 3))):
+        evaluation = {"every": 9, "tasks": tasks, "starts": str(starts)}
+        config = run_config(model, method=method, evaluation=evaluation, steps=1)
+        trainer = Trainer(config, tmp_path / str(number))
+        trainer._log(trainer._evaluate(Bar(1, done=0, shown=False)), 0)
+        trainer.close()
+        [line] = (tmp_path / str(number) / "metrics.jsonl").read_text().splitlines()
+        rows = (tmp_path / str(number) / "evaluations.jsonl").read_text()
+        found.append(({name: value for name, value in json.loads(line).items() if name != "time/evaluation"}, rows))
+    # The second run took what the first had found; the third has another panel.
+    assert len(played) == 2
+    assert found[0] == found[1]
+    assert found[2][1] != found[0][1]
+    for kept in starts.iterdir():
+        kept.write_text("{}")
+    trainer = Trainer(config, tmp_path / "again")
+    with pytest.raises(CorruptData, match="delete it"):
+        trainer._evaluate(Bar(1, done=0, shown=False))
