@@ -16,7 +16,9 @@ play() {
     name=$1 program=$2
     shift 2
     for panel in $panels; do
-        "$program" eval "sdar/${panel%:*}-v0" "$@" $settings --limit "${panel#*:}" --out "$runs/$name-${panel%:*}"
+        # The adapters were made of demonstrations on the facts.
+        case $panel in SearchQA:*) corpus="--set corpus=facts" ;; *) corpus="" ;; esac
+        "$program" eval "sdar/${panel%:*}-v0" $corpus "$@" $settings --limit "${panel#*:}" --out "$runs/$name-${panel%:*}"
     done
 }
 

@@ -1,6 +1,6 @@
 """Your own search engine for Search-QA: named as `module:Class`, in Python and on the command line.
 
-    sdar eval sdar/SearchQA-v0 --set retriever=own_retriever:WordOverlap --limit 100
+    sdar eval sdar/SearchQA-v0 --set corpus=facts --set retriever=own_retriever:WordOverlap --limit 100
 
 A retriever has two members: `search`, which answers many queries at once, and `fingerprint`, which tells engine and
 corpus from any other: results are cached under it. This one ranks the embedded facts by the words that a passage shares
@@ -46,8 +46,8 @@ class WordOverlap:
 
 def main() -> None:
     """Play the first test question with the oracle's queries."""
-    env = make_text_env("sdar/SearchQA-v0", split="test", retriever="own_retriever:WordOverlap")
-    observation, _ = env.reset(options={"task_id": "search_qa/test/0000"})
+    env = make_text_env("sdar/SearchQA-v0", corpus="facts", split="test", retriever="own_retriever:WordOverlap")
+    observation, _ = env.reset(options={"task_id": "search_qa/facts/test/0000"})
     print(observation)
     for action in env.oracle_plan():
         observation, reward, *_ = env.step(action)

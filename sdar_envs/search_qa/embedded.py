@@ -26,6 +26,7 @@ __all__ = [
     "QUESTIONS_FINGERPRINT",
     "SPLITS",
     "embedded_retriever",
+    "numbered_questions",
     "passages",
     "questions",
     "read_rows",
@@ -37,7 +38,7 @@ DATA: Traversable = resources.files("sdar_envs.search_qa") / "data"
 FINGERPRINT = "a43fbb0c162cf42bd773376df164ab46b2f74f755977cc0491968b6769724358"
 """SHA-256 of the corpus. Published numbers refer to it: a change is a new release of the corpus, not a repair."""
 
-QUESTIONS_FINGERPRINT = "450b5eb0ae6763f267109ff3566d1a445d8f78a2b307a9ab1cf8289b95f55ed1"
+QUESTIONS_FINGERPRINT = "cb01c758e2572150bb19d4516efe6ef7a10070a6644805edc1f904d27ea09f7f"
 """SHA-256 of the questions."""
 
 SPLITS = ("train", "dev", "test")
@@ -70,11 +71,32 @@ def questions() -> dict[str, list[dict[str, Any]]]:
     Raises:
         CorruptData: the file is damaged or of another release.
     """
+    return {split: [row for _, row in of] for split, of in numbered_questions().items()}
+
+
+def numbered_questions() -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """Return the questions of each split with the numbers in the ids of their tasks.
+
+    The numbers are those of the first release. Its questions with more than one right answer were withdrawn since
+    (`withdrawn.jsonl.gz`), and left gaps.
+
+    Raises:
+        CorruptData: the file is damaged or of another release.
+    """
+    by_split: dict[str, list[tuple[str, dict[str, Any] | None]]] = {split: [] for split in SPLITS}
+    for row in _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT):
+        by_split[row["split"]].append((row["id"], row))
+    for row in read_rows(DATA / "withdrawn.jsonl.gz")[1]:
+        by_split[row["split"]].append((row["id"], None))
     # The file is sorted by id, which compresses well; the first hundred questions should have all types.
-    rows = sorted(
-        _rows("questions.jsonl.gz", QUESTIONS_FINGERPRINT), key=lambda row: hashlib.sha256(row["id"].encode()).digest()
-    )
-    return {split: [row for row in rows if row["split"] == split] for split in SPLITS}
+    return {
+        split: [
+            (number, row)
+            for number, (_, row) in enumerate(sorted(of, key=lambda pair: hashlib.sha256(pair[0].encode()).digest()))
+            if row is not None
+        ]
+        for split, of in by_split.items()
+    }
 
 
 def read_rows(path: Path | Traversable) -> tuple[str, list[dict[str, Any]]]:

@@ -5,27 +5,31 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
-from sdar_envs.core import Outcome, Task, TextEnv, is_integer, rebuilt
+from sdar_envs.core import Outcome, Task, TaskSource, TextEnv, is_integer, rebuilt, task_id_of
 from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa import reference, search_r1
+from sdar_envs.search_qa.corpora import CORPORA, CorpusName, EmbeddedTasks, open_corpus
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
 from sdar_envs.search_qa.session import BEHAVIOURS, METRICS, Behaviour, Finding, Metric, QuestionSession, QuestionState
-from sdar_envs.search_qa.tasks import QuestionTasks, embedded_tasks, official_tasks, question_of
+from sdar_envs.search_qa.tasks import ROWS, official_tasks, question_of, row_task
 
 __all__ = ["SearchQAEnv"]
 
 _ID = "sdar/SearchQA-v0"
 
 Data = Literal["embedded", "official"]
+
+_USUAL_STEPS = 4
 
 _COMMANDS = ("answer[<your answer>]", "search[<your query>]")
 
@@ -51,11 +55,18 @@ class SearchQAEnv(TextEnv[QuestionState]):
     exact match is 1, `task_type` is the kind of question. `admissible_commands` are two templates, which stand for
     any query and any answer. Besides: `data_set`; `metrics`, the answer's score by each metric, 0 before the end, and
     `answer_shown` as a number;
-    `answer`, empty before; `searches`, carried out so far; `passage_ids` of this turn's search; `supporting_found` and
-    `supporting_hit`, how many of the passages that the answer follows from were found so far, and whether any (0
-    where a data set does not tell; HotpotQA tells their titles); `answer_shown`, whether a passage shown so far
-    contains a golden answer by whole words (answer@k); `retrieval_error`, empty unless a search failed and
-    `on_error` is not `raise`. With `reveal_answers`, `golden_answers`.
+    `answer`, empty before; `searches`, carried out so far; `passage_ids` of this turn's search; `answer_shown`, whether
+    a passage shown so far contains a golden answer by whole words (answer@k); `retrieval_error`, empty unless a search
+    failed and `on_error` is not `raise`. Where a data set tells which passages an answer follows from, `metrics` has
+    three more, which count from the first turn: `searches`; `evidence`, 1 once all these passages were shown;
+    `hops_solved`, the share of hops whose passage was shown with all before it. With `reveal_answers`,
+    `golden_answers`, and what only an oracle knows: `supporting_found` and `supporting_hit`, how many of the passages
+    that the answer follows from were found so far, and whether any (0 where a data set does not tell; HotpotQA tells
+    their titles), and `evidence_turn`, the turn in which the last of them was shown, 0 before.
+
+    **Questions from elsewhere**: `reset(options={"task": row})` plays the question of a row of a trainer's data set,
+    with its golden answers, in any form that `sdar_envs.search_qa.questions` reads; a row with a `task_id` plays that
+    task. A `Task` of other data is played as it is.
 
     **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` repeats
     Search-R1's: the action is a completion, cut after its first closing tag, tags inside thoughts act, an invalid
@@ -81,8 +92,14 @@ class SearchQAEnv(TextEnv[QuestionState]):
     | success is a mean over batches, so small batches count more | every episode counts once |
 
     Args:
-        data: `embedded` (facts that come with the package) or `official` (from `data_dir`).
-        split: `train`, `dev` or `test`; of official data, those that are there.
+        data: `embedded` (no download) or `official` (from `data_dir`).
+        corpus: of embedded data, one of `sdar_envs.search_qa.corpora`: `invented`, `films`, `films_twin` or `facts`.
+        level: of the corpus `invented`, how hard it is: `easy`, `default` or `hard`.
+        world: of the corpus `invented`, settings that differ from the level's, such as `{"seed": 2, "at_object": 80}`;
+            see `sdar_envs.search_qa.invented.dataset.WorldSettings`. Another world is made at its first use, in half a
+            minute.
+        split: `train`, `dev` or `test`; of the corpus `invented` also `test_paths`, `test_hops` and `test_worlds`; of
+            the films only `test`; of official data, those that are there.
         data_dir: folder of the official files, or one of its files where there are several for a split, see
             `sdar_envs.search_qa.tasks`; None for `$SEARCH_QA_DATA`.
         data_sets: of official data, only these; None for all.
@@ -91,7 +108,8 @@ class SearchQAEnv(TextEnv[QuestionState]):
             of addresses, `module:name` of a retriever of your own or of a class or function that returns one when it
             is called without arguments, or such an object itself (see `sdar_envs.search_qa.retrieval.retriever`), with
             which the environment's spec is not JSON. None is `embedded` for embedded data, and refused for official
-            data. Environments of a process that search in the same place share what was found.
+            data. `off` answers every search with a note that searching is off, for playing closed-book. Environments
+            of a process that search in the same place share what was found.
         topk: passages for a search.
         compat: `fixed`, `sdar` or `search-r1`. For Search-R1's four searches and one answer, pass `max_steps=5`.
         reward: `em`, `f1_squad`, `f1_hotpot`, `sub_em`, `em_format` or `em_format_v03`.
@@ -101,20 +119,33 @@ class SearchQAEnv(TextEnv[QuestionState]):
         search_seconds: how long one search by a server may take, retries included; with `compat="sdar"`, how long
             each of ten attempts may take.
         token_env: the environment variable with the token of the retrieval servers; None if they want none.
-        reveal_answers: give the golden answers in `info`.
-        max_steps: turns.
+        reveal_answers: give the golden answers, and what an oracle knows, in `info`.
+        max_steps: turns; None for as many as the questions are made for: 8 of the corpus `invented` (4 at the level
+            `easy`), 6 of the films, 4 of `facts` and of official data.
         reward_scale: factor on the reward.
         render_mode: None, `ansi` or `human`.
     """
 
     suite = "search_qa"
     evaluation_split = "test"
-    path_arguments = MappingProxyType({"data_dir": (), "retriever": ("embedded",)})
+    path_arguments = MappingProxyType({"data_dir": (), "retriever": ("embedded", "off")})
+
+    @classmethod
+    def panel_name(cls, arguments: Mapping[str, Any]) -> str:
+        """Return the corpus of embedded questions, with its level unless that is the default."""
+        if arguments.get("data", "embedded") != "embedded":
+            return ""
+        level = arguments.get("level", "default")
+        corpus = str(arguments.get("corpus", CORPORA[0]))
+        return corpus if level == "default" else f"{corpus}-{level}"
 
     def __init__(
         self,
         *,
         data: Data = "embedded",
+        corpus: CorpusName = "invented",
+        level: str = "default",
+        world: Mapping[str, Any] | None = None,
         split: str = "train",
         data_dir: str | None = None,
         data_sets: Sequence[str] | None = None,
@@ -127,12 +158,13 @@ class SearchQAEnv(TextEnv[QuestionState]):
         search_seconds: float = 60.0,
         token_env: str | None = None,
         reveal_answers: bool = False,
-        max_steps: int = 4,
+        max_steps: int | None = None,
         reward_scale: float = 1.0,
         render_mode: str | None = None,
     ) -> None:
         for name, value, allowed in (
             ("data", data, get_args(Data)),
+            ("corpus", corpus, CORPORA),
             ("compat", compat, BEHAVIOURS),
             ("reward", reward, METRICS),
             ("on_error", on_error, ON_ERROR),
@@ -144,6 +176,9 @@ class SearchQAEnv(TextEnv[QuestionState]):
             raise InvalidOption(f"search_seconds is {search_seconds!r}; wanted a positive number.")
         self._arguments = {
             "data": data,
+            "corpus": corpus,
+            "level": level,
+            "world": world,
             "split": split,
             "data_dir": data_dir,
             "data_sets": data_sets,
@@ -160,30 +195,46 @@ class SearchQAEnv(TextEnv[QuestionState]):
             "reward_scale": reward_scale,
             "render_mode": render_mode,
         }
-        super().__init__(
-            _tasks(data, data_dir, data_sets, question_type, keeps_empty=compat != "fixed"),
-            split=split,
-            max_steps=max_steps,
-            reward_scale=reward_scale,
-            render_mode=render_mode,
-        )
-        self.source: QuestionTasks
+        source: TaskSource
+        if data == "official":
+            if corpus != CORPORA[0] or level != "default" or world is not None:
+                raise InvalidOption("corpus, level and world are about embedded questions: leave out data='official'.")
+            keeps_empty = compat != "fixed"
+            source = official_tasks(
+                data_dir, data_sets=data_sets, default_type=question_type, env_id=_ID, keeps_empty=keeps_empty
+            )
+        else:
+            _refuse_official(data_dir=data_dir, data_sets=data_sets, question_type=question_type)
+            source = EmbeddedTasks(open_corpus(corpus, level, world, _ID), _ID)
+        self._embedded = source if isinstance(source, EmbeddedTasks) else None
+        if max_steps is None:
+            max_steps = _USUAL_STEPS if self._embedded is None else self._embedded.corpus.max_steps
+        super().__init__(source, split=split, max_steps=max_steps, reward_scale=reward_scale, render_mode=render_mode)
         self.topk = int(topk)
         self.compat: Behaviour = compat
         self._metric: Metric = reward
+        self._question_type = question_type
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
         where = _where(retriever, data)
         # Any other retriever may wait for a server or a disk.
-        self.blocks_on_io = where != "embedded"
-        self._tool = open_tool(
-            where,
-            self.topk,
-            float(search_seconds),
+        self.blocks_on_io = where not in ("embedded", "off")
+        self._open = partial(
+            open_tool,
+            topk=self.topk,
+            seconds=float(search_seconds),
             behaviour=compat,
             shows_failures=on_error != "raise",
             token_env=token_env,
         )
+        # The questions of an embedded corpus search its own passages, and some splits have passages of their own.
+        self._follows_task = where == "embedded" and self._embedded is not None
+        self._place: tuple[object, str] | None = None
+        self._tool: SearchTool
+        if self._follows_task:
+            self._follow(self.source.task(split, 0))
+        else:
+            self._tool = self._open(where)
         self._prepared: tuple[str, Finding] | None = None
         self._session: QuestionSession
 
@@ -221,8 +272,19 @@ class SearchQAEnv(TextEnv[QuestionState]):
             for (env, query), finding in zip(asked, findings, strict=True):
                 env._prepared = (query, finding)
 
+    def look(self, queries: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the ids of the passages that each search would show; nothing changes.
+
+        Raises:
+            RetrievalFailed: a search failed.
+        """
+        return [tuple(hit.passage.id for hit in finding.hits) for finding in self._tool.find(queries)]
+
     def oracle_plan(self) -> tuple[str, ...]:
-        """Return the remaining searches of the question's hops, as far as there are turns, and its answer.
+        """Return searches for the hops whose passages were not shown yet, and the answer, as far as there are turns.
+
+        An oracle knows where to look, and answers only what it was shown: where a search does not show its passage, it
+        gives up, and where turns are too few, it does not answer.
 
         Raises:
             EpisodeOver: nothing was reset yet.
@@ -238,13 +300,43 @@ class SearchQAEnv(TextEnv[QuestionState]):
             return ()
         hops = zip(question.queries, question.supporting, strict=True)
         missing = [f"search[{query}]" for query, passage in hops if passage not in self._session.state.found]
+        if self._action in missing:
+            # It was searched for, and not shown.
+            return ("answer[unknown]",)
         turns = self.max_steps - self._step_count
-        return (*missing[: max(0, turns - 1)], f"answer[{question.answers[0]}]")
+        return (*missing, f"answer[{question.answers[0]}]")[:turns]
+
+    def _given_task(self, given: object) -> Task:
+        if isinstance(given, Mapping) and task_id_of(given) is None:
+            return row_task(given, _ID, self._question_type, keeps_empty=self.compat != "fixed")
+        if not isinstance(given, Task) or given.env != _ID:
+            return super()._given_task(given)
+        with suppress(UnknownName):
+            found = self.source.find(given.id)
+            if found != given:
+                raise InvalidOption(
+                    f"the task {given.id!r} differs from the one of that id in this environment's data: give it an id "
+                    "of its own, or play it by its task_id."
+                )
+        try:
+            question_of(given)
+        except (KeyError, TypeError) as error:
+            raise InvalidOption(
+                f"the data of the task {given.id!r} hold no question ({type(error).__name__}: {error}); wanted what "
+                "the tasks of sdar_envs.tasks have, or a row with 'question' and 'golden_answers'."
+            ) from error
+        return given
+
+    def _check_known(self, task: Task) -> None:
+        # A question that was given carries all that an episode needs.
+        question_of(task)
 
     def _begin(self, task: Task) -> str:
         self._session = QuestionSession(question_of(task), self.compat, self.max_steps)
         self._prepared = None
-        return task.instruction
+        if self._embedded is None or not self._follow(task) or self.compat != "fixed":
+            return task.instruction
+        return f"{task.instruction}\nTurns: {self.max_steps}."
 
     def _act(self, action: str) -> Outcome:
         session = self._session
@@ -277,9 +369,24 @@ class SearchQAEnv(TextEnv[QuestionState]):
     def _load(self, task: Task, state: QuestionState) -> None:
         self._session = QuestionSession(question_of(task), self.compat, self.max_steps, state)
         self._prepared = None
+        if self._embedded is not None:
+            self._follow(task)
+
+    def _follow(self, task: Task) -> bool:
+        """Search where the task's passages are; return whether its first observation says how many turns there are."""
+        assert self._embedded is not None
+        corpus = self._embedded.corpus_of(task.id)
+        if self._follows_task and self._place != (corpus, task.split):
+            self._place = (corpus, task.split)
+            self._tool = self._open(corpus.retriever(task.split))
+        return corpus.says_turns and task.split != ROWS  # a row's question is asked as it stands
 
     def _variant(self) -> str:
-        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}, {self._tool.fingerprint}"
+        fingerprint = self._tool.fingerprint
+        if self._follows_task and self._embedded is not None:
+            # Of the corpus, whatever passages a task of it searches: an episode can be restored before the next one.
+            fingerprint = self._embedded.corpus.fingerprint
+        return f"{self.compat}, topk {self.topk}, max_steps {self.max_steps}, {fingerprint}"
 
     def _env_id(self) -> str:
         return _ID
@@ -292,12 +399,10 @@ class SearchQAEnv(TextEnv[QuestionState]):
         state = session.state
         info: dict[str, Any] = {
             "data_set": session.question.data_set,
-            "metrics": {**session.scores(), "answer_shown": float(state.answer_shown)},
+            "metrics": {**session.scores(), "answer_shown": float(state.answer_shown), **session.evidence()},
             "answer": state.answer or "",
             "searches": state.searches,
             "passage_ids": list(state.passages),
-            "supporting_found": len(state.found),
-            "supporting_hit": bool(state.found),
             "answer_shown": state.answer_shown,
             "retrieval_error": state.failure,
         }
@@ -306,20 +411,16 @@ class SearchQAEnv(TextEnv[QuestionState]):
             info["tool_calling"] = state.turns > 0 and not state.is_over
         if self._reveals:
             info["golden_answers"] = list(session.question.answers)
+            info["supporting_found"] = len(state.found)
+            info["supporting_hit"] = bool(state.found)
+            info["evidence_turn"] = state.evidence_turn
         return info
 
 
-def _tasks(
-    data: str, data_dir: str | None, data_sets: Sequence[str] | None, question_type: str | None, *, keeps_empty: bool
-) -> QuestionTasks:
-    if data == "official":
-        return official_tasks(
-            data_dir, data_sets=data_sets, default_type=question_type, env_id=_ID, keeps_empty=keeps_empty
-        )
-    for name, value in (("data_dir", data_dir), ("data_sets", data_sets), ("question_type", question_type)):
+def _refuse_official(**arguments: object) -> None:
+    for name, value in arguments.items():
         if value is not None:
             raise InvalidOption(f"{name} is {value!r}, but the embedded questions need none: pass data='official' too.")
-    return embedded_tasks(_ID)
 
 
 def _at_once(searches: Sequence[Callable[[], list[Finding]]]) -> list[list[Finding]]:

@@ -38,6 +38,7 @@ __all__ = [
     "question_type",
     "read_questions",
     "title_key",
+    "without_empty",
 ]
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
@@ -147,6 +148,9 @@ class Question:
             otherwise.
         aliases: other right spellings of the golden answers, which only `compat="fixed"` knows.
         folds_accents: whether accents count in no answer; only under `compat="fixed"`.
+        kind: of the embedded questions, a finer kind than `type`, such as `chain of 3`; empty if unknown.
+        path: of the embedded questions, the relations that lead to the answer, in order; empty if unknown.
+        name_queries: searches for the hops by names alone; empty if unknown.
     """
 
     id: str
@@ -160,6 +164,9 @@ class Question:
     answer_is_text: bool = False
     aliases: tuple[str, ...] = ()
     folds_accents: bool = False
+    kind: str = ""
+    path: tuple[str, ...] = ()
+    name_queries: tuple[str, ...] = ()
 
 
 def title_key(title: str) -> str:
@@ -242,7 +249,7 @@ def read_questions(
             if not keeps_empty:
                 empty = [(number, answer) for answer in question.answers if not normalize(answer)]
                 if empty:
-                    question = _without_empty(question)
+                    question = without_empty(question)
                     left_out += empty
         except ValueError as error:
             raise CorruptData(f"{path}, row {number}: {error}. Correct the row or remove it.") from error
@@ -264,7 +271,7 @@ def read_questions(
     return questions
 
 
-def _without_empty(question: Question) -> Question:
+def without_empty(question: Question) -> Question:
     """Return the question without golden answers that are empty after normalisation.
 
     Raises:

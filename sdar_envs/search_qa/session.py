@@ -86,6 +86,7 @@ class QuestionState:
         transcript: what was done and shown, in turn; kept only under `sdar` and `search-r1`, which score it.
         passages: ids of what the latest command found.
         found: ids or titles of the supporting passages that searches have found.
+        evidence_turn: the turn in which the last of the supporting passages was found, from 1; 0 before.
         shows_answer: a passage contained a golden answer, perhaps as a part of other words.
         answer_shown: a passage contained a golden answer by whole words.
         answer: what was answered last; None before.
@@ -99,6 +100,7 @@ class QuestionState:
     transcript: str = ""
     passages: tuple[str, ...] = ()
     found: frozenset[str] = frozenset()
+    evidence_turn: int = 0
     shows_answer: bool = False
     answer_shown: bool = False
     answer: str | None = None
@@ -172,6 +174,22 @@ class QuestionSession:
         if self.state.is_over and self._scored is not self.state:
             self._scored, self._scores = self.state, self._score()
         return dict(zip(METRICS, self._scores if self.state.is_over else _NO_SCORES, strict=True))
+
+    def evidence(self) -> dict[str, float]:
+        """Return what searching has brought up so far; empty if the question does not tell its supporting passages.
+
+        `searches`, how many; `evidence`, 1 if all supporting passages were shown, else 0; `hops_solved`, from 0 to 1,
+        the share of hops whose passage was shown together with those of all hops before.
+        """
+        supporting, state = self.question.supporting, self.state
+        if not supporting:
+            return {}
+        solved = next((i for i, passage in enumerate(supporting) if passage not in state.found), len(supporting))
+        return {
+            "searches": float(state.searches),
+            "evidence": float(state.evidence_turn > 0),
+            "hops_solved": solved / len(supporting),
+        }
 
     def _score(self) -> tuple[float, ...]:
         """Return the scores of an episode that is over, in the order of `METRICS`."""
@@ -265,11 +283,15 @@ class QuestionSession:
         if question.supporting_titles:
             titles = {title_key(hit.passage.title) for hit in hits}
             found.update(title for title in question.supporting_titles if title_key(title) in titles)
+        known = state.found if found <= state.found else state.found | found
+        wanted = question.supporting or question.supporting_titles
+        has_all = state.evidence_turn == 0 and wanted and known.issuperset(wanted)
         self._note(
             turns=state.turns + 1,
             searches=state.searches + (finding is not None),
             passages=passages,
-            found=state.found if found <= state.found else state.found | found,
+            found=known,
+            evidence_turn=state.turns + 1 if has_all else state.evidence_turn,
             shows_answer=state.shows_answer or any(contains_answer(text, question.answers) for text in texts),
             answer_shown=state.answer_shown or any(contains_whole_answer(text, question.answers) for text in texts),
             is_well_formed=state.is_well_formed and is_valid,

@@ -1,4 +1,4 @@
-"""Task sources of Search-QA: the embedded questions, and official data sets in a folder.
+"""Task sources of Search-QA: lists of questions, and official data sets in a folder.
 
 A folder of official data has one of two layouts: `train` and `test` files with rows of many data sets (Search-R1 and
 the reference), or one folder for each data set with `train`, `dev` and `test` files (FlashRAG). Files end in
@@ -8,23 +8,27 @@ evaluates on: where there is no test file, the dev file counts (SkyRL saves the 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.search_qa import embedded
-from sdar_envs.search_qa.aliases import aliases_of
-from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions
+from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions, without_empty
 from sdar_envs.storage import given_path
 
-__all__ = ["SPLITS", "TRAINING_SETS", "QuestionTasks", "embedded_tasks", "official_tasks", "question_of"]
+__all__ = ["ROWS", "SPLITS", "TRAINING_SETS", "QuestionTasks", "official_tasks", "question_of", "row_task"]
 
 SPLITS = ("train", "dev", "test")
+
+ROWS = "rows"
+"""What the ids of questions that came in a row have in the place of the split: `search_qa/rows/<data set>/<digest>`."""
 
 TRAINING_SETS = ("nq", "hotpotqa")
 """What the reference and Search-R1 train on."""
@@ -33,27 +37,42 @@ _FILE_NAMES = MappingProxyType({"train": ("train",), "dev": ("dev", "validation"
 
 
 class QuestionTasks:
-    """Task source over questions, with ids `search_qa/<split>/<number>` or `search_qa/<split>/<data set>/<number>`.
+    """Task source over questions, with ids `search_qa/<label>/<split>/<number>`, without a label shorter.
 
     Args:
         questions: by split, in their order.
         env_id: the environment that plays them.
-        by_data_set: number the questions of each data set by themselves: ids do not depend on which others are there.
+        by_data_set: number the questions of each data set by themselves, with ids
+            `search_qa/<split>/<data set>/<number>`: they do not depend on which others are there.
+        label: what the questions are about, such as `invented`; empty for none.
+        numbers: of each split's questions, rising; by default from 0. A number that is left out names no task.
     """
 
-    def __init__(self, questions: Mapping[str, Sequence[Question]], env_id: str, *, by_data_set: bool) -> None:
+    def __init__(
+        self,
+        questions: Mapping[str, Sequence[Question]],
+        env_id: str,
+        *,
+        by_data_set: bool,
+        label: str = "",
+        numbers: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         self._questions = {split: tuple(of) for split, of in questions.items() if of}
         self._env_id = env_id
         self._sizes = MappingProxyType({split: len(of) for split, of in self._questions.items()})
         # For each beginning of ids, the split and the places in it of the questions so numbered.
         self._places: dict[str, tuple[str, list[int]]] = {}
         self._ids: dict[str, list[str]] = {}
+        self.label = label
+        begin = f"search_qa/{label}/" if label else "search_qa/"
         for split, of in self._questions.items():
             ids = self._ids[split] = []
             for place, question in enumerate(of):
-                prefix = f"search_qa/{split}/{question.data_set}/" if by_data_set else f"search_qa/{split}/"
+                prefix = f"{begin}{split}/{question.data_set}/" if by_data_set else f"{begin}{split}/"
                 _, places = self._places.setdefault(prefix, (split, []))
-                ids.append(f"{prefix}{len(places):04d}")
+                number = len(places) if numbers is None else numbers[split][place]
+                places += [-1] * (number - len(places))
+                ids.append(f"{prefix}{number:04d}")
                 places.append(place)
 
     @property
@@ -67,37 +86,76 @@ class QuestionTasks:
             raise UnknownName(f"no split {split!r} here.{did_you_mean(split, self._questions)}")
         if not 0 <= index < len(self._questions[split]):
             raise UnknownName(f"no task {index} in {split}: it has {len(self._questions[split])} tasks, from 0.")
-        question = self._questions[split][index]
-        return Task(
-            id=self._ids[split][index],
-            env=self._env_id,
-            split=split,
-            task_type=question.type,
-            instruction=question.text,
-            data={
-                "question_id": question.id,
-                "data_set": question.data_set,
-                "answers": list(question.answers),
-                "supporting": list(question.supporting),
-                "queries": list(question.queries),
-                **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
-                **({"answer_is_text": True} if question.answer_is_text else {}),
-                **({"aliases": list(question.aliases)} if question.aliases else {}),
-                **({"folds_accents": True} if question.folds_accents else {}),
-            },
-            suite="search_qa",
-        )
+        return _task(self._questions[split][index], self._ids[split][index], split, self._env_id)
 
     def find(self, task_id: str) -> Task:
         """Return the question with that id."""
         prefix = task_id[: task_id.rfind("/") + 1]
         if prefix in self._places:
             split, places = self._places[prefix]
-            return self.task(split, places[index_from_id(task_id, prefix, len(places))])
-        examples = [f"{known}0000" for known in self._places]
+            place = places[index_from_id(task_id, prefix, len(places))]
+            if place < 0:
+                raise UnknownName(f"the task {task_id!r} was withdrawn: its question has more than one right answer.")
+            return self.task(split, place)
+        examples = list({name[: name.rfind("/")]: name for of in self._ids.values() for name in reversed(of)}.values())
         raise UnknownName(
             f"no task {task_id[:200]!r}; the tasks here look like {examples[0]!r}.{did_you_mean(task_id, examples)}"
         )
+
+
+def _task(question: Question, task_id: str, split: str, env_id: str) -> Task:
+    return Task(
+        id=task_id,
+        env=env_id,
+        split=split,
+        task_type=question.type,
+        instruction=question.text,
+        data={
+            "question_id": question.id,
+            "data_set": question.data_set,
+            "answers": list(question.answers),
+            "supporting": list(question.supporting),
+            "queries": list(question.queries),
+            **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
+            **({"answer_is_text": True} if question.answer_is_text else {}),
+            **({"aliases": list(question.aliases)} if question.aliases else {}),
+            **({"folds_accents": True} if question.folds_accents else {}),
+            **({"kind": question.kind} if question.kind else {}),
+            **({"path": list(question.path)} if question.path else {}),
+            **({"name_queries": list(question.name_queries)} if question.name_queries else {}),
+        },
+        suite="search_qa",
+    )
+
+
+def row_task(
+    row: Mapping[str, Any], env_id: str, default_type: str | None = None, *, keeps_empty: bool = False
+) -> Task:
+    """Return the task of a question that comes in a row of a data set, in any form that `read_questions` reads.
+
+    Its id is made of the question, its golden answers and its data set: equal rows are the same task everywhere.
+
+    Args:
+        row: may have any other columns.
+        env_id: the environment that plays it.
+        default_type: the kind of question if row and data set tell none.
+        keeps_empty: keep golden answers that are empty after normalisation.
+
+    Raises:
+        InvalidOption: the row cannot be played; the message says why.
+    """
+    try:
+        question = from_row(row, ROWS, 1, default_type)
+        if not keeps_empty:
+            question = without_empty(question)
+    except ValueError as error:
+        raise InvalidOption(
+            f"the row holds no question that can be played: {error}. A row with a 'task_id' plays that task instead."
+        ) from error
+    content = json.dumps([question.data_set, question.text, question.answers, question.answer_is_text])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    question = replace(question, id=digest)
+    return _task(question, f"search_qa/{ROWS}/{question.data_set}/{digest}", ROWS, env_id)
 
 
 # Few are kept: with a question, its task stays in memory after the environment has gone on.
@@ -117,23 +175,10 @@ def question_of(task: Task) -> Question:
         answer_is_text=data.get("answer_is_text", False),
         aliases=tuple(data.get("aliases", ())),
         folds_accents=data.get("folds_accents", False),
+        kind=data.get("kind", ""),
+        path=tuple(data.get("path", ())),
+        name_queries=tuple(data.get("name_queries", ())),
     )
-
-
-@lru_cache(maxsize=1)
-def embedded_tasks(env_id: str) -> QuestionTasks:
-    """Return the task source of the embedded questions, shared within the process."""
-    # The other spellings are no part of the questions, whose digest published results name.
-    by_split = {
-        split: [_with_aliases(from_row(row, "facts", number)) for number, row in enumerate(rows, 1)]
-        for split, rows in embedded.questions().items()
-    }
-    return QuestionTasks(by_split, env_id, by_data_set=False)
-
-
-def _with_aliases(question: Question) -> Question:
-    aliases = aliases_of(question.id, question.answers, question.supporting)
-    return replace(question, aliases=aliases, folds_accents=True)
 
 
 def official_tasks(

@@ -45,7 +45,7 @@ def digest(rows):
 @pytest.mark.slow
 def test_generating_again_gives_what_is_shipped():
     # `generate` checks every row against all rules; so what is shipped keeps them.
-    passages, questions = generate()
+    passages, questions, _ = generate()
     assert digest(passages) == embedded.FINGERPRINT
     assert digest(questions) == embedded.QUESTIONS_FINGERPRINT
 
@@ -55,7 +55,7 @@ def test_generating_again_gives_what_is_shipped():
 def test_hash_seed_does_not_matter(seed):
     code = (
         "import hashlib; from data_makers.search_qa_facts.generate import generate, lines;"
-        "print(*(hashlib.sha256(lines(rows).encode()).hexdigest() for rows in generate()))"
+        "print(*(hashlib.sha256(lines(rows).encode()).hexdigest() for rows in generate()[:2]))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": seed}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

@@ -21,10 +21,10 @@ def in_the_folder_of_the_examples(monkeypatch):
 
 
 def test_it_finds_what_the_question_is_about():
-    env = SearchQAEnv(split="test", retriever=NAME)
+    env = SearchQAEnv(corpus="facts", split="test", retriever=NAME, reveal_answers=True)
     solved = 0
     for number in range(20):
-        env.reset(options={"task_id": f"search_qa/test/{number:04d}"})
+        env.reset(options={"task_id": env.source.task("test", number).id})
         for action in env.oracle_plan():
             *_, info = env.step(action)
         solved += info["supporting_hit"]
@@ -32,7 +32,8 @@ def test_it_finds_what_the_question_is_about():
 
 
 def test_the_command_line_evaluates_with_it(capsys):
-    assert main(["eval", "sdar/SearchQA-v0", "--limit", "3", "--set", f"retriever={NAME}", "--agent", "oracle"]) == 0
+    named = ["--set", "corpus=facts", "--set", f"retriever={NAME}"]
+    assert main(["eval", "sdar/SearchQA-v0", "--limit", "3", *named, "--agent", "oracle"]) == 0
     assert "3  100.0%" in capsys.readouterr().out
 
 

@@ -103,7 +103,7 @@ class Algorithm(Protocol):
         """Return the advantages `(B,)` of all rows of a step, and metrics of their groups."""
 
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
-        """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, with gap and metrics."""
+        """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, and metrics."""
 
     def rows_with_gradient(self, batch: Batch, step: int) -> Tensor:
         """Return the rows `(B,)` bool of a mini-batch in which the loss has a gradient."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sdar_envs.files.json_text import parse_json
 
-__all__ = ["QuestionAsQuery"]
+__all__ = ["QuestionAsQuery", "answer_from"]
 
 _INFORMATION = re.compile(r"<information>\s*(.*?)\s*</information>", re.DOTALL)
 _PASSAGE = re.compile(r'Doc \d+(?:: |\(Title: )"(.*?)"(?:\n|\) )(.*?)(?=\nDoc \d+(?:: |\(Title: )"|\Z)', re.DOTALL)
@@ -60,7 +60,12 @@ class QuestionAsQuery:
         if not self._has_searched:
             self._has_searched = True
             return f"search[{self._question}]"
-        return f"answer[{_answer(self._question, _passages(observation))}]"
+        return f"answer[{answer_from(self._question, observation)}]"
+
+
+def answer_from(question: str, observation: str) -> str:
+    """Return the answer that pattern matching finds in the passages of an observation."""
+    return _answer(question, _passages(observation))
 
 
 def _passages(observation: str) -> list[_Passage]:

@@ -2,7 +2,8 @@
 
 `random` draws among the admissible commands (a lower bound). `oracle` follows the environment's own plan, which reads
 the hidden state (an upper bound). `explorer`, `rule`, `majority` and `question-as-query` play one suite each and read
-only what a person sees. An agent of your own implements `Agent` and is named `module:Class`.
+only what a person sees. The others are of `sdar_agents.baselines.search_baselines`. An agent of your own implements
+`Agent` and is named `module:Class`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 
 from sdar_agents.baselines.explorer import Explorer
+from sdar_agents.baselines.search_baselines import (
+    ConstantAgent,
+    NameOnlyAgent,
+    OneSearchAgent,
+    RandomOptionAgent,
+    RelationConstantAgent,
+)
 from sdar_envs import TextEnv
 from sdar_envs.alfworld.knowledge import usual_places
 from sdar_envs.core import text_env
@@ -255,11 +263,16 @@ class QuestionAsQueryAgent(_SuiteAgent):
 
 AGENTS: Mapping[str, Callable[[], Agent]] = MappingProxyType(
     {
+        "constant": ConstantAgent,
         "explorer": ExplorerAgent,
         "majority": MajorityAgent,
+        "name-only": NameOnlyAgent,
+        "one-search": OneSearchAgent,
         "oracle": OracleAgent,
         "question-as-query": QuestionAsQueryAgent,
         "random": RandomAgent,
+        "random-option": RandomOptionAgent,
+        "relation-constant": RelationConstantAgent,
         "rule": RuleAgent,
     }
 )

@@ -7,9 +7,9 @@ a source gives otherwise than the world does (an outdated currency, a royal anth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["LEFT_OUT", "NOT_COUNTRIES", "is_contested"]
+__all__ = ["LEFT_OUT", "NOT_COUNTRIES", "is_contested", "is_withdrawn"]
 
 NOT_COUNTRIES = frozenset({"AQ", "CK", "EH", "FK", "GS", "IO", "NU", "PS", "TW", "XK"})
 """ISO codes of territories whose status is contested, or whose independence is a matter of words."""
@@ -60,6 +60,17 @@ def is_contested(country: str, latitude: float, longitude: float) -> bool:
         and area.west <= longitude <= area.east
         for area in _AREAS
     )
+
+
+def is_withdrawn(question: Mapping[str, Any]) -> bool:
+    """Return whether a question of the first release has two answers that can be defended.
+
+    Where an element was discovered depends on what counts: where the discoverer worked, came from, or where the mineral
+    was dug. A lanthanide or an actinide is a rare earth or an inner transition metal too.
+    """
+    if "found_in" in question["id"]:
+        return True
+    return "series" in question["id"] and bool({"lanthanide", "actinide"}.intersection(question["golden_answers"]))
 
 
 _ROYAL = "the source gives the royal anthem"

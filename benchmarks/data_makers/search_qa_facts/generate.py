@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_makers.search_qa_facts.checks import HIGHEST_SHORTCUT, LOWEST_ORACLE, check_rows, measure
+from data_makers.search_qa_facts.contested import is_withdrawn
 from data_makers.search_qa_facts.passages import FactGraph, passage_rows
 from data_makers.search_qa_facts.questions import question_rows
 from data_makers.search_qa_facts.table import lines, read_facts, rows_as_gzip, write_bytes
@@ -25,17 +26,19 @@ from sdar_envs.search_qa.embedded import DATA, FINGERPRINT, QUESTIONS_FINGERPRIN
 __all__ = ["generate", "main"]
 
 
-def generate() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the corpus and the questions.
+def generate() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the corpus, the questions, and the id and split of each question that was withdrawn.
 
     Raises:
         CorruptData: the table is damaged, or what comes of it breaks a rule.
     """
     graph = FactGraph(read_facts())
     passages = list(passage_rows(graph))
-    questions = question_rows(graph)
-    check_rows(passages, questions)
-    return passages, questions
+    made = question_rows(graph)
+    check_rows(passages, made)
+    questions = [row for row in made if not is_withdrawn(row)]
+    withdrawn = [{"id": row["id"], "split": row["split"]} for row in made if is_withdrawn(row)]
+    return passages, questions, withdrawn
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m data_makers.search_qa_facts.generate", description=__doc__)
     parser.add_argument("--measure", action="store_true", help="search for every question")
     arguments = parser.parse_args()
-    passages, questions = generate()
+    passages, questions, withdrawn = generate()
     if arguments.measure:
         _measure(passages, questions)
     for name, rows, pinned in (("corpus", passages, FINGERPRINT), ("questions", questions, QUESTIONS_FINGERPRINT)):
@@ -51,6 +54,8 @@ def main() -> None:
         write_bytes(Path(str(DATA)) / f"{name}.jsonl.gz", content)
         digest = hashlib.sha256(lines(rows).encode()).hexdigest()
         print(f"{name}: {len(rows)} rows, {len(content)} bytes, {digest}", "as pinned" if digest == pinned else "(new)")
+    write_bytes(Path(str(DATA)) / "withdrawn.jsonl.gz", rows_as_gzip(withdrawn))
+    print(f"withdrawn: {len(withdrawn)} questions of the first release")
     counts = Counter((row["metadata"]["type"], row["split"]) for row in questions)
     for kind in sorted({kind for kind, _ in counts}):
         print(f"{kind:28}" + "".join(f"{split}: {counts[kind, split]:<8}" for split in SPLITS))

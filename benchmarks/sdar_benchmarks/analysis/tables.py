@@ -53,7 +53,7 @@ def panel_title(config: Mapping[str, Any], panel: PanelSummary) -> str:
     model = config["agent"]["settings"].get("model")
     name = f"{agent} ({model})" if model else agent
     numbers = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    return f"{name} on {panel.env_id}, split {panel.split}, {numbers}"
+    return f"{name} on {panel.env_id}, split {panel.place}, {numbers}"
 
 
 def panel_tables(panel: PanelSummary) -> list[TextTable]:
@@ -92,7 +92,7 @@ def overview(summaries: Iterable[tuple[str, RunSummary]]) -> TextTable:
     Args:
         summaries: name and statistics of each run.
     """
-    rows = {f"{name}, {panel.env_id} {panel.split}": panel.total for name, run in summaries for panel in run.panels}
+    rows = {f"{name}, {panel.env_id} {panel.place}": panel.total for name, run in summaries for panel in run.panels}
     return _table("agent, panel", rows)
 
 

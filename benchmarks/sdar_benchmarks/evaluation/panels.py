@@ -69,6 +69,7 @@ class Panel:
         only: as in the specification.
         env_kwargs: all arguments of the environment, defaults filled in, paths absolute.
         defaults: the default arguments of the environment, as JSON values.
+        name: what tables call the tasks beside the split, such as `invented`; empty if the split says it all.
 
     Raises:
         InvalidOption: the limit is not positive or missing for a split without end, or there are no tasks.
@@ -89,6 +90,7 @@ class Panel:
         self._given = {**given, **({"split": self.split} if "split" in defaults else {})}
         self._idle: list[TextEnv[Any]] = []
         self.env_kwargs = MappingProxyType({**defaults, **self._given})
+        self.name = env.panel_name(self.env_kwargs)
         self._source = env.source
         self._indices = sample_indices(self._source, self.split, spec.limit)
         if spec.only is not None:
@@ -127,6 +129,7 @@ class Panel:
             "limit": self.limit,
             "env_kwargs": {name: _plain(value) for name, value in self.env_kwargs.items()},
             "tasks": len(self),
+            **({"name": self.name} if self.name else {}),
             **({} if self.only is None else {"only": list(self.only)}),
             **self._content(),
         }

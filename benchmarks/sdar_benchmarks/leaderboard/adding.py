@@ -168,6 +168,7 @@ def _record(config: Mapping[str, Any], panel: Mapping[str, Any], played: Sequenc
         "panel": {
             **{name: panel[name] for name in ("tasks", "limit", "variant", "fingerprint")},
             **({"data_flags": dict(flags)} if flags else {}),
+            **({"name": panel["name"]} if panel.get("name") else {}),
         },
         "agent": config["agent"]["name"],
         "model": settings.get("model"),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from sdar_agents import default_agent
 from sdar_agents.baselines.scripted import FLOORS
+from sdar_agents.baselines.search_baselines import SEARCH_BASELINES
 from sdar_benchmarks.analysis.tables import data_words
 from sdar_benchmarks.leaderboard.actions import actions_path
 from sdar_benchmarks.leaderboard.records import Record, file_name, load_records, records_folder
@@ -80,9 +82,9 @@ def _render(root: Path, *, check: bool) -> list[Path]:
 
 def _leaderboard(records: Sequence[Record], folder: Path) -> str:
     parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
-    for (env_id, split, *_), rows in _panels(records).items():
+    for rows in _panels(records).values():
         told, flags = _told(rows[0]), _flags(rows[0])
-        parts.append(f"## {_escape(env_id)}, {_escape(split)}\n")
+        parts.append(f"## {_escape(rows[0]['env_id'])}, {_escape(_place(rows[0]))}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
@@ -113,7 +115,8 @@ Steps and tokens (read and written) are means of an episode; the cost is that of
 Invalid is the share of commands that the environment could not use; of a model's answers, malformed is the share that
 did not keep the format, and cut off the share that ended at the token limit. A dash stands for what a row does not say;
 columns in which no row says anything are left out. Data that depart from the reference ones are a panel of their own,
-which names its flags. A floor shows what the form of an episode gives alone; a ceiling reads the hidden state.
+which names its flags. A floor shows what the form of an episode gives alone; a ceiling reads the hidden state. The
+oracle of Search-QA knows where to search, and answers only what it was shown.
 
 These commands make the rows of the scripted agents (`sdar leaderboard commands` prints them):
 
@@ -131,11 +134,23 @@ score and the row's totals: a row can be checked without its model. That it was 
 answers, tokens and costs are the word of who added the row.
 """
 
-_BOUNDS = {"random": "floor", **dict.fromkeys(FLOORS, "floor"), "oracle": "ceiling"}
+_BOUNDS = {
+    "random": "floor",
+    **dict.fromkeys(FLOORS, "floor"),
+    "constant": "floor",
+    "relation-constant": "floor",
+    "random-option": "floor",
+    "oracle": "ceiling",
+}
 _DASH = "–"
+# Rows of the table in README.md at most.
+_MOST_SHORT = 12
 # Text columns, then numbers.
 _WORDS = ("agent", "model", "prompt", "action format", "skills")
 _ALWAYS = ("agent",)
+
+
+_SEARCH_PLAYERS = ("oracle", "question-as-query", "random", *SEARCH_BASELINES)
 
 
 def commands() -> str:
@@ -154,8 +169,21 @@ def commands() -> str:
     lines = [
         f"sdar eval {' '.join(env_ids)} --agent {agent} --out {folders[agent]}" for agent, env_ids in played.items()
     ]
-    return "\n".join(
-        [*lines, f"sdar leaderboard add --replace {' '.join(folders.values())}", "sdar leaderboard render"]
+    lines += [
+        _loop("--agent $of", SEARCH_BASELINES, ("test",), "--split $at"),
+        _loop("--agent $of", _SEARCH_PLAYERS, ("test_paths", "test_hops", "test_worlds"), "--split $at"),
+        _loop("--agent $of", _SEARCH_PLAYERS, ("films", "films_twin"), "--set corpus=$at"),
+        # The facts do not tell the names along the way.
+        _loop("--agent $of", [name for name in _SEARCH_PLAYERS if name != "name-only"], ("facts",), "--set corpus=$at"),
+    ]
+    return "\n".join([*lines, "sdar leaderboard add --replace runs/leaderboard/*", "sdar leaderboard render"])
+
+
+def _loop(agent: str, agents: Sequence[str], places: Sequence[str], place: str) -> str:
+    """Return a command that plays Search-QA with each agent at each place."""
+    return (
+        f"for of in {' '.join(agents)}; do for at in {' '.join(places)}; do "
+        f"sdar eval sdar/SearchQA-v0 {place} {agent} --out runs/leaderboard/$of-$at; done; done"
     )
 
 
@@ -164,7 +192,7 @@ def _panels(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
     panels: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         kwargs = json.dumps(record["env_kwargs"], sort_keys=True)
-        key = (record["env_id"], record["split"], record["panel"]["fingerprint"], kwargs, _flags(record))
+        key = (record["env_id"], _place(record), record["panel"]["fingerprint"], kwargs, _flags(record))
         panels.setdefault(key, []).append(record)
     return {key: sorted(panels[key], key=_rank) for key in sorted(panels)}
 
@@ -172,6 +200,12 @@ def _panels(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
 def _rank(record: Record) -> tuple[float, float, str, str]:
     metrics = record["metrics"]
     return -metrics["success"]["value"], -metrics["score"]["value"], record["agent"], file_name(record)
+
+
+def _place(record: Record) -> str:
+    """Return the split of a panel, with the name of its tasks if they have one."""
+    name = record["panel"].get("name")
+    return f"{name}/{record['split']}" if name else str(record["split"])
 
 
 def _flags(record: Record) -> str:
@@ -182,7 +216,9 @@ def _flags(record: Record) -> str:
 
 def _told(record: Record) -> str:
     """Return the limit and the arguments of the panel that are not the defaults."""
-    words = [f"{name}={value!r}" for name, value in record["env_kwargs"].items()]
+    # The name of the panel says which corpus and level it is.
+    told = ("corpus", "level") if record["panel"].get("name") else ()
+    words = [f"{name}={value!r}" for name, value in record["env_kwargs"].items() if name not in told]
     limit = record["panel"]["limit"]
     return ", ".join(words if limit is None else [f"only {limit:,} tasks", *words])
 
@@ -290,11 +326,17 @@ def _origin(record: Record, folder: Path) -> str:
 
 
 def _short_table(records: Sequence[Record]) -> str:
+    """Return the table of `README.md`: all rows, or of more than `_MOST_SHORT` the first of each panel in turn."""
+    panels = list(_panels(records).values())
+    turns = zip_longest(*(sorted(panel, key=_weight) for panel in panels))
+    kept = [file_name(record) for turn in turns for record in turn if record is not None][:_MOST_SHORT]
     rows = []
-    for panel in _panels(records).values():
+    for panel in panels:
         for record in panel:
+            if file_name(record) not in kept:
+                continue
             told = ", ".join(filter(None, (_told(record), _flags(record))))
-            panel_name = f"{record['env_id']}, {record['split']}" + (f", {told}" if told else "")
+            panel_name = f"{record['env_id']}, {_place(record)}" + (f", {told}" if told else "")
             rows.append(
                 [
                     _escape(panel_name),
@@ -306,7 +348,17 @@ def _short_table(records: Sequence[Record]) -> str:
             )
     if not rows:
         return "There are no results yet."
-    return _markdown_table(("panel", "agent", "won (95 % interval)", "score", "tasks × seeds"), rows, words=2)
+    table = _markdown_table(("panel", "agent", "won (95 % interval)", "score", "tasks × seeds"), rows, words=2)
+    return (
+        table
+        if len(rows) == len(records)
+        else f"{table}\n\n{len(rows)} of {len(records)} rows; all are in LEADERBOARD.md."
+    )
+
+
+def _weight(record: Record) -> tuple[bool, tuple[float, float, str, str]]:
+    """Return the order in which rows go into the short table: floors and ceilings last, else the best first."""
+    return bool(_bound(record)), _rank(record)
 
 
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:

@@ -73,7 +73,7 @@ def _measure_embedded() -> dict[str, float]:
     retriever = embedded_retriever()
     opened = time.process_time() - started
     oracle = _oracle_episodes()
-    tasks = sdar_envs.tasks(_SEARCH_QA, split="test")
+    tasks = sdar_envs.tasks(_SEARCH_QA, corpus="facts", split="test")
     queries = dict.fromkeys(query for task in tasks for query in (task.instruction, *task.data["queries"]))
     searched = _search_seconds(retriever, list(queries)[: _WARM_UP + _SINGLE + _BATCHES * _BATCH])
     return {"open": opened, "oracle": oracle, **searched}
@@ -81,8 +81,8 @@ def _measure_embedded() -> dict[str, float]:
 
 def _oracle_episodes() -> float:
     """Return the episodes per CPU second of the oracle, the agent's time included."""
-    env = make_text_env(_SEARCH_QA, split="train")
-    ids = [task.id for task in sdar_envs.tasks(_SEARCH_QA, split="train", limit=_EPISODES)]
+    env = make_text_env(_SEARCH_QA, corpus="facts", split="train")
+    ids = [task.id for task in sdar_envs.tasks(_SEARCH_QA, corpus="facts", split="train", limit=_EPISODES)]
     agent = make_agent("oracle")
     started = time.process_time()
     for task_id in ids:

@@ -21,7 +21,7 @@ from sdar_envs.storage import given_path
 if TYPE_CHECKING:
     from sdar_envs.search_qa.retrieval.reference_tool import ReferenceTool
 
-__all__ = ["ON_ERROR", "OnError", "RetrieverTool", "SearchTool", "ServerTool", "open_tool"]
+__all__ = ["ON_ERROR", "NoSearch", "OnError", "RetrieverTool", "SearchTool", "ServerTool", "open_tool"]
 
 OnError = Literal["raise", "observe", "truncate"]
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
@@ -113,6 +113,16 @@ class ServerTool:
         return Finding(said=said, failure=said if has_failed else "")
 
 
+class NoSearch:
+    """Search tool that finds nothing and says so, for playing closed-book."""
+
+    fingerprint = "off"
+
+    def find(self, queries: Sequence[str]) -> list[Finding]:
+        """Return a note for each query; see `SearchTool.find`."""
+        return [Finding(failure="searching is off, answer from memory")] * len(queries)
+
+
 class _Place(NamedTuple):
     """Where an environment searches.
 
@@ -147,8 +157,8 @@ def open_tool(
     what it has found. The same place is the same index (unless it was rebuilt), address, or object.
 
     Args:
-        where: `embedded`, the folder of an index, one address or several of a retrieval server, `module:name` of a
-            retriever or of what makes one, or a retriever.
+        where: `embedded` (the corpus `facts`), `off`, the folder of an index, one address or several of a retrieval
+            server, `module:name` of a retriever or of what makes one, or a retriever.
         topk: passages for a search.
         seconds: for one search by a server, retries included; as the reference does it, for one attempt.
         behaviour: ask a server as the reference (`sdar`) or Search-R1 does, or as this package does (`fixed`).
@@ -164,6 +174,10 @@ def open_tool(
         UnknownName: `module:name` names nothing.
         MissingExtra: what the engine needs is not installed.
     """
+    if isinstance(where, str) and where == "off":
+        if token_env is not None:
+            raise InvalidOption("token_env is for retrieval servers, and retriever is 'off': leave it out.")
+        return _tools.setdefault("off", NoSearch())
     place = _place(where)
     if token_env is not None:
         if not place.addresses or behaviour != "fixed":

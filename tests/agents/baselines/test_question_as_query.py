@@ -17,7 +17,7 @@ SEARCH_QA = "sdar/SearchQA-v0"
 
 @pytest.fixture(scope="module")
 def env():
-    return gymnasium.make(SEARCH_QA, split="dev", disable_env_checker=True)
+    return gymnasium.make(SEARCH_QA, corpus="facts", split="dev", reveal_answers=True, disable_env_checker=True)
 
 
 def play(env, agent, task):
@@ -33,7 +33,7 @@ def play(env, agent, task):
 
 
 def test_the_oracle_answers_every_question_hop_by_hop(env):
-    for task in sdar_envs.tasks(SEARCH_QA, split="dev")[::10]:
+    for task in sdar_envs.tasks(SEARCH_QA, corpus="facts", split="dev")[::10]:
         actions, info = play(env, make_agent("oracle"), task)
         assert info["won"], task
         hops = len(task.data["queries"])
@@ -41,7 +41,9 @@ def test_the_oracle_answers_every_question_hop_by_hop(env):
 
 
 def test_the_oracle_needs_no_search_for_what_was_found(env):
-    task = next(task for task in sdar_envs.tasks(SEARCH_QA, split="dev") if len(task.data["queries"]) == 3)
+    task = next(
+        task for task in sdar_envs.tasks(SEARCH_QA, corpus="facts", split="dev") if len(task.data["queries"]) == 3
+    )
     inner = env.unwrapped
     inner.reset(options={"task_id": task.id})
     plan = inner.oracle_plan()
@@ -49,11 +51,21 @@ def test_the_oracle_needs_no_search_for_what_was_found(env):
     inner.step(plan[1])
     assert inner.oracle_plan() == (plan[0], plan[2], plan[3])
     inner.step("nonsense")
-    assert inner.oracle_plan() == (plan[0], plan[3])  # two turns are left
-    inner.step("nonsense")
-    assert inner.oracle_plan() == (plan[3],)
-    inner.step(plan[3])
-    assert inner.oracle_plan() == ()
+    assert inner.oracle_plan() == (plan[0], plan[2])  # two turns are left
+
+
+def test_the_oracle_answers_nothing_that_it_was_not_shown(env):
+    task = next(
+        task for task in sdar_envs.tasks(SEARCH_QA, corpus="facts", split="dev") if len(task.data["queries"]) == 3
+    )
+    short = sdar_envs.make_text_env(SEARCH_QA, corpus="facts", max_steps=3)
+    actions, info = play(short, make_agent("oracle"), task)
+    assert [action.partition("[")[0] for action in actions] == ["search"] * 3
+    assert (info["won"], info["metrics"]["evidence"]) == (False, 1.0)
+    blind = sdar_envs.make_text_env(SEARCH_QA, corpus="facts", retriever="off")
+    actions, info = play(blind, make_agent("oracle"), task)
+    assert actions[1:] == ["answer[unknown]"]
+    assert (info["won"], info["metrics"]["hops_solved"]) == (False, 0.0)
 
 
 def test_an_oracle_that_is_missing_is_told_at_the_first_reset(tmp_path):
@@ -70,7 +82,7 @@ def test_an_oracle_that_is_missing_is_told_at_the_first_reset(tmp_path):
 def test_the_question_is_the_query(env):
     assert default_agent(SEARCH_QA) == "question-as-query"
     won = {}
-    for task in sdar_envs.tasks(SEARCH_QA, split="dev")[::10]:
+    for task in sdar_envs.tasks(SEARCH_QA, corpus="facts", split="dev")[::10]:
         actions, info = play(env, make_agent("question-as-query"), task)
         assert actions[0] == f"search[{task.instruction}]"
         assert len(actions) == 2

@@ -97,7 +97,7 @@ class Reciter:
         {"env_id": ALFWORLD, "expert": "oracle", "k": 3},
         {"env_id": "sdar/WebShop-v0", "k": 3, "first": 4},
         {"env_id": "sdar/SearchQA-v0", "expert": "oracle", "k": 3},
-        {"env_id": "sdar/SearchQA-v0", "k": 3},
+        {"env_id": "sdar/SearchQA-v0", "env_kwargs": {"corpus": "facts"}, "k": 3},
     ],
 )
 def test_a_row_is_what_a_rollout_asks_a_policy(

@@ -64,7 +64,7 @@ def test_an_imported_style_is_shown_and_played(run, tmp_path):
         (["show", "default", "toy/x"], "name one with --env"),
         (["show", "default", "--turn", "0"], "wanted a number from 1"),
         (["show", "default", "--env", "sdar/ALFWorld-v0"], "are for a task"),
-        (["show", "search_qa", "search_qa/test/0000", "--turn", "9"], "is over after"),
+        (["show", "search_qa", "search_qa/test/0001", "--turn", "9"], "is over after"),
         (["show", "default", "--history", "appended", "--history-length", "2"], "shows all turns"),
         (["import", "nowhere", "--from", "sdar", "--out", "x.yaml"], "there is no nowhere"),
         (["import", "nowhere", "--from", "sdar", "--out", "x.txt"], "ends in .yaml"),

@@ -96,7 +96,8 @@ def test_search_tags_that_break_the_format_are_invalid_and_cost_a_turn() -> None
         entrant = open_agent("openai", {"model": "m", "base_url": server.url}, [QA])
         [row] = evaluate(Plan([PanelSpec(QA, "test", 1)]), entrant).episodes
     assert (row.steps, row.invalid_actions, row.is_success, row.stop_reason) == (3, 2, False, "terminated")
-    rest = dict.fromkeys(("em", "f1_squad", "f1_hotpot", "sub_em", "answer_shown"), 0.0)
+    names = ("em", "f1_squad", "f1_hotpot", "sub_em", "answer_shown", "searches", "evidence", "hops_solved")
+    rest = dict.fromkeys(names, 0.0)
     assert row.metrics == {name: row.metrics[name] for name in ("em_format", "em_format_v03")} | rest
 
 

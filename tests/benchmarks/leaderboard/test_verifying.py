@@ -244,7 +244,7 @@ def test_a_search_engine_over_http_is_named_by_the_user(tmp_path, capsys) -> Non
         [path] = play(tmp_path, "--set", address, env_ids=(SEARCH,), limit=3)
         status, told = check()
         assert status == 1
-        assert "differs: the panel's variant is fixed, topk 3, max_steps 4, bm25:" in told
+        assert "differs: the panel's variant is fixed, topk 3, max_steps 8, bm25:" in told
         assert "or name other data or another search engine by --set" in told
         asked = len(server.bodies)
         status, told = check("--set", address)

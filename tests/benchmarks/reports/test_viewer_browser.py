@@ -354,7 +354,7 @@ def test_hostile_passages_do_nothing(browser, tmp_path, scheme, size):
         shoot(browser, f"passages-{scheme}-{size}")
         check(browser)
         assert "</pre><script>" in browser.find_element("css selector", "main").text
-        assert browser.title == "search_qa/test/0000"
+        assert browser.title == "search_qa/invented/test/0000"
         # Another episode is finished while the page is open: reloading shows it, and a torn line does no harm.
         for name in ("episodes.jsonl", "trajectories.jsonl"):
             with open(folder / name, "a") as file:

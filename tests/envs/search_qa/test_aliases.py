@@ -19,11 +19,13 @@ SPLITS = ("train", "dev", "test")
 @pytest.fixture(scope="module")
 def by_question():
     """All tasks by the id of their question."""
-    return {task.data["question_id"]: task for split in SPLITS for task in sdar_envs.tasks(ID, split=split)}
+    return {
+        task.data["question_id"]: task for split in SPLITS for task in sdar_envs.tasks(ID, corpus="facts", split=split)
+    }
 
 
 def scored(task, answer, **arguments):
-    env = gymnasium.make(ID, **arguments)
+    env = gymnasium.make(ID, corpus="facts", **arguments)
     env.reset(options={"task_id": task.id})
     return env.step(f"answer[{answer}]")[4]["metrics"]["em"]
 

@@ -394,11 +394,18 @@ def test_titles_of_supporting_facts_count_as_found(tmp_path):
     }
     (tmp_path / "test.jsonl").write_text(json.dumps(row))
     tool = Shows(a='"Other"\nLima.', b='"Kiss & Tell"\nx', c='"lima"\nx', d='"Lima"\nx')
-    env = SearchQAEnv(data="official", data_dir=str(tmp_path), split="test", retriever=tool, max_steps=5)
+    arguments = {"data": "official", "data_dir": str(tmp_path), "split": "test", "retriever": tool, "max_steps": 5}
+    env = SearchQAEnv(**arguments, reveal_answers=True)
     env.reset(seed=0)
     infos = [env.step(f"search[{query}]")[4] for query in "abcd"]
     assert [info["supporting_found"] for info in infos] == [0, 1, 2, 2]
     assert [info["supporting_hit"] for info in infos] == [False, True, True, True]
+    # What only an oracle knows is told where it is asked for, and a list of titles tells no order of hops.
+    env = SearchQAEnv(**arguments)
+    env.reset(seed=0)
+    info = env.step("search[b]")[4]
+    assert not {"supporting_found", "supporting_hit", "evidence_turn"} & set(info)
+    assert not {"evidence", "hops_solved", "searches"} & set(info["metrics"])
 
 
 # -- the contract -------------------------------------------------------------------------------
@@ -602,7 +609,7 @@ def test_a_name_that_gives_no_retriever_is_refused(own_module, make, name, error
 def test_the_embedded_tasks_need_no_extra():
     code = (
         "env = SearchQAEnv(split='test')\n"
-        "env.reset(options={'task_id': 'search_qa/test/0000'})\n"
+        "env.reset(seed=0)\n"
         "for action in env.oracle_plan(): info = env.step(action)[4]\n"
         "print(info['won'])\n"
     )

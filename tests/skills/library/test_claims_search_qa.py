@@ -13,6 +13,7 @@ from helpers.claims import claim
 from sdar_envs.bm25.index import SearchIndex
 from sdar_envs.search_qa.embedded import passages, questions
 from sdar_envs.search_qa.env import SearchQAEnv
+from sdar_envs.search_qa.invented.dataset import LEVELS, open_data
 from sdar_envs.search_qa.questions import QUESTION_TYPES
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.retrieval.retriever import Passage
@@ -72,10 +73,11 @@ def search(make):
 TURNS = "search_qa/spend-the-turns-well"
 
 
-@claim(TURNS, "You have four turns by default", "`answer` ends the episode at once.")
+@claim(TURNS, "Where it says nothing, there are four.", "`answer` ends the episode at once.")
 def test_turns_four_and_an_answer_ends_them(make):
     env = make()
     assert env.max_steps == 4
+    assert "Turns" not in env.reset(seed=0)[0]
     _, reward, terminated, truncated, info = env.step("answer[Lima]")
     assert (reward, terminated, truncated, info["is_success"]) == (1.0, True, False, True)
 
@@ -285,7 +287,7 @@ def test_kinds_are_told_by_the_wording():
     assert sum(bool(described.search(question["question"])) for question in asked) / len(asked) > 0.8
 
 
-@claim("search_qa/take-one-hop-at-a-time", "With four turns you have at most three hops and an answer")
+@claim("search_qa/take-one-hop-at-a-time", "Each fact takes one search")
 def test_hops_three_and_an_answer(make):
     env = make()
     for query in ("capital Yerevan", "Armenia national anthem", "Peru capital"):
@@ -311,3 +313,95 @@ def test_compare_a_guess_is_right_in_half_of_the_cases():
         assert any(left.endswith(f" {answer}") for answer in answers) != (right in answers)
         first += right not in answers
     assert first / len(asked) == pytest.approx(0.5, abs=0.1)
+
+
+# -- on the invented world ----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def world() -> Bm25Retriever:
+    return engine(list(open_data(LEVELS["default"]).passages), "invented")
+
+
+def of_world(*kinds: str, step: int = 1) -> list[dict[str, Any]]:
+    rows = open_data(LEVELS["default"]).rows
+    of_kind = [row for split in ("train", "test") for row in rows[split] if row["metadata"]["kind"] in kinds]
+    return of_kind[::step]
+
+
+def shown(query: str) -> list[Passage]:
+    (hits,) = world().search([query], 3)
+    return [hit.passage for hit in hits]
+
+
+def shows(query: str, passage: str) -> bool:
+    return passage in [found.id for found in shown(query)]
+
+
+@claim(TURNS, 'The first page says how many turns there are ("Turns: 8.")', "plan one search for each fact on the way")
+def test_turns_are_said_and_do_for_every_question():
+    env = SearchQAEnv(split="test")
+    assert env.reset(seed=0)[0].endswith("\nTurns: 8.")
+    rows = [row for of in open_data(LEVELS["default"]).rows.values() for row in of]
+    assert max(row["metadata"]["hops"] for row in rows) < 8
+
+
+@claim(
+    "search_qa/look-up-a-property",
+    "the fact may stand on the page of the other one",
+    '"taught pupil lessons" for a teacher, "birthplace plaque" for a birthplace, "published catalogue" for a publisher',
+)
+def test_property_may_stand_on_the_page_of_the_other():
+    titles = {passage.id: passage.title for passage in open_data(LEVELS["default"]).passages}
+    words = {
+        "person.teacher": "taught pupil lessons",
+        "person.birthplace": "birthplace plaque",
+        "work.publisher": "published catalogue",
+    }
+    by_name, by_word = [], []
+    for row in of_world("lookup", "chain of 2", "chain of 3"):
+        about = row["metadata"]
+        for step, name, passage in zip(about["path"], about["name_queries"], about["supporting"], strict=True):
+            if step in words and titles[passage] != name:
+                by_name.append(shows(name, passage))
+                by_word.append(shows(f"{name} {words[step]}", passage))
+    assert len(by_word) > 50
+    assert sum(by_word) > 0.75 * len(by_word)
+    assert sum(by_word) > 3 * sum(by_name)
+
+
+@claim("search_qa/find-one-fact", "`search[geologist born 1690]`")
+def test_fact_a_description_finds_a_person():
+    asked = of_world("described lookup", "described chain", step=6)
+    assert all(shows(row["metadata"]["queries"][0], row["metadata"]["supporting"][0]) for row in asked)
+    assert all(" born " in row["metadata"]["queries"][0] for row in asked)
+
+
+@claim("search_qa/take-one-hop-at-a-time", "Read a nested question from its end")
+def test_hops_begin_at_the_end_of_the_question():
+    for row in of_world("chain of 2", "chain of 3", step=20):
+        first, *later = row["metadata"]["name_queries"]
+        assert row["question"].rstrip('?"').endswith(first), row
+        assert not any(normalize(name) in normalize(row["question"]) for name in later)
+
+
+@claim(
+    "search_qa/compare-two-things",
+    "Four or five names: one search for each, as they stand in the question.",
+    "find each name first, then its value; one search never shows them all.",
+)
+def test_compare_one_search_for_each():
+    for row in of_world("which of several", "bridged comparison", step=6):
+        about = row["metadata"]
+        assert all(shows(query, passage) for query, passage in zip(about["queries"], about["supporting"], strict=True))
+        assert not {passage.id for passage in shown(row["question"])} >= set(about["supporting"])
+
+
+@claim(ANSWER, "A date: day, month and year, as the passage has them. A count: digits.")
+def test_answer_dates_and_counts():
+    assert exact_match("July 5, 1800", ["5 July 1800"]) == 0.0
+    dates = [row for row in of_world("lookup") if row["metadata"]["path"] in (["person.born"], ["person.died"])]
+    contents = {passage.id: passage.contents for passage in open_data(LEVELS["default"]).passages}
+    assert dates
+    assert all(row["golden_answers"][0] in contents[row["metadata"]["supporting"][0]] for row in dates)
+    assert all(row["golden_answers"][0].isdigit() for row in of_world("count"))

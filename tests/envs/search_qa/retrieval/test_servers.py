@@ -34,7 +34,7 @@ def _short_pauses(monkeypatch):
 
 def started(address, **arguments):
     env = gymnasium.make(
-        "sdar/SearchQA-v0", split="dev", retriever=address, disable_env_checker=True, **arguments
+        "sdar/SearchQA-v0", corpus="facts", split="dev", retriever=address, disable_env_checker=True, **arguments
     ).unwrapped
     env.reset(options={"task_id": QUESTION})
     return env
@@ -69,7 +69,9 @@ def test_a_vector_asks_a_server_once_and_the_reference_for_each():
     queries = ["Lima", "Lima", "Quito", "Lima"]
     for compat, count in (("fixed", 1), ("sdar", 4)):
         with Server("query" if compat == "sdar" else "queries") as server:
-            envs = sdar_envs.make_vec("sdar/SearchQA-v0", 4, split="dev", retriever=server.url, compat=compat)
+            envs = sdar_envs.make_vec(
+                "sdar/SearchQA-v0", 4, corpus="facts", split="dev", retriever=server.url, compat=compat
+            )
             envs.reset(seed=0)
             server.bodies.clear()
             *_, infos = envs.step([f"search[{query}]" for query in queries])

@@ -1,0 +1,382 @@
+"""Invented data set: settings and levels, splits, and the cache.
+
+    data = open_data(LEVELS["default"])
+    data.passages, data.rows["test"][0]
+
+A level is a world of its own size and difficulty with the turns that its questions need. Equal settings give equal
+passages and questions on every machine and Python; they are made when they are first asked for, and cached.
+
+Splits: no answer of `train` is one of `dev` or `test`. `test_paths` has pairs of successive steps that no question of
+these has, though each step alone is in `train`. `test_hops` has the longest chains, which they lack.
+`test_worlds` is of another world, with other passages: no name is common to both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from sdar_envs.core import is_integer
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
+from sdar_envs.files.arrays import open_or_make
+from sdar_envs.files.json_text import parse_json
+from sdar_envs.search_qa.corpus import Corpus, import_corpus
+from sdar_envs.search_qa.invented.drafts import TYPES, Draft, Drafts
+from sdar_envs.search_qa.invented.judging import Judge, Recorded, Searching, kept
+from sdar_envs.search_qa.invented.passages import write_passages
+from sdar_envs.search_qa.invented.world import make_world
+from sdar_envs.search_qa.retrieval.retriever import Passage
+from sdar_envs.search_qa.scoring import normalize
+from sdar_envs.storage import with_progress
+
+__all__ = ["LEVELS", "SPLITS", "VERDICTS", "InventedData", "WorldSettings", "make_data", "open_data", "with_settings"]
+
+SPLITS = ("train", "dev", "test", "test_paths", "test_hops", "test_worlds")
+"""Splits of the invented questions; a level without long chains has no `test_hops`."""
+
+VERDICTS = resources.files("sdar_envs.search_qa") / "data" / "invented_verdicts.json.gz"
+"""Verdicts about the drafts of the named levels."""
+
+_RELEASE = 1
+# Of a thousand answers, how many are of dev and of test. Of a thousand pairs of steps, how many are held out.
+_DEV, _TEST, _HELD_OUT = 110, 150, 150
+_OTHER_WORLD = 500
+
+_MIXES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "easy": {"lookup": 40, "described lookup": 15, "chain of 2": 37, "intersection": 4, "years between": 4},
+        "default": {
+            "lookup": 10, "described lookup": 6, "chain of 2": 20, "chain of 3": 20, "chain of 4": 9,
+            "described chain": 10, "bridged comparison": 6, "which of several": 4, "first or last work": 5, "count": 3,
+            "intersection": 4, "years between": 3,
+        },
+        "hard": {
+            "lookup": 4, "described lookup": 4, "chain of 2": 12, "chain of 3": 26, "chain of 4": 22,
+            "described chain": 14, "bridged comparison": 6, "which of several": 2, "first or last work": 4, "count": 2,
+            "intersection": 2, "years between": 2,
+        },
+    }
+)  # fmt: skip
+_HOPS_OF_KIND = MappingProxyType(
+    {"lookup": 1, "described lookup": 1, "chain of 3": 3, "chain of 4": 4, "described chain": 3}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSettings:
+    """Settings of an invented world and its questions.
+
+    Attributes:
+        seed: of the world.
+        entities: how many there are; about two passages for each.
+        hops: longest chain of facts that a question follows, 1 to 4.
+        at_object: so many of a hundred relational facts are told only in a passage about their object.
+        questions: about the world, `test_worlds` aside.
+        max_steps: turns that the questions are made for.
+        mix: how many of a hundred questions are of each kind, by the name of a level.
+    """
+
+    seed: int = 1
+    entities: int = 4000
+    hops: int = 4
+    at_object: int = 50
+    questions: int = 4200
+    max_steps: int = 8
+    mix: str = "default"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("seed", 0, 2**32),
+            ("entities", 400, 100_000),
+            ("hops", 1, 4),
+            ("at_object", 0, 100),
+            ("questions", 100, 100_000),
+            ("max_steps", 2, 100),
+        ):
+            value = getattr(self, name)
+            if not is_integer(value) or not low <= value <= high:
+                raise InvalidOption(f"the world's {name} is {value!r}; wanted a whole number from {low} to {high:,}.")
+
+    def key(self) -> str:
+        """Return a short name for the settings, which differs if they do."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(f"{_RELEASE}/{text}".encode()).hexdigest()[:24]
+
+    def kinds(self) -> dict[str, int]:
+        """Return how many questions of each kind there are to be in the main world."""
+        allowed = {
+            kind: share
+            for kind, share in _MIXES[self.mix].items()
+            if _HOPS_OF_KIND.get(kind, 2) <= self.hops and _LEAST_TURNS.get(kind, 0) <= self.max_steps
+        }
+        total = sum(allowed.values())
+        return {kind: self.questions * share // total for kind, share in allowed.items()}
+
+
+# Questions of a kind take at least so many searches and an answer.
+_LEAST_TURNS = MappingProxyType(
+    {"bridged comparison": 7, "which of several": 6, "first or last work": 7, "count": 8, "chain of 4": 5,
+     "chain of 3": 4, "described chain": 4, "chain of 2": 3, "intersection": 3, "years between": 3}
+)  # fmt: skip
+
+LEVELS: Mapping[str, WorldSettings] = MappingProxyType(
+    {
+        "easy": WorldSettings(hops=2, at_object=0, max_steps=4, mix="easy"),
+        "default": WorldSettings(),
+        "hard": WorldSettings(at_object=80, max_steps=8, mix="hard"),
+    }
+)
+"""Named levels with their settings."""
+
+_SET_BY_USER = ("seed", "entities", "hops", "at_object", "questions", "max_steps")
+
+
+def with_settings(level: str, changes: Mapping[str, Any] | None) -> WorldSettings:
+    """Return the settings of a level with changes.
+
+    Args:
+        level: one of `LEVELS`.
+        changes: settings by name: `seed`, `entities`, `hops`, `at_object`, `questions`.
+
+    Raises:
+        UnknownName: there is no such level or setting.
+        InvalidOption: a value is out of range.
+    """
+    if level not in LEVELS:
+        raise UnknownName(f"no level {level!r}; the levels are {', '.join(LEVELS)}.{did_you_mean(level, LEVELS)}")
+    if changes is None:
+        return LEVELS[level]
+    if not isinstance(changes, Mapping):
+        raise InvalidOption(f"world is {changes!r:.80}; wanted settings by name, such as {{'seed': 2}}.")
+    for name in changes:
+        if name not in _SET_BY_USER:
+            raise UnknownName(
+                f"no setting {name!r} of a world; the settings are {', '.join(_SET_BY_USER)}."
+                f"{did_you_mean(name, _SET_BY_USER)}"
+            )
+    return dataclasses.replace(LEVELS[level], **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class InventedData:
+    """Passages and questions.
+
+    Attributes:
+        passages: of the main world.
+        other_passages: of the world of `test_worlds`.
+        rows: questions of each split, in a fixed order in which any first part is a fair sample.
+        yields: for each kind, how many drafts stayed (`kept`), one search solved (`one search`), and no search found
+            (`not found`).
+    """
+
+    passages: Sequence[Passage]
+    other_passages: Sequence[Passage]
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    yields: Mapping[str, Mapping[str, int]]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the main world's passages."""
+        return _digest(self.passages)
+
+    @property
+    def other_fingerprint(self) -> str:
+        """SHA-256 of the other world's passages."""
+        return _digest(self.other_passages)
+
+    @property
+    def questions_fingerprint(self) -> str:
+        """SHA-256 of the questions."""
+        return hashlib.sha256(_lines(row for of in self.rows.values() for row in of).encode()).hexdigest()
+
+
+def _digest(passages: Sequence[Passage]) -> str:
+    if isinstance(passages, Corpus):
+        return passages.sha256
+    digest, ends, size = hashlib.sha256(), [0], 0
+    for passage in passages:
+        for part in (passage.id.encode(), passage.contents.encode()):
+            digest.update(part)
+            size += len(part)
+            ends.append(size)
+    for end in ends:
+        digest.update(end.to_bytes(8, "little"))
+    return digest.hexdigest()
+
+
+# -- making -------------------------------------------------------------------------------------
+
+
+def make_data(
+    settings: WorldSettings,
+    verdicts: Mapping[str, Sequence[str]] | None = None,
+    *,
+    record: dict[str, list[str]] | None = None,
+) -> InventedData:
+    """Make a data set.
+
+    Args:
+        settings: of the main world.
+        verdicts: about the drafts of `main` and `other`, in the order in which they come; what is missing is searched
+            for.
+        record: gets the verdicts of both worlds.
+    """
+    yields: dict[str, Counter[str]] = {kind: Counter() for kind in settings.kinds()}
+    main_name, other_name = f"invented/{_RELEASE}/{settings.seed}", f"invented/{_RELEASE}/{settings.seed}/other"
+    wanted = settings.kinds()
+    total = sum(wanted.values())
+    others = {kind: count * _OTHER_WORLD // total for kind, count in wanted.items()}
+    made = {}
+    main_world = None
+    for world_name, name, counts in (("main", main_name, wanted), ("other", other_name, others)):
+        world = make_world(name, settings.entities, main_world)
+        main_world = main_world or world
+        text = write_passages(world, name, settings.at_object)
+        recorded = (verdicts or {}).get(world_name)
+        judge: Judge = Searching(text.passages) if recorded is None else Recorded(recorded)
+        drafts = Drafts(world, text, name, settings.max_steps - 1)
+        told: list[str] = []
+
+        def note(draft: Draft, verdict: str, told: list[str] = told) -> None:
+            told.append(verdict)
+            yields[draft.kind][{"o": "one search", "n": "not found"}.get(verdict, "kept")] += 1
+
+        found = (pair for kind, count in counts.items() for pair in kept(drafts.of_kind(kind), judge, count, note))
+        questions = list(
+            with_progress(
+                found,
+                "Searching for the questions of an invented world (once)",
+                total=sum(counts.values()),
+                show_from=1000 if recorded is None else 10**9,
+            )
+        )
+        made[world_name] = (text.passages, [_row(draft, queries) for draft, queries in questions])
+        if record is not None:
+            record[world_name] = told
+    rows = _split(made["main"][1], settings.hops)
+    rows["test_worlds"] = [{**row, "split": "test_worlds"} for row in made["other"][1]]
+    shown = {split: sorted(rows[split], key=_order) for split in SPLITS if rows[split]}
+    return InventedData(made["main"][0], made["other"][0], shown, {kind: dict(of) for kind, of in yields.items()})
+
+
+def _row(draft: Draft, queries: tuple[str, ...]) -> dict[str, Any]:
+    answers = {normalize(answer): answer for answer in reversed(draft.answers)}
+    # With two normalised forms alike, the first spelling stays.
+    return {
+        "id": f"invented-{hashlib.sha256(draft.text.encode()).hexdigest()[:12]}",
+        "question": draft.text,
+        "golden_answers": [answer for answer in draft.answers if answers[normalize(answer)] == answer],
+        "data_source": "invented",
+        "split": "",
+        "metadata": {
+            "type": TYPES[draft.kind],
+            "kind": draft.kind,
+            "hops": len(draft.hops),
+            "supporting": [hop.passage for hop in draft.hops],
+            "queries": list(queries),
+            "name_queries": [hop.queries[-1] for hop in draft.hops],
+            "bridges": [hop.finds for hop in draft.hops],
+            "path": list(draft.path),
+        },
+    }
+
+
+def _order(row: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(row["id"].encode()).digest()
+
+
+def _bucket(text: str) -> int:
+    """Return a number from 0 to 999 that depends on nothing but the text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") * 1000 >> 32
+
+
+def _pairs(row: Mapping[str, Any]) -> list[str]:
+    """Return the pairs of successive steps of a chain."""
+    path = row["metadata"]["path"]
+    is_chain = "chain" in row["metadata"]["kind"]
+    return [f"{first} {second}" for first, second in pairwise(path)] if is_chain else []
+
+
+def _split(rows: Sequence[dict[str, Any]], hops: int) -> dict[str, list[dict[str, Any]]]:
+    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for row in rows:
+        if hops > 2 and row["metadata"]["kind"] == f"chain of {hops}":
+            split = "test_hops"
+        elif any(_bucket(pair) < _HELD_OUT for pair in _pairs(row)):
+            split = "test_paths"
+        else:
+            place = _bucket(normalize(row["golden_answers"][0]))
+            split = "dev" if place < _DEV else "test" if place < _DEV + _TEST else "train"
+        splits[split].append({**row, "split": split})
+    seen = {step for row in splits["train"] for step in row["metadata"]["path"]}
+    splits["test_paths"] = [row for row in splits["test_paths"] if seen.issuperset(row["metadata"]["path"])]
+    return splits
+
+
+# -- the cache ----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def open_data(settings: WorldSettings) -> InventedData:
+    """Return a data set out of the cache, made at the first time; shared within the process."""
+    return open_or_make(
+        "search_qa",
+        f"invented-{settings.key()}",
+        _open,
+        lambda: make_data(settings, _shipped().get(settings.key())),
+        _save,
+        what="invented world",
+    )
+
+
+def _shipped() -> dict[str, dict[str, list[str]]]:
+    try:
+        text = gzip.decompress(VERDICTS.read_bytes()).decode("ascii")
+        return {
+            key: {world: verdicts.split() for world, verdicts in of.items()} for key, of in parse_json(text).items()
+        }
+    except (OSError, EOFError, ValueError, AttributeError) as error:
+        raise CorruptData(f"{VERDICTS} is damaged ({error}); reinstall sdar-envs.") from error
+
+
+def _lines(rows: Iterator[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+
+
+def _save(data: InventedData, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, passages in (("main", data.passages), ("other", data.other_passages)):
+        source = folder / f"{name}.jsonl"
+        source.write_text(
+            _lines({"id": passage.id, "contents": passage.contents} for passage in passages), encoding="utf-8"
+        )
+        import_corpus(source, folder / name)
+        source.unlink()
+    content = {"rows": data.rows, "yields": data.yields}
+    text = json.dumps({"sha256": data.questions_fingerprint, **content}, ensure_ascii=False)
+    (folder / "questions.json").write_text(text, encoding="utf-8")
+
+
+def _open(folder: Path) -> InventedData:
+    if not folder.is_dir():
+        raise MissingData(f"there is no {folder}.")
+    main, other = Corpus.open(folder / "main"), Corpus.open(folder / "other")
+    try:
+        content = parse_json((folder / "questions.json").read_text(encoding="utf-8"))
+        data = InventedData(main, other, content["rows"], content["yields"])
+        if data.questions_fingerprint != content["sha256"]:
+            raise ValueError("its questions are not what was written")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CorruptData(f"{folder} is damaged ({error}).") from error
+    return data
