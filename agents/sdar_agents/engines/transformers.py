@@ -276,25 +276,15 @@ class _Batch:
             Of each row the next-token logits `(B, V)`, the attention mask `(B, T)` and the positions `(B, T)`, and
             whether there is padding.
         """
-        device = next(self._policy.model.parameters()).device
         kept = [None if self._policy.kept is None else self._policy.kept.get(chat) for chat in self._chats]
         if any(kept):
             return self._prefill_kept(cache, kept)
         # Prefix caching: the members of a group have the same prompt, which is encoded once.
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(self._prompts))}
-        lengths = torch.tensor([len(prompt) for prompt in places])
-        width = int(lengths.max())
-        ids = torch.zeros(len(places), width, dtype=torch.long)  # padded with any token: the mask hides it
-        for row, prompt in zip(ids, places, strict=True):
-            row[width - len(prompt) :] = torch.tensor(prompt)
-        mask = (torch.arange(width) >= width - lengths[:, None]).long()
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        # Attention is faster without a mask, and without padding there is nothing to mask.
-        is_padded = bool((lengths < width).any())
-        ids, mask, positions = ids.to(device), mask.to(device), positions.to(device)
+        ids, mask, positions, is_padded = self._padded(list(places))
         logits = self._policy.forward(ids, mask if is_padded else None, positions, cache)
         if len(places) < len(self._prompts):
-            index = torch.tensor([places[prompt] for prompt in self._prompts], device=device)
+            index = torch.tensor([places[prompt] for prompt in self._prompts], device=ids.device)
             cache.batch_select_indices(index)
             logits, positions, mask = logits[index], positions[index], mask[index]
         return logits, mask, positions, is_padded
@@ -304,23 +294,28 @@ class _Batch:
 
         All rows encode as many tokens as the one with the most new ones, so that the cache has no holes.
         """
-        device = next(self._policy.model.parameters()).device
-        lengths = torch.tensor([len(prompt) for prompt in self._prompts])
-        width = int(lengths.max())
+        ids, mask, positions, is_padded = self._padded(self._prompts)
         known = [0 if chat is None else chat.common(prompt) for chat, prompt in zip(kept, self._prompts, strict=True)]
         new = max(len(prompt) - count for prompt, count in zip(self._prompts, known, strict=True))
-        ids = torch.zeros(len(lengths), width, dtype=torch.long)
-        for row, prompt in zip(ids, self._prompts, strict=True):
+        first = ids.shape[1] - new
+        if first:
+            _fill(cache, kept, [len(prompt) - new for prompt in self._prompts], first)
+        logits = self._policy.forward(ids[:, first:], mask if is_padded else None, positions[:, first:], cache)
+        return logits, mask, positions, is_padded
+
+    def _padded(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Return prompts padded on the left: ids, mask and positions `(B, T)`, and whether there is padding."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        width = int(lengths.max())
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)  # padded with any token: the mask hides it
+        for row, prompt in zip(ids, prompts, strict=True):
             row[width - len(prompt) :] = torch.tensor(prompt)
         mask = (torch.arange(width) >= width - lengths[:, None]).long()
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        # Attention is faster without a mask, and without padding there is nothing to mask.
         is_padded = bool((lengths < width).any())
-        if new < width:
-            _fill(cache, kept, [len(prompt) - new for prompt in self._prompts], width - new)
-        ids, mask, positions = ids.to(device), mask.to(device), positions.to(device)
-        first = width - new
-        logits = self._policy.forward(ids[:, first:], mask if is_padded else None, positions[:, first:], cache)
-        return logits, mask, positions, is_padded
+        device = next(self._policy.model.parameters()).device
+        return ids.to(device), mask.to(device), positions.to(device), is_padded
 
     def _keep(self, cache: Any, rows: Mapping[int, int]) -> None:
         """Keep keys and values of chats whose completions have ended.
