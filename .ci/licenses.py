@@ -3,8 +3,8 @@
     pip-licenses --from=mixed --format=json --with-system | python .ci/licenses.py [--peer]
 
 Permissive licences and MPL-2.0 are allowed. Packages whose metadata name no licence, or one that is allowed for a
-reason only, are listed here with the reason. With `--peer`, packages under the GPL are allowed that only the extra
-`peer` brings.
+reason only, are listed here with the reason. With `--peer`, packages are allowed that only the environment of
+`make peer` has, some under the GPL.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ EXCEPTIONS: Mapping[str, str] = {
     "cuda-*": "NVIDIA's terms: as nvidia-*",
 }
 PEER: Mapping[str, str] = {
+    "agent-client-protocol": "names no licence in its metadata; its LICENSE is Apache-2.0; of Inspect",
     "textworld": "names no licence in its metadata; its LICENSE is MIT",
     "jericho": "GPL-2.0-or-later; of TextWorld",
     "fast_downward_textworld": "GPL-3.0; of TextWorld",

@@ -9,6 +9,7 @@ both. Gymnasium 1.x has no plugin hook: without the import it knows no id that b
 - Environments: `make_text_env`, `make_vec`, `tasks`, `iter_tasks`, `ENV_IDS`; the contract is `TextEnv`, `Task` and
   `INFO_TYPES`, and `check_env` tests an environment of your own against it. `from_gym` wraps a plain Gymnasium text
   environment.
+- Data sets for trainers: `task_rows`, `to_parquet`.
 - Chat: `ChatEpisode` is an episode as chat messages, for any model or trainer.
 - Prompts: `render_messages` and `prompt_parts` turn an episode into chat messages, `parse_completion` turns a
   completion into an action, `PromptStyle` and `resolve_style` say how.
@@ -31,6 +32,7 @@ from sdar_envs.prompt import (
     style_of,
 )
 from sdar_envs.registry import ENV_IDS, iter_tasks, make_text_env, make_vec, register_all, tasks
+from sdar_envs.rows import task_rows, to_parquet
 from sdar_envs.vector import TextVectorEnv
 
 __all__ = [
@@ -60,7 +62,9 @@ __all__ = [
     "render_messages",
     "resolve_style",
     "style_of",
+    "task_rows",
     "tasks",
+    "to_parquet",
 ]
 
 register_all()

@@ -40,6 +40,7 @@ __all__ = [
     "index_from_id",
     "is_integer",
     "rebuilt",
+    "task_id_of",
     "text_env",
 ]
 
@@ -59,6 +60,8 @@ INFO_TYPES: Mapping[str, type] = MappingProxyType(
 )
 """Keys of `info` at reset and at every step, in every environment, with their types."""
 
+
+_OPTIONS = ("task_id", "task")
 
 _HARMLESS_WRAPPERS = (OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
 
@@ -343,13 +346,16 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         Args:
             seed: maps to a task of the split; None goes on to one that was not played since the last seed, or in this
                 pass through the split.
-            options: `{"task_id": id}` plays that task, of any split.
+            options: `{"task_id": id}` plays that task, of any split. `{"task": task}` plays a `Task`, or the one that a
+                row of a data set names (`task_id_of`); the row may have any other columns. Search-QA plays questions
+                that come in the row.
 
         Returns:
             The first observation, and `info` (see `INFO_TYPES`).
 
         Raises:
             UnknownName: there is no such option or task.
+            InvalidOption: the task is another one than that of this environment's data, or the row names none.
         """
         # After a reset that fails, step must not continue the old episode.
         self._over = True
@@ -431,7 +437,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
                 "restore it in an environment that was made with the same arguments."
             )
         try:
-            self.source.find(snapshot.task.id)
+            self._check_known(snapshot.task)
         except UnknownName as error:
             raise InvalidOption(
                 f"the snapshot is of task {snapshot.task.id!r}, which is not in the data of this environment: "
@@ -508,6 +514,50 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         """Return what `data_flags` says; nothing by default."""
         return {}
 
+    def _given_task(self, given: object) -> Task:
+        """Return the task to play for `options["task"]`: by default the one of the data that has its id.
+
+        Raises:
+            UnknownName: there is no such task.
+            InvalidOption: it is no task of this environment, or differs from the one of the data.
+        """
+        env_id: object
+        instruction: object
+        if isinstance(given, Task):
+            task_id, env_id, instruction = given.id, given.env, given.instruction
+        elif isinstance(given, Mapping):
+            named = task_id_of(given)
+            if named is None:
+                columns = ", ".join(map(str, given))[:200]
+                raise InvalidOption(
+                    f"the row names no task; it has {columns or 'no column'}. Wanted 'task_id', by itself or in "
+                    "'env_kwargs' or 'extra_info': sdar_envs.task_rows makes such rows."
+                )
+            task_id, env_id, instruction = named, given.get("env_id"), given.get("instruction")
+        else:
+            raise InvalidOption(
+                f"options['task'] is {given!r:.80} ({type(given).__name__}); wanted a sdar_envs.Task or a row with a "
+                "'task_id'. A task id by itself is options['task_id']."
+            )
+        if isinstance(env_id, str) and env_id.rpartition(":")[2] != self._env_id():
+            raise InvalidOption(
+                f"the task {task_id!r:.200} is of {env_id!r:.80}, this environment is {self._env_id()!r}: play it in "
+                "an environment of its own kind."
+            )
+        found = self.source.find(task_id)
+        # Some environments know an instruction only at the reset.
+        if found.instruction and isinstance(instruction, str) and instruction != found.instruction:
+            raise InvalidOption(
+                f"the task {task_id!r} says {instruction!r:.120}, but the one of that id here says "
+                f"{found.instruction!r:.120}: it was made from other data. Make it again, or give the environment the "
+                "arguments that it was made with."
+            )
+        return found
+
+    def _check_known(self, task: Task) -> None:
+        """Raise `UnknownName` if a snapshot's task cannot be played here; by default if it is not in the data."""
+        self.source.find(task.id)
+
     def _reward(self, outcome: Outcome) -> float:
         """Return the unscaled reward: 1 for success, else 0."""
         return 1.0 if outcome.is_success else 0.0
@@ -535,10 +585,15 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         if not isinstance(options, Mapping):
             raise InvalidOption(f"options is {options!r}; wanted a dictionary such as {{'task_id': ...}}.")
         for key in options:
-            if key != "task_id":
+            if key not in _OPTIONS:
                 raise UnknownName(
-                    f"no reset option {key!r}; the only one is 'task_id'.{did_you_mean(key, ['task_id'])}"
+                    f"no reset option {key!r}; there are {' and '.join(map(repr, _OPTIONS))}."
+                    f"{did_you_mean(key, _OPTIONS)}"
                 )
+        if len(options) > 1:
+            raise InvalidOption(f"options has {' and '.join(map(repr, options))}; wanted one of them.")
+        if "task" in options:
+            return self._given_task(options["task"])
         if "task_id" in options:
             task_id = options["task_id"]
             if not isinstance(task_id, str):
@@ -600,6 +655,18 @@ def rebuilt(kind: type[TextEnv[Any]], arguments: Mapping[str, Any], position: tu
     if episode is not None:
         env.restore(episode)
     return env
+
+
+def task_id_of(row: Mapping[str, Any]) -> str | None:
+    """Return the id of the task that a row of a data set names; None if it names none.
+
+    Args:
+        row: with `task_id`, by itself or in `env_kwargs` or `extra_info`, where trainers keep what is theirs.
+    """
+    for place in (row, row.get("env_kwargs"), row.get("extra_info")):
+        if isinstance(place, Mapping) and isinstance(task_id := place.get("task_id"), str):
+            return task_id
+    return None
 
 
 def check_render_mode(mode: object, known: Collection[str]) -> None:

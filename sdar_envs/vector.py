@@ -21,13 +21,17 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from sdar_envs.core import Snapshot, TextEnv, is_integer
+from sdar_envs.core import Snapshot, Task, TextEnv, is_integer
 from sdar_envs.errors import EpisodeOver, InvalidAction, InvalidOption, UnknownName, did_you_mean
 from sdar_envs.orders import Walk
 
 __all__ = ["TextVectorEnv"]
 
-_OPTIONS = ("task_id", "reset_mask")
+_OPTIONS = ("task_id", "task", "reset_mask")
+_CHOICES: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("task_id", (str,), "a task id as str"),
+    ("task", (Task, Mapping), "a Task or a row of a data set"),
+)
 _NUMBERS = {kind: np.dtype(kind) for kind in (bool, int, float)}
 _OBJECT = np.dtype(object)
 _ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -130,8 +134,9 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
                 never seeded share one order through the split: no two groups play the same task before all tasks were
                 played.
             options: `{"task_id": id or ids}` plays those tasks, a list has one id for each environment or for each
-                group; `{"reset_mask": (num_envs,) bool array}` leaves the environments alone where it is False.
-                The dictionary is not changed.
+                group; so does `{"task": task or tasks}`, with a `Task` or a row of a data set (see `TextEnv.reset`) in
+                the place of each id; `{"reset_mask": (num_envs,) bool array}` leaves the environments alone where it is
+                False. The dictionary is not changed.
 
         Returns:
             All observations (those of environments left alone are repeated), and the infos of those that were reset.
@@ -141,15 +146,12 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
             InvalidOption: the seed, the ids or the mask have a wrong type or length.
         """
         seeds = self._seeds(seed)
-        task_ids, mask = self._options(options)
+        chosen, mask = self._options(options)
         infos: list[dict[str, Any] | None] = [None] * self.num_envs
         for i, env in enumerate(self.envs):
             if not mask[i]:
                 continue
-            task_id = task_ids[i]
-            infos[i] = self._reset_one(
-                i, env, self._first_seed(i, seeds[i]), None if task_id is None else {"task_id": task_id}
-            )
+            infos[i] = self._reset_one(i, env, self._first_seed(i, seeds[i]), chosen[i])
             self._terminated[i] = self._truncated[i] = False
         return tuple(self._observations), _stack(infos)
 
@@ -351,12 +353,13 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
                 raise InvalidOption(f"seed holds {value!r} ({type(value).__name__}); wanted integers or None.")
         return [None if value is None else int(value) for value in seeds]
 
-    def _options(self, options: Mapping[str, Any] | None) -> tuple[list[str | None], list[bool]]:
+    def _options(self, options: Mapping[str, Any] | None) -> tuple[list[dict[str, Any] | None], list[bool]]:
+        """Return the reset options of each environment, and which are reset."""
         options = {} if options is None else options
         for key in options:
             if key not in _OPTIONS:
                 raise UnknownName(
-                    f"no reset option {key!r}; there are 'task_id' and 'reset_mask'.{did_you_mean(key, _OPTIONS)}"
+                    f"no reset option {key!r}; there are {', '.join(map(repr, _OPTIONS))}.{did_you_mean(key, _OPTIONS)}"
                 )
         mask = [True] * self.num_envs
         if "reset_mask" in options:
@@ -367,20 +370,21 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
                     f"options['reset_mask'] is {given!r}; wanted {self.num_envs} booleans, at least one of them True."
                 )
             mask = array.tolist()
-        task_ids: list[Any] = [None] * self.num_envs
-        if "task_id" in options:
-            given = options["task_id"]
-            task_ids = (
-                [given] * self.num_envs
-                if isinstance(given, str)
-                else self._each("options['task_id']", given, "a task id")
-            )
-            for i, task_id in enumerate(task_ids):
-                if mask[i] and not isinstance(task_id, str):
-                    raise InvalidOption(
-                        f"options['task_id'] has {task_id!r} for environment {i}; wanted a task id as str."
-                    )
-        return task_ids, mask
+        if "task_id" in options and "task" in options:
+            raise InvalidOption("options has 'task_id' and 'task'; wanted one of them.")
+        for key, kinds, wanted in _CHOICES:
+            if key in options:
+                given = options[key]
+                tasks = (
+                    [given] * self.num_envs
+                    if isinstance(given, kinds)
+                    else self._each(f"options[{key!r}]", given, wanted.partition(" as ")[0])
+                )
+                for i, task in enumerate(tasks):
+                    if mask[i] and not isinstance(task, kinds):
+                        raise InvalidOption(f"options[{key!r}] has {task!r:.80} for environment {i}; wanted {wanted}.")
+                return [{key: task} for task in tasks], mask
+        return [None] * self.num_envs, mask
 
     def _each(self, name: str, values: Any, scalar: str) -> list[Any]:
         """Return one value for each environment, out of a list with one for each environment or group."""

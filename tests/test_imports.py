@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from sdar_envs.errors import MissingExtra
 
 PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 HEAVY = (
@@ -107,7 +112,20 @@ def test_gymnasium_imports_the_package_itself() -> None:
 
 @pytest.mark.parametrize("name", modules())
 def test_all_is_sorted_and_true(name: str) -> None:
-    module: ModuleType = importlib.import_module(name)
+    missing = ""
+    try:
+        module: ModuleType = importlib.import_module(name)
+    except MissingExtra as error:
+        missing = str(error)
+    if missing:  # an adapter, without the package that it is for
+        assert ".integrations." in name
+        assert re.search(r"pip install 'sdar-envs\[([\w-]+)\]'$", missing)[1] in extras()
+        return
     exported = getattr(module, "__all__", [])
     assert exported == sorted(set(exported), key=name_order)
     assert [entry for entry in exported if not hasattr(module, entry)] == []
+
+
+def extras() -> set[str]:
+    with open(Path(__file__).parents[1] / "pyproject.toml", "rb") as file:
+        return set(tomllib.load(file)["project"]["optional-dependencies"])

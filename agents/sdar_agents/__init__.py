@@ -8,7 +8,7 @@ Two protocols, each in a plain and an asynchronous form: an *agent* plays an epi
   `Completion`.
 - Rollouts: `Rollout`, `RolloutSettings`, `SkillPrompts`; their `Trajectory`, of `Turn`s; `make_rows` for training rows.
 - Training: `load_config` and `Trainer`; `Learner` updates a model alone; `make_algorithm`, and `sdar_agents.algorithms`
-  for the methods and their losses.
+  for the methods and their losses; `check_algorithm` tests a method of your own.
 - Fine-tuning: `sdar_agents.sft`.
 
 Importing this package loads no torch; the names of the trainer do, when they are first used.
@@ -42,7 +42,7 @@ from sdar_envs.importing import import_extra
 if TYPE_CHECKING:
     from sdar_agents.algorithms import make_algorithm
     from sdar_agents.engines.transformers import TransformersPolicy, load_model
-    from sdar_agents.learner import Learner, LearnerSettings
+    from sdar_agents.learner import Learner, LearnerSettings, check_algorithm
     from sdar_agents.rollout.rollout import Rollout, RolloutSettings
     from sdar_agents.skill_use.prompts import SkillPrompts
     from sdar_agents.training.config import TrainConfig, load_config
@@ -83,6 +83,7 @@ __all__ = [
     "Trajectory",
     "TransformersPolicy",
     "Turn",
+    "check_algorithm",
     "default_agent",
     "in_thread",
     "load_config",
@@ -103,6 +104,7 @@ _LAZY = {
     "TrainConfig": "sdar_agents.training.config",
     "Trainer": "sdar_agents.training.trainer",
     "TransformersPolicy": "sdar_agents.engines.transformers",
+    "check_algorithm": "sdar_agents.learner",
     "load_config": "sdar_agents.training.config",
     "load_model": "sdar_agents.engines.transformers",
     "make_algorithm": "sdar_agents.algorithms",

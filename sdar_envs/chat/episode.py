@@ -141,25 +141,26 @@ class ChatEpisode:
         """What the model may call natively; none in another action format than `tools`."""
         return self.conversation.tools
 
-    def reset(self, *, task_id: str | None = None, seed: int | None = None, task: Task | None = None) -> ChatStep:
+    def reset(
+        self, *, task_id: str | None = None, seed: int | None = None, task: Task | Mapping[str, Any] | None = None
+    ) -> ChatStep:
         """Start an episode: of a task, of the one that a seed maps to, or of the next one.
 
         Args:
             task_id: plays that task.
             seed: see `TextEnv.reset`.
-            task: plays that task, which the environment's data must hold.
+            task: plays that task, or the one that a row of a data set names or holds (see `TextEnv.reset`).
 
         Raises:
-            InvalidOption: both `task_id` and `task` are given.
+            InvalidOption: both `task_id` and `task` are given, or the environment cannot play that task.
             UnknownName: there is no such task.
         """
         if task is not None and task_id is not None:
             raise InvalidOption("both task and task_id were given; wanted one of them.")
         self._is_over = True
-        wanted = task.id if task is not None else task_id
-        observation, self.env_info = self._stepped.reset(
-            seed=seed, options=None if wanted is None else {"task_id": wanted}
-        )
+        options = {"task_id": task_id, "task": task}
+        options = {name: value for name, value in options.items() if value is not None}
+        observation, self.env_info = self._stepped.reset(seed=seed, options=options or None)
         self._conversation = self._converse(self._own_style or style_of(self.env, self.env.task))
         self._conversation.observe(observation, self.env_info)
         self._is_over = False

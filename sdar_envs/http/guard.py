@@ -19,7 +19,8 @@ _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 class Guard:
     """An ASGI application whose requests are checked before they reach the application in it.
 
-    What is refused is answered with JSON, `{"detail": ...}`, which says why.
+    What is refused is answered with JSON, `{"detail": ...}`, which says why. A WebSocket is closed before it opens, and
+    so is one that a page of a foreign site asks for: browsers allow that, and name the site in the Origin header.
 
     Args:
         app: the application.
@@ -36,9 +37,13 @@ class Guard:
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Answer a request, or have the application answer it."""
-        refused = self._refusal(scope["headers"]) if scope["type"] == "http" else None
+        is_socket = scope["type"] == "websocket"
+        refused = self._refusal(scope["headers"], is_socket) if is_socket or scope["type"] == "http" else None
         if refused is None:
             await self._app(scope, receive, send)
+            return
+        if is_socket:
+            await send({"type": "websocket.close", "code": 1008})
             return
         status, reason = refused
         body = json.dumps({"detail": reason}).encode()
@@ -48,11 +53,15 @@ class Guard:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+    def _refusal(self, headers: Sequence[tuple[bytes, bytes]], is_socket: bool = False) -> tuple[int, str] | None:
         if self._hosts is not None:
             host = _value(headers, b"host").decode("latin-1")
             if not is_served(host, self._hosts):
                 return 400, refusal_of(host, self._hosts)
+            if is_socket and any(name == b"origin" for name, _ in headers):
+                origin = _value(headers, b"origin").decode("latin-1").partition("://")[2]
+                if not is_served(origin, self._hosts):
+                    return 403, refusal_of(origin, self._hosts)
         if self._token is not None:
             scheme, _, given = _value(headers, b"authorization").strip().partition(b" ")
             if scheme.lower() != b"bearer":

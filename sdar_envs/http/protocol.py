@@ -77,7 +77,8 @@ class PatientProtocol(H11Protocol):
     def _watch(self) -> None:
         """Start the clock of the part that is awaited now; let it run if it is the same part as before."""
         part = None
-        if not self.transport.is_closing():
+        # A WebSocket has another protocol from its handshake on.
+        if not self.transport.is_closing() and self.transport.get_protocol() is self:
             state = self.conn.their_state
             if state is h11.IDLE:
                 part = "head"

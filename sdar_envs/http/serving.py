@@ -31,6 +31,7 @@ def serve(
     ready: Callable[[str], object] = print,
     longest_head: int = _LONGEST_HEAD,
     token_env: str | None = None,
+    websockets: bool = False,
 ) -> None:
     """Serve an ASGI application until the process is interrupted.
 
@@ -45,6 +46,7 @@ def serve(
         longest_head: largest request line and headers together, in bytes.
         token_env: the environment variable with a token that each request must send, as `Authorization: Bearer ...`;
             None for no token.
+        websockets: the application takes WebSockets, which need the package websockets.
 
     Raises:
         InvalidOption: nothing can listen there, or the variable holds no token.
@@ -58,7 +60,7 @@ def serve(
             raise InvalidOption(f"${token_env}, which token_env names, is empty: set it to the token.")
     import_extra("uvicorn", extra="server", purpose="serving")
     with listen(host, port) as listener:
-        server = make_server(app, listener, host=host, token=token, longest_head=longest_head)
+        server = make_server(app, listener, host=host, token=token, longest_head=longest_head, websockets=websockets)
         ready(shown_address(host, listener))
         server.run(sockets=[listener])
 
@@ -71,6 +73,7 @@ def make_server(
     token: str | None = None,
     longest_head: int = _LONGEST_HEAD,
     patience: Patience | None = None,
+    websockets: bool = False,
 ) -> uvicorn.Server:
     """Return the server of `serve`, for whoever starts and stops it otherwise.
 
@@ -81,6 +84,7 @@ def make_server(
         token: that each request must send; None for none.
         longest_head: largest request line and headers together, in bytes.
         patience: how long requests may take to arrive; None for the usual times.
+        websockets: see `serve`.
 
     Raises:
         MissingExtra: uvicorn is not installed.
@@ -95,7 +99,7 @@ def make_server(
         Guard(app, hosts=hosts_of(host, listener), token=token),
         log_level="warning",
         http=partial(PatientProtocol, patience=patience or Patience()),
-        ws="none",
+        ws="websockets-sansio" if websockets else "none",
         server_header=False,
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=longest_head,

@@ -7,11 +7,12 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
-from sdar_envs.core import Outcome, Task, TaskSource, TextEnv, is_integer, rebuilt
+from sdar_envs.core import Outcome, Task, TaskSource, TextEnv, is_integer, rebuilt, task_id_of
 from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa import reference, search_r1
@@ -20,7 +21,7 @@ from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
 from sdar_envs.search_qa.session import BEHAVIOURS, METRICS, Behaviour, Finding, Metric, QuestionSession, QuestionState
-from sdar_envs.search_qa.tasks import official_tasks, question_of
+from sdar_envs.search_qa.tasks import ROWS, official_tasks, question_of, row_task
 
 __all__ = ["SearchQAEnv"]
 
@@ -62,6 +63,10 @@ class SearchQAEnv(TextEnv[QuestionState]):
     `golden_answers`, and what only an oracle knows: `supporting_found` and `supporting_hit`, how many of the passages
     that the answer follows from were found so far, and whether any (0 where a data set does not tell; HotpotQA tells
     their titles), and `evidence_turn`, the turn in which the last of them was shown, 0 before.
+
+    **Questions from elsewhere**: `reset(options={"task": row})` plays the question of a row of a trainer's data set,
+    with its golden answers, in any form that `sdar_envs.search_qa.questions` reads; a row with a `task_id` plays that
+    task. A `Task` of other data is played as it is.
 
     **Three behaviours.** `compat="sdar"` repeats the environment of SDAR and verl-agent. `compat="search-r1"` repeats
     Search-R1's: the action is a completion, cut after its first closing tag, tags inside thoughts act, an invalid
@@ -208,6 +213,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         self.topk = int(topk)
         self.compat: Behaviour = compat
         self._metric: Metric = reward
+        self._question_type = question_type
         self._reveals = bool(reveal_answers)
         self._truncates = on_error == "truncate"
         where = _where(retriever, data)
@@ -300,6 +306,31 @@ class SearchQAEnv(TextEnv[QuestionState]):
         turns = self.max_steps - self._step_count
         return (*missing, f"answer[{question.answers[0]}]")[:turns]
 
+    def _given_task(self, given: object) -> Task:
+        if isinstance(given, Mapping) and task_id_of(given) is None:
+            return row_task(given, _ID, self._question_type, keeps_empty=self.compat != "fixed")
+        if not isinstance(given, Task) or given.env != _ID:
+            return super()._given_task(given)
+        with suppress(UnknownName):
+            found = self.source.find(given.id)
+            if found != given:
+                raise InvalidOption(
+                    f"the task {given.id!r} differs from the one of that id in this environment's data: give it an id "
+                    "of its own, or play it by its task_id."
+                )
+        try:
+            question_of(given)
+        except (KeyError, TypeError) as error:
+            raise InvalidOption(
+                f"the data of the task {given.id!r} hold no question ({type(error).__name__}: {error}); wanted what "
+                "the tasks of sdar_envs.tasks have, or a row with 'question' and 'golden_answers'."
+            ) from error
+        return given
+
+    def _check_known(self, task: Task) -> None:
+        # A question that was given carries all that an episode needs.
+        question_of(task)
+
     def _begin(self, task: Task) -> str:
         self._session = QuestionSession(question_of(task), self.compat, self.max_steps)
         self._prepared = None
@@ -348,7 +379,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
         if self._follows_task and self._place != (corpus, task.split):
             self._place = (corpus, task.split)
             self._tool = self._open(corpus.retriever(task.split))
-        return corpus.says_turns
+        return corpus.says_turns and task.split != ROWS  # a row's question is asked as it stands
 
     def _variant(self) -> str:
         fingerprint = self._tool.fingerprint

@@ -38,6 +38,7 @@ __all__ = [
     "question_type",
     "read_questions",
     "title_key",
+    "without_empty",
 ]
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
@@ -248,7 +249,7 @@ def read_questions(
             if not keeps_empty:
                 empty = [(number, answer) for answer in question.answers if not normalize(answer)]
                 if empty:
-                    question = _without_empty(question)
+                    question = without_empty(question)
                     left_out += empty
         except ValueError as error:
             raise CorruptData(f"{path}, row {number}: {error}. Correct the row or remove it.") from error
@@ -270,7 +271,7 @@ def read_questions(
     return questions
 
 
-def _without_empty(question: Question) -> Question:
+def without_empty(question: Question) -> Question:
     """Return the question without golden answers that are empty after normalisation.
 
     Raises:

@@ -8,20 +8,27 @@ evaluates on: where there is no test file, the dev file counts (SkyRL saves the 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from sdar_envs.core import Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
-from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, read_questions
+from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions, without_empty
 from sdar_envs.storage import given_path
 
-__all__ = ["SPLITS", "TRAINING_SETS", "QuestionTasks", "official_tasks", "question_of"]
+__all__ = ["ROWS", "SPLITS", "TRAINING_SETS", "QuestionTasks", "official_tasks", "question_of", "row_task"]
 
 SPLITS = ("train", "dev", "test")
+
+ROWS = "rows"
+"""What the ids of questions that came in a row have in the place of the split: `search_qa/rows/<data set>/<digest>`."""
 
 TRAINING_SETS = ("nq", "hotpotqa")
 """What the reference and Search-R1 train on."""
@@ -79,29 +86,7 @@ class QuestionTasks:
             raise UnknownName(f"no split {split!r} here.{did_you_mean(split, self._questions)}")
         if not 0 <= index < len(self._questions[split]):
             raise UnknownName(f"no task {index} in {split}: it has {len(self._questions[split])} tasks, from 0.")
-        question = self._questions[split][index]
-        return Task(
-            id=self._ids[split][index],
-            env=self._env_id,
-            split=split,
-            task_type=question.type,
-            instruction=question.text,
-            data={
-                "question_id": question.id,
-                "data_set": question.data_set,
-                "answers": list(question.answers),
-                "supporting": list(question.supporting),
-                "queries": list(question.queries),
-                **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
-                **({"answer_is_text": True} if question.answer_is_text else {}),
-                **({"aliases": list(question.aliases)} if question.aliases else {}),
-                **({"folds_accents": True} if question.folds_accents else {}),
-                **({"kind": question.kind} if question.kind else {}),
-                **({"path": list(question.path)} if question.path else {}),
-                **({"name_queries": list(question.name_queries)} if question.name_queries else {}),
-            },
-            suite="search_qa",
-        )
+        return _task(self._questions[split][index], self._ids[split][index], split, self._env_id)
 
     def find(self, task_id: str) -> Task:
         """Return the question with that id."""
@@ -116,6 +101,61 @@ class QuestionTasks:
         raise UnknownName(
             f"no task {task_id[:200]!r}; the tasks here look like {examples[0]!r}.{did_you_mean(task_id, examples)}"
         )
+
+
+def _task(question: Question, task_id: str, split: str, env_id: str) -> Task:
+    return Task(
+        id=task_id,
+        env=env_id,
+        split=split,
+        task_type=question.type,
+        instruction=question.text,
+        data={
+            "question_id": question.id,
+            "data_set": question.data_set,
+            "answers": list(question.answers),
+            "supporting": list(question.supporting),
+            "queries": list(question.queries),
+            **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
+            **({"answer_is_text": True} if question.answer_is_text else {}),
+            **({"aliases": list(question.aliases)} if question.aliases else {}),
+            **({"folds_accents": True} if question.folds_accents else {}),
+            **({"kind": question.kind} if question.kind else {}),
+            **({"path": list(question.path)} if question.path else {}),
+            **({"name_queries": list(question.name_queries)} if question.name_queries else {}),
+        },
+        suite="search_qa",
+    )
+
+
+def row_task(
+    row: Mapping[str, Any], env_id: str, default_type: str | None = None, *, keeps_empty: bool = False
+) -> Task:
+    """Return the task of a question that comes in a row of a data set, in any form that `read_questions` reads.
+
+    Its id is made of the question, its golden answers and its data set: equal rows are the same task everywhere.
+
+    Args:
+        row: may have any other columns.
+        env_id: the environment that plays it.
+        default_type: the kind of question if row and data set tell none.
+        keeps_empty: keep golden answers that are empty after normalisation.
+
+    Raises:
+        InvalidOption: the row cannot be played; the message says why.
+    """
+    try:
+        question = from_row(row, ROWS, 1, default_type)
+        if not keeps_empty:
+            question = without_empty(question)
+    except ValueError as error:
+        raise InvalidOption(
+            f"the row holds no question that can be played: {error}. A row with a 'task_id' plays that task instead."
+        ) from error
+    content = json.dumps([question.data_set, question.text, question.answers, question.answer_is_text])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    question = replace(question, id=digest)
+    return _task(question, f"search_qa/{ROWS}/{question.data_set}/{digest}", ROWS, env_id)
 
 
 # Few are kept: with a question, its task stays in memory after the environment has gone on.

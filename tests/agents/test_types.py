@@ -48,6 +48,14 @@ def trajectory(*turns: Turn, **changes: Any) -> Trajectory:
         (lambda: Row(prompt_ids=(), response_ids=(1,)), "prompt_ids is empty"),
         (lambda: Row(prompt_ids=(1,), response_ids=(1,), teacher_prompt_ids=()), "teacher_prompt_ids is empty"),
         (lambda: Row(prompt_ids=(1,), response_ids=(), invalid_penalty=-0.1), "wanted 0 or more"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(), given_advantage=math.nan), "given_advantage is nan"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(), turn_reward=math.inf), "turn_reward is inf"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(), teacher_weight=-1.0), "is negative; wanted 0 or more"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(2,), token_weights=(-1.0,)), "is negative; wanted 0 or more"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(2,), token_weights=(1.0, 1.0)), "got 2, expected 1"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(), more_teacher_prompts=(None, ())), "is empty; wanted token ids"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(), more_teacher_prompts=((-1,),)), "holds -1"),
+        (lambda: Row(prompt_ids=(1,), response_ids=(2,), answer_start=2), "wanted 0 to 1"),
     ],
 )
 def test_nonsense_is_refused(make: Any, message: str) -> None:
@@ -62,6 +70,25 @@ def test_a_penalty_costs_its_own_row_and_not_the_episode() -> None:
     assert [row.score for row in rows] == [10.0, 9.9, 10.0]
     assert [row.turn_index for row in rows] == [0, 1, 2]
     assert played.episode_return == 10.0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "start"),
+    [
+        (["<think>", "so", "</th", "ink>", "go"], 4),
+        (["<think>a</think>b", "c"], 1),  # a token with both is the thought's
+        (["<think>", "so"], 2),  # it has not ended
+        (["<think>x</think>", "<think>", "y"], 3),
+        (["go"], 0),
+        ([], 0),
+    ],
+)
+def test_a_row_knows_where_its_answer_begins(pieces: list[str], start: int) -> None:
+    ids = tuple(range(len(pieces)))
+    played = trajectory(turn(completion=Completion(ids, None, "".join(pieces), "eos"), observation="hall", reward=2.0))
+    (row,) = make_rows(played, decode=lambda token: pieces[token])
+    assert (row.answer_start, row.state, row.turn_reward, row.is_success) == (start, "hall", 2.0, True)
+    assert make_rows(played)[0].answer_start is None
 
 
 def test_a_truncated_response_is_trained_unless_it_is_masked() -> None:

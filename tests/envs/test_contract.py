@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -116,7 +117,48 @@ def test_unknown_names_suggest_the_nearest(env_id):
     with pytest.raises(UnknownName, match=f"Did you mean '{task.id}'"):
         env.reset(options={"task_id": task.id.replace("train", "trian")})
     with pytest.raises(UnknownName, match="Did you mean 'task_id'"):
-        env.reset(options={"task": task.id})
+        env.reset(options={"task_ids": task.id})
+
+
+@every_id
+def test_a_task_and_rows_that_name_one_are_played(env_id):
+    env = gymnasium.make(env_id)
+    first, second = sdar_envs.tasks(env_id, split="train", limit=2)
+    wanted = env.reset(options={"task_id": second.id})
+    again = sdar_envs.Task.from_json(json.loads(json.dumps(second.to_json())))
+    foreign = {"id": 7, "prompt": [{"role": "user", "content": "?"}], "data_source": "mine", "answer": None}
+    for given in (
+        second,
+        again,
+        {"task_id": second.id},
+        {**foreign, "env_kwargs": {"task_id": second.id}},
+        {**foreign, "extra_info": {"index": 0, "task_id": second.id}, "env_kwargs": None},
+        *[row for row in sdar_envs.task_rows(env_id, split="train", limit=2) if row["task_id"] == second.id],
+    ):
+        env.reset(options={"task_id": first.id})
+        assert env.reset(options={"task": given}) == wanted
+    for given, error, message in (
+        (dataclasses.replace(second, env="acme/Up-v0"), InvalidOption, f"is of 'acme/Up-v0', this .* '{env_id}'"),
+        ({"task_id": second.id, "env_id": "acme/Up-v0"}, InvalidOption, "is of 'acme/Up-v0'"),
+        ({"task_id": second.id, "instruction": "Sleep."}, InvalidOption, "says 'Sleep.', but the one of that id here"),
+        (dataclasses.replace(second, instruction="Sleep."), InvalidOption, re.escape(repr(second.id))),
+        ({"task_id": second.id[:-1] + "x"}, UnknownName, "no task"),
+        (second.id, InvalidOption, r"\(str\); wanted a sdar_envs.Task or a row.*is options\['task_id'\]"),
+    ):
+        with pytest.raises(error, match=message):
+            env.reset(options={"task": given})
+
+
+@every_id
+def test_a_vector_plays_tasks_and_rows(env_id):
+    tasks = sdar_envs.tasks(env_id, split="train", limit=2)
+    envs = sdar_envs.make_vec(env_id, 4, group_size=2)
+    wanted = envs.reset(options={"task_id": [task.id for task in tasks]})[0]
+    assert envs.reset(options={"task": list(tasks)})[0] == wanted
+    rows = list(sdar_envs.task_rows(env_id, split="train", limit=2))
+    assert envs.reset(options={"task": rows})[0] == wanted
+    assert envs.reset(options={"task": tasks[1]})[0] == (wanted[2],) * 4
+    assert envs.reset(options={"task": rows[1], "reset_mask": np.array([1, 0, 0, 0], bool)})[0] == (wanted[2],) * 4
 
 
 @every_id
@@ -192,7 +234,17 @@ def test_rendering(env_id, capsys):
     assert capsys.readouterr().out == ""
 
 
-FAILING_OPTIONS = [{"nonsense": 1}, {"task_id": "no such task"}, {"task_id": 5}, "text"]
+FAILING_OPTIONS = [
+    {"nonsense": 1},
+    {"task_id": "no such task"},
+    {"task_id": 5},
+    "text",
+    {"task": "a task id"},
+    {"task": {}},
+    {"task": {"id": "mine", "prompt": []}},
+    {"task": {"task_id": "no such task"}},
+    {"task": {"task_id": "x"}, "task_id": "x"},
+]
 
 
 @every_id

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in {".py", ".yaml", ".jinja2"})
+EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in {".py", ".yaml", ".jinja2", ".ipynb"})
 TESTS = "".join(
-    path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path.name != Path(__file__).name
+    path.read_text()
+    for path in [*Path(__file__).parent.glob("test_*.py"), Path(__file__).parents[1] / "docs" / "test_notebooks.py"]
+    if path.name != Path(__file__).name
 )
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "grpo_loop.py"])
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "grpo_loop.py" and not name.endswith(".ipynb")])
 def test_an_example_has_at_most_60_lines(name: str) -> None:
     assert len((FOLDER / name).read_text().splitlines()) <= 60
 

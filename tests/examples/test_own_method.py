@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.tiny_models import PAD, random_rows, tiny_model
 
+from sdar_agents import check_algorithm
 from sdar_agents.algorithms import make_algorithm
 from sdar_agents.learner import Learner, LearnerSettings
 from sdar_agents.learner.weights import fingerprint
@@ -49,3 +50,9 @@ def test_a_step_of_training_with_it_moves_the_tiny_model() -> None:
     assert result.metrics["optimizer/updates"] == 1
     assert result.metrics["rloo/clipped"] >= 0
     assert result.metrics["kl/ref"] == 0
+
+
+def test_it_conforms() -> None:
+    report = check_algorithm(NAME)
+    assert report.ok, str(report)
+    assert report.not_declared == ("off", "bounds")

@@ -44,8 +44,10 @@ NEEDS_EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("train", "--config", "alfworld_sdar_tiny")),
     ("train", ("study", "--out", "study")),
     ("train", ("sft", "tiny-test", "alfworld.jsonl", "--out", "sft")),
+    ("train", ("export", "runs/none")),
     ("server", ("serve", "webshop", "--port", "0")),
     ("server", ("serve", "retriever", "--port", "0")),
+    ("openenv", ("serve", "openenv", ALFWORLD, "--port", "0")),
     ("client", ("eval", SEARCH_QA, "--limit", "1", "--set", "retriever=http://127.0.0.1:9/retrieve")),
     (
         "openai-compatible",

@@ -102,14 +102,15 @@ class ADRS(GRPO):
 
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
         """Return the advantages, `(B, L)` with the teacher's signal added in the window."""
-        mask, teacher, old = batch.teacher_mask, batch.part("teacher_logprobs"), batch.part("old_logprobs")
-        gaps = (teacher - old).masked_fill(~mask, 0.0)
+        mask = batch.teacher_mask & batch.policy_mask
         active = float(bool(self.eta) and self.is_active(step))
         count = torch.tensor(1.0, dtype=torch.float64)
         metrics = {"distill/active": Metric(count * active, count)}
         if not active:
-            return TokenAdvantages(advantages, gaps, metrics)
-        values = (teacher if self.signal == "teacher" else gaps).double().masked_fill(~mask, 0.0)
+            return TokenAdvantages(advantages, metrics=metrics)
+        teacher = batch.part("teacher_logprobs")
+        signals = teacher if self.signal == "teacher" else teacher - batch.part("old_logprobs")
+        values = signals.double().masked_fill(~mask, 0.0)
         by_row = torch.stack([standardised(row, own) for row, own in zip(values, mask, strict=True)])
         gates = self._gates(rows, batch, values, mask)
         groups = members_of(batch.group_index)
@@ -130,7 +131,7 @@ class ADRS(GRPO):
         added = added.masked_fill(~mask, 0.0).float()
         metrics["distill/gate"] = masked_metric(gates, mask.any(dim=1), spread=True)
         metrics["distill/added_advantage"] = masked_metric(added.abs(), mask)
-        return TokenAdvantages(advantages[:, None] + added, gaps, metrics)
+        return TokenAdvantages(advantages[:, None] + added, metrics=metrics)
 
     def _gates(self, rows: Sequence[Row], batch: Batch, values: Tensor, mask: Tensor) -> Tensor:
         """Return the gate `(B,)` of each row's group."""

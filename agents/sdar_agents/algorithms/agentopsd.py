@@ -76,11 +76,11 @@ class AgentOPSD(GRPO):
 
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
         """Return the advantages `(B, L)`, reweighted by the revisions of the belief."""
-        mask = batch.teacher_mask
+        mask = batch.teacher_mask & batch.policy_mask
         gaps = (batch.part("teacher_logprobs") - batch.part("old_logprobs")).double().masked_fill(~mask, 0.0)
         priors = group_priors(rows, batch, self.return_scale)
         if self.granularity == "turn":
-            signal = self._by_turn(gaps, priors, batch)[:, None].expand_as(gaps)
+            signal = self._by_turn(gaps, priors, batch, mask.any(dim=1))[:, None].expand_as(gaps)
         else:
             signal = self._by_token(gaps, priors, mask)
         coefficient = warmed_down(self.shaping_coef, step, self.warmdown_steps)
@@ -92,13 +92,13 @@ class AgentOPSD(GRPO):
             slope=self.slope,
             clip=self.weight_clip,
         )
-        return TokenAdvantages(shaped, gaps.float(), shaping_metrics(weights, mask, batch.mask, coefficient))
+        return TokenAdvantages(shaped, metrics=shaping_metrics(weights, mask, batch.mask, coefficient))
 
-    def _by_turn(self, gaps: Tensor, priors: Tensor, batch: Batch) -> Tensor:
-        """Return the standardised revisions `(B,)`, over the turns of each episode that have a teacher."""
+    def _by_turn(self, gaps: Tensor, priors: Tensor, batch: Batch, shaped: Tensor) -> Tensor:
+        """Return the standardised revisions `(B,)`, over the turns of each episode that are shaped."""
         evidence, standardised = gaps.sum(dim=1), torch.zeros_like(priors)
         for members in members_of(batch.episode_index):
-            turns = members[batch.teacher_mask[members].any(dim=1)]
+            turns = members[shaped[members]]
             if not len(turns):
                 continue
             turns = turns[batch.turn_index[turns].argsort(stable=True)]

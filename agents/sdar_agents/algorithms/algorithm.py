@@ -99,7 +99,7 @@ class Algorithm(Protocol):
         """Return the advantages `(B,)` of all rows of a step, and metrics of their groups."""
 
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
-        """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, with gap and metrics."""
+        """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, and metrics."""
 
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
         """Return the loss of a micro-batch."""

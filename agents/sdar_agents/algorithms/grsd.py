@@ -86,7 +86,7 @@ class GRSD(GRPO):
 
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
         """Return the advantages `(B, L)`, scaled by the teacher's agreement."""
-        mask = batch.teacher_mask
+        mask = batch.teacher_mask & batch.policy_mask
         gaps = (batch.part("teacher_logprobs") - batch.part("old_logprobs")).double().masked_fill(~mask, 0.0)
         values, valid = gaps, mask
         if self.granularity == "turn":
@@ -106,7 +106,7 @@ class GRSD(GRPO):
             least=_LEAST_FACTOR,
         )
         metrics = shaping_metrics(weights, mask, batch.mask, coefficient)
-        return TokenAdvantages(shaped, gaps.float(), metrics)
+        return TokenAdvantages(shaped, metrics=metrics)
 
 
 def relative_agreement(signed: Tensor, valid: Tensor, group_index: Tensor | None) -> Tensor:

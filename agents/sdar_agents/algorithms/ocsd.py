@@ -61,8 +61,7 @@ class OCSD(GRPO):
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
         """Return the advantages `(B, L)`, reweighted on the most uncertain turns."""
         full, old = batch.part("teacher_logprobs"), batch.part("old_logprobs")
-        gaps = (full - old).masked_fill(~batch.teacher_mask, 0.0)
-        signal = torch.zeros_like(gaps)
+        signal = torch.zeros_like(full)
         mask = torch.zeros_like(batch.mask)
         if batch.more_teachers:
             mask = batch.teacher_mask & batch.more_teachers[0].is_there[:, None]
@@ -72,7 +71,7 @@ class OCSD(GRPO):
         shaped, weights = shape(advantages, signal, coefficient=coefficient, curve="tanh", clip=None)
         metrics = shaping_metrics(weights, mask, batch.mask, coefficient)
         metrics["distill/view_difference"] = masked_metric(signal, mask, spread=True)
-        return TokenAdvantages(shaped, gaps, metrics)
+        return TokenAdvantages(shaped, metrics=metrics)
 
 
 def most_uncertain(logprobs: Tensor, mask: Tensor, share: float) -> Tensor:

@@ -1,5 +1,6 @@
 """The learner: updates a model from the rows of a step, with mini-batches, gradient accumulation and teachers."""
 
+from sdar_agents.learner.conformance import Conformance, check_algorithm
 from sdar_agents.learner.learner import Learner, LearnResult
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings, TeacherKind
@@ -8,6 +9,7 @@ from sdar_agents.learner.token_marks import TokenSignals, token_marks
 from sdar_agents.learner.weights import Weights
 
 __all__ = [
+    "Conformance",
     "LearnResult",
     "Learner",
     "LearnerSettings",
@@ -16,6 +18,7 @@ __all__ = [
     "TeacherKind",
     "TokenSignals",
     "Weights",
+    "check_algorithm",
     "open_teacher",
     "token_marks",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "path_setting",
     "setting",
     "value_kinds",
+    "wanted_words",
 ]
 
 _WORDS: Mapping[Any, str] = MappingProxyType(
@@ -132,9 +133,14 @@ def check_value(
     kinds = value_kinds(hint)
     if any(_fits(value, kind, low, high, above) for kind in kinds):
         return
-    wanted = " or ".join(_words(kind, _range_words(low, high, above)) for kind in kinds)
+    wanted = wanted_words(hint, low=low, high=high, above=above)
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     raise InvalidOption(f"{name} is {value!r}; wanted {wanted}.{did_you_mean(value, choices)}")
+
+
+def wanted_words(hint: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> str:
+    """Return the values that a setting takes, in words; the arguments are those of `check_value`."""
+    return " or ".join(_words(kind, _range_words(low, high, above)) for kind in value_kinds(hint))
 
 
 def value_kinds(hint: Any) -> tuple[Any, ...]:

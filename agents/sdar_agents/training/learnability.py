@@ -5,13 +5,14 @@ A run that cannot learn looks like any other: its metrics are written, its loss 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
-from sdar_agents.algorithms import Algorithm
+from sdar_agents.algorithms import ADRS, ALGORITHMS, Algorithm
 from sdar_agents.algorithms.grpo import GRPO
 from sdar_agents.engines.policy import Policy
 from sdar_agents.rollout.settings import RolloutSettings
@@ -20,6 +21,8 @@ from sdar_envs.errors import InvalidOption, SdarError
 from sdar_envs.prompt import STYLES, render_completion, resolve_style
 
 __all__ = ["check_rounding", "lost_updates", "shortest_answer", "signal_problems"]
+
+_FIRST_STEPS: Mapping[type, str] = MappingProxyType({ADRS: "first_step"})
 
 _SAMPLED = 1 << 16  # weights of each tensor, which are enough for a share
 _SHORT_COMMANDS = ("look", "click[x]", "answer[x]")
@@ -67,11 +70,16 @@ def _reward_problem(config: TrainConfig, algorithm: GRPO) -> str | None:
 
 def _teacher_problem(config: TrainConfig, algorithm: GRPO) -> str | None:
     """Return why nothing is learnt from the teacher; None if something is."""
-    for name in ("distill_coef", "shaping_coef"):
-        if getattr(algorithm, name, None) == 0:
-            return (
-                f"{name} is 0, so the teacher is asked and teaches nothing (--method grpo does the same in less time)"
-            )
+    declared = algorithm.declarations()
+    if declared.off and all(getattr(algorithm, name) == value for name, value in declared.off.items()):
+        names = [name for name, value in declared.off.items() if value == 0 and not isinstance(value, bool)]
+        same = next((name for name, method in ALGORITHMS.items() if method is declared.base), None)
+        are = "is" if len(names) == 1 else "are"
+        instead = "" if same is None else f" (--method {same} does the same in less time)"
+        return f"{' and '.join(names)} {are} 0, so the teacher is asked and teaches nothing{instead}"
+    first = getattr(algorithm, _FIRST_STEPS.get(type(algorithm), "distill_first_step"), 1)
+    if first > config.all_steps:
+        return f"the teacher's signal begins at step {first} of a run of {config.all_steps}, so it teaches nothing"
     reads_skills = not config.context.is_after_play
     if reads_skills and not _shows_skills(config) and config.learner.teacher in ("old", "live"):
         return (

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, MayMiss, check_fields, optional
+from sdar_benchmarks.records.schema import AMOUNT, COUNT, OBJECT, Kind, MayMiss, check_fields, json_schema, optional
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
@@ -45,9 +45,13 @@ def _is_day(value: Any) -> bool:
         return False
 
 
-_TEXT = Kind("text", _is_text)
+_TEXT = Kind("text", _is_text, {"type": "string", "pattern": r"\S"})
 _SOME_AMOUNT = optional(AMOUNT)
-_SHARE = Kind("a number from 0 to 1", lambda value: AMOUNT.accepts(value) and value <= 1)
+_SHARE = Kind(
+    "a number from 0 to 1",
+    lambda value: AMOUNT.accepts(value) and value <= 1,
+    {"type": "number", "minimum": 0, "maximum": 1},
+)
 _INTERVAL = {"value": _SHARE, "low": _SHARE, "high": _SHARE}
 
 
@@ -63,10 +67,15 @@ def _is_group(value: Any) -> bool:
 _GROUPS = Kind(
     "an object of objects with episodes, success and score",
     lambda value: isinstance(value, dict) and all(map(_is_group, value.values())),
+    {
+        "type": "object",
+        "additionalProperties": json_schema({"episodes": COUNT, "success": _SHARE, "score": _SHARE}),
+    },
 )
 _SHARES = Kind(
     "an object of numbers from 0 to 1",
     lambda value: isinstance(value, dict) and all(map(_SHARE.accepts, value.values())),
+    {"type": "object", "additionalProperties": _SHARE.schema},
 )
 
 _ACTIONS = Kind(
@@ -78,32 +87,45 @@ _ACTIONS = Kind(
         and isinstance(value["sha256"], str)
         and bool(re.fullmatch("[0-9a-f]{64}", value["sha256"]))
     ),
+    json_schema({"bytes": COUNT, "sha256": Kind("", bool, {"type": "string", "pattern": "^[0-9a-f]{64}$"})}),
 )
 
 FIELDS: Mapping[str, Any] = {
-    "format": Kind(f"{FORMAT}", lambda value: value == FORMAT and COUNT.accepts(value)),
+    "format": Kind(f"{FORMAT}", lambda value: value == FORMAT and COUNT.accepts(value), {"const": FORMAT}),
     "env_id": _TEXT,
     "split": _TEXT,
     "env_kwargs": OBJECT,
     "panel": {
-        "tasks": Kind("a whole number from 1", lambda value: COUNT.accepts(value) and value > 0),
-        "limit": Kind("a whole number or null", lambda value: value is None or COUNT.accepts(value)),
-        "variant": Kind("text, which may be empty", lambda value: isinstance(value, str)),
+        "tasks": Kind(
+            "a whole number from 1",
+            lambda value: COUNT.accepts(value) and value > 0,
+            {"type": "integer", "minimum": 1},
+        ),
+        "limit": Kind(
+            "a whole number or null",
+            lambda value: value is None or COUNT.accepts(value),
+            {"anyOf": [COUNT.schema, {"type": "null"}]},
+        ),
+        "variant": Kind("text, which may be empty", lambda value: isinstance(value, str), {"type": "string"}),
         "fingerprint": Kind(
             "at least 16 hexadecimal digits",
             lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{16,}", value)),
+            {"type": "string", "pattern": "^[0-9a-f]{16,}$"},
         ),
         "data_flags": MayMiss(OBJECT),
         "name": MayMiss(_TEXT),
     },
     "agent": _TEXT,
-    "model": Kind("text or null", lambda value: value is None or _is_text(value)),
+    "model": Kind(
+        "text or null", lambda value: value is None or _is_text(value), {"anyOf": [_TEXT.schema, {"type": "null"}]}
+    ),
     "settings": OBJECT,
     "seeds": Kind(
         "a list of different whole numbers",
         lambda value: (
             isinstance(value, list) and bool(value) and all(map(COUNT.accepts, value)) and len(set(value)) == len(value)
         ),
+        {"type": "array", "items": COUNT.schema, "minItems": 1, "uniqueItems": True},
     ),
     "episodes": COUNT,
     "metrics": {
@@ -127,8 +149,9 @@ FIELDS: Mapping[str, Any] = {
         lambda value: (
             isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{40}|sdar-envs==[0-9][0-9A-Za-z.+!]*", value))
         ),
+        {"type": "string", "pattern": "^([0-9a-f]{40}|sdar-envs==[0-9][0-9A-Za-z.+!]*)$"},
     ),
-    "date": Kind("a day such as 2026-11-24", _is_day),
+    "date": Kind("a day such as 2026-11-24", _is_day, {"type": "string", "format": "date"}),
     "hardware": OBJECT,
     "versions": OBJECT,
 }

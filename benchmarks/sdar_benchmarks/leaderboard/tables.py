@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ _BOUNDS = {
     "oracle": "ceiling",
 }
 _DASH = "–"
+# Rows of the table in README.md at most.
+_MOST_SHORT = 12
 # Text columns, then numbers.
 _WORDS = ("agent", "model", "prompt", "action format", "skills")
 _ALWAYS = ("agent",)
@@ -323,9 +326,15 @@ def _origin(record: Record, folder: Path) -> str:
 
 
 def _short_table(records: Sequence[Record]) -> str:
+    """Return the table of `README.md`: all rows, or of more than `_MOST_SHORT` the first of each panel in turn."""
+    panels = list(_panels(records).values())
+    turns = zip_longest(*(sorted(panel, key=_weight) for panel in panels))
+    kept = [file_name(record) for turn in turns for record in turn if record is not None][:_MOST_SHORT]
     rows = []
-    for panel in _panels(records).values():
+    for panel in panels:
         for record in panel:
+            if file_name(record) not in kept:
+                continue
             told = ", ".join(filter(None, (_told(record), _flags(record))))
             panel_name = f"{record['env_id']}, {_place(record)}" + (f", {told}" if told else "")
             rows.append(
@@ -339,7 +348,17 @@ def _short_table(records: Sequence[Record]) -> str:
             )
     if not rows:
         return "There are no results yet."
-    return _markdown_table(("panel", "agent", "won (95 % interval)", "score", "tasks × seeds"), rows, words=2)
+    table = _markdown_table(("panel", "agent", "won (95 % interval)", "score", "tasks × seeds"), rows, words=2)
+    return (
+        table
+        if len(rows) == len(records)
+        else f"{table}\n\n{len(rows)} of {len(records)} rows; all are in LEADERBOARD.md."
+    )
+
+
+def _weight(record: Record) -> tuple[bool, tuple[float, float, str, str]]:
+    """Return the order in which rows go into the short table: floors and ceilings last, else the best first."""
+    return bool(_bound(record)), _rank(record)
 
 
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:

@@ -56,11 +56,13 @@ __all__ = [
     "FORMAT",
     "FREE_SETTINGS",
     "REPORT",
+    "ROW_NAMES",
     "STOP_REASONS",
     "SUMMARY",
     "TRAJECTORIES",
     "Episode",
     "EpisodeKey",
+    "RunConfig",
     "RunWriter",
     "changed_keys",
     "enter_run",
@@ -203,7 +205,7 @@ class Episode:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a dictionary of JSON values."""
-        return {_ROW_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        return {ROW_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Episode:
@@ -212,10 +214,11 @@ class Episode:
         Raises:
             CorruptData: a field is missing, or is of another type or out of range.
         """
-        return make_row(cls, row, _ROW_NAMES)
+        return make_row(cls, row, ROW_NAMES)
 
 
-_ROW_NAMES = MappingProxyType({"episode_return": "return"})
+ROW_NAMES = MappingProxyType({"episode_return": "return"})
+"""Names in a row of `episodes.jsonl` of the fields of `Episode` that are called otherwise there."""
 
 
 def final_episodes(episodes: Iterable[Episode]) -> list[Episode]:
@@ -266,7 +269,7 @@ class _Adaptation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Config:
+class RunConfig:
     """Schema of `config.json`."""
 
     command: Text
@@ -304,7 +307,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "use the release that wrote it, or evaluate again into another folder."
         )
     try:
-        check_row(_Config, config)
+        check_row(RunConfig, config)
     except CorruptData as error:
         raise CorruptData(f"{folder / CONFIG}: {error}: restore it, or evaluate again.") from error
     return config

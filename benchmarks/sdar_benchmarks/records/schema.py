@@ -50,6 +50,7 @@ __all__ = [
     "check_fields",
     "check_row",
     "choice",
+    "json_schema",
     "list_of",
     "make_row",
     "map_of",
@@ -72,10 +73,12 @@ class Kind:
     Attributes:
         wanted: what it is, in words.
         accepts: whether a value is one.
+        schema: the same as JSON Schema, as far as that can say it.
     """
 
     wanted: str
     accepts: Callable[[Any], bool]
+    schema: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +105,22 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
-NAME = Kind(f"text of at most {_LONGEST_NAME:,} characters", _is_name)
-TEXT = Kind("text", lambda value: isinstance(value, str))
-FLAG = Kind("true or false", lambda value: isinstance(value, bool))
-COUNT = Kind("a whole number from 0 to 1e15", lambda value: _is_whole(value) and 0 <= value <= _LARGEST)
-NUMBER = Kind("a number from -1e15 to 1e15", _is_number)
-AMOUNT = Kind("a number from 0 to 1e15", lambda value: _is_number(value) and value >= 0)
-OBJECT = Kind("an object", lambda value: isinstance(value, dict))
-LIST = Kind("a list", lambda value: isinstance(value, list))
+NAME = Kind(f"text of at most {_LONGEST_NAME:,} characters", _is_name, {"type": "string", "maxLength": _LONGEST_NAME})
+TEXT = Kind("text", lambda value: isinstance(value, str), {"type": "string"})
+FLAG = Kind("true or false", lambda value: isinstance(value, bool), {"type": "boolean"})
+COUNT = Kind(
+    "a whole number from 0 to 1e15",
+    lambda value: _is_whole(value) and 0 <= value <= _LARGEST,
+    {"type": "integer", "minimum": 0, "maximum": _LARGEST},
+)
+NUMBER = Kind("a number from -1e15 to 1e15", _is_number, {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST})
+AMOUNT = Kind(
+    "a number from 0 to 1e15",
+    lambda value: _is_number(value) and value >= 0,
+    {"type": "number", "minimum": 0, "maximum": _LARGEST},
+)
+OBJECT = Kind("an object", lambda value: isinstance(value, dict), {"type": "object"})
+LIST = Kind("a list", lambda value: isinstance(value, list), {"type": "array"})
 
 Name = Annotated[str, NAME]
 """Text that is shown in a table or names something: of bounded length."""
@@ -120,12 +131,16 @@ Number = Annotated[float, NUMBER]
 Amount = Annotated[float, AMOUNT]
 Object = Annotated[Mapping[str, Any], OBJECT]
 
-_NULL = Kind("null", lambda value: value is None)
+_NULL = Kind("null", lambda value: value is None, {"type": "null"})
 _ANY = Kind("any value", lambda value: True)
 _PLAIN: Mapping[Any, Kind] = {
     str: TEXT,
     bool: FLAG,
-    int: Kind("a whole number from -1e15 to 1e15", lambda value: _is_whole(value) and abs(value) <= _LARGEST),
+    int: Kind(
+        "a whole number from -1e15 to 1e15",
+        lambda value: _is_whole(value) and abs(value) <= _LARGEST,
+        {"type": "integer", "minimum": -_LARGEST, "maximum": _LARGEST},
+    ),
     float: NUMBER,
     type(None): _NULL,
     Any: _ANY,
@@ -134,7 +149,11 @@ _PLAIN: Mapping[Any, Kind] = {
 
 def optional(kind: Kind) -> Kind:
     """Return the kind of a value that may also be null."""
-    return Kind(f"{kind.wanted}, or null", lambda value: value is None or kind.accepts(value))
+    return Kind(
+        f"{kind.wanted}, or null",
+        lambda value: value is None or kind.accepts(value),
+        {"anyOf": [kind.schema, _NULL.schema]},
+    )
 
 
 def choice(*values: Any) -> Kind:
@@ -144,13 +163,16 @@ def choice(*values: Any) -> Kind:
     return Kind(
         f"one of {', '.join(map(str, values))}",
         lambda value: isinstance(value, (str, int)) and (type(value), value) in known,
+        {"enum": list(values)},
     )
 
 
 def list_of(kind: Kind) -> Kind:
     """Return the kind of a list."""
     return Kind(
-        f"a list, each item {kind.wanted}", lambda value: isinstance(value, list) and all(map(kind.accepts, value))
+        f"a list, each item {kind.wanted}",
+        lambda value: isinstance(value, list) and all(map(kind.accepts, value)),
+        {"type": "array", "items": kind.schema},
     )
 
 
@@ -159,6 +181,7 @@ def map_of(kind: Kind) -> Kind:
     return Kind(
         f"an object, each value {kind.wanted}",
         lambda value: isinstance(value, dict) and all(map(_is_name, value)) and all(map(kind.accepts, value.values())),
+        {"type": "object", "propertyNames": NAME.schema, "additionalProperties": kind.schema},
     )
 
 
@@ -237,6 +260,35 @@ def check_fields(value: Any, wanted: Mapping[str, Any], name: str, where: str) -
             _check_field(name, place, value[key], kind)
         else:
             check_fields(value[key], kind, name, place)
+
+
+def json_schema(owner: type | Mapping[str, Any], names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the JSON Schema of an object: that of a dataclass, or of fields as `check_fields` takes them.
+
+    Args:
+        owner: the dataclass, or the fields by name. An object of the latter has no others.
+        names: as in `make_row`.
+    """
+    if isinstance(owner, Mapping):
+        parts = {name: part.kind if isinstance(part, MayMiss) else part for name, part in owner.items()}
+        return {
+            "type": "object",
+            "properties": {name: _part_schema(part) for name, part in parts.items()},
+            "required": [name for name, part in owner.items() if not isinstance(part, MayMiss)],
+            "additionalProperties": False,
+        }
+    named = {(names or {}).get(name, name): part for name, part in _schema(owner).items()}
+    return {
+        "type": "object",
+        "properties": {name: _part_schema(part) for name, (part, _) in named.items()},
+        "required": [name for name, (_, is_needed) in named.items() if is_needed],
+    }
+
+
+def _part_schema(part: Any) -> Mapping[str, Any]:
+    if isinstance(part, Kind):
+        return part.schema
+    return {"type": "array", "items": json_schema(part.owner)} if isinstance(part, _ListOf) else json_schema(part)
 
 
 def _check_field(name: str, place: str, value: Any, kind: Kind) -> None:
@@ -329,7 +381,9 @@ def _kind(hint: Any) -> Kind:
     if origin in (Union, types.UnionType):
         kinds = [_kind(part) for part in parts]
         return Kind(
-            ", or ".join(kind.wanted for kind in kinds), lambda value: any(kind.accepts(value) for kind in kinds)
+            ", or ".join(kind.wanted for kind in kinds),
+            lambda value: any(kind.accepts(value) for kind in kinds),
+            {"anyOf": [kind.schema for kind in kinds]},
         )
     if origin is Mapping:
         return map_of(_kind(parts[1]))

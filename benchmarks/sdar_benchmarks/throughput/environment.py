@@ -1,15 +1,16 @@
-"""Throughput and memory of any environment: steps, vectors, whole episodes, resets.
+"""Throughput and memory of any environment: steps, chat, vectors, whole episodes, resets.
 
-The commands of random episodes are drawn before they are timed, so the time is the environment's alone. Only "whole
-episodes" contain an agent, the suite's scripted one.
+The commands of random episodes are drawn before they are timed, so the time is the environment's alone; as chat, the
+same commands come as completions, and prompts are built and parsed. Only "whole episodes" contain an agent, the suite's
+scripted one.
 """
 
 from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 import gymnasium as gym
 
@@ -17,7 +18,9 @@ import sdar_envs
 from sdar_agents import Agent, default_agent, make_agent
 from sdar_benchmarks.evaluation.panels import evaluation_split
 from sdar_benchmarks.throughput.figures import ONE_ENVIRONMENT, Figures, resident_megabytes, seconds
-from sdar_envs.core import text_env
+from sdar_envs.chat import ChatEpisode, ChatMode
+from sdar_envs.core import TextEnv, text_env
+from sdar_envs.prompt import render_completion
 from sdar_envs.registry import make_text_env
 
 __all__ = ["measure"]
@@ -37,7 +40,13 @@ def measure(env_id: str, progress: Callable[[str], None] = lambda _: None) -> Fi
     env = make_text_env(env_id, split=split)
     ids = [task.id for task in sdar_envs.tasks(env_id, split=split, limit=_TASKS)]
     progress("stepping one environment")
-    figures.add(ONE_ENVIRONMENT, _steps(env, ids), "steps/CPU s")
+    drawn = list(_random_episodes(env, make_agent("random"), ids))
+    bare = _seconds_per_step(drawn, lambda task_id: env.reset(options={"task_id": task_id}), env.step)
+    figures.add(ONE_ENVIRONMENT, 1 / bare, "steps/CPU s")
+    figures.add("a step, bare", bare * 1e6, "CPU us")
+    progress("stepping one environment as chat")
+    for mode in get_args(ChatMode):
+        figures.add(f"a step as chat, {mode}", _chat_seconds(env, drawn, mode) * 1e6, "CPU us")
     for count in _VECTORS:
         progress(f"stepping {count:,} environments")
         figures.add(f"steps, make_vec({count})", _vector_steps(env_id, count, split), "env-steps/CPU s")
@@ -62,17 +71,29 @@ def measure(env_id: str, progress: Callable[[str], None] = lambda _: None) -> Fi
     return figures
 
 
-def _steps(env: gym.Env[str, str], ids: list[str]) -> float:
-    """Return the steps per CPU second of random episodes, resets included."""
-    agent = make_agent("random")
-    episodes = list(_random_episodes(env, agent, ids))
-    steps = sum(len(commands) for _, commands in episodes)
+def _seconds_per_step(
+    episodes: Iterable[tuple[str, Sequence[str]]], reset: Callable[[str], Any], step: Callable[[str], Any]
+) -> float:
+    """Return the CPU seconds per step of drawn episodes, resets included."""
+    steps = 0
     started = time.process_time()
     for task_id, commands in episodes:
-        env.reset(options={"task_id": task_id})
+        reset(task_id)
         for command in commands:
-            env.step(command)
-    return steps / (time.process_time() - started)
+            step(command)
+        steps += len(commands)
+    return (time.process_time() - started) / steps
+
+
+def _chat_seconds(env: TextEnv[Any], episodes: Sequence[tuple[str, Sequence[str]]], mode: ChatMode) -> float:
+    """Return the CPU seconds per step of drawn episodes as chat."""
+    episode = ChatEpisode(env, mode=mode)
+    episode.reset()
+    completions = [
+        (task_id, [render_completion(episode.style, command, "So.") for command in commands])
+        for task_id, commands in episodes
+    ]
+    return _seconds_per_step(completions, lambda task_id: episode.reset(task_id=task_id), episode.step)
 
 
 def _random_episodes(env: gym.Env[str, str], agent: Agent, ids: list[str]) -> Iterator[tuple[str, list[str]]]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny_models import PAD, VOCABULARY, gradients, largest_difference, random_rows, scored_batch, tiny_model
+from helpers.trl_batches import AGGREGATIONS, trl_inputs
 
 from sdar_agents.algorithms import make_algorithm
-from sdar_agents.scoring.batch import Batch, make_batch
+from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
 from sdar_agents.scoring.options import ScoringOptions
 
@@ -49,38 +50,6 @@ def trl_trainer(folder: Path, **settings: Any) -> Any:
         train_dataset=Dataset.from_dict({"prompt": ["w2 w3"] * 4}),
         processing_class=tokenizer,
     )
-
-
-def trl_inputs(batch: Batch, rows: list[Any]) -> dict[str, torch.Tensor]:
-    """The batch as TRL wants it: prompts padded on the left, completions on the right."""
-    width = max(len(row.prompt_ids) for row in rows)
-    prompts = torch.full((len(rows), width), PAD)
-    seen = torch.zeros(len(rows), width, dtype=torch.long)
-    completions = torch.full(batch.mask.shape, PAD)
-    for i, row in enumerate(rows):
-        prompts[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        seen[i, width - len(row.prompt_ids) :] = 1
-        completions[i, : len(row.response_ids)] = torch.tensor(row.response_ids)
-    assert batch.advantages is not None
-    return {
-        "prompt_ids": prompts,
-        "prompt_mask": seen,
-        "completion_ids": completions,
-        "completion_mask": batch.mask.long(),
-        "advantages": batch.advantages,
-        "old_per_token_logps": batch.old_logprobs,
-        "ref_per_token_logps": batch.ref_logprobs,
-        "num_items_in_batch": batch.mask.sum(),
-    }
-
-
-AGGREGATIONS = {
-    "bnpo": "token-mean",
-    "dapo": "token-mean",
-    "grpo": "seq-mean-token-mean",
-    "luspo": "seq-mean-token-sum",
-    "dr_grpo": "seq-mean-token-sum-norm",
-}
 
 
 @pytest.mark.parametrize("loss_type", AGGREGATIONS)

@@ -66,6 +66,57 @@ def test_weights_by_hand(mode: str) -> None:
     assert (batch.weights[~batch.mask] == 0).all()
 
 
+@pytest.mark.parametrize("mode", WEIGHTS)
+def test_rows_that_are_distilled_alone_have_weights_of_their_own(mode: str) -> None:
+    extra = Row(
+        prompt_ids=(1,),
+        response_ids=(7, 8, 9),
+        group_id="b",
+        episode_id="z",
+        is_trained=False,
+        teacher_prompt_ids=(2,),
+        teacher_weight=2.0,
+        token_weights=(1.0, 0.0, 0.5),
+        sampler_logprobs=None,
+    )
+    batch = make_batch([*ROWS, extra], pad_id=0).weighed(mode, response_limit=10)  # type: ignore[arg-type]
+    # The policy's weights are those without the row, and the row has none.
+    assert batch.weights is not None
+    torch.testing.assert_close(batch.weights[:4][batch.mask[:4]], torch.tensor(WEIGHTS[mode]))
+    assert (batch.weights[4] == 0).all()
+    assert (batch.policy_mask == (batch.mask & torch.tensor([1, 1, 1, 1, 0])[:, None].bool())).all()
+    # With it there are 9 tokens in 4 rows with tokens and 3 episodes; rows 3 and 4 have a teacher: 5 tokens.
+    counts = {"token-mean": (9, 5), "episode-mean-token-mean": (3, 2)}.get(mode, (4, 2))
+    assert batch.teacher_scale == counts[0] / counts[1]
+    assert batch.distill_weights is not None
+    assert (batch.distill_weights[:3] == 0).all()
+    per_row = {"seq-mean-token-mean": 3, "episode-mean-token-mean": 3, "seq-mean-token-sum-norm": 10}.get(mode, 1)
+    expected = torch.tensor([2.0, 0.0, 1.0]) / counts[0] / per_row
+    torch.testing.assert_close(batch.distill_weights[4], expected)
+    assert batch.sampler_logprobs is not None
+    assert (batch.sampler_logprobs[4] == 0).all()
+
+
+def test_parts_of_a_batch_keep_what_their_rows_know() -> None:
+    batch = make_batch(random_rows(11), pad_id=0)
+    (view,) = batch.more_teachers
+    with pytest.raises(InvalidOption, match="further views, which are not scored"):
+        view.scored()
+    logprobs = torch.randn(batch.mask.shape, generator=torch.Generator().manual_seed(0))
+    batch = batch.replace(more_teachers=(type(view)(view.sequences, view.is_there, logprobs),), advantages=logprobs)
+    piece = batch.select([7, 2, 4])
+    width = piece.mask.shape[1]
+    assert torch.equal(piece.more_teachers[0].scored(), logprobs[[7, 2, 4], :width])
+    assert torch.equal(piece.part("advantages"), logprobs[[7, 2, 4], :width])
+    assert piece.more_teachers[0].is_there.tolist() == view.is_there[[7, 2, 4]].tolist()
+    assert batch.answer_mask is not None
+    assert piece.answer_mask is not None
+    assert torch.equal(piece.answer_mask, batch.answer_mask[[7, 2, 4], :width])
+    assert (
+        piece.to("cpu").more_teachers[0].sequences.input_ids.shape == piece.more_teachers[0].sequences.input_ids.shape
+    )
+
+
 def test_a_batch_without_tokens_has_weights_of_zero() -> None:
     empty = make_batch([Row(prompt_ids=(1,), response_ids=())] * 2, pad_id=0)
     for mode in WEIGHTS:

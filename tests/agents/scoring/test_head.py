@@ -17,11 +17,11 @@ from torch import Tensor
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.head import TeacherView, head_scores
 from sdar_agents.scoring.logprobs import score
-from sdar_agents.scoring.options import ScoringOptions
+from sdar_agents.scoring.options import TOP_K_DIVERGENCES, ScoringOptions
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
-DIVERGENCES = ("rkl_full", "fkl_full", "jsd_full", "rkl_topk")
+DIVERGENCES = ("rkl_full", "fkl_full", "jsd_full", "rkl_topk", "fkl_topk", "jsd_topk", "fkl_renormalised")
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,11 @@ def double(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("top_of", ["student", "teacher"])
 @pytest.mark.parametrize("divergence", [None, *DIVERGENCES])
-def test_the_backward_pass_is_the_derivative(divergence: Any) -> None:
+def test_the_backward_pass_is_the_derivative(divergence: Any, top_of: Any) -> None:
+    if top_of == "teacher" and divergence not in TOP_K_DIVERGENCES:
+        pytest.skip("it has no top")
     teacher = TeacherView(double(5, 4, seed=3), double(7, 4, seed=4), double(7, seed=5))
     targets = torch.tensor([0, 6, 3, 3, 1])
 
@@ -59,7 +62,9 @@ def test_the_backward_pass_is_the_derivative(divergence: Any) -> None:
             weight,
             bias,
             targets,
-            ScoringOptions(temperature=0.8, entropies=True, divergence=divergence, top_k=3, chunk_elements=14),
+            ScoringOptions(
+                temperature=0.8, entropies=True, divergence=divergence, top_k=3, top_of=top_of, chunk_elements=14
+            ),
             teacher=teacher if divergence else None,
         )
         return tuple(part for part in out if part is not None)
@@ -88,14 +93,24 @@ def test_divergences_are_what_they_are_called() -> None:
     for kind, values in expected.items():
         torch.testing.assert_close(ours(kind), values.detach(), atol=1e-12, rtol=0)
         torch.testing.assert_close(ours(kind, chunk_elements=9), values.detach(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(ours("rkl_topk", top_k=9), expected["rkl_full"].detach(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(ours("rkl_topk", top_k=99), expected["rkl_full"].detach(), atol=1e-12, rtol=0)
-    before = torch.zeros(6, dtype=torch.float64)
-    for k in range(1, 10):
-        # Telling more tokens apart can only show more difference.
-        values = ours("rkl_topk", top_k=k)
-        assert (values >= before - 1e-12).all()
-        before = values
+    for name in ("rkl", "fkl", "jsd"):
+        for k in (9, 99):
+            torch.testing.assert_close(
+                ours(f"{name}_topk", top_k=k), expected[f"{name}_full"].detach(), atol=1e-12, rtol=0
+            )
+        before = torch.zeros(6, dtype=torch.float64)
+        for k in range(1, 10):
+            # Telling more tokens apart can only show more difference.
+            values = ours(f"{name}_topk", top_k=k)
+            assert (values >= before - 1e-12).all()
+            before = values
+    # Renormalised on all tokens it is the full one, and of one token there is nothing to compare.
+    torch.testing.assert_close(ours("fkl_renormalised", top_k=9), expected["fkl_full"].detach(), atol=1e-12, rtol=0)
+    assert (ours("fkl_renormalised", top_k=1) == 0).all()
+    top = q.probs.topk(3).indices
+    inside = [torch.distributions.Categorical(probs=each.probs.gather(1, top)) for each in (p, q)]
+    by_hand = kl(inside[1], inside[0]).detach()
+    torch.testing.assert_close(ours("fkl_renormalised", top_k=3, top_of="teacher"), by_hand, atol=1e-12, rtol=0)
     states.requires_grad_()
     ours("jsd_full").sum().backward()
     assert states.grad is not None

@@ -58,6 +58,25 @@ def test_what_can_learn_nothing_is_refused(settings: dict[str, Any], wanted: str
         ({"method": "sdar", "skills": {"k": 0}}, "the teacher reads what the student reads"),
         ({"method": "rlsd", "skills": {"k": 0}}, "the teacher reads what the student reads"),
         ({"method": "sdar", "algorithm": {"distill_coef": 0.0}}, "distill_coef is 0"),
+        (
+            {"method": "agentopsd", "algorithm": {"shaping_coef": 0.0}},
+            "shaping_coef is 0, so the teacher is asked",
+        ),
+        (
+            {"method": "ucob", "algorithm": {"distill_coef": 0.0}},
+            "teaches nothing (--method gigpo does",
+        ),
+        (
+            {
+                "method": "opid",
+                "context": {"name": "future_blanked"},
+                "algorithm": {"episode_coef": 0.0, "step_coef": 0.0},
+            },
+            "episode_coef and step_coef are 0",
+        ),
+        ({"method": "adrs", "algorithm": {"eta": 0.0}}, "eta is 0"),
+        ({"method": "adrs"}, "begins at step 21 of a run of 3"),
+        ({"method": "sdar", "algorithm": {"distill_first_step": 4}}, "begins at step 4 of a run of 3"),
         ({"method": "rlsd", "algorithm": {"shaping_coef": 0.0}}, "shaping_coef is 0"),
         ({"method": "skill_grpo", "skills": {"k": 0}}, "the prompts show no skills"),
         ({"method": "grpo", "learner": {"lr": 0.0}}, "learner.lr is 0"),

@@ -54,8 +54,15 @@ def print_of(folder: Path) -> str:
     return fingerprint(TransformersPolicy.load(str(folder / "model")).model)
 
 
-@pytest.mark.parametrize("suite", ["alfworld", "webshop", "search_qa"])
-@pytest.mark.parametrize("method", METHODS)
+# SDAR on all suites and each method on one; the rest, and the other methods (test_family_runs), are slow.
+PLAYED = [
+    pytest.param(method, suite, marks=() if "sdar" in method or suite == "alfworld" else pytest.mark.slow)
+    for method in METHODS
+    for suite in ("alfworld", "webshop", "search_qa")
+]
+
+
+@pytest.mark.parametrize(("method", "suite"), PLAYED)
 def test_every_method_trains_on_every_suite(method: str, suite: str, model: Path, tmp_path: Path) -> None:
     config = run_config(model, suite, method=method, log={"trajectories_every": 1})
     trainer = Trainer(config, tmp_path)

@@ -25,6 +25,9 @@ def test_every_environment_is_measured_in_the_same_way(env_id, monkeypatch):
     figures = environment.measure(env_id, said.append)
     assert [figure.what.partition(" of the agent")[0] for figure in figures] == [
         ONE_ENVIRONMENT,
+        "a step, bare",
+        "a step as chat, windowed",
+        "a step as chat, appended",
         "steps, make_vec(2)",
         "steps, make_vec(4)",
         "whole episodes",

@@ -579,3 +579,17 @@ def test_an_environments_own_style_comes_before_its_suites():
         style_of(env, task)
     with pytest.raises(InvalidOption, match=r"pass task\.suite"):
         style_for(task.id)
+
+
+def test_paragraphs_can_follow_the_history():
+    history = [Turn("a room", "search[x]"), Turn("a page", "search[y]")]
+    parts = prompt_parts(SEARCH, "who?", history, "a text", [], history_length=1)
+    plain = parts.messages()[0]["content"]
+    after = parts.messages(["one", "two"], "history")[0]["content"]
+    assert "<search>y</search>\n\none\n\ntwo\n\nObservation now, at turn 3:" in after
+    assert after.replace("one\n\ntwo\n\n", "") == plain
+    assert parts.messages([], "history") == parts.messages()
+    first = prompt_parts(SEARCH, "who?", [], "a text", [])
+    assert first.messages(["one"], "history") == first.messages(["one"])  # there is no history yet
+    with pytest.raises(InvalidOption, match=r"after is 'tasks'; wanted .*Did you mean 'task'\?"):
+        parts.messages(["one"], "tasks")

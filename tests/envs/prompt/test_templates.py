@@ -108,6 +108,22 @@ def test_skills_stand_before_the_prompt_or_where_a_template_says():
     assert parts.messages()[0]["content"] == "Do it."
 
 
+def test_paragraphs_behind_the_history_stand_at_its_end():
+    parts = prompt_parts(STYLE, "Do it.", HISTORY, "now", COMMANDS)
+    plain = parts.messages()[0]["content"]
+    after = parts.messages(["S1", "S2"], "history")[0]["content"]
+    assert after.replace("\n\nS1\n\nS2", "") == plain
+    assert after.index(HISTORY[-1].action) < after.index("S1") < after.rindex("now")
+    # Where no history is shown, or where it is the beginning of the model's own message, they stand as others do.
+    first = prompt_parts(STYLE, "Do it.", [], "now", COMMANDS)
+    assert first.messages(["S1"], "history") == first.messages(["S1"])
+    transcript = PromptStyle(
+        "", templates=PromptTemplates("{{ task }}", "{{ task }} {{ history }}", is_transcript=True)
+    )
+    parts = prompt_parts(transcript, "Do it.", HISTORY, "now", COMMANDS)
+    assert parts.messages(["S1"], "history") == parts.messages(["S1"])
+
+
 def test_templates_say_their_own_format():
     with pytest.raises(InvalidOption, match="leave out terse"):
         terse(STYLE)

@@ -1,1 +1,1 @@
-"""Verbs that open servers: `sdar serve webshop`, `sdar serve retriever`."""
+"""Verbs that open servers: `sdar serve webshop`, `sdar serve retriever`, `sdar serve openenv`."""

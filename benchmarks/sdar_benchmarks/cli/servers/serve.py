@@ -1,4 +1,4 @@
-"""`sdar serve`: the shop as a web site, or a retrieval server for Search-QA."""
+"""`sdar serve`: the shop as a web site, a retrieval server for Search-QA, or environments for OpenEnv's clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 
-from sdar_benchmarks.cli.options import Commands, add_address, add_shop, add_token, environment_arguments
+from sdar_benchmarks.cli.options import (
+    Commands,
+    add_address,
+    add_environment,
+    add_shop,
+    add_token,
+    environment_arguments,
+)
 from sdar_benchmarks.cli.output import say
 
 __all__ = ["add"]
@@ -14,7 +21,9 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add `sdar serve` and its servers."""
-    command = commands.add_parser("serve", help="start a server: the WebShop site, or a retrieval server for Search-QA")
+    command = commands.add_parser(
+        "serve", help="start a server: the WebShop site, a retrieval server for Search-QA, or OpenEnv's of environments"
+    )
     servers = command.add_subparsers(dest="server", required=True, metavar="SERVER")
 
     command = servers.add_parser("webshop", help="the shop of sdar/WebShop-v0 as a web site")
@@ -35,6 +44,18 @@ def add(commands: Commands) -> None:
         help="passages per query, unless the request says (default: %(default)s)",
     )
     command.set_defaults(run=_retriever)
+
+    command = servers.add_parser("openenv", help="environments for clients of OpenEnv, many at a time")
+    add_address(command, port=8000)
+    add_token(command)
+    command.add_argument(
+        "--sessions", type=int, default=64, metavar="N", help="clients at a time (default: %(default)s)"
+    )
+    command.add_argument(
+        "--mode", default="windowed", metavar="NAME", help="prompts: windowed or appended (default: %(default)s)"
+    )
+    add_environment(command)
+    command.set_defaults(run=_openenv)
 
 
 def _webshop(args: argparse.Namespace) -> None:
@@ -72,6 +93,19 @@ def _retriever(args: argparse.Namespace) -> None:
         "Retriever",
         lambda ready: serve_retriever(
             retriever, host=args.host, port=args.port, topk=args.topk, token_env=args.token_env, ready=ready
+        ),
+    )
+
+
+def _openenv(args: argparse.Namespace) -> None:
+    from sdar_envs.http.serving import serve
+    from sdar_envs.integrations.openenv import make_app
+
+    app = make_app(args.env_id, sessions=args.sessions, mode=args.mode, **environment_arguments(args))
+    _until_interrupted(
+        "OpenEnv server",
+        lambda ready: serve(
+            app, host=args.host, port=args.port, token_env=args.token_env, ready=ready, websockets=True
         ),
     )
 

@@ -1,0 +1,73 @@
+"""Pages of measured results: speed, from the records of `sdar bench`, and the leaderboard, from its tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from page_makers.markdown import cell, table
+
+__all__ = ["ROOT", "SPEED_RECORDS", "leaderboard_page", "repository_address", "speed_page"]
+
+ROOT = Path(__file__).parents[2]
+
+SPEED_RECORDS = ("throughput.json", "throughput_trainer.json")
+"""Records in `benchmarks/studies` that the page of speed shows."""
+
+_REPOSITORY = "https://github.com/sdar-envs/sdar-envs/blob/main/"
+_LINK = re.compile(r"\]\((?!https?://|#)([^)\s]+)\)")
+
+
+def repository_address(path: str) -> str:
+    """Return the address of a file of the repository."""
+    return _REPOSITORY + path
+
+
+def speed_page() -> str:
+    """Return the page of speed: every figure of the records."""
+    parts = [
+        "# Speed and memory\n",
+        "Made from the records that `sdar bench --output FILE` writes; times are CPU seconds of one process. To "
+        "measure your "
+        "machine and compare: `sdar bench --baseline benchmarks/studies/throughput.json`.\n",
+    ]
+    for name in SPEED_RECORDS:
+        record = json.loads((ROOT / "benchmarks" / "studies" / name).read_text(encoding="utf-8"))
+        parts += [_made(name, record), _tables(record["figures"])]
+    return "\n".join(parts)
+
+
+def _made(name: str, record: Mapping[str, Any]) -> str:
+    hardware, versions = record["hardware"], record["versions"]
+    return (
+        f"`{record['command']}` at `{record['revision'][:12]}`, {record['date']}, on {hardware['cpu']} with "
+        f"{hardware['cores']} cores, Python {versions['python']} "
+        f"([record]({repository_address(f'benchmarks/studies/{name}')})).\n"
+    )
+
+
+def _tables(figures: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for part in dict.fromkeys(figure["env"] for figure in figures):
+        rows = [
+            (cell(figure["what"]), f"{_number(figure['value'])} {cell(figure['unit'])}")
+            for figure in figures
+            if figure["env"] == part
+        ]
+        parts += [f"## {part}\n", table(("what", "value"), rows), ""]
+    return "\n".join(parts)
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def leaderboard_page() -> str:
+    """Return the leaderboard, whose links to files of the repository lead there."""
+    text = (ROOT / "LEADERBOARD.md").read_text(encoding="utf-8")
+    return _LINK.sub(lambda link: f"]({repository_address(link[1])})", text)

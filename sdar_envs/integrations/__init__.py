@@ -1,0 +1,1 @@
+"""Adapters: the environments inside other people's trainers and evaluations."""
