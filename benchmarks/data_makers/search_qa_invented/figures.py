@@ -3,7 +3,8 @@
     python -m data_makers.search_qa_invented.figures [--play]
 
 `--play` plays all of them and keeps the result in `benchmarks/studies/search_qa_figures.json`; without it, only
-`docs/benchmarks/search-qa-figures.md` is written again from that record. Run it from a checkout, or by `make search-figures`.
+`docs/benchmarks/search-qa-figures.md` is written again from that record. Run it from a checkout, or by `make
+search-figures`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python -m data_makers.search_qa_invented.readings
 
-Writes `docs/benchmarks/search-qa-readings.md` from `benchmarks/studies/search_qa_readings.jsonl`. A reading is of a question as it
-stood on the day; what was found was corrected where it could be, so some questions are in the data no more.
+Writes `docs/benchmarks/search-qa-readings.md` from `benchmarks/studies/search_qa_readings.jsonl`. A reading is of a
+question as it stood on the day; what was found was corrected where it could be, so some questions are in the data no
+more.
 """
 
 from __future__ import annotations
