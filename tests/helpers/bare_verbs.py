@@ -44,6 +44,7 @@ NEEDS_EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("train", "--config", "alfworld_sdar_tiny")),
     ("train", ("study", "--out", "study")),
     ("train", ("sft", "tiny-test", "alfworld.jsonl", "--out", "sft")),
+    ("train", ("export", "runs/none")),
     ("server", ("serve", "webshop", "--port", "0")),
     ("server", ("serve", "retriever", "--port", "0")),
     ("openenv", ("serve", "openenv", ALFWORLD, "--port", "0")),

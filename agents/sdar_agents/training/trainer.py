@@ -25,7 +25,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -370,15 +371,19 @@ class Trainer:
                 )
             )
         self._check_versions(result)
+        teach = partial(
+            self.context.teach,
+            result.trajectories,
+            step,
+            invalid_penalty=self.algorithm.invalid_penalty,
+            piece=self._piece if self.algorithm.needs_teacher else None,
+        )
         if config.context.is_after_play:
             bar.say("context")
-        with phases("context") if config.context.is_after_play else nullcontext():
-            lesson = self.context.teach(
-                result.trajectories,
-                step,
-                invalid_penalty=self.algorithm.invalid_penalty,
-                piece=self._piece if self.algorithm.needs_teacher else None,
-            )
+            with phases("context"):
+                lesson = self._repeating(teach)
+        else:
+            lesson = teach()
         rows = lesson.rows
         if not rows:
             raise InvalidOption(
