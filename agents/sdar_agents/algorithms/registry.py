@@ -86,6 +86,7 @@ _NEEDED = (
     "shapes_advantages",
     "teacher_views",
     "needs_reference",
+    "needs_turns",
     "aggregation",
     "response_limit",
     "invalid_penalty",
@@ -93,6 +94,7 @@ _NEEDED = (
     "prepare_rows",
     "advantages",
     "shape_advantages",
+    "rows_with_gradient",
     "loss",
 )
 
