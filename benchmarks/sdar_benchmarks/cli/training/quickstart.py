@@ -1,4 +1,4 @@
-"""`sdar study`: compare training methods on a tiny model, from demonstrations to a report."""
+"""`sdar quickstart`: compare training methods on a tiny model, from demonstrations to a report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["add"]
 
 
 def add(commands: Commands) -> None:
-    """Add `sdar study`."""
+    """Add `sdar quickstart`."""
     command = add_training_verb(
         commands,
-        "study",
+        "quickstart",
         help_="compare GRPO and SDAR on a tiny model, from demonstrations to a report; resumes where it stopped",
         example="--steps 5 --learner.lr 3e-5",
     )
@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> None:
     from sdar_envs.importing import import_extra
 
     for package in ("torch", "transformers"):
-        import_extra(package, extra="train", purpose="the study")
+        import_extra(package, extra="train", purpose="the study of a quickstart")
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
     from sdar_benchmarks.analysis.terminal import print_table
