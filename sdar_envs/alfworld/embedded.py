@@ -24,9 +24,7 @@ class EmbeddedGames:
         task_types: only games of these types are in the splits; empty for all. A game keeps its id.
     """
 
-    def __init__(
-        self, wording: Wording | None = None, rooms: Rooms = "full", task_types: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, wording: Wording | None = None, rooms: Rooms = "full", task_types: tuple[str, ...] = ()) -> None:
         self.wording: Wording = wording or "move"
         self.rooms: Rooms = rooms
         self.task_types = task_types

@@ -51,8 +51,8 @@ class ALFWorldEnv(TextEnv[State]):
         rooms: of embedded games: `full`, as in the official ones, or `small`: few things in few places, for small
             models. Small rooms are in homes with habits (`sdar_envs.alfworld.generator.room_habits`).
         split: `train`, `valid_seen` or `valid_unseen`; official data may have more, and small rooms have `home`, the
-            endless split in the home of their `valid_seen`, and `home_valid`, 4,096 other games there. The original's names `eval_in_distribution` and
-            `eval_out_of_distribution` mean `valid_seen` and `valid_unseen`.
+            endless split in the home of their `valid_seen`, and `home_valid`, 4,096 other games there. The original's
+            names `eval_in_distribution` and `eval_out_of_distribution` mean `valid_seen` and `valid_unseen`.
         task_types: of embedded games: only games of these types are in the splits, such as
             `["pick_and_place_simple"]`; None for all. A task id means the same game with and without.
         data_dir: folder of the official data, `$VARIABLES` in it expanded; None for `$ALFWORLD_DATA`, else
@@ -105,7 +105,7 @@ class ALFWorldEnv(TextEnv[State]):
         if data == "official" and task_types is not None:
             raise InvalidOption("task_types is for embedded games: leave it out, or pass data='embedded'.")
         folder = data_folder(data_dir) if data == "official" else None
-        source = _source(folder, wording, rooms, _checked_types(task_types), solvable, on_bad_file)
+        source = _source(folder, wording, rooms, _checked_types(task_types), (solvable, on_bad_file))
         super().__init__(
             source,
             split=_SPLITS_OF_THE_ORIGINAL.get(split, split) if isinstance(split, str) else split,
@@ -193,11 +193,10 @@ def _source(
     wording: str,
     rooms: Rooms,
     task_types: tuple[str, ...],
-    solvable: Solvable,
-    on_bad_file: BadFiles,
+    official: tuple[Solvable, BadFiles],
 ) -> EmbeddedGames | OfficialGames:
     """Return the source that environments of one process share, with its index and games."""
     chosen: Any = None if wording == "auto" else wording
     if folder is None:
         return EmbeddedGames(chosen, rooms, task_types)
-    return OfficialGames(folder, chosen, solvable=solvable, on_bad_file=on_bad_file)
+    return OfficialGames(folder, chosen, solvable=official[0], on_bad_file=official[1])
