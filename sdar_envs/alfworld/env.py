@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sdar_envs.alfworld.embedded import EmbeddedGames
-from sdar_envs.alfworld.generator import TASK_TYPES, Rooms
+from sdar_envs.alfworld.generator import Rooms
 from sdar_envs.alfworld.official import BadFiles, OfficialGames, Solvable, data_folder
 from sdar_envs.alfworld.oracle import plan
+from sdar_envs.alfworld.problem import TASK_TYPES
 from sdar_envs.alfworld.world import Action, Game, State
 from sdar_envs.core import Outcome, Task, TextEnv
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean

@@ -40,7 +40,7 @@ from sdar_envs.alfworld.problem import Goal, Problem, TaskType
 from sdar_envs.errors import UnknownName, did_you_mean
 from sdar_envs.rng import Rng, Weights
 
-__all__ = ["SPLITS", "STREAM_SIZE", "TASK_TYPES", "GeneratedGame", "Rooms", "generate", "room_habits", "task_type_of"]
+__all__ = ["SPLITS", "STREAM_SIZE", "GeneratedGame", "Rooms", "generate", "room_habits", "task_type_of"]
 
 Rooms = Literal["full", "small"]
 """Size of rooms: as in the official games, or small."""
@@ -171,9 +171,6 @@ _TASKS: Weights[TaskType] = Weights(
         "look_at_obj_in_light": 308,
     }
 )
-
-TASK_TYPES: tuple[str, ...] = tuple(_TASKS.items)
-"""The task types."""
 
 _TASK_ROOMS: dict[TaskType, Weights[RoomName]] = {
     "pick_two_obj_and_place": Weights({"Kitchen": 30, "LivingRoom": 22, "Bedroom": 26, "Bathroom": 22}),

@@ -21,6 +21,7 @@ from sdar_benchmarks.studies.records import CellRecord, normalised_area
 
 __all__ = [
     "METRICS",
+    "PRIMARY",
     "Comparison",
     "Plan",
     "compare_arms",
@@ -41,7 +42,15 @@ METRICS: Mapping[str, str] = {
 """What arms are compared by, and what it is; the first two are primary."""
 
 PRIMARY = ("area", "probe")
+"""The metrics that findings are about."""
 
+# Curve of a metric, and how many of its last points count; None for as many as the design says.
+_ENDS = {
+    "probe": ("probe", None),
+    "end": ("greedy", None),
+    "end_with_skills": ("with_skills", 1),
+    "end_cool": ("cool", 1),
+}
 _SIMULATIONS = 2_000
 _MOST_PATTERNS = 1 << 12
 _LEVEL = 0.05
@@ -82,13 +91,11 @@ def metric_values(design: Design, records: Sequence[CellRecord], metric: str) ->
     last = design.measures.last
     values: dict[str, dict[int, float]] = {arm: {} for arm in design.arms}
     for record in records:
-        found = {
-            "area": lambda r: normalised_area(r.points("success")),
-            "probe": lambda r: r.mean_of_last("probe", last),
-            "end": lambda r: r.mean_of_last("greedy", last),
-            "end_with_skills": lambda r: r.mean_of_last("with_skills", 1),
-            "end_cool": lambda r: r.mean_of_last("cool", 1),
-        }[metric](record)
+        if metric == "area":
+            found = normalised_area(record.points("success"))
+        else:
+            curve, count = _ENDS[metric]
+            found = record.mean_of_last(curve, count or last)
         # Where the student reads skills in training, its success there is that of another task.
         if found is not None and not (metric == "area" and _reads_skills(design, record.arm)):
             values[record.arm][record.seed] = found
@@ -211,8 +218,8 @@ def plan(design: Design, records: Sequence[CellRecord] = ()) -> Plan:
             spreads = ", ".join(f"{found.arm} {100 * stdev(found.by_seed):.1f}" for found in seen)
             notes.append(f"Standard deviations seen so far, {metric}: {spreads}.")
     notes.append(
-        f"With {design.seeds} seeds the smallest possible p is {2.0 ** (1 - design.seeds):.2g}, and Holm's correction for "
-        f"{comparisons} methods wants {_LEVEL / max(1, comparisons):.2g} of the first."
+        f"With {design.seeds} seeds the smallest possible p is {2.0 ** (1 - design.seeds):.2g}, and Holm's correction "
+        f"for {comparisons} methods wants {_LEVEL / max(1, comparisons):.2g} of the first."
     )
     notes.append(_cost(design))
     head = ("power alone / by Holm", *(f"{seeds} seeds" for seeds in counts))

@@ -145,9 +145,9 @@ def _limits(design: Design, records: Sequence[CellRecord]) -> list[str]:
     starts = len({record.start for record in records})
     steps = max(int(record.config.get("steps", 0)) for record in records)
     limits = [
-        f"Models of other sizes, other tasks, or more than {steps} steps: one tiny model was trained on one kind of task.",
-        f"Other starts: there are {starts}, and {seeds} seeds nested in them. The tests treat seeds as exchangeable; what "
-        "all seeds of a start share does not average out.",
+        f"Models of other sizes, other tasks, or more than {steps} steps: one tiny model learnt one kind of task.",
+        f"Other starts: of them there are {starts}, and {seeds} seeds nested in them. The tests treat seeds as "
+        "exchangeable; what all seeds of a start share does not average out.",
         "That methods without a difference are equal: see the power of the design, `sdar study --plan`.",
         "Which coefficients are best: those of the design are near an equal norm of gradients, and were not searched.",
     ]
