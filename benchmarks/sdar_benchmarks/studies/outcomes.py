@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
 import numpy as np
@@ -252,10 +253,8 @@ def power(seeds: int, effect: float, comparisons: int) -> tuple[float, float]:
         effect: mean of the differences over their standard deviation.
         comparisons: size of the family.
     """
-    rng = np.random.default_rng(0)
-    draws = rng.normal(size=(max(1, comparisons), _SIMULATIONS, seeds))
-    draws[0] += effect
-    p = np.stack([_flip_p(part) for part in draws])
+    real = np.random.default_rng(0).normal(size=(_SIMULATIONS, seeds)) + effect
+    p = np.stack([_flip_p(real), *_null_p(seeds, max(0, comparisons - 1))])
     alone = float((p[0] <= _LEVEL).mean())
     # The real one is rejected if it is at a place in the order whose bound, and all bounds before it, are kept.
     order = np.argsort(p, axis=0, kind="stable")
@@ -265,11 +264,20 @@ def power(seeds: int, effect: float, comparisons: int) -> tuple[float, float]:
     return alone, corrected
 
 
+@cache
+def _null_p(seeds: int, comparisons: int) -> list[NDArray[np.float64]]:
+    """Return the p-values of comparisons without a difference."""
+    rng = np.random.default_rng(1)
+    return [_flip_p(rng.normal(size=(_SIMULATIONS, seeds))) for _ in range(comparisons)]
+
+
 def _flip_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the two-sided p of each row `(simulations, seeds)`; of random patterns beyond 12 seeds."""
+    """Return the two-sided p of each row `(simulations, seeds)`; of random patterns beyond 13 seeds."""
     seeds = differences.shape[1]
-    if 1 << seeds <= _MOST_PATTERNS:
-        bits = np.arange(1 << seeds)[:, None] >> np.arange(seeds)
+    if 1 << (seeds - 1) <= _MOST_PATTERNS:
+        # Those in which the first sign stays; the others are as extreme as these.
+        bits = np.arange(1 << (seeds - 1))[:, None] >> np.arange(-1, seeds - 1).clip(0)
+        bits[:, 0] = 0
     else:
         bits = np.random.default_rng(1).integers(2, size=(_MOST_PATTERNS, seeds))
         bits[0] = 0
