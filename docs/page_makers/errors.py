@@ -1,42 +1,61 @@
-"""Page of the exceptions, made from the classes and their docstrings."""
+"""Page of the exceptions, read from the source: some are in modules that need an extra."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 from pathlib import Path
+from typing import NamedTuple
 
-from page_makers.docstrings import summary
 from page_makers.markdown import cell, code, table
 from sdar_envs import errors
 
-__all__ = ["error_classes", "errors_page"]
+__all__ = ["ErrorClass", "error_classes", "errors_page"]
 
 _PACKAGES = ("sdar_envs", "sdar_skills", "sdar_agents", "sdar_benchmarks")
 
 
-def error_classes() -> dict[str, type[Exception]]:
-    """Return the exceptions of all packages by the module and name that they are imported by."""
-    found: dict[str, type[Exception]] = {"sdar_envs.errors.SdarError": errors.SdarError}
+class ErrorClass(NamedTuple):
+    """An exception.
+
+    Attributes:
+        name: of the class.
+        module: that defines it.
+        bases: names of its base classes.
+        summary: first paragraph of its docstring.
+    """
+
+    name: str
+    module: str
+    bases: tuple[str, ...]
+    summary: str
+
+
+def error_classes() -> list[ErrorClass]:
+    """Return the public exceptions of all packages that derive from `SdarError`, and that itself."""
+    found: list[ErrorClass] = []
     names = set(errors.__all__)
     for package in _PACKAGES:
         root = Path(str(importlib.import_module(package).__file__)).parent
         for path in sorted(root.rglob("*.py")):
             module = ".".join((package, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and _bases(node) & names:
+                if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                    continue
+                bases = tuple(base.id if isinstance(base, ast.Name) else ast.unparse(base) for base in node.bases)
+                if names & set(bases) or node.name == errors.SdarError.__name__:
                     names.add(node.name)
-                    found[f"{module}.{node.name}"] = getattr(importlib.import_module(module), node.name)
+                    text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+                    found.append(ErrorClass(node.name, module, bases, text))
     return found
 
 
 def errors_page() -> str:
     """Return the page of the exceptions."""
-    rows = []
-    for path, owner in error_classes().items():
-        module, _, name = path.rpartition(".")
-        bases = ", ".join(code(base.__name__) for base in owner.__bases__)
-        rows.append((code(name), bases, code(module), cell(summary(owner))))
+    rows = [
+        (code(found.name), ", ".join(map(code, found.bases)), code(found.module), cell(found.summary))
+        for found in error_classes()
+    ]
     return (
         "# Errors\n\n"
         "Every exception that the packages raise on purpose is an `sdar_envs.errors.SdarError`, and also one of "
@@ -50,7 +69,3 @@ def errors_page() -> str:
         + table(("exception", "is a", "module", "meaning"), rows)
         + "\n"
     )
-
-
-def _bases(node: ast.ClassDef) -> set[str]:
-    return {base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in node.bases}

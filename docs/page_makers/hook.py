@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,9 @@ from page_makers import (  # noqa: E402
     settings,
 )
 
-__all__ = ["generated_pages", "on_config", "on_files"]
+__all__ = ["generated_pages", "on_config", "on_files", "on_page_markdown"]
+
+_UPWARDS = re.compile(r"\]\((\.\./[^)\s#]+)\)")
 
 
 def generated_pages() -> Iterator[tuple[str, str]]:
@@ -68,6 +71,21 @@ def on_files(files: Any, config: Any) -> Any:
     for path, content in config.extra.pop("generated").items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Lead links to files of the repository that are no pages to the repository."""
+    docs = Path(config.docs_dir)
+    folder = (docs / page.file.src_uri).parent
+
+    def lead(link: re.Match[str]) -> str:
+        place = (folder / link[1]).resolve()
+        is_elsewhere = docs not in place.parents and docs.parent in place.parents and place.exists()
+        return (
+            f"]({results.repository_address(place.relative_to(docs.parent).as_posix())})" if is_elsewhere else link[0]
+        )
+
+    return _UPWARDS.sub(lead, markdown)
 
 
 def _named(entries: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Tables of the plugs in `README.md` and `docs/plugs/index.md`, made from the pages of the plugs.
+"""Tables of the plugs in `README.md` and `docs/plugs/index.md`, made from the comments in the pages of the plugs.
 
-PYTHONPATH=docs python -m page_makers.plugs     # after a page of a plug was added or its first sentence changed
+PYTHONPATH=docs python -m page_makers.plugs     # after a page of a plug was added or its comment changed
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLACES = {_ROOT / "README.md": "docs/plugs/", _PAGES / "index.md": ""}
 
 
 def plugs_table(prefix: str) -> str:
-    """Return the table: a row for each page, with its title and its first sentence.
+    """Return the table: a row for each page, with its title and what its comment `<!-- plug: ... -->` says.
 
     Args:
         prefix: path to the pages.
@@ -32,17 +32,11 @@ def plugs_table(prefix: str) -> str:
     for path in pages:
         text = path.read_text(encoding="utf-8")
         title = re.search(r"^# (.*)$", text, re.MULTILINE)
-        rows.append((f"[{title[1] if title else path.stem}]({prefix}{path.name})", cell(_first_sentence(text))))
-    return table(("plug", "what it is for"), rows) if rows else "There are none yet."
-
-
-def _first_sentence(text: str) -> str:
-    """Return the first sentence outside of titles, code and tables, without links."""
-    plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    paragraphs = (" ".join(part.split()) for part in plain.split("\n\n"))
-    first = next((part for part in paragraphs if part and part[0] not in "#|<-"), "")
-    unlinked = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", first)
-    return re.split(r"(?<=\.)\s+(?=[A-Z])", unlinked)[0]
+        facts = re.search(r"^<!-- plug: ([^|]*) \| ([^|]*) \| ([^|]*) -->$", text, re.MULTILINE)
+        assert title is not None, path
+        assert facts is not None, f"{path} wants <!-- plug: import | lines of the user's code | tested with -->"
+        rows.append((f"[{title[1]}]({prefix}{path.name})", *map(cell, facts.groups())))
+    return table(("framework", "import", "lines of yours", "tested with"), rows) if rows else "There are none yet."
 
 
 def with_table(path: Path) -> str:

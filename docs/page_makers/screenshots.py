@@ -39,7 +39,7 @@ def main() -> None:
             _take(driver, _shop_page(driver, address), "shop")
         with _served("view", str(folder / "rule"), "--port", "{port}") as address:
             driver.get(address)
-            _take(driver, driver.find_element("css selector", "td a").get_attribute("href"), "viewer")
+            _take(driver, driver.find_element("css selector", "table a").get_attribute("href"), "viewer")
 
 
 def _sdar(*arguments: str) -> None:

@@ -53,7 +53,7 @@ class Guard:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _refusal(self, headers: Sequence[tuple[bytes, bytes]], is_socket: bool) -> tuple[int, str] | None:
+    def _refusal(self, headers: Sequence[tuple[bytes, bytes]], is_socket: bool = False) -> tuple[int, str] | None:
         if self._hosts is not None:
             host = _value(headers, b"host").decode("latin-1")
             if not is_served(host, self._hosts):

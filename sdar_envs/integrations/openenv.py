@@ -222,7 +222,9 @@ def make_app(env_id: str, *, sessions: int = 64, **kwargs: Any) -> Any:
     if sessions < 1:
         raise InvalidOption(f"sessions is {sessions}; wanted 1 or more.")
     make = partial(SdarEnvironment, env_id, **kwargs)
-    make().close()  # so that a wrong argument is an error now, and the data are loaded
+    tried = make()
+    tried.reset()  # so that a wrong argument is an error now, and the data are loaded
+    tried.close()
     return create_fastapi_app(
         make, SdarAction, SdarObservation, max_concurrent_envs=sessions, env_name="sdar", state_cls=SdarState
     )

@@ -45,6 +45,7 @@ NEEDS_EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("quickstart", "--out", "study")),
     ("train", ("study", "--plan")),
     ("train", ("sft", "tiny-test", "alfworld.jsonl", "--out", "sft")),
+    ("train", ("export", "runs/none")),
     ("server", ("serve", "webshop", "--port", "0")),
     ("server", ("serve", "retriever", "--port", "0")),
     ("openenv", ("serve", "openenv", ALFWORLD, "--port", "0")),

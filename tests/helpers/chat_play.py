@@ -23,11 +23,17 @@ CASES = [
     ("sdar/WebShop-v0", {"split": "test", "max_steps": 12}, None, 2, None),
     ("sdar/WebShop-v0", {"split": "test", "max_steps": 9}, "verl-agent/webshop", 9, "Be brief."),
     ("sdar/WebShop-v0", {"split": "test", "max_steps": 6, "observation": "text_rich"}, "webshop", 3, None),
-    ("sdar/SearchQA-v0", {"split": "test", "max_steps": 5}, None, 2, None),
-    ("sdar/SearchQA-v0", {"split": "test", "max_steps": 5, "compat": "sdar"}, None, 4, None),
-    ("sdar/SearchQA-v0", {"split": "test", "max_steps": 5, "compat": "search-r1"}, None, 4, "Be brief."),
-    ("sdar/SearchQA-v0", {"split": "test", "compat": "sdar"}, REFERENCE, 1, None),
-    ("sdar/SearchQA-v0", {"split": "test", "compat": "search-r1"}, SEARCH_R1, 0, None),
+    ("sdar/SearchQA-v0", {"corpus": "facts", "split": "test", "max_steps": 5}, None, 2, None),
+    ("sdar/SearchQA-v0", {"corpus": "facts", "split": "test", "max_steps": 5, "compat": "sdar"}, None, 4, None),
+    (
+        "sdar/SearchQA-v0",
+        {"corpus": "facts", "split": "test", "max_steps": 5, "compat": "search-r1"},
+        None,
+        4,
+        "Be brief.",
+    ),
+    ("sdar/SearchQA-v0", {"corpus": "facts", "split": "test", "compat": "sdar"}, REFERENCE, 1, None),
+    ("sdar/SearchQA-v0", {"corpus": "facts", "split": "test", "compat": "search-r1"}, SEARCH_R1, 0, None),
 ]
 """Environments, styles and windows; each suite in its own style, in parity styles and in others."""
 

@@ -136,8 +136,6 @@ def _check(review: Review, turns: Mapping[TurnKey, PromptParts | None], view_cou
     Raises:
         InvalidOption: the message says what a context has to return.
     """
-    if not isinstance(review, Review):
-        raise InvalidOption(f"the context returned {review!r:.80}; wanted a sdar_agents.contexts.Review.")
     for key, views in review.views.items():
         if key not in turns:
             raise InvalidOption(

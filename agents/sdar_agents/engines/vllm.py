@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -58,6 +59,7 @@ _SEEDS = 1 << 31
 # Mean absolute difference of log-probabilities: twice what is measured between two layouts of the same weights.
 _TOLERANCES = MappingProxyType({"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05})
 _PROBE_TOKENS = 48
+_PREFIX = "sdar-weights-"
 
 
 class VllmPolicy:
@@ -135,9 +137,7 @@ class VllmPolicy:
         self._own: list[LocalServer] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
-        memory = Path("/dev/shm")
-        at = None if not memory.is_dir() else str(memory)
-        self._folder = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="sdar-weights-", dir=at))
+        self._folder = Path(folder) if folder else _own_folder()
         self._is_own_folder = folder is None
         self._written: Path | None = None
         try:
@@ -478,6 +478,27 @@ class VllmPolicy:
             limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=self.in_flight)
             self._client = self._httpx.AsyncClient(limits=limits)
         return self._loop
+
+
+def _own_folder() -> Path:
+    """Return a new folder for weights, in memory if possible; delete those of processes that were killed."""
+    memory = Path("/dev/shm")
+    at = memory if memory.is_dir() else Path(tempfile.gettempdir())
+    for left in at.glob(f"{_PREFIX}*"):
+        process = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=at))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:

@@ -7,8 +7,10 @@ packages suit vLLM. What it writes goes to a log file, whose last lines an error
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,7 @@ __all__ = ["NAME", "LocalServer", "wait_until_healthy"]
 NAME = "policy"
 """The model's name at a server."""
 
+_PR_SET_PDEATHSIG = 1
 _SECONDS_TO_STOP = 30.0
 _SECONDS_BETWEEN_TRIES = 0.5
 _LINES_OF_LOG = 3
@@ -102,6 +105,7 @@ class LocalServer:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  (it calls C alone)
             )
 
     def wait(self) -> None:
@@ -134,6 +138,11 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _die_with_parent() -> None:
+    """Let the kernel terminate this process when the one that started it has ended, also by a kill."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_until_healthy(address: str, seconds: float, *, is_alive: object = None) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sdar_envs.errors import InvalidOption, RunStopped
@@ -34,7 +34,10 @@ def launch(module: str, arguments: Sequence[str], *, processes: int) -> int:
         InvalidOption: this is such a process itself.
         RunStopped: a process was killed or failed otherwise.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs  # noqa: PLC0415  (not needed elsewhere)
+    from torch.distributed.elastic.multiprocessing.api import (  # noqa: PLC0415  (not needed elsewhere)
+        DefaultLogsSpecs,
+        SignalException,
+    )
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415
 
@@ -57,17 +60,30 @@ def launch(module: str, arguments: Sequence[str], *, processes: int) -> int:
         )
         try:
             elastic_launch(config, sys.executable)("-m", module, *arguments)
+        except SignalException:
+            raise KeyboardInterrupt from None
         except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            if failure.exitcode == _ERROR_STATUS:
+            rank, status = _cause({rank: failure.exitcode for rank, failure in error.failures.items()})
+            if status == _ERROR_STATUS:
                 return _ERROR_STATUS
-            if failure.exitcode == 130:
+            if status == 130:
                 raise KeyboardInterrupt from None
-            how = f"ended with status {failure.exitcode}"
-            if failure.exitcode < 0:
-                how = f"was killed by {signal.Signals(-failure.exitcode).name}"
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             raise RunStopped(
                 f"process {rank} of {processes} {how}, and the others were stopped. The last complete checkpoint is "
                 "untouched: sdar train --resume RUN goes on from there."
             ) from None
     return 0
+
+
+def _cause(statuses: Mapping[int, int]) -> tuple[int, int]:
+    """Return rank and exit status of the process that failed first: the others lose it, or are terminated."""
+
+    def likelihood(rank: int) -> int:
+        status = statuses[rank]
+        if status < 0 and status != -signal.SIGTERM:
+            return 0
+        return 1 if status in (_ERROR_STATUS, 130) else 2
+
+    rank = min(statuses, key=lambda each: (likelihood(each), each))
+    return rank, statuses[rank]

@@ -20,7 +20,7 @@ import torch
 
 from sdar_envs.errors import InvalidOption, SdarError
 
-__all__ = ["World", "is_told", "join_world"]
+__all__ = ["World", "is_lost", "is_told", "join_world"]
 
 ValueT = TypeVar("ValueT")
 
@@ -127,6 +127,20 @@ class World:
 def is_told(error: BaseException) -> bool:
     """Return whether rank 0 has raised the same error, and says it."""
     return _TOLD in getattr(error, "__notes__", ())
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Return whether an error of torch.distributed means that another process of the group has ended."""
+    words = (
+        "connection closed",
+        "connection reset",
+        "connection refused",
+        "broken pipe",
+        "timed out",
+        "remote process",
+    )
+    is_distributed = isinstance(error, getattr(torch.distributed, "DistError", ()))
+    return is_distributed or any(word in str(error).lower() for word in words)
 
 
 def join_world(device: str | None = None) -> World:

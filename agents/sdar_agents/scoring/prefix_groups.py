@@ -1,10 +1,14 @@
 """Scoring with shared prompt prefixes: rows are grouped by prefix, and each prefix is encoded once per group.
 
-The teacher's prompts of a task share the skills, which are most of them. It needs `can_share_prefix(model)`; other
-models are scored row by row.
+The teacher's prompts of a task share the skills, which are most of them. On a CPU it needs `can_share_prefix(model)`,
+on an accelerator `can_cache_prefix(model)`; other models are scored row by row.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +18,7 @@ from sdar_agents.scoring.head import head_scores
 from sdar_agents.scoring.logprobs import score_rows
 from sdar_agents.scoring.model_parts import causal_lm, language_backbone, plain_head, scoring_mode
 from sdar_agents.scoring.options import DEFAULT_OPTIONS, ScoringOptions
+from sdar_agents.scoring.prefix_cache import can_cache_prefix, encode_prefix
 from sdar_agents.scoring.shared_prefix import can_share_prefix, shared_prefix
 
 __all__ = ["prefix_groups", "score_prefix_groups"]
@@ -47,7 +52,7 @@ def score_prefix_groups(
     result = torch.zeros(mask.shape, device=mask.device)
     scored = mask.any(dim=1)
     alone = scored.clone()
-    if can_share_prefix(causal_lm(model)):
+    if can_share_prefix(causal_lm(model)) or can_cache_prefix(causal_lm(model)):
         for index, length in prefix_groups(sequences, scored.nonzero()[:, 0], least_prefix)[1]:
             alone[index] = False
             rows, width = sequences.select(index), int(sequences.response_lengths[index].max())
@@ -101,17 +106,31 @@ def _score_group(
     backbone = language_backbone(model)
     weight, bias = plain_head(model)
     result = torch.zeros(mask.shape)
-    with scoring_mode(model), shared_prefix(causal_lm(model)) as cache:
-        backbone(input_ids=sequences.input_ids[:1, :length], use_cache=False, **cache.write())
+    device = weight.device
+    sequences, mask = sequences.to(device), mask.to(device)
+    with scoring_mode(model), _prefix(model, backbone, sequences.input_ids[:1, :length]) as read:
         for rows in pack_by_length((sequences.lengths - length).tolist(), max_tokens):
-            piece = sequences.select(torch.tensor(rows))
+            piece = sequences.select(torch.tensor(rows, device=device))
             own = mask[rows, : int(piece.response_lengths.max())]
             suffix = piece.input_ids[:, length:]
-            positions = torch.arange(length, piece.input_ids.shape[1]).expand_as(suffix)
-            output = backbone(input_ids=suffix, position_ids=positions, use_cache=False, **cache.read())
+            positions = torch.arange(length, piece.input_ids.shape[1], device=device).expand_as(suffix)
+            output = backbone(input_ids=suffix, position_ids=positions, **read())
             i, j = own.nonzero(as_tuple=True)
             at = piece.prompt_lengths[i] + j
             states = output.last_hidden_state[i, at - 1 - length]
             scores = head_scores(states, weight, bias, piece.input_ids[i, at], options).logprobs
-            result[rows, : own.shape[1]] = torch.zeros(own.shape).masked_scatter(own, scores.float())
+            spread = torch.zeros(own.shape, device=device).masked_scatter(own, scores.float())
+            result[rows, : own.shape[1]] = spread.cpu()
     return result
+
+
+@contextmanager
+def _prefix(model: nn.Module, backbone: nn.Module, input_ids: Tensor) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Context with an encoded prefix `(1, P)`; yields a function that returns the arguments of a pass over suffixes."""
+    if not can_share_prefix(causal_lm(model)):
+        keys = encode_prefix(backbone, causal_lm(model).config, input_ids)
+        yield lambda: {"use_cache": True, **keys.read()}
+        return
+    with shared_prefix(causal_lm(model)) as cache:
+        backbone(input_ids=input_ids, use_cache=False, **cache.write())
+        yield lambda: {"use_cache": False, **cache.read()}

@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sdar_agents.baselines.scripted import Agent, ExplorerAgent, default_agent, filled, make_agent
@@ -46,6 +47,7 @@ __all__ = [
 
 _SEARCH = re.compile(r"search\[(.*)\]", re.DOTALL)
 _WORD = re.compile(r"\w+")
+_EXPERTS = MappingProxyType({"sdar/SearchQA-v0": "oracle"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,8 @@ class DemonstrationSettings:
             None is `train`, or the only split.
         episodes: how many.
         first: how many tasks of that order are passed over.
-        expert: an agent of `sdar_agents.baselines.scripted`; None for the environment's own script.
+        expert: an agent of `sdar_agents.baselines.scripted`; None for the environment's own script, of Search-QA for
+            the oracle: no script finds the hops of its questions.
         guesses: ALFWorld's explorer knows only from skills where things are, and searches the other places in random
             order.
         turns: only the first so many turns of an episode; None for all. One turn each of many homes teaches a model to
@@ -198,7 +201,7 @@ def demonstrate(settings: DemonstrationSettings) -> Iterator[Demonstration]:
             f"{split!r} has {size:,}: lower episodes or first."
         )
     retriever = make_retriever(settings.retriever, Library.load())
-    name = settings.expert or default_agent(settings.env_id)
+    name = settings.expert or _EXPERTS.get(settings.env_id) or default_agent(settings.env_id)
     if settings.guesses and not isinstance(make_agent(name), ExplorerAgent):
         raise InvalidOption(f"guesses is for ALFWorld's explorer, and the expert is {name!r}: leave it out.")
     for index in indices:

@@ -3,7 +3,8 @@
 A checkpoint is a folder `checkpoints/step-000012`: the model in Hugging Face format, with its tokenizer, in `model/`;
 optimiser, random states, teacher weights in `trainer.pt`; step, counters and positions in `state.json`. It is written
 under a hidden name, synced to the disk, and renamed, so that a folder with a checkpoint's name is complete, also if the
-process is killed. The last few and the best are kept.
+process is killed. The last few and the best are kept. Several processes write the tensors in parts:
+`sdar_agents.training.shards`.
 """
 
 from __future__ import annotations

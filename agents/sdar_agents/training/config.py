@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from sdar_agents.algorithms import SUITES, Algorithm, Preset, find_algorithm, make_algorithm
-from sdar_agents.configs import config_names, config_text
+from sdar_agents.configs import config_names, config_text, recipe_names, recipe_parts
 from sdar_agents.contexts.registry import LIBRARY
 from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.learner.controls import TeacherControl
@@ -104,6 +104,11 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.engine == "vllm" and self.generation_dtype is not None:
+            raise InvalidOption(
+                f"generation_dtype is {self.generation_dtype}, and the engine vllm has weights of its own: leave it "
+                "null, and set dtype in engine_options."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,7 +427,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     imported, which runs the code of that module; each is told on standard error before.
 
     Args:
-        name: a path, or one of `config_names()`.
+        name: a path, or one of `config_names()` and `recipe_names()`.
         overrides: `--a.b value` or `--a.b=value`, on top of the file.
 
     Raises:
@@ -433,14 +438,18 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """
     if name in config_names():
         given = read_yaml(config_text(name), name)
+    elif name in recipe_names():
+        given = {}
+        for part in recipe_parts(name):
+            given = merge(given, part)
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             known = config_names()
             raise MissingData(
-                f"the configuration {name} cannot be read ({error}); wanted a file, or one of {', '.join(known)}."
-                f"{did_you_mean(name, known)}"
+                f"the configuration {name} cannot be read ({error}); wanted a file, or one of {', '.join(known)}, or a "
+                f"recipe such as {recipe_names()[0]}.{did_you_mean(name, (*known, *recipe_names()))}"
             ) from error
         given = read_yaml(text, name)
         names_from(given, name)

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 from sdar_agents.contexts.asking import AskEndpoint, AskPolicy
-from sdar_agents.contexts.base import Ask, Context, Cost, View
+from sdar_agents.contexts.base import Ask, Context, Cost, Review, View
 from sdar_agents.contexts.controls import ContextControl, ControlledContext
 from sdar_agents.contexts.inserting import TeacherPrompts, insert_views
 from sdar_agents.contexts.registry import LIBRARY, make_context
 from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.policy import Policy, Sampling
+from sdar_agents.parallel.world import World
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.reader import errors_at
 from sdar_agents.training.compatibility import check_views
@@ -54,6 +55,7 @@ class RunContext:
         tasks: of the first step.
         view_count: how many views of a turn the method reads; a context's further ones are left out.
         decode: returns the text of token ids.
+        world: the ranks of the run, of which the first makes the context for all; None for one process.
 
     Attributes:
         context: None for the skill library, which is a context before play.
@@ -73,10 +75,12 @@ class RunContext:
         *,
         view_count: int,
         decode: Callable[[Sequence[int]], str],
+        world: World | None = None,
     ) -> None:
         self.context: Context | None = None
         self._policy = policy
         self._seed = config.seed
+        self._world = world or World()
         self._is_of_task = False
         settings = config.context
         if settings.name == LIBRARY:
@@ -124,8 +128,7 @@ class RunContext:
                 row for each in trajectories for row in make_rows(each, invalid_penalty=invalid_penalty, decode=piece)
             ]
             return Lesson(tuple(trajectories), rows, {}, Cost())
-        before = self._ask.cost
-        review = self.context.review(_grouped(trajectories), self._ask, step=step, seed=self._seed)
+        review, cost = self._world.from_first(lambda: self._review(trajectories, step))
         prompts, metrics = insert_views(
             review,
             trajectories,
@@ -141,8 +144,17 @@ class RunContext:
             taught,
             [*rows, *review.extra_rows],
             {f"context/{name}": float(value) for name, value in metrics.items()},
-            _difference(self._ask.cost, before) + review.cost,
+            cost,
         )
+
+    def _review(self, trajectories: Sequence[Trajectory], step: int) -> tuple[Review, Cost]:
+        """Return the context's review of a step, and what it has cost."""
+        assert self.context is not None
+        before = self._ask.cost
+        review = self.context.review(_grouped(trajectories), self._ask, step=step, seed=self._seed)
+        if not isinstance(review, Review):
+            raise InvalidOption(f"the context returned {review!r:.80}; wanted a sdar_agents.contexts.Review.")
+        return review, _difference(self._ask.cost, before) + review.cost
 
     @property
     def is_of_task(self) -> bool:
@@ -156,6 +168,9 @@ class RunContext:
             trajectories: attempts at the tasks, group by group.
             seed: of everything that is drawn.
         """
+        return self._world.from_first(lambda: self._views_of_tasks(trajectories, seed))
+
+    def _views_of_tasks(self, trajectories: Sequence[Trajectory], seed: int) -> dict[str, View]:
         assert self.context is not None
         state, cost = copy.deepcopy(self.state_dict()), self._ask.cost
         review = self.context.review(_grouped(trajectories), self._ask, step=0, seed=seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,10 @@ def load_shards(checkpoint: Checkpoint, model: nn.Module, learner: Learner | Non
         if missing:
             raise CorruptData(f"{checkpoint.path} has no {missing[0]}: it is of another model.")
         is_single = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        load(parts, storage_reader=reader, no_dist=is_single)
+        with warnings.catch_warnings():
+            # That there is one process, which is as it should be.
+            warnings.filterwarnings("ignore", "torch.distributed is", UserWarning)
+            load(parts, storage_reader=reader, no_dist=is_single)
     except CorruptData:
         raise
     except Exception as error:  # torch raises what the damage happens to run into

@@ -25,7 +25,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -259,6 +260,7 @@ class Trainer:
             self.stream.tasks(1),
             view_count=self.algorithm.teacher_views,
             decode=self._decode,
+            world=self.world,
         )
         self.evaluation = Evaluation(
             config.evaluation,
@@ -376,13 +378,19 @@ class Trainer:
                 )
             )
         self._check_versions(result)
-        with phases("context") if config.context.is_after_play else nullcontext():
-            lesson = self.context.teach(
-                result.trajectories,
-                step,
-                invalid_penalty=self.algorithm.invalid_penalty,
-                piece=self._piece if self.algorithm.needs_teacher else None,
-            )
+        teach = partial(
+            self.context.teach,
+            result.trajectories,
+            step,
+            invalid_penalty=self.algorithm.invalid_penalty,
+            piece=self._piece if self.algorithm.needs_teacher else None,
+        )
+        if config.context.is_after_play:
+            bar.say("context")
+            with phases("context"):
+                lesson = self._repeating(teach)
+        else:
+            lesson = teach()
         rows = lesson.rows
         if not rows:
             raise InvalidOption(

@@ -28,7 +28,14 @@ __all__ = ["code_digest", "code_files"]
 
 _AGENTS = (
     *("algorithms/advantages.py", "algorithms/gap.py", "algorithms/losses.py", "algorithms/schedules.py"),
-    *("algorithms/shaping.py", "engines/chat_template.py", "engines/policy.py", "engines/reading.py"),
+    *(
+        "algorithms/shaping.py",
+        "engines/appended*.py",
+        "engines/decoding*.py",
+        "engines/chat_template.py",
+        "engines/policy.py",
+        "engines/reading.py",
+    ),
     *("engines/transformers.py", "learner/controls.py", "learner/learner.py", "learner/passes.py"),
     *("learner/settings.py", "learner/teachers.py", "learner/weights.py", "rollout/episode.py"),
     *("rollout/independent.py", "rollout/prompts.py", "rollout/rewards.py", "rollout/rollout.py"),
@@ -55,6 +62,8 @@ _OWN = ("measures.py",)
 
 def code_files(config: TrainConfig) -> list[Path]:
     """Return the files that decide the numbers of a run, in order of their names.
+
+    A pattern with an asterisk may have no file.
 
     Raises:
         CorruptData: one is missing.

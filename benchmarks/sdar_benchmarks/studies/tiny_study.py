@@ -157,7 +157,7 @@ def _run_stages(folder: Path, parts: Sequence[_Part], config: Any, progress: Pro
             if not demonstrations[-1].exists():
                 _demonstrate(demonstrations[-1], shown, progress)
         _fine_tune(part, demonstrations, progress)
-    _train_all(parts, config.steps, progress)
+    _train_all(parts, config.all_steps, progress)
     result = _result(parts)
     write_atomic(folder / "study.json", json.dumps(result, indent=1) + "\n")
     runs = [part.folder / method for part in parts for method in part.settings.methods]

@@ -39,7 +39,7 @@ from sdar_envs.prompt import render_messages, style_for
 from sdar_envs.registry import make_vec, tasks
 from sdar_skills import Library, make_retriever
 
-__all__ = ["SHAPES", "Shape", "forward_flop", "measure", "measure_shape"]
+__all__ = ["PEAKS", "SHAPES", "Shape", "forward_flop", "measure", "measure_shape", "random_model", "random_rows"]
 
 _TASKS, _GROUP, _TURNS, _NEW_TOKENS = 4, 4, 6, 32
 _REPEATS = 3
@@ -79,7 +79,7 @@ SHAPES = {
 }
 """Shapes of Qwen2.5."""
 
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 """Dense bfloat16 FLOP per second, of the SXM versions."""
 
 
@@ -187,15 +187,16 @@ def measure_shape(
         progress: called with what is measured next.
     """
     progress(f"{name}: making the model")
-    model = _random_model(shape, device)
-    rows = _random_rows(shape)
+    model = random_model(shape, device)
+    rows = random_rows(shape)
     progress(f"{name}: generation")
     _measure_generation(figures, name, shape, model, rows)
     progress(f"{name}: update")
     _measure_update(figures, name, shape, model, rows)
 
 
-def _random_model(shape: Shape, device: str) -> nn.Module:
+def random_model(shape: Shape, device: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """Return a model of a shape with random weights."""
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=shape.vocabulary,
@@ -209,10 +210,11 @@ def _random_model(shape: Shape, device: str) -> nn.Module:
         eos_token_id=None,
     )
     model: nn.Module = Qwen2ForCausalLM(config)
-    return model.to(torch.device(device), torch.bfloat16)
+    return model.to(torch.device(device), dtype)
 
 
-def _random_rows(shape: Shape) -> list[Row]:
+def random_rows(shape: Shape) -> list[Row]:
+    """Return the rows of a step of random tokens, in groups of eight."""
     rng = random.Random(0)
     rows = []
     for i in range(shape.rows):
@@ -251,7 +253,7 @@ def _measure_update(figures: Figures, name: str, shape: Shape, model: nn.Module,
     figures.add(f"{name}: model FLOP of the update", flop / 1e12, "TFLOP/s")
     if device.type == "cuda":
         card = torch.cuda.get_device_name()
-        peak = next((value for key, value in _PEAKS.items() if key in card), None)
+        peak = next((value for key, value in PEAKS.items() if key in card), None)
         if peak is not None:
             figures.add(f"{name}: share of the peak of {card}", flop / peak, "MFU")
         figures.add(f"{name}: peak memory", torch.cuda.max_memory_allocated() / 2**30, "GiB")

@@ -1,6 +1,7 @@
 """Prompts of whole episodes: those of the chat agent, of rollouts and of `ChatEpisode` are what they always were.
 
 The digests were computed by the code before `sdar_envs.chat`, in which players and rollouts built their own prompts.
+Those of Search-QA are newer: other questions have the seeds since some of the facts' questions were taken out.
 """
 
 import random
@@ -18,11 +19,11 @@ DIGESTS = [
     ("bed47da1fc6158da", "ee83f39e503df23a", "48a92524dc8f0fcf"),
     ("c8fb41bf4cb3c44a", "d642d9b172fe50ec", "128d862389fe41c0"),
     ("43f342664985db49", "4ce091b91b2560f9", "31dd6df2f07db38c"),
-    ("78c314976a079068", "364282e05e547881", "e68c7d08d42f494b"),
-    ("977eb8e30a44fd74", "127ba3d43de5c58f", "074ce01d7ac8bec2"),
-    ("8ec2d111660fe6c5", "6eac36465f7f12f0", "d2ecb4cdfa1c4380"),
-    ("9ef5e19688dff113", "71f934f2a0eae676", "4efab2ec0d5f46eb"),
-    ("689d68e916228249", "b0d43aa4df2685d1", "7639c282425026c5"),
+    ("8605e4d11f3c7274", "ef1e8f8a99d749ff", "175b8933a4e2b7c9"),
+    ("c622d73baffd3120", "01a4b8def77009dd", "89aba094c4d93c3c"),
+    ("46a778a992fba34f", "8ad3ad4d30435277", "39dcb3a000c0fa82"),
+    ("47bacaec19a3ee00", "cf6278faeea90ae2", "80dae66a4848d55a"),
+    ("f7f88b14da5683a3", "9ce3f4120b16b773", "1e3e9b267b1342f8"),
 ]
 
 

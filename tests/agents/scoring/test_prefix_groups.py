@@ -43,6 +43,24 @@ class TestPrefixGroups:
         assert torch.equal(shared != 0, mask)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
 
+    @pytest.mark.parametrize("max_tokens", [1, 10_000])
+    def test_a_cache_of_keys_gives_them_too(self, max_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The way of accelerators, on the CPU."""
+        model = tiny_model()
+        batch = make_batch(self.rows(90), pad_id=PAD)
+        whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
+        monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_share_prefix", lambda _: False)
+        alone = score_prefix_groups(model, batch.student, batch.mask, max_tokens=max_tokens)
+        assert torch.equal(alone, score_rows(model, batch.student, batch.mask, max_tokens=max_tokens).logprobs)
+        monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_cache_prefix", lambda _: True)
+        read = []
+        model.model.register_forward_pre_hook(
+            lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+        )
+        cached = score_prefix_groups(model, batch.student, batch.mask, max_tokens=max_tokens)
+        torch.testing.assert_close(cached, whole, atol=1e-5, rtol=0)
+        assert sum(read) <= 3 * 90 + 12 * 18
+
     def test_the_common_part_is_read_once(self) -> None:
         model = tiny_model()
         batch = make_batch(self.rows(90), pad_id=PAD)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sdar_agents.configs import recipe_names
 from sdar_agents.settings.reader import parse_overrides, read_yaml, to_plain
 from sdar_agents.training.config import TrainConfig, changed_settings, config_names, load_config, make_config
 from sdar_benchmarks.cli.main import main
@@ -188,7 +189,9 @@ def test_the_resolved_file_has_every_setting() -> None:
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--list"]) == 0
-    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    listed, _, recipes = capsys.readouterr().out.partition("\n\n")
+    assert recipes.splitlines()[1:] == [f"  {name}" for name in recipe_names()]
+    rows = [line.split(maxsplit=1) for line in listed.splitlines()]
     assert [name for name, _ in rows] == list(config_names())
     assert ["webshop_sdar_paper", "SDAR's published settings for WebShop, for an accelerator."] in rows
     for argv, message in (
@@ -203,3 +206,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     with pytest.raises(SystemExit):
         main(["list", "--nonsense"])
     assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
+
+
+def test_the_engine_vllm_has_its_own_dtype() -> None:
+    with pytest.raises(InvalidOption, match="leave it null"):
+        with_overrides("--model.engine=vllm", "--model.generation_dtype=bfloat16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -178,6 +179,28 @@ def test_lora_is_saved_in_parts_and_exported_as_adapters(model: Path, tmp_path: 
     for name, tensor in right.items():
         # Three steps of AdamW with a learning rate of 1e-3.
         assert float((left[name] - tensor).abs().mean()) < 1e-4, name
+
+
+def test_two_machines_are_two_agents_of_torchrun(runs: Path, model: Path, tmp_path: Path) -> None:
+    """On this one, as two `torchrun --nnodes 2` that meet at one address."""
+    file = tmp_path / "config.yaml"
+    file.write_text(config_of(model).to_yaml())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    line = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two"]
+    what = ["-m", "sdar_benchmarks.cli", "train", "--config", str(file), "--out", str(tmp_path / "run")]
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *line, "--rdzv-endpoint", f"127.0.0.1:{port}", *what],
+            env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [agent.communicate(timeout=SECONDS)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], told
+    assert metrics(tmp_path / "run") == metrics(runs / "two" / "run")
 
 
 def test_what_cannot_be_exported_is_said(runs: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +13,19 @@ import pytest
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
-from sdar_agents.contexts import Review, View
+from sdar_agents.contexts import CONTEXTS, Review, View
 from sdar_agents.learner import Learner, LearnResult
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import read_trajectories
 from sdar_agents.training.config import TrainConfig, load_config
-from sdar_agents.training.controls import CONTEXT_CONTROLS, parse_control
+from sdar_agents.training.controls import CONTEXT_CONTROLS, CONTROLS, parse_control
 from sdar_agents.training.trainer import Trainer, read_run_config
 from sdar_agents.types import make_rows
+from sdar_benchmarks.cli import main
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_skills.context import ContextTooLong
 
+TESTS = Path(__file__).parents[2]
 HERE = "agents.training.test_run_context"
 SCRIPTED = {"engine": "helpers.scripted_engine:HalfOracle"}
 LITTLE = {"tasks_per_step": 1, "algorithm": {"kl_coef": 0.0}, "learner": {"mini_batches": 1}}
@@ -307,6 +312,14 @@ def test_names_that_do_not_exist_are_refused(settings: dict[str, Any], words: st
         config_of(model, **settings)
 
 
+def test_the_help_names_all_contexts_and_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name}," in told for name in CONTEXTS)
+    assert all(name in told.replace("- ", "-") for name in CONTROLS)
+
+
 def test_options_are_checked_before_the_first_step(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match=r"context\.turns is 0|turns is 0"):
         Trainer(config_of(model, context={"name": "future", "options": {"turns": 0}}), tmp_path)
@@ -389,3 +402,25 @@ def test_methods_train_with_their_contexts(method: str, context: str, suite: str
     assert len(rows) == 3
     assert all(row["optimizer/skipped"] == 0 for row in rows)
     assert sum(row["cost/teacher_tokens"] for row in rows) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["reflection", "expert"])
+def test_two_processes_make_the_context_of_one(context: str, model: Path, tmp_path: Path) -> None:
+    config = config_of(model, steps=2, context={"name": context}, method="grsd")
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    found = []
+    for processes in ("1", "2"):
+        command = [sys.executable, "-m", "sdar_benchmarks.cli", "train", "--config", str(tmp_path / "config.yaml")]
+        subprocess.run(
+            [*command, "--out", str(tmp_path / processes), "--processes", processes],
+            env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+            check=True,
+            timeout=600,
+        )
+        rows = metrics(tmp_path / processes)
+        found.append([{name: row[name] for name in row if name.startswith(("context/", "cost"))} for row in rows])
+        found.append([row["distill/gap"] for row in rows])
+    assert found[0] == found[2]
+    assert found[1] == pytest.approx(found[3], abs=1e-5)
+    assert found[0][0]["context/views"] > 0

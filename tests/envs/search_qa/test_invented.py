@@ -87,13 +87,18 @@ def test_searching_again_gives_the_verdicts_that_are_shipped(level):
 
 
 def test_other_seeds_and_settings_give_other_worlds():
-    small = with_settings("default", SMALL)
-    again, other = make_data(small), make_data(with_settings("default", {**SMALL, "seed": 6}))
-    assert make_data(small).questions_fingerprint == again.questions_fingerprint
-    assert again.fingerprint != other.fingerprint
-    hops = make_data(with_settings("default", {**SMALL, "hops": 2}))
-    assert max(int(kind[-1]) for kind in hops.yields if kind.startswith("chain")) == 2
-    assert "test_hops" not in hops.rows
+    told = {}
+    short = make_data(with_settings("default", {**SMALL, "hops": 2}), record=told)
+    assert max(int(kind[-1]) for kind in short.yields if kind.startswith("chain")) == 2
+    assert "test_hops" not in short.rows
+    assert len(short.passages) < 1000
+    # Equal settings give equal data, with the verdicts that were told too.
+    again = make_data(with_settings("default", {**SMALL, "hops": 2}), told)
+    assert again.questions_fingerprint == short.questions_fingerprint
+    other = make_world("invented/1/6", 400)
+    assert {entity.name for entity in other.entities} != {
+        entity.name for entity in make_world("invented/1/5", 400).entities
+    }
 
 
 # -- rule 1: facts on one timeline --------------------------------------------------------------

@@ -24,7 +24,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     command.add_argument("--episodes", type=int, metavar="N", help="how many (default: 100)")
     command.add_argument("--first", type=int, metavar="N", help="number of the first task (default: 0)")
-    command.add_argument("--expert", metavar="NAME", help="agent that plays (default: the environment's script)")
+    command.add_argument(
+        "--expert", metavar="NAME", help="agent that plays (default: the environment's script; of Search-QA the oracle)"
+    )
     command.add_argument("--guesses", action="store_true", help="ALFWorld's explorer knows places only from skills")
     command.add_argument(
         "--noise", type=float, metavar="X", help="share of other commands than the expert's (default: 0.2)"

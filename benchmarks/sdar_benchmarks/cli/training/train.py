@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sdar_agents.configs import config_names, config_summary
+    from sdar_agents.configs import config_names, config_summary, recipe_names
     from sdar_envs.errors import InvalidOption, SdarError
     from sdar_envs.importing import import_extra
 
@@ -77,6 +77,8 @@ def _run(args: argparse.Namespace) -> int:
         names = config_names()
         width = max(map(len, names))
         say("\n".join(f"{name:{width}}  {config_summary(name)}" for name in names))
+        say("\nrecipes, SDAR's published settings on official data by suite, model and number of GPUs:")
+        say("\n".join(f"  {name}" for name in recipe_names()))
         return 0
     if (args.config is None) == (args.resume is None):
         raise InvalidOption(
@@ -87,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidOption("--out was given with --resume: a run goes on in its own folder.")
     for package in ("torch", "transformers"):
         import_extra(package, extra="train", purpose="training")
-    from sdar_agents.parallel import is_told, join_world
+    from sdar_agents.parallel import is_lost, is_told, join_world
     from sdar_agents.parallel.launch import launch
     from sdar_agents.training.config import load_config
     from sdar_agents.training.run_folder import CONFIG, enter_run
@@ -127,6 +129,10 @@ def _run(args: argparse.Namespace) -> int:
         if is_told(error):
             return 2
         raise
+    except RuntimeError as error:
+        if world.size == 1 or not is_lost(error):
+            raise
+        return 1  # whoever started the processes says which one has ended, and how
     if world.is_first:
         say(folder)
     return 0
