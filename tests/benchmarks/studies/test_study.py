@@ -329,6 +329,7 @@ def test_the_digest_is_of_code_and_not_of_words(tmp_path: Path) -> None:
         ({"arms": {"grpo": {"method": "gpro"}}}, (), "Did you mean 'grpo'?"),
         ({"start": {"model": "tiny"}}, (), "model is 'tiny'"),
         ({"gate": {}}, (), "Did you mean 'gates'"),
+        ({"measures": {}, "gates": {"probe_student": 0.4}}, (), "measures.probe is 0, and a gate is about the probe"),
     ],
 )
 def test_bad_input(
