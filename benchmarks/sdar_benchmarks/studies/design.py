@@ -305,8 +305,8 @@ class Design:
         gates = (self.gates.probe_teacher, self.gates.probe_student)
         if not self.measures.probe and gates != (None, None):
             raise InvalidOption(
-                "measures.probe is 0, and a gate is about the probe: set it to 1 or more, or leave out gates.probe_teacher "
-                "and gates.probe_student."
+                "measures.probe is 0, and a gate is about the probe: set it to 1 or more, or leave out "
+                "gates.probe_teacher and gates.probe_student."
             )
         if arms[self.baseline].control is not None:
             raise InvalidOption(f"baseline is {self.baseline!r}, which is a control; wanted a method.")
