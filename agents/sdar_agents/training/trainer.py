@@ -34,7 +34,7 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks, turn_marks
 from sdar_agents.learner.sharding import is_sharded
 from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
@@ -56,6 +56,7 @@ from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
+from sdar_agents.training.start_evaluations import StartEvaluations
 from sdar_agents.types import Row, Trajectory
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
 from sdar_envs.files.locks import writing_folder
@@ -227,8 +228,7 @@ class Trainer:
             options["template_options"] = model.template_options
         if model.engine == "transformers":
             options["max_batch_tokens"] = model.max_batch_tokens
-            is_cast = self.config.learner.autocast and model.generation_dtype in (None, "float32")
-            options["autocast"] = torch.bfloat16 if is_cast else None
+            options["autocast"] = torch.bfloat16 if self.config.casts_generation else None
         return options
 
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
@@ -409,7 +409,8 @@ class Trainer:
         seconds = time.perf_counter() - started
         costs = step_costs(result.metrics, self._teacher_tokens(rows), lesson.cost)
         metrics |= self.costs.add(costs, seconds)
-        return metrics | self._speed(result.metrics, len(rows), phases.seconds, seconds)
+        turns = len(rows) if config.rollout.history == "windowed" else int(result.metrics["rollout/turns"])
+        return metrics | self._speed(result.metrics, turns, phases.seconds, seconds)
 
     def _teacher_tokens(self, rows: Sequence[Row]) -> int:
         if not self.algorithm.needs_teacher:
@@ -451,7 +452,7 @@ class Trainer:
             )
 
     def _speed(
-        self, rollout: Mapping[str, float], rows: int, seconds: Mapping[str, float], total: float
+        self, rollout: Mapping[str, float], turns: int, seconds: Mapping[str, float], total: float
     ) -> dict[str, float]:
         """Return times, token rates, mean lengths and memory of a step."""
         prompts, responses = rollout["rollout/prompt_tokens"], rollout["rollout/response_tokens"]
@@ -461,8 +462,8 @@ class Trainer:
         metrics["tokens/generated_per_second"] = responses / max(seconds["rollout"], 1e-9)
         if "update" in seconds:
             metrics["tokens/updated_per_second"] = (prompts + responses) / max(seconds["update"], 1e-9)
-        metrics["rollout/response_length"] = responses / rows
-        metrics["rollout/prompt_length"] = prompts / rows
+        metrics["rollout/response_length"] = responses / turns
+        metrics["rollout/prompt_length"] = prompts / turns
         metrics["memory/peak_gib"] = _peak_memory(self.learner.device)
         return metrics
 
@@ -491,8 +492,15 @@ class Trainer:
     def _evaluate(self, bar: Bar) -> dict[str, float]:
         """Play the panel and write its episodes; return its metrics."""
         started = time.perf_counter()
-        self._engine_weights.bring(self.step)
-        metrics, rows = self._repeating(lambda: self.evaluation.run(bar.say))
+        kept = self._start_evaluations() if self.step == 0 else None
+        found = None if kept is None else self.world.from_first(kept.read)
+        if found is None:
+            self._engine_weights.bring(self.step)
+            found = self._repeating(lambda: self.evaluation.run(bar.say))
+            if kept is not None and self.world.is_first:
+                with self._writing():
+                    kept.write(*found)
+        metrics, rows = found
         with self._writing():
             for row in rows if self.world.is_first else ():
                 self._evaluations.append({"step": self.step, **row})
@@ -504,6 +512,14 @@ class Trainer:
         self._engine_weights.bring(self.step)
         return self._measure(self)
 
+    def _start_evaluations(self) -> StartEvaluations | None:
+        """Return where the evaluation of the start is kept; None if it is not."""
+        folder = self.config.evaluation.starts
+        if folder is None:
+            return None
+        shown = None if self.skills.prompts is None else [(skill.id, skill.sha256) for skill in self.skills.library]
+        return StartEvaluations(Path(folder), self.config, self._fingerprint, shown)
+
     # -- records ----------------------------------------------------------------------------
 
     def _record(self, played: Sequence[Trajectory], rows: Sequence[Row], learnt: LearnResult, step: int) -> None:
@@ -514,9 +530,10 @@ class Trainer:
         marks: Iterator[Any] | None = None
         if self.algorithm.needs_teacher and learnt.signals is not None:
             # Rows are in the order of the trajectories, so those of the first groups come first.
-            count = sum(len(trajectory.turns) for trajectory in trajectories)
+            ids = {trajectory.episode_id for trajectory in trajectories}
+            count = sum(row.episode_id in ids for row in rows[: sum(len(t.turns) for t in trajectories)])
             signals = TokenSignals(*(part[:count] for part in learnt.signals))
-            marks = iter(token_marks(rows[:count], signals, self._piece))
+            marks = iter(turn_marks(rows[:count], token_marks(rows[:count], signals, self._piece)))
         with self._writing():
             for trajectory in trajectories:
                 tokens = None if marks is None else [next(marks) for _ in trajectory.turns]

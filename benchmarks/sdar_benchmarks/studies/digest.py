@@ -63,8 +63,6 @@ _OWN = ("measures.py",)
 def code_files(config: TrainConfig) -> list[Path]:
     """Return the files that decide the numbers of a run, in order of their names.
 
-    A pattern with an asterisk may have no file.
-
     Raises:
         CorruptData: one is missing.
     """
