@@ -85,6 +85,8 @@ class Trainer:
         resume: continue from the folder's last checkpoint; without one, from the beginning.
         facts: for `run.json`, such as versions and the git revision.
         world: the ranks of the run; None for one process. All methods are collective then.
+        measure: called with the trainer before the first step and after each one; what it returns is among the
+            metrics of the step. It must leave the weights and torch's random state as they are.
 
     Attributes:
         problems: what keeps the run from learning, a sentence each. They are logged as warnings, and in `run.json`.
@@ -107,8 +109,10 @@ class Trainer:
         resume: bool = False,
         facts: Mapping[str, Any] | None = None,
         world: World | None = None,
+        measure: Callable[[Trainer], Mapping[str, float]] | None = None,
     ) -> None:
         self.world = world or World()
+        self._measure = measure
         self.config = config = config.resolved()
         self.folder = folder
         self.step = 0
@@ -341,8 +345,11 @@ class Trainer:
         last: dict[str, float] = {}
         try:
             with Bar(config.all_steps, done=self.step, shown=config.log.progress and self.world.is_first) as bar:
-                if self.step == 0 and config.evaluation.every and config.evaluation.at_start:
-                    self._log(self._evaluate(bar), 0)
+                if self.step == 0:
+                    evaluated = config.evaluation.every and config.evaluation.at_start
+                    begun = {**(self._evaluate(bar) if evaluated else {}), **self._measured()}
+                    if begun:
+                        self._log(begun, 0)
                 while self.step < config.all_steps:
                     last = self._train(self.step + 1, bar)
                     self.step += 1
@@ -466,6 +473,7 @@ class Trainer:
         stopped = self.learner.skipped_in_a_row >= config.learner.stop_after_skips
         if not stopped and _is_due(step, config.evaluation.every, config.all_steps):
             metrics |= self._evaluate(bar)
+        metrics |= self._measured()
         self._log(metrics, step)
         bar.step(metrics)
         if stopped or _is_due(step, config.checkpoints.every or config.all_steps, config.all_steps):
@@ -497,6 +505,12 @@ class Trainer:
             for row in rows if self.world.is_first else ():
                 self._evaluations.append({"step": self.step, **row})
         return {**metrics, "time/evaluation": time.perf_counter() - started}
+
+    def _measured(self) -> Mapping[str, float]:
+        if self._measure is None:
+            return {}
+        self._engine_weights.bring(self.step)
+        return self._measure(self)
 
     def _start_evaluations(self) -> StartEvaluations | None:
         """Return where the evaluation of the start is kept; None if it is not."""
