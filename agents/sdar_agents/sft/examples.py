@@ -162,16 +162,17 @@ def _pieces(row: Mapping[str, Any], template: ChatTemplate, end: str) -> list[_P
     def completion(text: str, kind: int) -> _Piece:
         return _Piece(template.mark(template.continuation(text)) + end, kind)
 
-    messages, last = row["messages"], completion(row["completion"], 1)
-    if "learnt" not in row:
-        return [_Piece(template.render(messages), 0), last]
+    messages = row["messages"]
     own = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-    pieces = [_Piece(template.render(messages[: own[0]] if own else messages), 0)]
+    is_growing = "learnt" in row and bool(own)
+    pieces = [_Piece(template.render(messages[: own[0]] if is_growing else messages), 0)]
+    if not is_growing:
+        return [*pieces, completion(row["completion"], 1)]
     appended = AppendedMessages(template)
     for number, following in zip(own, [*own[1:], len(messages)], strict=True):
         pieces.append(completion(messages[number]["content"], 1 if number in row["learnt"] else 2))
         pieces.append(_Piece(appended.text(messages[number + 1 : following]), 0, is_between=True))
-    return [*pieces, last]
+    return [*pieces, completion(row["completion"], 1)]
 
 
 def plan_batches(lengths: Sequence[int], settings: SFTSettings) -> list[list[int]]:

@@ -142,3 +142,4 @@ def test_a_start_is_evaluated_once_for_all_runs_that_begin_so(
     trainer = Trainer(config, tmp_path / "again")
     with pytest.raises(CorruptData, match="delete it"):
         trainer._evaluate(Bar(1, done=0, shown=False))
+    trainer.close()
