@@ -42,7 +42,8 @@ __all__ = ["CPU_SECONDS", "CellMeasure", "HabitProbe", "evaluate", "measure_star
 CPU_SECONDS = "study/cpu_seconds"
 """Metric of a step: seconds of the processor, without what the study measures."""
 
-_SEARCHED = 2_000
+# Games looked through for each prompt of a thing; with fewer, rare things would have none.
+_SEARCHED = 200
 
 
 class HabitProbe:
@@ -62,11 +63,11 @@ class HabitProbe:
 
     def __init__(self, config: TrainConfig, policy: Policy, *, prompts: int) -> None:
         rollout, source, split = evaluated_split(config.rollout, config.evaluation.env_kwargs, config.evaluation.split)
-        size = source.splits[split]
+        size, most = source.splits[split], _SEARCHED * prompts
         counts: Counter[tuple[str, str]] = Counter()
         env = make_text_env(rollout.env_id, **rollout.env_kwargs)
         self._rows: dict[str, list[tuple[Row, int]]] = {"plain": [], "with_skills": []}
-        for task in sample_tasks(source, split, _SEARCHED if size is None else min(size, _SEARCHED)):
+        for task in sample_tasks(source, split, most if size is None else min(size, most)):
             layout = task.data.get("layout", "")
             if not layout.startswith("Small"):
                 raise InvalidOption(
