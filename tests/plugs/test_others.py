@@ -104,7 +104,9 @@ def test_mcp() -> None:
 
 
 def test_openai_agents() -> None:
-    agents = pytest.importorskip("agents", reason="openai-agents is not installed: pip install openai-agents")
+    pytest.importorskip("agents.run", reason="openai-agents is not installed: pip install openai-agents")
+    import agents
+
     from openai import AsyncOpenAI
 
     commands = plan()
