@@ -13,14 +13,15 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from threading import Lock
 from typing import Any, Self
 
 from sdar_envs.core import is_integer
 from sdar_envs.errors import InvalidOption
-from sdar_envs.search_qa.retrieval.engines.engine import Engine, check_request
-from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed
+from sdar_envs.search_qa.retrieval.engines.engine import check_request
+from sdar_envs.search_qa.retrieval.retriever import Hit, RetrievalFailed, Retriever
 
 __all__ = ["ParallelRetriever"]
 
@@ -44,7 +45,7 @@ class ParallelRetriever:
         SdarError: what `opening` raises.
     """
 
-    def __init__(self, opening: Callable[[], Engine], workers: int) -> None:
+    def __init__(self, opening: Callable[[], Retriever], workers: int) -> None:
         if not (is_integer(workers) and 1 <= workers <= _MOST_WORKERS):
             raise InvalidOption(
                 f"workers is {workers!r}; wanted how many processes search, from 1 to {_MOST_WORKERS}, such as one for "
@@ -78,9 +79,9 @@ class ParallelRetriever:
         return str(self._fingerprint)
 
     @property
-    def passage_count(self) -> int:
-        """How many passages the corpus has."""
-        return int(self._passage_count)
+    def passage_count(self) -> int | None:
+        """How many passages the corpus has; None if the retriever does not say."""
+        return None if self._passage_count is None else int(self._passage_count)
 
     def search(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
         """Return the best passages for each query; see `Retriever.search`.
@@ -146,7 +147,7 @@ class _Ended(RetrievalFailed):
 class _Worker:
     """A process and the pipe to it."""
 
-    def __init__(self, opening: Callable[[], Engine], workers: int) -> None:
+    def __init__(self, opening: Callable[[], Retriever], workers: int) -> None:
         # Not forked: threads of a library do not survive that.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -184,7 +185,7 @@ class _Worker:
         )
 
 
-def _work(pipe: Connection, opening: Callable[[], Engine], workers: int) -> None:
+def _work(pipe: Connection, opening: Callable[[], Retriever], workers: int) -> None:
     """Answer what comes through the pipe until its other end is closed, which a parent that dies does, too."""
     # Ctrl-C is for the parent, which then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -193,13 +194,13 @@ def _work(pipe: Connection, opening: Callable[[], Engine], workers: int) -> None
     with suppress(EOFError, OSError):
         try:
             retriever = opening()
-            _answer(pipe, lambda: (retriever.fingerprint, retriever.passage_count))
+            _answer(pipe, lambda: (retriever.fingerprint, getattr(retriever, "passage_count", None)))
         except Exception as error:
             _answer_failure(pipe, error)
             return
         while True:
             queries, k = pipe.recv()
-            _answer(pipe, lambda queries=queries, k=k: retriever.search(queries, k))
+            _answer(pipe, partial(retriever.search, queries, k))
 
 
 def _answer(pipe: Connection, make: Callable[[], object]) -> None:

@@ -23,7 +23,7 @@ from sdar_benchmarks.cli.output import say
 from sdar_envs.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from sdar_envs.search_qa.retrieval.engines.engine import Engine
+    from sdar_envs.search_qa.retrieval.retriever import Retriever
 
 __all__ = ["add"]
 
@@ -123,7 +123,7 @@ def _retriever(args: argparse.Namespace) -> None:
         )
 
 
-def _opening(args: argparse.Namespace) -> Callable[[], Engine]:
+def _opening(args: argparse.Namespace) -> Callable[[], Retriever]:
     """Return what opens the index that is asked for; build it first if it is not there and its corpus is given."""
     from sdar_envs.search_qa.embedded import embedded_retriever
     from sdar_envs.search_qa.retrieval.index import build_index, open_index
