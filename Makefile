@@ -53,7 +53,7 @@ installs-quick: .venv/.train-stamp
 	$(BIN)/python -m pytest -m 'installs and not slow' tests/installs
 
 study: .venv/.train-stamp
-	$(BIN)/sdar study
+	$(BIN)/sdar quickstart
 
 check: .venv/.train-stamp
 	$(BIN)/ruff format --check .

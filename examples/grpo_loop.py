@@ -3,7 +3,7 @@
     python examples/grpo_loop.py --model MODEL --method sdar --steps 20
 
 MODEL is a folder with a chat model and its tokenizer in the format of transformers, or a name on the Hugging Face hub.
-`sdar study` leaves a tiny one in `runs/tiny/seed-0/sft/model`; with it, add `--tiny`.
+`sdar quickstart` leaves a tiny one in `runs/tiny/seed-0/sft/model`; with it, add `--tiny`.
 
 The student reads the task and plays; the teacher is the same model with skills in its prompt, and scores the student's
 tokens. Each step plays every task `group_size` times and takes one optimiser step on
@@ -229,7 +229,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a folder, or a name on the Hugging Face hub")
     parser.add_argument("--method", choices=["grpo", "sdar"], default="sdar")
     parser.add_argument("--env", default="sdar/ALFWorld-v0")
-    parser.add_argument("--tiny", action="store_true", help="the settings of `sdar study`: one room, short prompts")
+    parser.add_argument("--tiny", action="store_true", help="of `sdar quickstart`: one room, short prompts")
     parser.add_argument("--split", help="tasks to train on (default: train)")
     parser.add_argument("--test-split", default="valid_seen")
     parser.add_argument("--test-tasks", type=int, default=32)

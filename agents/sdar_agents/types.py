@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sdar_envs import Task
+from sdar_envs.chat import ChatMode
 from sdar_envs.errors import InvalidOption, did_you_mean
 from sdar_envs.prompt import PromptParts
 from sdar_envs.tools import ToolCall
@@ -158,6 +159,7 @@ class Trajectory:
         stop_reason: see `EpisodeStopReason`.
         score: the environment's score at the end.
         final_observation: the environment's text after the last command.
+        mode: `appended` if the prompt of each turn begins with that of the turn before and its completion.
     """
 
     task: Task
@@ -169,9 +171,11 @@ class Trajectory:
     stop_reason: EpisodeStopReason
     score: float = 0.0
     final_observation: str = ""
+    mode: ChatMode = "windowed"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", tuple(self.turns))
+        _check_choice("mode", self.mode, get_args(ChatMode))
         _check_choice("stop_reason", self.stop_reason, get_args(EpisodeStopReason))
         _check_finite("score", self.score)
 
@@ -179,6 +183,14 @@ class Trajectory:
     def episode_return(self) -> float:
         """The undiscounted sum of the rewards."""
         return sum(turn.reward for turn in self.turns)
+
+    @property
+    def read_tokens(self) -> int:
+        """Number of prompt tokens; those of a growing chat count once."""
+        if self.mode == "windowed":
+            return sum(len(turn.prompt_ids) for turn in self.turns)
+        sampled = sum(len(turn.completion.token_ids) for turn in self.turns[:-1])
+        return len(self.turns[-1].prompt_ids) - sampled if self.turns else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +220,8 @@ class Row:
         more_teacher_prompts: the second and further prompts of a teacher that reads several; None where one is missing.
         answer_start: index of the first response token behind the thought, the length of the response if the thought
             has not ended; None if it is not known.
+        token_turns: of a row that is a whole episode: the turn in which each response token was sampled, -1 for tokens
+            of the chat between completions, which are not trained; None for a row of one turn.
     """
 
     prompt_ids: tuple[int, ...]
@@ -229,6 +243,7 @@ class Row:
     token_weights: tuple[float, ...] | None = None
     more_teacher_prompts: tuple[tuple[int, ...] | None, ...] = ()
     answer_start: int | None = None
+    token_turns: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt_ids", "response_ids", "teacher_prompt_ids"):
@@ -245,6 +260,13 @@ class Row:
         if self.given_advantage is not None:
             _check_finite("given_advantage", self.given_advantage)
         self._check_teacher()
+        if self.token_turns is not None:
+            object.__setattr__(self, "token_turns", tuple(self.token_turns))
+            if len(self.token_turns) != len(self.response_ids) or min(self.token_turns, default=0) < -1:
+                raise InvalidOption(
+                    f"token_turns must have a number from -1 for each of the {len(self.response_ids)} response tokens: "
+                    f"got {len(self.token_turns)} numbers from {min(self.token_turns, default=0)}."
+                )
         if self.answer_start is not None and not 0 <= self.answer_start <= len(self.response_ids):
             raise InvalidOption(
                 f"answer_start is {self.answer_start}; wanted 0 to {len(self.response_ids)}, the response's length."
@@ -275,17 +297,24 @@ class Row:
 def make_rows(
     trajectory: Trajectory, *, invalid_penalty: float = 0.0, decode: Callable[[int], str] | None = None
 ) -> tuple[Row, ...]:
-    """Return one training row for each turn of an episode.
+    """Return the training rows of an episode: one for each turn, or one for all turns of a growing chat.
 
     Args:
         trajectory: the episode.
-        invalid_penalty: what each malformed completion costs its own row; 0 or more. The episode's return stays as it
-            is. A well-formed command that the environment does not accept costs nothing.
-        decode: returns the text of one token, to find where the thought ends; None leaves `Row.answer_start` unknown.
+        invalid_penalty: what each malformed completion costs its own row; 0 or more. In a row of several turns it is
+            the mean of what the turns cost. The episode's return stays as it is. A well-formed command that the
+            environment does not accept costs nothing.
+        decode: returns the text of one token, to find where the thought of a turn ends; None leaves `Row.answer_start`
+            unknown, as it is in a row of several turns.
+
+    Raises:
+        InvalidOption: a prompt of a growing chat does not begin with the tokens before it.
 
     Source: the reference writes the return to every row of the episode and the penalty to one row
         (agent_system/reward_manager/episode.py, verl/trainer/ppo/ray_trainer.py).
     """
+    if trajectory.mode == "appended":
+        return (_chat_row(trajectory, invalid_penalty),) if trajectory.turns else ()
     episode_return = trajectory.episode_return
     return tuple(
         Row(
@@ -305,6 +334,44 @@ def make_rows(
             answer_start=None if decode is None else _answer_start([decode(i) for i in turn.completion.token_ids]),
         )
         for index, turn in enumerate(trajectory.turns)
+    )
+
+
+def _chat_row(trajectory: Trajectory, invalid_penalty: float) -> Row:
+    """Return the row of a growing chat: the first prompt, then all that follows it as the response."""
+    turns = trajectory.turns
+    prompt = turns[0].prompt_ids
+    ids: list[int] = list(prompt)
+    logprobs: list[float] = []
+    places: list[int] = []
+    for index, turn in enumerate(turns):
+        said = turn.prompt_ids[len(ids) :]
+        if turn.prompt_ids != (*ids, *said):
+            raise InvalidOption(
+                f"the prompt of turn {index + 1} of {trajectory.episode_id!r} does not begin with the tokens before "
+                "it: it is no growing chat."
+            )
+        sampled = turn.completion.token_ids
+        ids += [*said, *sampled]
+        logprobs += [0.0] * len(said) + list(turn.completion.logprobs or [0.0] * len(sampled))
+        places += [-1] * len(said) + [index] * len(sampled)
+    malformed = sum(not turn.is_well_formed for turn in turns)
+    has_logprobs = all(turn.completion.logprobs is not None for turn in turns)
+    return Row(
+        prompt_ids=prompt,
+        response_ids=tuple(ids[len(prompt) :]),
+        sampler_logprobs=tuple(logprobs) if has_logprobs else None,
+        group_id=trajectory.group_id,
+        episode_id=trajectory.episode_id,
+        episode_return=trajectory.episode_return,
+        invalid_penalty=invalid_penalty * malformed / len(turns),
+        is_truncated=any(turn.completion.stop_reason == "length" for turn in turns),
+        # A teacher whose prompt has become too long is none of the episode.
+        teacher_prompt_ids=None if turns[-1].teacher_prompt_ids is None else turns[0].teacher_prompt_ids,
+        turn_reward=trajectory.episode_return,
+        state=turns[0].observation,
+        is_success=trajectory.success,
+        token_turns=tuple(places),
     )
 
 

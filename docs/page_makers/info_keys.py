@@ -36,7 +36,7 @@ MEANINGS = {
     "passage_ids": "passages of this turn's search",
     "supporting_found": "passages found so far that the answer follows from",
     "supporting_hit": "whether there is any among them",
-    "evidence_turn": "the turn in which the last of them was shown; 0 before",
+    "evidence_turn": "the turn in which the last of the supporting passages was shown; 0 before",
     "answer_shown": "whether a passage shown so far contains a golden answer by whole words (answer@k)",
     "retrieval_error": "why a search failed; empty unless one did and `on_error` is not `raise`",
     "golden_answers": "the accepted answers; only with `reveal_answers=True`",

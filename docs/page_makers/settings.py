@@ -13,7 +13,7 @@ from page_makers.docstrings import attribute_texts, entries, introduction, summa
 from page_makers.markdown import cell, code, table
 from sdar_agents.algorithms import ALGORITHMS, GRPO, SUITES, make_algorithm
 from sdar_agents.baselines.scripted import AGENTS
-from sdar_agents.configs import config_names, config_summary
+from sdar_agents.configs import config_names, config_summary, recipe_names
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.registry import EXTRAS, MODELS
 from sdar_agents.settings.checks import value_kinds, wanted_words
@@ -77,6 +77,8 @@ def training_page() -> str:
         "## Configurations of this package\n",
         table(("name", "what it is"), [(code(name), cell(config_summary(name))) for name in config_names()]),
         "",
+        "[Recipes](../how-to/many-gpus.md) of a suite, a model and a number of GPUs: "
+        f"{', '.join(map(code, recipe_names()))}.\n",
     ]
     for path, section in sections_of(TrainConfig):
         parts.append(f"## {path.rstrip('.')}\n" if path else "## Run\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +12,7 @@ from sdar_envs.alfworld.embedded import EmbeddedGames
 from sdar_envs.alfworld.generator import Rooms
 from sdar_envs.alfworld.official import BadFiles, OfficialGames, Solvable, data_folder
 from sdar_envs.alfworld.oracle import plan
+from sdar_envs.alfworld.problem import TASK_TYPES
 from sdar_envs.alfworld.world import Action, Game, State
 from sdar_envs.core import Outcome, Task, TextEnv
 from sdar_envs.errors import EpisodeOver, InvalidOption, UnsolvableGame, did_you_mean
@@ -50,8 +52,10 @@ class ALFWorldEnv(TextEnv[State]):
         rooms: of embedded games: `full`, as in the official ones, or `small`: few things in few places, for small
             models. Small rooms are in homes with habits (`sdar_envs.alfworld.generator.room_habits`).
         split: `train`, `valid_seen` or `valid_unseen`; official data may have more, and small rooms have `home`, the
-            endless split in the home of their `valid_seen`. The original's names `eval_in_distribution` and
-            `eval_out_of_distribution` mean `valid_seen` and `valid_unseen`.
+            endless split in the home of their `valid_seen`, and `home_valid`, 4,096 other games there. The original's
+            names `eval_in_distribution` and `eval_out_of_distribution` mean `valid_seen` and `valid_unseen`.
+        task_types: of embedded games: only games of these types are in the splits, such as
+            `["pick_and_place_simple"]`; None for all. A task id means the same game with and without.
         data_dir: folder of the official data, `$VARIABLES` in it expanded; None for `$ALFWORLD_DATA`, else
             `~/.cache/alfworld`.
         solvable: which official games count: `flag`, those that their file calls solvable, as in the original, or
@@ -73,6 +77,7 @@ class ALFWorldEnv(TextEnv[State]):
         data: Literal["embedded", "official"] = "embedded",
         rooms: Rooms = "full",
         split: str = "train",
+        task_types: Sequence[str] | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         solvable: Solvable = "flag",
         on_bad_file: BadFiles = "raise",
@@ -98,8 +103,10 @@ class ALFWorldEnv(TextEnv[State]):
                 raise InvalidOption(f"{name} is {given!r}, but embedded games have no files: pass data='official' too.")
         if data == "official" and rooms != "full":
             raise InvalidOption(f"rooms is {rooms!r}, but official games are as they are: leave it out.")
+        if data == "official" and task_types is not None:
+            raise InvalidOption("task_types is for embedded games: leave it out, or pass data='embedded'.")
         folder = data_folder(data_dir) if data == "official" else None
-        source = _source(folder, wording, rooms, solvable, on_bad_file)
+        source = _source(folder, wording, rooms, _checked_types(task_types), (solvable, on_bad_file))
         super().__init__(
             source,
             split=_SPLITS_OF_THE_ORIGINAL.get(split, split) if isinstance(split, str) else split,
@@ -167,12 +174,30 @@ class ALFWorldEnv(TextEnv[State]):
 _SPLITS_OF_THE_ORIGINAL = {"eval_in_distribution": "valid_seen", "eval_out_of_distribution": "valid_unseen"}
 
 
+def _checked_types(task_types: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the task types, sorted; empty for all."""
+    if task_types is None:
+        return ()
+    if not task_types or isinstance(task_types, str):
+        raise InvalidOption(f"task_types is {task_types!r}; wanted a list with some of {', '.join(TASK_TYPES)}.")
+    for name in task_types:
+        if name not in TASK_TYPES:
+            raise InvalidOption(
+                f"task_types has {name!r}; wanted some of {', '.join(TASK_TYPES)}.{did_you_mean(str(name), TASK_TYPES)}"
+            )
+    return tuple(sorted(set(task_types)))
+
+
 @lru_cache(maxsize=16)
 def _source(
-    folder: Path | None, wording: str, rooms: Rooms, solvable: Solvable, on_bad_file: BadFiles
+    folder: Path | None,
+    wording: str,
+    rooms: Rooms,
+    task_types: tuple[str, ...],
+    official: tuple[Solvable, BadFiles],
 ) -> EmbeddedGames | OfficialGames:
     """Return the source that environments of one process share, with its index and games."""
     chosen: Any = None if wording == "auto" else wording
     if folder is None:
-        return EmbeddedGames(chosen, rooms)
-    return OfficialGames(folder, chosen, solvable=solvable, on_bad_file=on_bad_file)
+        return EmbeddedGames(chosen, rooms, task_types)
+    return OfficialGames(folder, chosen, solvable=official[0], on_bad_file=official[1])

@@ -40,7 +40,7 @@ from sdar_envs.alfworld.problem import Goal, Problem, TaskType
 from sdar_envs.errors import UnknownName, did_you_mean
 from sdar_envs.rng import Rng, Weights
 
-__all__ = ["SPLITS", "GeneratedGame", "Rooms", "generate", "room_habits"]
+__all__ = ["SPLITS", "STREAM_SIZE", "GeneratedGame", "Rooms", "generate", "room_habits", "task_type_of"]
 
 Rooms = Literal["full", "small"]
 """Size of rooms: as in the official games, or small."""
@@ -48,15 +48,19 @@ Rooms = Literal["full", "small"]
 SPLITS: Mapping[Rooms, Mapping[str, int | None]] = MappingProxyType(
     {
         "full": MappingProxyType({"train": None, "valid_seen": 140, "valid_unseen": 134}),
-        "small": MappingProxyType({"train": None, "home": None, "valid_seen": 128, "valid_unseen": 128}),
+        "small": MappingProxyType(
+            {"train": None, "home": None, "home_valid": 4096, "valid_seen": 128, "valid_unseen": 128}
+        ),
     }
 )
 """Number of games in each split; None for a split without end."""
 
-_STREAM_SIZE = 2**31
+STREAM_SIZE = 2**31
+"""Number of games that a split without end has."""
+
 _SEEN_PLANS = range(1, 28)
 _UNSEEN_PLANS = range(28, 31)
-# Homes of small rooms: 0 is the one of `home` and `valid_seen`.
+# Homes of small rooms: 0 is the one of `home`, `home_valid` and `valid_seen`.
 _TRAIN_HOMES = range(1, 2**31)
 _UNSEEN_HOMES = range(2**31, 2**32)
 
@@ -86,18 +90,7 @@ def generate(split: str, index: int, rooms: Rooms = "full") -> GeneratedGame:
     Raises:
         UnknownName: there is no such size of rooms, split or game.
     """
-    if rooms not in SPLITS:
-        raise UnknownName(f"no rooms {rooms!r}; wanted one of {', '.join(SPLITS)}.{did_you_mean(rooms, SPLITS)}")
-    splits = SPLITS[rooms]
-    if split not in splits:
-        raise UnknownName(
-            f"no split {split!r} of generated games; the splits are {', '.join(splits)}.{did_you_mean(split, splits)}"
-        )
-    index = operator.index(index)
-    size = splits[split] or _STREAM_SIZE
-    if not 0 <= index < size:
-        raise UnknownName(f"no generated game {index} in split {split!r}; wanted 0 to {size - 1}.")
-    rng = Rng(f"alfworld/1/{'small_' if rooms == 'small' else ''}{split}/{index}")
+    rng = _random(split, index, rooms)
     task_type = rng.weighted(_TASKS)
     room = rng.weighted(_TASK_ROOMS[task_type])
     layout = _layout(rooms, room, rng.choice(_plans(rooms, split)))
@@ -112,6 +105,31 @@ def generate(split: str, index: int, rooms: Rooms = "full") -> GeneratedGame:
         receptacle_class=receptacle_class,
         layout=layout.name,
     )
+
+
+def task_type_of(split: str, index: int, rooms: Rooms = "full") -> str:
+    """Return the task type of game `index` of a split, without generating the game.
+
+    Raises:
+        UnknownName: there is no such size of rooms, split or game.
+    """
+    return _random(split, index, rooms).weighted(_TASKS)
+
+
+def _random(split: str, index: int, rooms: Rooms) -> Rng:
+    """Return the random numbers of a game, of which the first decides the task type."""
+    if rooms not in SPLITS:
+        raise UnknownName(f"no rooms {rooms!r}; wanted one of {', '.join(SPLITS)}.{did_you_mean(rooms, SPLITS)}")
+    splits = SPLITS[rooms]
+    if split not in splits:
+        raise UnknownName(
+            f"no split {split!r} of generated games; the splits are {', '.join(splits)}.{did_you_mean(split, splits)}"
+        )
+    index = operator.index(index)
+    size = splits[split] or STREAM_SIZE
+    if not 0 <= index < size:
+        raise UnknownName(f"no generated game {index} in split {split!r}; wanted 0 to {size - 1}.")
+    return Rng(f"alfworld/1/{'small_' if rooms == 'small' else ''}{split}/{index}")
 
 
 def room_habits(layout: str) -> Mapping[str, str]:

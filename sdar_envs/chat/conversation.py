@@ -129,14 +129,14 @@ class Conversation:
             self._append()
 
     def parts(self) -> PromptParts:
-        """Return the windowed prompt in parts, for skills and token limits.
+        """Return the windowed prompt in parts, for skills and token limits; of a growing chat, its first prompt.
 
         Raises:
             EpisodeOver: nothing was observed yet.
-            InvalidOption: the episode is a growing chat.
+            InvalidOption: the episode is a growing chat after its first turn.
         """
-        if self.mode == "appended":
-            raise InvalidOption("an appended chat has no parts: use messages().")
+        if self.mode == "appended" and self.past:
+            raise InvalidOption("an appended chat has parts at its first turn alone: use messages().")
         return self._parts()
 
     @property

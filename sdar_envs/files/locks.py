@@ -30,7 +30,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Contended", "lock_file", "lock_path", "writing_folder", "writing_path"]
+__all__ = ["Contended", "Taken", "lock_file", "lock_path", "writing_folder", "writing_path"]
 
 _LOCK = ".lock"
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -46,6 +46,10 @@ class Contended(Exception):
     """Another process, or another part of this one, holds the lock."""
 
 
+class Taken(InvalidOption):
+    """A file or folder is being written by another process."""
+
+
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[bool]:
     """Be the one writer of a folder, such as a run's, which is made if it is missing and deleted if it stays empty.
@@ -54,7 +58,8 @@ def writing_folder(folder: Path) -> Iterator[bool]:
     has no locks.
 
     Raises:
-        InvalidOption: it is being written by another process, or is no folder.
+        Taken: it is being written by another process.
+        InvalidOption: it is no folder.
         OSError: the folder or its lock file cannot be made.
     """
     is_new = not folder.exists()
@@ -80,7 +85,7 @@ def writing_path(path: Path, *, wait: bool = False) -> Iterator[bool]:
         wait: wait for another writer instead of raising.
 
     Raises:
-        InvalidOption: it is being written by another process.
+        Taken: it is being written by another process.
         OSError: the lock file cannot be made.
     """
     with _held_lock(lock_path(path), path, wait=wait) as is_locked:
@@ -102,7 +107,7 @@ def _held_lock(path: Path, what: Path, *, wait: bool = False) -> Iterator[bool]:
             break
         except Contended:
             if not wait:
-                raise InvalidOption(_taken(path, what)) from None
+                raise Taken(_taken(path, what)) from None
             time.sleep(_SECONDS_BETWEEN_TRIES)
     if not is_locked:
         warnings.warn(

@@ -42,7 +42,8 @@ WORKS: tuple[tuple[str, ...], ...] = (
 
 NEEDS_EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("train", "--config", "alfworld_sdar_tiny")),
-    ("train", ("study", "--out", "study")),
+    ("train", ("quickstart", "--out", "study")),
+    ("train", ("study", "--plan")),
     ("train", ("sft", "tiny-test", "alfworld.jsonl", "--out", "sft")),
     ("train", ("export", "runs/none")),
     ("server", ("serve", "webshop", "--port", "0")),

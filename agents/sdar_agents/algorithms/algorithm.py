@@ -74,6 +74,10 @@ class Algorithm(Protocol):
     teacher_views: ClassVar[int]
 
     @property
+    def needs_turns(self) -> bool:
+        """Whether it takes each row for one turn of an episode; then no row may hold several (`Row.token_turns`)."""
+
+    @property
     def needs_reference(self) -> bool:
         """Whether `Batch.ref_logprobs` must be there."""
 
@@ -100,6 +104,9 @@ class Algorithm(Protocol):
 
     def shape_advantages(self, advantages: Tensor, rows: Sequence[Row], batch: Batch, step: int) -> TokenAdvantages:
         """Return the advantages of all rows of a step, `(B,)` or `(B, L)`, and metrics."""
+
+    def rows_with_gradient(self, batch: Batch, step: int) -> Tensor:
+        """Return the rows `(B,)` bool of a mini-batch in which the loss has a gradient."""
 
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
         """Return the loss of a micro-batch."""

@@ -38,6 +38,10 @@ class Distiller(GRPO):
         """Return that without its coefficient it is GRPO."""
         return Declarations(off={"distill_coef": 0.0}, base=GRPO)
 
+    def distills(self, step: int) -> bool:
+        """Return whether the loss has a distillation term at a step."""
+        return self.distill_coef != 0 and super().distills(step)
+
     def coefficients(self, step: int) -> Coefficients:
         """Return the factors of the loss's terms at a step."""
         is_on = self.distill_first_step <= step and (self.distill_last_step is None or step <= self.distill_last_step)

@@ -141,6 +141,11 @@ class GRPO:
         """Whether `Batch.ref_logprobs` must be there."""
         return self.kl_coef != 0
 
+    @property
+    def needs_turns(self) -> bool:
+        """Whether it takes each row for one turn of an episode; override where states, turns or answers count."""
+        return False
+
     def scoring_options(self, base: ScoringOptions) -> ScoringOptions:
         """Return the scoring options with what `loss` needs of the scores switched on."""
         return replace(base, entropies=base.entropies or self.entropy_coef != 0)
@@ -213,6 +218,34 @@ class GRPO:
             step: of the run, from 1.
         """
         return TokenAdvantages(advantages)
+
+    def distills(self, step: int) -> bool:
+        """Return whether the loss has a distillation term at a step."""
+        return type(self).distillation is not GRPO.distillation and self.coefficients(step).distill != 0
+
+    def rows_with_gradient(self, batch: Batch, step: int) -> Tensor:
+        """Return the rows `(B,)` bool of a mini-batch in which the loss has a gradient.
+
+        A row of advantage 0 has none where neither the KL penalty nor the entropy bonus applies, and no teacher is
+        distilled. The learner spares the backward pass of such rows. A method with another `loss` or other
+        `token_advantages` has a gradient in all rows, unless it overrides this too.
+
+        Args:
+            batch: with `advantages`.
+            step: of the run, from 1.
+        """
+        coefficients = self.coefficients(step)
+        if self._has_own_terms() or coefficients.entropy or (coefficients.kl and self.needs_reference):
+            return batch.mask.any(dim=1)
+        advantages = batch.part("advantages")
+        has_advantage = (advantages != 0).any(dim=1) if advantages.dim() == 2 else advantages != 0
+        has_gradient = batch.policy_mask.any(dim=1) & has_advantage & (coefficients.policy != 0)
+        return has_gradient | batch.teacher_mask.any(dim=1) if self.distills(step) else has_gradient
+
+    def _has_own_terms(self) -> bool:
+        """Return whether a subclass computes something else than a policy loss that is 0 where the advantage is."""
+        names = ("loss", "token_advantages", "_policy_losses")
+        return any(getattr(type(self), name) is not getattr(GRPO, name) for name in names)
 
     def loss(self, batch: Batch, scores: Scores, *, step: int = 1, log_vocabulary: float | None = None) -> LossOutput:
         """Loss of a micro-batch.

@@ -13,23 +13,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from sdar_agents.algorithms.adrs import ADRS
-from sdar_agents.algorithms.agentopsd import AgentOPSD
 from sdar_agents.algorithms.algorithm import Algorithm
-from sdar_agents.algorithms.gigpo import GiGPO
 from sdar_agents.algorithms.grpo import GRPO
-from sdar_agents.algorithms.grsd import GRSD
-from sdar_agents.algorithms.ocsd import OCSD
-from sdar_agents.algorithms.opid import OPID
-from sdar_agents.algorithms.opsd import OPSD, GRPOWithOPSD
-from sdar_agents.algorithms.rlsd import RLSD
-from sdar_agents.algorithms.sdar import SDAR, GRPOWithOPSDBeta0, OPSDScript
-from sdar_agents.algorithms.sdpo import SDPO
-from sdar_agents.algorithms.serl import SERL
-from sdar_agents.algorithms.skill_grpo import SkillGRPO
-from sdar_agents.algorithms.skill_sd import SkillSD
-from sdar_agents.algorithms.stepopsd import StepOPSD
-from sdar_agents.algorithms.ucob import UCOB
+from sdar_agents.algorithms.methods.adrs import ADRS
+from sdar_agents.algorithms.methods.agentopsd import AgentOPSD
+from sdar_agents.algorithms.methods.gigpo import GiGPO
+from sdar_agents.algorithms.methods.grsd import GRSD
+from sdar_agents.algorithms.methods.ocsd import OCSD
+from sdar_agents.algorithms.methods.opid import OPID
+from sdar_agents.algorithms.methods.opsd import OPSD, GRPOWithOPSD
+from sdar_agents.algorithms.methods.rlsd import RLSD
+from sdar_agents.algorithms.methods.sdar import SDAR, GRPOWithOPSDBeta0, OPSDScript
+from sdar_agents.algorithms.methods.sdpo import SDPO
+from sdar_agents.algorithms.methods.serl import SERL
+from sdar_agents.algorithms.methods.skill_grpo import SkillGRPO
+from sdar_agents.algorithms.methods.skill_sd import SkillSD
+from sdar_agents.algorithms.methods.stepopsd import StepOPSD
+from sdar_agents.algorithms.methods.ucob import UCOB
 from sdar_agents.settings.checks import check_names
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path
@@ -86,6 +86,7 @@ _NEEDED = (
     "shapes_advantages",
     "teacher_views",
     "needs_reference",
+    "needs_turns",
     "aggregation",
     "response_limit",
     "invalid_penalty",
@@ -93,6 +94,7 @@ _NEEDED = (
     "prepare_rows",
     "advantages",
     "shape_advantages",
+    "rows_with_gradient",
     "loss",
 )
 

@@ -144,6 +144,12 @@ class TokenShaping(GRPO):
         """Return the tokens `(B, L)` that are shaped."""
         return batch.teacher_mask
 
+    def _has_own_terms(self) -> bool:
+        # A factor of the advantage leaves 0 at 0.
+        is_shaped = type(self).token_advantages is TokenShaping.token_advantages
+        others = ("loss", "_policy_losses")
+        return not is_shaped or any(getattr(type(self), name) is not getattr(GRPO, name) for name in others)
+
     def token_advantages(self, batch: Batch, scores: Scores, step: int) -> TokenAdvantages:
         """Return the advantages per token, reweighted by the gap to the policy of the rollout."""
         old_gap = gap(batch, scores, "old").masked_fill(~batch.teacher_mask, 0.0)
@@ -170,6 +176,11 @@ class AnswerShaping(TokenShaping):
 
     shaped_tokens: Literal["answer", "all"] = "answer"
     warmdown_steps: int = setting(50, low=0)
+
+    @property
+    def needs_turns(self) -> bool:
+        """Whether thought and answer of a turn are told apart."""
+        return self.shaped_tokens == "answer"
 
     def shaped_mask(self, batch: Batch) -> Tensor:
         """Return the tokens `(B, L)` that are shaped; none of a row whose thought has an unknown end."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -28,7 +29,17 @@ from sdar_envs.errors import InvalidOption
 from sdar_envs.prompt import PromptStyle, style_of
 from sdar_envs.tools import Tool
 
-__all__ = ["AsyncPolicy", "IndependentPolicy", "Messages", "Policy", "Request", "Sampling", "Situation", "Tokenizer"]
+__all__ = [
+    "AsyncPolicy",
+    "CachingPolicy",
+    "IndependentPolicy",
+    "Messages",
+    "Policy",
+    "Request",
+    "Sampling",
+    "Situation",
+    "Tokenizer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ class Request:
             others need not look at them, because calls are read in the text too.
         stop: strings that end the completion; they stay in it. An engine that writes on does no harm: what follows the
             first of them is not read.
+        chat: requests with the same name are turns of one growing chat, see `CachingPolicy`; empty for none.
     """
 
     prompt_ids: tuple[int, ...]
@@ -106,6 +118,7 @@ class Request:
     situation: Situation | None = None
     tools: tuple[Tool, ...] = ()
     stop: tuple[str, ...] = ()
+    chat: str = ""
 
 
 class Policy(Protocol):
@@ -138,6 +151,18 @@ class Policy(Protocol):
 
         It must not depend on the other requests of the batch, nor on earlier calls. Log-probabilities are those at
         `sampling.temperature`, also if `sampling.greedy`.
+        """
+        ...
+
+
+@runtime_checkable
+class CachingPolicy(Protocol):
+    """Protocol of an inference engine that can keep what it computed for a prompt until the next turn of its chat."""
+
+    def caching(self) -> AbstractContextManager[None]:
+        """Return a context in which requests with the same `Request.chat` share the tokens that they begin with.
+
+        The weights do not change within it.
         """
         ...
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -35,6 +35,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
 from sdar_agents.engines.chat_template import ChatTemplate, Messages
+from sdar_agents.engines.decoding import Decoder, make_decoder
 from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
@@ -104,6 +105,8 @@ class TransformersPolicy:
         self._autocast = autocast
         self._ends = ends
         self._pieces: dict[int, str] = {}
+        self.kept: KeptChats | None = None
+        self._decoder: Decoder | None = None
         # transformers has renamed the argument in 5.24.
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         is_renamed = "cache" in inspect.signature(inner.forward).parameters
@@ -141,6 +144,19 @@ class TransformersPolicy:
             self._pieces[token] = self.tokenizer.decode([token])
         return self._pieces[token]
 
+    @contextmanager
+    def caching(self) -> Iterator[None]:
+        """Context in which a chat's keys and values are kept from turn to turn, by `Request.chat`.
+
+        Results are the same but for rounding. The memory is that of one KV cache of all chats, besides that of a batch.
+        Models with sliding windows compute everything again.
+        """
+        self.kept = {}
+        try:
+            yield
+        finally:
+            self.kept = None
+
     def generate(
         self,
         requests: Sequence[Request],
@@ -171,6 +187,7 @@ class TransformersPolicy:
         lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
         was_training = self.model.training
         self.model.eval()
+        self._decoder = make_decoder(self.model) if self._autocast is None else None
         try:
             for group in pack_by_length(lengths, self.max_batch_tokens):
                 batch = _Batch(self, [requests[i] for i in group], sampling)
@@ -179,12 +196,15 @@ class TransformersPolicy:
                 if progress is not None:
                     progress(len(group))
         finally:
+            self._decoder = None
             self.model.train(was_training)
         return [answer for answer in answers if answer is not None]
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
         """Return the next-token logits `(B, V)` after `ids` `(B, T)`, and append their keys and values to the cache."""
+        if self._decoder is not None and ids.shape[1] == 1:
+            return self._decoder(ids, mask, positions, cache)
         is_casting = self._autocast is not None
         with torch.autocast(ids.device.type, dtype=self._autocast) if is_casting else nullcontext():
             output = self.model(
@@ -222,6 +242,7 @@ class _Batch:
         self._policy = policy
         self._sampling = sampling
         self._prompts = [request.prompt_ids for request in requests]
+        self._chats = [request.chat for request in requests]
         self._draws = [random.Random(request.seed).random for request in requests]
         self._ids: list[list[int]] = [[] for _ in requests]
         self._logprobs: list[list[float]] = [[] for _ in requests]
@@ -236,9 +257,11 @@ class _Batch:
             tokens = self._choose(logits, rows)
             running = [place for place, row in enumerate(rows) if self._reasons[row] is None]
             if not running:
+                self._keep(cache, dict(enumerate(rows)))
                 return self._completions()
             ids, positions = tokens[:, None], positions[:, -1:] + 1
             if len(running) <= _LARGEST_RUNNING_SHARE * len(rows):
+                self._keep(cache, {place: row for place, row in enumerate(rows) if self._reasons[row] is not None})
                 index = torch.tensor(running, device=ids.device)
                 cache.batch_select_indices(index)
                 ids, positions, mask = ids[index], positions[index], mask[index]
@@ -253,25 +276,68 @@ class _Batch:
             Of each row the next-token logits `(B, V)`, the attention mask `(B, T)` and the positions `(B, T)`, and
             whether there is padding.
         """
-        device = next(self._policy.model.parameters()).device
+        kept = [None if self._policy.kept is None else self._policy.kept.get(chat) for chat in self._chats]
+        if any(kept):
+            return self._prefill_kept(cache, kept)
         # Prefix caching: the members of a group have the same prompt, which is encoded once.
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(self._prompts))}
-        lengths = torch.tensor([len(prompt) for prompt in places])
+        ids, mask, positions, is_padded = self._padded(list(places))
+        logits = self._policy.forward(ids, mask if is_padded else None, positions, cache)
+        if len(places) < len(self._prompts):
+            index = torch.tensor([places[prompt] for prompt in self._prompts], device=ids.device)
+            cache.batch_select_indices(index)
+            logits, positions, mask = logits[index], positions[index], mask[index]
+        return logits, mask, positions, is_padded
+
+    def _prefill_kept(self, cache: Any, kept: Sequence[_KeptChat | None]) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Encode the prompts behind the tokens whose keys and values are kept; returns what `_prefill` does.
+
+        All rows encode as many tokens as the one with the most new ones, so that the cache has no holes.
+        """
+        ids, mask, positions, is_padded = self._padded(self._prompts)
+        known = [0 if chat is None else chat.common(prompt) for chat, prompt in zip(kept, self._prompts, strict=True)]
+        new = max(len(prompt) - count for prompt, count in zip(self._prompts, known, strict=True))
+        first = ids.shape[1] - new
+        if first:
+            _fill(cache, kept, [len(prompt) - new for prompt in self._prompts], first)
+        logits = self._policy.forward(ids[:, first:], mask if is_padded else None, positions[:, first:], cache)
+        return logits, mask, positions, is_padded
+
+    def _padded(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Return prompts padded on the left: ids, mask and positions `(B, T)`, and whether there is padding."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
         width = int(lengths.max())
-        ids = torch.zeros(len(places), width, dtype=torch.long)  # padded with any token: the mask hides it
-        for row, prompt in zip(ids, places, strict=True):
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)  # padded with any token: the mask hides it
+        for row, prompt in zip(ids, prompts, strict=True):
             row[width - len(prompt) :] = torch.tensor(prompt)
         mask = (torch.arange(width) >= width - lengths[:, None]).long()
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         # Attention is faster without a mask, and without padding there is nothing to mask.
         is_padded = bool((lengths < width).any())
-        ids, mask, positions = ids.to(device), mask.to(device), positions.to(device)
-        logits = self._policy.forward(ids, mask if is_padded else None, positions, cache)
-        if len(places) < len(self._prompts):
-            index = torch.tensor([places[prompt] for prompt in self._prompts], device=device)
-            cache.batch_select_indices(index)
-            logits, positions, mask = logits[index], positions[index], mask[index]
-        return logits, mask, positions, is_padded
+        device = next(self._policy.model.parameters()).device
+        return ids.to(device), mask.to(device), positions.to(device), is_padded
+
+    def _keep(self, cache: Any, rows: Mapping[int, int]) -> None:
+        """Keep keys and values of chats whose completions have ended.
+
+        Args:
+            cache: of the batch.
+            rows: by their place in the cache.
+        """
+        if self._policy.kept is None or not all(type(layer) is _PreallocatedLayer for layer in cache.layers):
+            return
+        width = max(map(len, self._prompts))
+        for place, row in rows.items():
+            if not self._chats[row]:
+                continue
+            # Of the last token there are none yet.
+            ids = (*self._prompts[row], *self._ids[row][:-1])
+            start = width - len(self._prompts[row])
+            here = slice(start, start + len(ids))
+            layers = tuple(
+                (layer.keys[place, :, here].clone(), layer.values[place, :, here].clone()) for layer in cache.layers
+            )
+            self._policy.kept[self._chats[row]] = _KeptChat(ids, layers)
 
     def _choose(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """Return the next token `(B,)` of each row from its logits `(B, V)`, and record it where the row still runs."""
@@ -300,6 +366,28 @@ class _Batch:
             Completion(tuple(ids), tuple(logprobs), text, reason or "length")
             for ids, logprobs, text, reason in zip(self._ids, self._logprobs, texts, self._reasons, strict=True)
         ]
+
+
+class _KeptChat(NamedTuple):
+    """Keys and values of a chat so far.
+
+    Attributes:
+        ids: its tokens.
+        layers: keys and values `(heads, T, d)` of each layer.
+    """
+
+    ids: tuple[int, ...]
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    def common(self, prompt: tuple[int, ...]) -> int:
+        """Return how many tokens a prompt begins with that are kept, without its last, which is to be encoded."""
+        limit = min(len(self.ids), len(prompt) - 1)
+        if self.ids[:limit] == prompt[:limit]:
+            return limit
+        return next(i for i in range(limit) if self.ids[i] != prompt[i])
+
+
+KeptChats = dict[str, _KeptChat]
 
 
 class _PreallocatedLayer(DynamicLayer):
@@ -333,6 +421,25 @@ def _preallocated_cache(config: Any) -> Any:
     # By exact type: sliding-window layers, which bound their size themselves, are subclasses.
     cache.layers = [make() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def _fill(cache: Any, kept: Sequence[_KeptChat | None], counts: Sequence[int], width: int) -> None:
+    """Write kept keys and values into an empty cache, on the right of its first columns.
+
+    Args:
+        cache: of a batch.
+        kept: of each row.
+        counts: how many tokens of each row, of which nothing is taken where it is not positive.
+        width: columns.
+    """
+    first = next(chat for chat in kept if chat is not None)
+    for number, layer in enumerate(cache.layers):
+        parts = [part.new_zeros(len(kept), part.shape[0], width, part.shape[-1]) for part in first.layers[number]]
+        for row, (chat, count) in enumerate(zip(kept, counts, strict=True)):
+            if chat is not None and count > 0:
+                for part, states in zip(parts, chat.layers[number], strict=True):
+                    part[row, :, width - count :] = states[:, :count]
+        layer.update(*parts)
 
 
 def _allocate(states: Tensor, old: Tensor | None, length: int) -> Tensor:

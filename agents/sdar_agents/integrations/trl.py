@@ -43,7 +43,7 @@ from sdar_agents.algorithms.distiller import Distiller
 from sdar_agents.algorithms.gap import conflict_metric, gap_metrics
 from sdar_agents.algorithms.grpo import GRPO
 from sdar_agents.algorithms.losses import aggregate
-from sdar_agents.algorithms.sdar import SDAR
+from sdar_agents.algorithms.methods.sdar import SDAR
 from sdar_agents.scoring.batch import Batch, Sequences
 from sdar_agents.scoring.head import Scores
 from sdar_agents.scoring.metrics import Metric, summarise

@@ -5,7 +5,7 @@ from sdar_agents.learner.learner import Learner, LearnResult
 from sdar_agents.learner.phases import Phases
 from sdar_agents.learner.settings import LearnerSettings, TeacherKind
 from sdar_agents.learner.teachers import Scorer, open_teacher
-from sdar_agents.learner.token_marks import TokenSignals, token_marks
+from sdar_agents.learner.token_marks import TokenSignals, token_marks, turn_marks
 from sdar_agents.learner.weights import Weights
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "check_algorithm",
     "open_teacher",
     "token_marks",
+    "turn_marks",
 ]

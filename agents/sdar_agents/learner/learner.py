@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sdar_agents.algorithms import Algorithm
+from sdar_agents.algorithms import Algorithm, LossOutput
 from sdar_agents.learner.controls import control_batch, control_rows
 from sdar_agents.learner.measures import StepRecord, equal_prompts, gap_details, on_cpu
 from sdar_agents.learner.passes import make_passes
@@ -192,7 +192,7 @@ class Learner:
             control_seed = derive_seed(self._seed, f"teacher control {step}")
             batch = control_batch(batch, self.settings.teacher_control, control_seed)
         batch = self._advantages(rows, batch, step, record)
-        if self.settings.epochs * count == 1:
+        if self.settings.epochs * count == 1 and self.settings.old == "trainer":
             batch = batch.replace(old_logprobs=None)  # see _score_micro
         progress("update")
         updates = self._update_epochs(batch, count, step, record, phases)
@@ -257,7 +257,9 @@ class Learner:
         # With a single update, the policy of the rollout is the policy that is updated: see _score_micro.
         is_single = self.settings.epochs * count == 1
         needs_old = algorithm.shapes_advantages or self.settings.teacher_control in ("permuted-weights", "no-sign")
-        if needs_old or not is_single:
+        if self.settings.old == "sampler":
+            batch = self._sampled_logprobs(batch, phases)
+        elif needs_old or not is_single:
             progress("old")
             # Where the loss needs entropies, and with a single update, the update computes them.
             options = replace(self._scoring, entropies=not (self._loss_scoring.entropies or is_single))
@@ -276,6 +278,27 @@ class Learner:
             progress("teacher")
             batch = self._score_teacher(batch, phases)
         return batch
+
+    def _sampled_logprobs(self, batch: Batch, phases: Phases) -> Batch:
+        """Return the batch with the sampling engine's log-probs as those of the policy of the rollout.
+
+        Rows that are distilled alone were not sampled, and are scored.
+
+        Raises:
+            InvalidOption: the engine returns none.
+        """
+        if batch.sampler_logprobs is None:
+            raise InvalidOption(
+                "old is sampler, and the rows have no log-probs of the engine: wanted an engine that returns them, or "
+                "old: trainer."
+            )
+        old = batch.sampler_logprobs
+        if batch.is_trained is not None:
+            others = batch.mask & ~batch.is_trained[:, None]
+            with phases("old"):
+                scored = self._score_rows(batch.student, others, self._scoring).logprobs
+            old = torch.where(others, scored, old)
+        return batch.replace(old_logprobs=old)
 
     def _score_rows(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Scores:
         with self._autocast():
@@ -339,7 +362,8 @@ class Learner:
                 every = settings.gradient_parts_every
                 measures = every > 0 and step % every == 0 and epoch == number == 0
                 with phases("update"):
-                    norm, is_finite = self._update(mini, step, record, is_first=epoch == 0, measures=measures)
+                    first = number if epoch == 0 else None
+                    norm, is_finite = self._update(mini, step, record, number=first, measures=measures)
                 norms.append(norm)
                 skipped += not is_finite
                 self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
@@ -354,7 +378,7 @@ class Learner:
         return metrics
 
     def _update(
-        self, mini: Batch, step: int, record: StepRecord, *, is_first: bool, measures: bool
+        self, mini: Batch, step: int, record: StepRecord, *, number: int | None, measures: bool
     ) -> tuple[float, bool]:
         """Accumulate gradients over micro-batches and take one optimiser step.
 
@@ -362,7 +386,7 @@ class Learner:
             mini: the mini-batch.
             step: of the run.
             record: gets the metrics.
-            is_first: in the first epoch, which sees each token once.
+            number: of the mini-batch in the first epoch, which sees each token once; None in others.
             measures: measure the gradients of the loss's terms.
 
         Returns:
@@ -373,11 +397,16 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.model.train()  # gradient checkpointing needs it; there is no dropout
         parts: dict[str, list[Tensor]] = {}
-        metrics: list[dict[str, Metric]] = []
+        whole = mini
+        mini, idle = self._without_idle_rows(mini, step)
+        metrics = [] if idle is None else self._idle_metrics(idle, step, record, number)
+        if self._passes.world.is_first:
+            counts = (float(0 if idle is None else len(idle)), float(whole.mask.any(dim=1).sum()))
+            metrics.append({"optimizer/idle_rows": Metric(*torch.tensor(counts, dtype=torch.float64))})
         total = 0.0
         for piece in self._passes.micro_batches(mini):
             if piece is None:
-                self._idle_pass(mini, parts, measures=measures)
+                self._idle_pass(whole, parts, measures=measures)
                 continue
             micro, scores = self._score_micro(piece.to(self.device))
             output = algorithm.loss(micro, scores, step=step, log_vocabulary=self._log_vocabulary())
@@ -385,11 +414,12 @@ class Learner:
                 self._passes.add_gradients(parts, output.parts, self._parameters)
             output.loss.backward()  # type: ignore[no-untyped-call]
             total += float(output.loss.detach())
-            has_teacher = self._has_teacher(micro)
-            if is_first:
-                record.note_tokens(micro, scores, output, has_teacher=has_teacher)
-            metrics.append(output.metrics | (gap_details(micro, scores) if has_teacher else {}))
+            metrics.append(self._noted(micro, scores, output, record, number))
         self.model.eval()
+        if idle is not None and not len(mini):
+            # Zero, not none: the optimiser's averages move on, and weights decay.
+            for parameter in self._parameters:
+                parameter.grad = torch.zeros_like(parameter)
         self._passes.end_gradients(self._parameters)
         (total,) = self._passes.world.sum(total)
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
@@ -403,6 +433,53 @@ class Learner:
         record.metrics += [{name: on_cpu(metric) for name, metric in part.items()} for part in metrics]
         return norm, True
 
+    def _without_idle_rows(self, mini: Batch, step: int) -> tuple[Batch, Batch | None]:
+        """Split a mini-batch into the rows in which the loss has a gradient, and the others; None if there are none."""
+        if self._loss_scoring.divergence is not None:
+            return mini, None
+        has_gradient = self.algorithm.rows_with_gradient(mini, step)
+        is_idle = mini.mask.any(dim=1) & ~has_gradient
+        if not is_idle.any():
+            return mini, None
+        return mini.select(has_gradient.nonzero()[:, 0]), mini.select(is_idle.nonzero()[:, 0])
+
+    def _noted(
+        self, micro: Batch, scores: Scores, output: LossOutput, record: StepRecord, number: int | None
+    ) -> dict[str, Metric]:
+        """Return the metrics of rows, and note in the record what is noted once per token."""
+        has_teacher = self._has_teacher(micro)
+        if number is not None:
+            rollout = micro.old_logprobs
+            if self.settings.old == "sampler":
+                # The engine's own: what it is compared with are the scores before the first optimiser step.
+                rollout = scores.logprobs.detach() if number == 0 else None
+            record.note_tokens(micro, scores, output, rollout, has_teacher=has_teacher)
+        return output.metrics | (gap_details(micro, scores) if has_teacher else {})
+
+    def _idle_metrics(self, idle: Batch, step: int, record: StepRecord, number: int | None) -> list[dict[str, Metric]]:
+        """Return the metrics of rows in which the loss has no gradient; those of losses are always whole."""
+        metrics: list[dict[str, Metric]] = []
+        if self.settings.idle_rows == "score":
+            options = self._loss_scoring
+            if self._computes_entropies(idle):
+                options = replace(options, entropies=True)
+            scores = self._score_rows(idle.student, idle.mask, options)
+            if idle.old_logprobs is None:
+                idle = idle.replace(old_logprobs=scores.logprobs)
+            # Scores are gathered on all ranks, and metrics added up over them.
+            if self._passes.world.is_first:
+                output = self.algorithm.loss(idle, scores, step=step, log_vocabulary=self._log_vocabulary())
+                metrics.append(self._noted(idle, scores, output, record, number))
+        elif self._passes.world.is_first:
+            assert idle.totals is not None
+            share = idle.policy_mask.sum().double() / max(idle.totals.tokens, 1.0)
+            metrics.append({name: Metric(torch.zeros_like(share), share) for name in ("loss/policy", "loss/total")})
+        return metrics
+
+    def _computes_entropies(self, batch: Batch) -> bool:
+        """Return whether the update computes the entropies that no pass before it has computed."""
+        return batch.old_logprobs is None or self.settings.old == "sampler"
+
     def _idle_pass(self, mini: Batch, parts: dict[str, list[Tensor]], *, measures: bool) -> None:
         """Run the passes of a micro-batch without a loss: another rank has one more, and all must take part."""
         _, scores = self._score_micro(self._passes.idle(mini).to(self.device))
@@ -413,14 +490,13 @@ class Learner:
 
     def _score_micro(self, micro: Batch) -> tuple[Batch, Scores]:
         """Return the scores with gradient, and the batch with old log-probs: with a single update, the scores' own."""
-        is_own_rollout = micro.old_logprobs is None
         view = self._view(micro)
         options = self._loss_scoring
-        if is_own_rollout:
+        if self._computes_entropies(micro):
             options = replace(options, entropies=True)
         with self._autocast():
             scores = self._passes.score(micro, options, teacher=view)
-        if is_own_rollout:
+        if micro.old_logprobs is None:
             micro = micro.replace(old_logprobs=scores.logprobs.detach())
         return micro, scores
 

@@ -39,10 +39,20 @@ class StepRecord:
     signals: TokenSignals | None = None
     gradients: dict[str, float] = field(default_factory=dict)
 
-    def note_tokens(self, micro: Batch, scores: Scores, output: LossOutput, *, has_teacher: bool) -> None:
-        """Record gaps by episode, token signals and the sampler's difference; once per token, in the first epoch."""
-        if micro.sampler_logprobs is not None:
-            differences = (micro.part("old_logprobs") - micro.sampler_logprobs)[micro.policy_mask].abs()
+    def note_tokens(
+        self, micro: Batch, scores: Scores, output: LossOutput, rollout: Tensor | None, *, has_teacher: bool
+    ) -> None:
+        """Record gaps by episode, token signals and the sampler's difference; once per token, in the first epoch.
+
+        Args:
+            micro: the micro-batch.
+            scores: of the current policy.
+            output: of the loss.
+            rollout: `(B, L)`, log-probs of the rollout's weights as the trainer computes them; None if it has not.
+            has_teacher: whether a row has a teacher.
+        """
+        if micro.sampler_logprobs is not None and rollout is not None:
+            differences = (rollout - micro.sampler_logprobs)[micro.policy_mask].abs()
             if len(differences):
                 self.sampler_difference = max(self.sampler_difference or 0.0, float(differences.max()))
         if has_teacher:
@@ -77,8 +87,7 @@ def gap_details(micro: Batch, scores: Scores) -> dict[str, Metric]:
     """
     mask = micro.teacher_mask
     current = torch.where(mask, gap(micro, scores).detach(), 0.0)
-    positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    turns = micro.turn_index[:, None].expand_as(mask)
+    turns, positions = micro.token_places()
     details = {}
     for kind, places in (("turn", turns), ("position", positions)):
         for low, high in _BUCKETS:

@@ -12,7 +12,7 @@ from sdar_agents.learner.controls import TeacherControl
 from sdar_agents.settings.checks import check_settings, path_setting, setting
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["LearnerSettings", "Schedule", "Shard", "TeacherKind"]
+__all__ = ["IdleRows", "LearnerSettings", "OldLogprobs", "Schedule", "Shard", "TeacherKind"]
 
 TeacherKind = Literal["old", "live", "ema", "frozen", "lagged", "external"]
 """The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step, a
@@ -20,6 +20,13 @@ copy that is renewed every few steps, another model's."""
 
 Shard = Literal["auto", "none"]
 """What the processes of a run divide: weights, gradients and optimizer states; or the rows alone."""
+
+OldLogprobs = Literal["trainer", "sampler"]
+"""Who computes the log-probabilities of the rollout's policy: a pass of the trainer, or the engine as it sampled."""
+
+IdleRows = Literal["score", "skip"]
+"""What becomes of rows in which the loss has no gradient, such as those of advantage 0 without a KL penalty: they are
+scored for the metrics, or left out."""
 
 Schedule = Literal["constant", "linear", "cosine"]
 """Learning-rate schedule after the warm-up."""
@@ -43,6 +50,10 @@ class LearnerSettings:
             each has all of them, for models that are small beside a GPU. In one process there is no difference.
         max_tokens: tokens in a micro-batch of one process, padding included. Gradients accumulate over micro-batches,
             so it decides memory, not the result.
+        old: see `OldLogprobs`. `sampler` saves a pass over all rows where a step has several optimiser steps. It is for
+            engines whose log-probs are exact: `transformers` in float32, without autocast while it generates. With
+            `autocast`, importance ratios have bfloat16's error (a few percent for a tiny model).
+        idle_rows: see `IdleRows`. The weights are the same; with `skip`, metrics over tokens are of the other rows.
         mask_truncated: do not train on responses that reached the token limit.
         teacher: see `TeacherKind`.
         ema_decay: of the teacher's weights, once per step; for `ema`.
@@ -70,6 +81,8 @@ class LearnerSettings:
     mini_batches: int = setting(1, low=1)
     shard: Shard = "auto"
     max_tokens: int = setting(16_384, low=1)
+    old: OldLogprobs = "trainer"
+    idle_rows: IdleRows = "score"
     mask_truncated: bool = False
     teacher: TeacherKind = "old"
     ema_decay: float = setting(0.95, low=0, high=1)

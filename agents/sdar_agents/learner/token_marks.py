@@ -18,7 +18,7 @@ from torch import Tensor
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["TokenSignals", "token_marks"]
+__all__ = ["TokenSignals", "token_marks", "turn_marks"]
 
 
 class TokenSignals(NamedTuple):
@@ -65,3 +65,23 @@ def token_marks(rows: Sequence[Row], signals: TokenSignals, decode: Callable[[in
             tokens.append({"text": decode(token), **numbers})
         marks.append(tokens)
     return marks
+
+
+def turn_marks(rows: Sequence[Row], marks: Sequence[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Return the marks of each turn: those of a row of several turns are divided among them.
+
+    Args:
+        rows: of a step.
+        marks: of these rows, see `token_marks`.
+    """
+    divided: list[list[dict[str, Any]]] = []
+    for row, tokens in zip(rows, marks, strict=True):
+        if row.token_turns is None:
+            divided.append(tokens)
+            continue
+        turns: list[list[dict[str, Any]]] = [[] for _ in range(max(row.token_turns, default=-1) + 1)]
+        for token, turn in zip(tokens, row.token_turns, strict=True):
+            if turn >= 0:
+                turns[turn].append(token)
+        divided += turns
+    return divided

@@ -73,4 +73,5 @@ class RunningEpisode:
             stop_reason=self.stop_reason,
             score=float(self.info["score"]),
             final_observation=self.observation,
+            mode=self.conversation.mode,
         )

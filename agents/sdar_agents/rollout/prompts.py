@@ -13,6 +13,7 @@ from typing import Any
 
 from sdar_agents.contexts.base import View
 from sdar_agents.contexts.inserting import fit_view
+from sdar_agents.engines.appended import AppendedMessages
 from sdar_agents.engines.policy import Policy
 from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import RunningEpisode
@@ -39,14 +40,15 @@ class TurnPrompt:
         ids: the student's, as token ids.
         teacher_ids: the teacher's; None if there is none.
         skill_ids: the skills in the prompt of their reader; in a mixed rollout, in the student's.
-        parts: the student's without skills, with the history that it shows.
+        parts: the student's without skills, with the history that it shows; None after the first turn of a growing
+            chat.
     """
 
     messages: Messages
     ids: tuple[int, ...]
     teacher_ids: tuple[int, ...] | None
     skill_ids: tuple[str, ...]
-    parts: PromptParts
+    parts: PromptParts | None
 
 
 class PromptBuilder:
@@ -72,6 +74,7 @@ class PromptBuilder:
         self.policy = policy
         self.skills = skills
         self._reader = CompletionReader(policy, settings.prefilled)
+        self._appended = AppendedMessages(policy)
         with errors_at("rollout.style"):
             self._own_style = None if settings.style is None else resolve_style(settings.style)
         stop = () if self._own_style is None else self._own_style.stop
@@ -84,9 +87,11 @@ class PromptBuilder:
     def converse(self, env: TextEnv[Any], task: Task) -> Conversation:
         """Return the chat of an episode that is about to begin."""
         style = style_of(env, task) if self._own_style is None else self._own_style
+        is_growing = self.settings.history == "appended"
         return Conversation(
             terse(style) if self.settings.terse else style,
-            history_length=self.settings.history_length,
+            mode=self.settings.history,
+            history_length=None if is_growing else self.settings.history_length,
             system=self.settings.system,
         )
 
@@ -100,6 +105,8 @@ class PromptBuilder:
         Raises:
             InvalidOption: the student's prompt is too long, and that is an error.
         """
+        if episode.conversation.mode == "appended" and episode.turns:
+            return self._grown(episode, counts)
         acts = episode.acts_with_skills
         parts = episode.conversation.parts()
         if episode.view is not None:
@@ -137,6 +144,31 @@ class PromptBuilder:
         is_teachers = self.skills.reader == "teacher"
         shown = tuple(map(name_skill, other.skills)) if is_teachers else prompt.skill_ids
         return replace(prompt, teacher_ids=other_ids or None, skill_ids=shown)
+
+    def _grown(self, episode: RunningEpisode, counts: Counter[str]) -> TurnPrompt | None:
+        """Return the next prompt of a growing chat: the tokens so far, and those of the new messages.
+
+        What the teacher reads stands in its first prompt, and the same tokens follow.
+        """
+        last = episode.turns[-1]
+        messages = episode.conversation.messages()
+        said = self._appended.ids(messages[episode.conversation.answered_messages :], last.completion)
+        added = (*last.completion.token_ids, *said)
+        ids = (*last.prompt_ids, *added)
+        if self.max_tokens is not None and len(ids) > self.max_tokens:
+            if self.settings.overlong == "error":
+                raise InvalidOption(
+                    f"the chat of {episode.task.id!r} takes {len(ids)} tokens at turn {len(episode.turns) + 1}, and "
+                    f"{self.max_tokens} are allowed: raise max_prompt_tokens, or let the episode end by overlong='end'."
+                )
+            episode.stop_reason = "token_limit"
+            counts["rollout/overlong_episodes"] += 1
+            return None
+        teacher = None if last.teacher_prompt_ids is None else (*last.teacher_prompt_ids, *added)
+        if teacher is not None and self.max_teacher_tokens is not None and len(teacher) > self.max_teacher_tokens:
+            counts["skills/misfits"] += 1
+            teacher = None
+        return TurnPrompt(messages, ids, teacher, last.skill_ids, None)
 
     def _with_view(
         self, episode: RunningEpisode, parts: PromptParts, view: View, counts: Counter[str]

@@ -81,6 +81,8 @@ def trajectory_row(
         if name in row or name == "turns":
             raise InvalidOption(f"the field {name!r} is one of the trajectory's own: choose another name.")
         row[name] = value
+    if trajectory.mode != "windowed":
+        row["mode"] = trajectory.mode
     # Last: the viewer's index reads the fields before `turns` without reading the turns.
     marks = [None] * len(trajectory.turns) if tokens is None else tokens
     row["turns"] = [_turn_row(turn, task, decode, mark) for turn, mark in zip(trajectory.turns, marks, strict=True)]
@@ -147,6 +149,7 @@ def trajectory_from_row(row: Mapping[str, Any]) -> Trajectory:
             stop_reason=row["stop_reason"],
             score=row["score"],
             final_observation=row.get("final_observation", ""),
+            mode=row.get("mode", "windowed"),
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CorruptData(

@@ -19,13 +19,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from sdar_agents.contexts.base import View
-from sdar_agents.engines.policy import IndependentPolicy, Policy, Request, Situation
+from sdar_agents.engines.policy import CachingPolicy, IndependentPolicy, Policy, Request, Situation
 from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.gathering import Failure, PlayedEpisode, check_answered, gather_played
@@ -160,17 +160,19 @@ class Rollout:
             except EndpointError as error:
                 problem = error
             running = []
-        while running:
-            with _timed(times, "time/prompts"):
-                prompts = [self.prompts.build(episode, counts) for episode in running]
-            asked = [(episode, prompt) for episode, prompt in zip(running, prompts, strict=True) if prompt is not None]
-            with _timed(times, "time/generate"):
-                answers = self._generate(asked)
-            with _timed(times, "time/env"):
-                self._step(asked, answers)
-            running = [episode for episode in running if episode.is_running]
-            if progress is not None:
-                progress(len(episodes) - len(running), len(episodes))
+        with self._caching():
+            while running:
+                with _timed(times, "time/prompts"):
+                    prompts = [self.prompts.build(episode, counts) for episode in running]
+                pairs = zip(running, prompts, strict=True)
+                asked = [(episode, prompt) for episode, prompt in pairs if prompt is not None]
+                with _timed(times, "time/generate"):
+                    answers = self._generate(asked)
+                with _timed(times, "time/env"):
+                    self._step(asked, answers)
+                running = [episode for episode in running if episode.is_running]
+                if progress is not None:
+                    progress(len(episodes) - len(running), len(episodes))
         played = [] if problem else list(map(PlayedEpisode.of, episodes))
         check_answered(self._world, problem)
         return self._result(*gather_played(self._world, played, counts, times, group_size=group_size))
@@ -180,6 +182,12 @@ class Rollout:
         for env in self._envs:
             env.close()
         self._envs.clear()
+
+    def _caching(self) -> AbstractContextManager[None]:
+        """Context in which the engine keeps what it computed for growing chats."""
+        if self.settings.history == "appended" and isinstance(self.policy, CachingPolicy):
+            return self.policy.caching()
+        return nullcontext()
 
     # -- the parts of a turn ----------------------------------------------------------------
 
@@ -318,6 +326,15 @@ class Rollout:
     def _report_misfits(self, counts: Counter[str]) -> None:
         if not counts["skills/misfits"]:
             return
+        if self.settings.history == "appended" and counts["skills/prompts"]:
+            warnings.warn(
+                f"{counts['skills/misfits']} chats with skills have become longer than the teacher's "
+                f"{self.prompts.max_teacher_tokens} tokens: raise the skills' max_prompt_tokens, or lower max_steps. "
+                "These episodes have no teacher.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return
         message = (
             f"{counts['skills/misfits']} teacher prompts have no room for even the best skill in "
             f"{self.prompts.max_teacher_tokens} tokens: raise the skills' max_prompt_tokens, or shorten the skills."
@@ -333,6 +350,7 @@ def _request(episode: RunningEpisode, prompt: TurnPrompt) -> Request:
         derive_seed(episode.seed, str(len(episode.turns))),
         prompt.messages,
         Situation(episode.env, episode.observation, episode.info, len(episode.turns), episode.conversation.style),
+        chat=episode.episode_id if episode.conversation.mode == "appended" else "",
     )
 
 
@@ -353,7 +371,7 @@ def _metrics(trajectories: Sequence[Trajectory], counts: Counter[str]) -> dict[s
         "rollout/episode_turns": len(turns) / len(trajectories),
         "rollout/malformed": sum(not turn.is_well_formed for turn in turns) / max(len(turns), 1),
         "rollout/invalid": sum(not turn.is_action_valid for turn in turns) / max(len(turns), 1),
-        "rollout/prompt_tokens": float(sum(len(turn.prompt_ids) for turn in turns)),
+        "rollout/prompt_tokens": float(sum(trajectory.read_tokens for trajectory in trajectories)),
         "rollout/response_tokens": float(sum(len(turn.completion.token_ids) for turn in turns)),
         **_percentiles([len(turn.completion.token_ids) for turn in turns]),
         "rollout/cut_responses": float(sum(turn.completion.stop_reason == "length" for turn in turns)),

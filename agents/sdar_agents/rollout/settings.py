@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sdar_agents.engines.policy import Sampling
 from sdar_agents.settings.checks import check_settings, path_setting, setting
+from sdar_envs.chat import ChatMode
 from sdar_envs.errors import InvalidOption
 from sdar_envs.importing import is_import_path
 from sdar_envs.prompt import STYLES
@@ -36,8 +37,11 @@ class RolloutSettings:
             `my_rewards:shaped`; null trains on the environment's reward.
         style: prompt style: one of `sdar_envs.prompt.STYLES`, `module:STYLE` or a YAML file; null is the environment's
             own, or that of its suite.
-        history_length: how many of the latest turns a prompt shows.
-        max_prompt_tokens: limit of a prompt; null is what the policy's context leaves.
+        history: `windowed` builds each prompt anew; with `appended` an episode is one growing chat and one training
+            row, and the rollout computes keys and values of each token once. A chat that becomes too long ends its
+            episode.
+        history_length: how many of the latest turns a windowed prompt shows.
+        max_prompt_tokens: limit of a prompt, of a growing chat as a whole; null is what the policy's context leaves.
         max_new_tokens: limit of a completion.
         temperature: of the sampling, above 0.
         greedy: take the likeliest tokens.
@@ -57,6 +61,7 @@ class RolloutSettings:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     reward: str | None = None
     style: str | None = path_setting(None, names=("default", *STYLES))
+    history: ChatMode = "windowed"
     history_length: int = setting(2, low=0)
     max_prompt_tokens: int | None = setting(None, low=1)
     max_new_tokens: int = setting(512, low=1)

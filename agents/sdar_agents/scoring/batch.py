@@ -181,6 +181,7 @@ class Batch:
             all are 1.
         distill_weights: `(B, L)`, as `weights`, of the distillation: 0 where `teacher_mask` is False. Rows that are
             distilled alone count here.
+        token_turns: `(B, L)`, the turn of each trained response token, `Row.token_turns`; None if each row is one turn.
         teacher_scale: factor that turns a mean by `distill_weights` into one over what has a teacher.
     """
 
@@ -205,6 +206,7 @@ class Batch:
     teacher_weights: Tensor | None = None
     distill_weights: Tensor | None = None
     teacher_scale: float = 1.0
+    token_turns: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -227,6 +229,16 @@ class Batch:
         columns = torch.arange(self.mask.shape[1], device=self.mask.device)
         start = self.answer_start[:, None]
         return self.mask & (columns >= start) & (start >= 0)
+
+    def token_places(self) -> tuple[Tensor, Tensor]:
+        """Return the turn of each response token, and its place in that turn's completion, `(B, L)` each."""
+        columns = torch.arange(self.mask.shape[1], device=self.mask.device).expand_as(self.mask)
+        if self.token_turns is None:
+            return self.turn_index[:, None].expand_as(self.mask), columns
+        turns = self.token_turns
+        is_first = torch.ones_like(self.mask)
+        is_first[:, 1:] = turns[:, 1:] != turns[:, :-1]
+        return turns, columns - torch.where(is_first, columns, 0).cummax(dim=1).values
 
     def part(self, name: str) -> Tensor:
         """Return an optional part that a loss needs.
@@ -339,6 +351,7 @@ _PER_TOKEN = frozenset(
         "sampler_logprobs",
         "teacher_logprobs",
         "teacher_weights",
+        "token_turns",
         "weights",
     }
 )
@@ -347,7 +360,7 @@ _PER_TOKEN = frozenset(
 def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False) -> Batch:
     """Collate rows into a batch, on the CPU, in their order.
 
-    The mask is True for every token of the response, the end token included, and for nothing else.
+    The mask is True for every token of the response that was sampled, the end token included, and for nothing else.
 
     Args:
         rows: at least one.
@@ -355,14 +368,20 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
         mask_truncated: leave responses that reached the token limit out of the mask.
 
     Raises:
-        InvalidOption: there are no rows, or only some have sampler log-probs.
+        InvalidOption: there are no rows, only some have sampler log-probs, or a row of several turns has truncated ones
+            that are to be left out.
     """
     if not rows:
         raise InvalidOption("there are no rows; wanted at least one turn to train on.")
     student = _sequences([(row.prompt_ids, row.response_ids) for row in rows], pad_id)
     columns = torch.arange(int(student.response_lengths.max()))
     mask = columns < student.response_lengths[:, None]
+    token_turns = _token_turns(rows, mask)
+    if token_turns is not None:
+        mask &= token_turns >= 0
     if mask_truncated:
+        if any(row.is_truncated and row.token_turns is not None for row in rows):
+            raise InvalidOption("mask_truncated leaves out single turns, and a row holds several: set it to false.")
         mask &= ~torch.tensor([row.is_truncated for row in rows])[:, None]
     has_teacher, teacher = _teacher([row.teacher_prompt_ids for row in rows], rows, pad_id)
     views = range(max(len(row.more_teacher_prompts) for row in rows))
@@ -387,6 +406,7 @@ def make_batch(rows: Sequence[Row], *, pad_id: int, mask_truncated: bool = False
         is_trained=None if is_trained.all() else is_trained,
         answer_start=starts if (starts >= 0).any() else None,
         teacher_weights=_teacher_weights(rows, mask),
+        token_turns=token_turns,
     )
 
 
@@ -399,6 +419,17 @@ def _teacher(
         return is_there, None
     pairs = [(prompt or row.prompt_ids, row.response_ids) for prompt, row in zip(prompts, rows, strict=True)]
     return is_there, _sequences(pairs, pad_id)
+
+
+def _token_turns(rows: Sequence[Row], mask: Tensor) -> Tensor | None:
+    """Return the turn of each response token `(B, L)`, -1 where none was sampled; None if each row is one turn."""
+    if all(row.token_turns is None for row in rows):
+        return None
+    turns = torch.full(mask.shape, -1)
+    for i, row in enumerate(rows):
+        count = len(row.response_ids)
+        turns[i, :count] = row.turn_index if row.token_turns is None else torch.tensor(row.token_turns)
+    return turns
 
 
 def _sampler_logprobs(rows: Sequence[Row], mask: Tensor) -> Tensor | None:

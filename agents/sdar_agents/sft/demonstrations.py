@@ -8,6 +8,9 @@ A row holds the prompt of a policy at that turn (`messages`, from `sdar_envs.pro
 follows them. With `noise`, some commands are not the expert's: refused ones, useless ones and mistakes. Only what comes
 after them becomes a row, so that a policy learns to recover from its own.
 
+With `history: appended` a row is a whole episode as one growing chat: `learnt` has the numbers of the messages that are
+to be learnt besides the completion. Commands that are not the expert's stand in it, and are not learnt.
+
 Rows are the same for the same settings. What cannot be learnt from is left out, with the reason: episodes that the
 expert loses or cannot play, and those with a search for names or codes that neither the instruction nor any page has
 shown.
@@ -18,7 +21,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,9 +31,10 @@ from sdar_agents.baselines.scripted import Agent, ExplorerAgent, default_agent, 
 from sdar_agents.settings.checks import check_settings, setting
 from sdar_agents.sft.thoughts import think
 from sdar_envs import Task, TextEnv
+from sdar_envs.chat import ChatMode
 from sdar_envs.errors import InvalidOption, UnsolvableGame, UnsupportedGame
 from sdar_envs.files.locks import writing_path
-from sdar_envs.prompt import Turn, prompt_parts, render_completion, style_of, terse
+from sdar_envs.prompt import PromptStyle, Turn, later_message, prompt_parts, render_completion, style_of, terse
 from sdar_envs.registry import open_split, sample_indices
 from sdar_envs.storage import write_atomic
 from sdar_skills import Library, Retriever, Skill, make_retriever, teacher_messages
@@ -73,7 +77,8 @@ class DemonstrationSettings:
         with_skills: share of the episodes with skills in the prompt.
         retriever: the strategy of `sdar_skills` that chooses them.
         k: how many skills at most.
-        history_length: how many of the latest turns a prompt shows.
+        history: `windowed` makes a row of each turn, `appended` one of each episode, a growing chat.
+        history_length: how many of the latest turns a windowed prompt shows.
         terse: prompts without role and answer format (`sdar_envs.prompt.terse`).
         seed: of all random draws.
     """
@@ -91,6 +96,7 @@ class DemonstrationSettings:
     with_skills: float = setting(0.0, low=0, high=1)
     retriever: str = "task_type"
     k: int = setting(1, low=1)
+    history: ChatMode = "windowed"
     history_length: int = setting(2, low=0)
     terse: bool = False
     seed: int = setting(0, low=0)
@@ -230,7 +236,9 @@ def _play(
         return Demonstration(task.id, [], "the expert cannot read the instruction, or the game cannot be played")
     if not is_won:
         return Demonstration(task.id, [], "lost")
-    return Demonstration(task.id, [row for row in rows if settings.turns is None or row["turn"] < settings.turns])
+    rows = [row for row in rows if settings.turns is None or row["turn"] < settings.turns]
+    # The last row of a growing chat holds those before it.
+    return Demonstration(task.id, rows[-1:] if settings.history == "appended" else rows)
 
 
 class _LeftOut(Exception):
@@ -252,14 +260,24 @@ def _episode(
     style = style_of(env, task)
     style = terse(style) if settings.terse else style
     past: list[Turn] = []
+    # Of a growing chat: the messages before the next completion, and the numbers of those to learn.
+    chat: list[dict[str, str]] = []
+    learnt: list[int] = []
+    is_growing = settings.history == "appended"
     rows: list[dict[str, Any]] = []
     # Where the tag is the command, no listed command is ever refused, but an unreadable answer is.
     known: dict[str, None] = {"": None} if style.tag_is_command else {}
     is_over = False
     while not is_over:
-        commands, shown = info["admissible_commands"], settings.history_length
+        commands, shown = info["admissible_commands"], len(past) if is_growing else settings.history_length
         known |= dict.fromkeys(command for command in commands if command not in style.hidden_commands)
         action = expert.act(observation, info)
+        parts = prompt_parts(style, info["instruction"], past, observation, commands, history_length=shown)
+        if is_growing and past:
+            said = later_message(style, info["instruction"], past, observation, commands)
+            chat.append({"role": "user", "content": said})
+        else:
+            chat = teacher_messages(parts, skills)
         # Commands of earlier turns too, so that a policy knows how to go on after a command that is refused.
         result = None
         if known and rng.random() < settings.noise:
@@ -267,17 +285,14 @@ def _episode(
             result = _try(env, stray)
         if result is not None:
             action = stray
+            if is_growing:
+                completion = _completion(style, task, past, observation, action, commands=commands, shown=shown)
             overruled = getattr(expert, "overruled", None)
             if overruled is not None:
                 overruled()
         else:
             _check_search(action, [info["instruction"], *(turn.observation for turn in past), observation])
-            parts = prompt_parts(style, info["instruction"], past, observation, commands, history_length=shown)
-            thought = think(task, past, observation, action, commands=commands, shown=shown)
-            try:
-                completion = render_completion(style, action, thought)
-            except InvalidOption as error:
-                raise _LeftOut(f"the command {action!r:.60} does not survive the prompt style's format") from error
+            completion = _completion(style, task, past, observation, action, commands=commands, shown=shown)
             rows.append(
                 {
                     "task_id": task.id,
@@ -285,15 +300,37 @@ def _episode(
                     "turn": len(past),
                     "expert": name,
                     "skills": [f"{skill.id}@{skill.version}" for skill in skills],
-                    "messages": teacher_messages(parts, skills),
+                    "messages": list(chat),
                     "completion": completion,
+                    **({"learnt": list(learnt)} if is_growing else {}),
                 }
             )
             result = env.step(action)
+            learnt.append(len(chat))
+        if is_growing:
+            chat.append({"role": "assistant", "content": completion})
         past.append(Turn(observation, action))
         observation, _, terminated, truncated, info = result
         is_over = terminated or truncated
     return rows, bool(info["is_success"])
+
+
+def _completion(
+    style: PromptStyle,
+    task: Task,
+    past: Sequence[Turn],
+    observation: str,
+    action: str,
+    *,
+    commands: Sequence[str],
+    shown: int,
+) -> str:
+    """Return the completion that gives a command, with its thought."""
+    thought = think(task, past, observation, action, commands=commands, shown=shown)
+    try:
+        return render_completion(style, action, thought)
+    except InvalidOption as error:
+        raise _LeftOut(f"the command {action!r:.60} does not survive the prompt style's format") from error
 
 
 def _try(env: TextEnv[Any], action: str) -> tuple[str, float, bool, bool, dict[str, Any]] | None:

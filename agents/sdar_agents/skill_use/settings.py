@@ -153,7 +153,8 @@ def controlled_retriever(
 
     Args:
         retriever: the one that is controlled.
-        control: `wrong-skills` (of other task types), `empty-skills` (without text) or `neutral-text`.
+        control: `wrong-skills` (of other task types; false ones where the retriever has a method `misleading`, as
+            `home` has), `empty-skills` (without text) or `neutral-text`.
         library: the skills that wrong ones are drawn from.
         count_tokens: length of a text in tokens.
 
@@ -162,6 +163,9 @@ def controlled_retriever(
     """
     check_choice("control", control, ("wrong-skills", "empty-skills", "neutral-text"))
     if control == "wrong-skills":
+        if hasattr(retriever, "misleading"):
+            false: Retriever = retriever.misleading()
+            return false
         return Shuffled(retriever, library, count_tokens=count_tokens)
     return Textless(retriever, "empty" if control == "empty-skills" else "neutral", count_tokens=count_tokens)
 

@@ -16,7 +16,7 @@ from sdar_skills import retriever_settings
 if TYPE_CHECKING:
     from sdar_agents.training.config import TrainConfig
 
-__all__ = ["check_context", "check_control", "check_views"]
+__all__ = ["check_context", "check_control", "check_history", "check_old_logprobs", "check_views"]
 
 
 def check_context(config: TrainConfig, algorithm: Algorithm) -> None:
@@ -77,6 +77,51 @@ def check_views(method: str, wanted: int, context: str, views: int) -> None:
             f"{method} reads {wanted} views of each turn, and the context {context} has {views}: choose one with as "
             "many, such as --context future_blanked, or --context analyst --context.options.routing both."
         )
+
+
+def check_history(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse growing chats, whose rows are whole episodes, with what is of single turns.
+
+    Raises:
+        InvalidOption: the message says why.
+    """
+    if config.rollout.history != "appended":
+        return
+    if algorithm.needs_turns:
+        why = f"the method {config.method} needs a row for each turn"
+    elif config.context.is_after_play:
+        why = f"the context {config.context.name} is inserted into the prompts of turns"
+    elif config.learner.mask_truncated:
+        why = "learner.mask_truncated leaves out turns"
+    else:
+        return
+    raise InvalidOption(
+        f"rollout.history is appended, which makes an episode one row, and {why}: set rollout.history to windowed, or "
+        "choose another."
+    )
+
+
+def check_old_logprobs(config: TrainConfig) -> None:
+    """Refuse the log-probs of an engine as those of the rollout's policy where they are not exact.
+
+    Raises:
+        InvalidOption: the message says why.
+    """
+    if config.learner.old != "sampler":
+        return
+    model = config.model
+    if model.engine != "transformers":
+        why = f"the engine is {model.engine}, whose log-probs are its own"
+    elif model.dtype == "bfloat16" or model.generation_dtype == "bfloat16":
+        why = "the rollout is in bfloat16 (model.dtype, model.generation_dtype)"
+    elif config.casts_generation:
+        why = "the rollout is under autocast: set model.generation_autocast to false"
+    else:
+        return
+    raise InvalidOption(
+        f"learner.old is sampler, which needs log-probs as exact as the trainer's, and {why}. Otherwise, wanted old: "
+        "trainer."
+    )
 
 
 def check_control(config: TrainConfig, algorithm: Algorithm) -> None:

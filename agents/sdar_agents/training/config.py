@@ -26,7 +26,7 @@ from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, errors_at, merge, parse_overrides, read_yaml, to_plain
 from sdar_agents.skill_use.settings import SkillSource, absolute_skills
-from sdar_agents.training.compatibility import check_context, check_control
+from sdar_agents.training.compatibility import check_context, check_control, check_history, check_old_logprobs
 from sdar_agents.training.controls import EXTRA_STEPS, Control, parse_control
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path, names_from
@@ -90,6 +90,8 @@ class ModelSettings:
             casts of `learner.autocast` at each token; null generates with the trained weights themselves, and in a run
             of several processes with a copy of their type. The loss corrects for the difference
             (`GRPO.sampler_cap`).
+        generation_autocast: compute in bfloat16 while generating with the trained weights themselves; null is what
+            `learner.autocast` says. False with `learner.autocast` is a rollout in float32 and an update in bfloat16.
     """
 
     path: str = path_setting(names=(SMOLLM2,))
@@ -101,9 +103,19 @@ class ModelSettings:
     engine: str = "transformers"
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     generation_dtype: Literal["float32", "bfloat16", "float64"] | None = None
+    generation_autocast: bool | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.generation_autocast is not None and self.engine != "transformers":
+            raise InvalidOption(
+                f"generation_autocast is {self.generation_autocast}, and the engine is {self.engine}, which has a type "
+                "of its own: leave it out."
+            )
+        if self.generation_autocast and self.generation_dtype not in (None, "float32"):
+            raise InvalidOption(
+                f"generation_autocast is true, and generation_dtype {self.generation_dtype}: leave out one of them."
+            )
         if self.engine == "vllm" and self.generation_dtype is not None:
             raise InvalidOption(
                 f"generation_dtype is {self.generation_dtype}, and the engine vllm has weights of its own: leave it "
@@ -191,6 +203,8 @@ class EvaluationSettings:
     Attributes:
         every: evaluate after each so many steps, and after the last; 0 for never.
         at_start: evaluate before the first step too.
+        starts: a folder that runs share: an evaluation before the first step is kept there, and taken by runs with the
+            same weights and panel that are evaluated in the same way; null to evaluate in each run.
         split: of the panel's tasks, also given to environments that have an argument `split`; null is that of
             `evaluation.env_kwargs`, else the environment's `evaluation_split`, else its only split.
         tasks: size of the panel; 0 for none.
@@ -209,6 +223,7 @@ class EvaluationSettings:
 
     every: int = setting(5, low=0)
     at_start: bool = True
+    starts: str | None = path_setting(None)
     split: str | None = None
     tasks: int = setting(64, low=0)
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -346,6 +361,15 @@ class TrainConfig:
             )
         check_context(self, algorithm)
         check_control(self, algorithm)
+        check_history(self, algorithm)
+        check_old_logprobs(self)
+
+    @property
+    def casts_generation(self) -> bool:
+        """Whether the engine `transformers` generates under autocast."""
+        if self.model.generation_autocast is not None:
+            return self.model.generation_autocast
+        return self.learner.autocast and self.model.generation_dtype in (None, "float32")
 
     @property
     def parsed_control(self) -> Control | None:

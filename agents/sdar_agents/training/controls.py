@@ -19,7 +19,7 @@ __all__ = ["CONTEXT_CONTROLS", "CONTROLS", "EXTRA_STEPS", "LOSS_CONTROLS", "Cont
 
 CONTEXT_CONTROLS: Mapping[str, str] = MappingProxyType(
     {
-        "wrong-skills": "the teacher reads the context of another task (skills of another task type)",
+        "wrong-skills": "the teacher reads the context of another task (skills of another task type, or false ones)",
         "empty-skills": "the teacher reads the words around the context, and no context",
         "neutral-text": "the teacher reads a text on something else, as many tokens long",
     }

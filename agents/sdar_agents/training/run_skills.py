@@ -38,6 +38,7 @@ class RunSkills:
 
     Attributes:
         run: name of the run in the ledger.
+        library: the skills; none if nobody reads any.
         prompts: what is shown, in training or in the diagnostic evaluation; None if nobody reads skills, or if there
             are none for the suite.
         is_shown: whether the method shows skills to its teacher or its student.
@@ -66,13 +67,14 @@ class RunSkills:
         # Not the folder's name of today: a run that is moved keeps what its bandit has learnt.
         self.run: str = state.get("name", folder.resolve().name)
         self.prompts: SkillPrompts | None = None
+        self.library: Library = Library([])
         self.is_shown = (algorithm.needs_teacher and is_context) or algorithm.student_sees_skills
         self.ledger: Ledger | None = None
         self.statistics: Statistics | None = None
         self._open = ExitStack()
         if not (self.is_shown or is_diagnostic):
             return
-        library = open_library(settings)
+        library = self.library = open_library(settings)
         if not self._has_skills(library, suite):
             return
         if suite in library.suites and settings.retriever != "none":

@@ -34,7 +34,7 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks, turn_marks
 from sdar_agents.learner.sharding import is_sharded
 from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
@@ -56,6 +56,7 @@ from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
 from sdar_agents.training.run_skills import RunSkills
 from sdar_agents.training.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
+from sdar_agents.training.start_evaluations import StartEvaluations
 from sdar_agents.types import Row, Trajectory
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
 from sdar_envs.files.locks import writing_folder
@@ -84,6 +85,8 @@ class Trainer:
         resume: continue from the folder's last checkpoint; without one, from the beginning.
         facts: for `run.json`, such as versions and the git revision.
         world: the ranks of the run; None for one process. All methods are collective then.
+        measure: called with the trainer before the first step and after each one; what it returns is among the
+            metrics of the step. It must leave the weights and torch's random state as they are.
 
     Attributes:
         problems: what keeps the run from learning, a sentence each. They are logged as warnings, and in `run.json`.
@@ -106,8 +109,10 @@ class Trainer:
         resume: bool = False,
         facts: Mapping[str, Any] | None = None,
         world: World | None = None,
+        measure: Callable[[Trainer], Mapping[str, float]] | None = None,
     ) -> None:
         self.world = world or World()
+        self._measure = measure
         self.config = config = config.resolved()
         self.folder = folder
         self.step = 0
@@ -223,8 +228,7 @@ class Trainer:
             options["template_options"] = model.template_options
         if model.engine == "transformers":
             options["max_batch_tokens"] = model.max_batch_tokens
-            is_cast = self.config.learner.autocast and model.generation_dtype in (None, "float32")
-            options["autocast"] = torch.bfloat16 if is_cast else None
+            options["autocast"] = torch.bfloat16 if self.config.casts_generation else None
         return options
 
     def _open_tasks(self, state: Mapping[str, Any]) -> None:
@@ -341,8 +345,11 @@ class Trainer:
         last: dict[str, float] = {}
         try:
             with Bar(config.all_steps, done=self.step, shown=config.log.progress and self.world.is_first) as bar:
-                if self.step == 0 and config.evaluation.every and config.evaluation.at_start:
-                    self._log(self._evaluate(bar), 0)
+                if self.step == 0:
+                    evaluated = config.evaluation.every and config.evaluation.at_start
+                    begun = {**(self._evaluate(bar) if evaluated else {}), **self._measured()}
+                    if begun:
+                        self._log(begun, 0)
                 while self.step < config.all_steps:
                     last = self._train(self.step + 1, bar)
                     self.step += 1
@@ -402,7 +409,8 @@ class Trainer:
         seconds = time.perf_counter() - started
         costs = step_costs(result.metrics, self._teacher_tokens(rows), lesson.cost)
         metrics |= self.costs.add(costs, seconds)
-        return metrics | self._speed(result.metrics, len(rows), phases.seconds, seconds)
+        turns = len(rows) if config.rollout.history == "windowed" else int(result.metrics["rollout/turns"])
+        return metrics | self._speed(result.metrics, turns, phases.seconds, seconds)
 
     def _teacher_tokens(self, rows: Sequence[Row]) -> int:
         if not self.algorithm.needs_teacher:
@@ -444,7 +452,7 @@ class Trainer:
             )
 
     def _speed(
-        self, rollout: Mapping[str, float], rows: int, seconds: Mapping[str, float], total: float
+        self, rollout: Mapping[str, float], turns: int, seconds: Mapping[str, float], total: float
     ) -> dict[str, float]:
         """Return times, token rates, mean lengths and memory of a step."""
         prompts, responses = rollout["rollout/prompt_tokens"], rollout["rollout/response_tokens"]
@@ -454,8 +462,8 @@ class Trainer:
         metrics["tokens/generated_per_second"] = responses / max(seconds["rollout"], 1e-9)
         if "update" in seconds:
             metrics["tokens/updated_per_second"] = (prompts + responses) / max(seconds["update"], 1e-9)
-        metrics["rollout/response_length"] = responses / rows
-        metrics["rollout/prompt_length"] = prompts / rows
+        metrics["rollout/response_length"] = responses / turns
+        metrics["rollout/prompt_length"] = prompts / turns
         metrics["memory/peak_gib"] = _peak_memory(self.learner.device)
         return metrics
 
@@ -465,6 +473,7 @@ class Trainer:
         stopped = self.learner.skipped_in_a_row >= config.learner.stop_after_skips
         if not stopped and _is_due(step, config.evaluation.every, config.all_steps):
             metrics |= self._evaluate(bar)
+        metrics |= self._measured()
         self._log(metrics, step)
         bar.step(metrics)
         if stopped or _is_due(step, config.checkpoints.every or config.all_steps, config.all_steps):
@@ -483,12 +492,33 @@ class Trainer:
     def _evaluate(self, bar: Bar) -> dict[str, float]:
         """Play the panel and write its episodes; return its metrics."""
         started = time.perf_counter()
-        self._engine_weights.bring(self.step)
-        metrics, rows = self._repeating(lambda: self.evaluation.run(bar.say))
+        kept = self._start_evaluations() if self.step == 0 else None
+        found = None if kept is None else self.world.from_first(kept.read)
+        if found is None:
+            self._engine_weights.bring(self.step)
+            found = self._repeating(lambda: self.evaluation.run(bar.say))
+            if kept is not None and self.world.is_first:
+                with self._writing():
+                    kept.write(*found)
+        metrics, rows = found
         with self._writing():
             for row in rows if self.world.is_first else ():
                 self._evaluations.append({"step": self.step, **row})
         return {**metrics, "time/evaluation": time.perf_counter() - started}
+
+    def _measured(self) -> Mapping[str, float]:
+        if self._measure is None:
+            return {}
+        self._engine_weights.bring(self.step)
+        return self._measure(self)
+
+    def _start_evaluations(self) -> StartEvaluations | None:
+        """Return where the evaluation of the start is kept; None if it is not."""
+        folder = self.config.evaluation.starts
+        if folder is None:
+            return None
+        shown = None if self.skills.prompts is None else [(skill.id, skill.sha256) for skill in self.skills.library]
+        return StartEvaluations(Path(folder), self.config, self._fingerprint, shown)
 
     # -- records ----------------------------------------------------------------------------
 
@@ -500,9 +530,10 @@ class Trainer:
         marks: Iterator[Any] | None = None
         if self.algorithm.needs_teacher and learnt.signals is not None:
             # Rows are in the order of the trajectories, so those of the first groups come first.
-            count = sum(len(trajectory.turns) for trajectory in trajectories)
+            ids = {trajectory.episode_id for trajectory in trajectories}
+            count = sum(row.episode_id in ids for row in rows[: sum(len(t.turns) for t in trajectories)])
             signals = TokenSignals(*(part[:count] for part in learnt.signals))
-            marks = iter(token_marks(rows[:count], signals, self._piece))
+            marks = iter(turn_marks(rows[:count], token_marks(rows[:count], signals, self._piece)))
         with self._writing():
             for trajectory in trajectories:
                 tokens = None if marks is None else [next(marks) for _ in trajectory.turns]

@@ -3,7 +3,8 @@
     python -m data_makers.search_qa_invented.figures [--play]
 
 `--play` plays all of them and keeps the result in `benchmarks/studies/search_qa_figures.json`; without it, only
-`docs/search_qa_figures.md` is written again from that record. Run it from a checkout, or by `make search-figures`.
+`docs/benchmarks/search-qa-figures.md` is written again from that record. Run it from a checkout, or by `make
+search-figures`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["main", "play", "table"]
 RECORD = Path(__file__).parents[2] / "studies" / "search_qa_figures.json"
 """What each player reached, by panel, player and kind of question."""
 
-PAGE = Path(__file__).parents[3] / "docs" / "search_qa_figures.md"
+PAGE = Path(__file__).parents[3] / "docs" / "benchmarks" / "search-qa-figures.md"
 """The tables."""
 
 PANELS: Mapping[str, Mapping[str, Any]] = {

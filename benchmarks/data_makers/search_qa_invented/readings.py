@@ -2,8 +2,9 @@
 
     python -m data_makers.search_qa_invented.readings
 
-Writes `docs/search_qa_readings.md` from `benchmarks/studies/search_qa_readings.jsonl`. A reading is of a question as it
-stood on the day; what was found was corrected where it could be, so some questions are in the data no more.
+Writes `docs/benchmarks/search-qa-readings.md` from `benchmarks/studies/search_qa_readings.jsonl`. A reading is of a
+question as it stood on the day; what was found was corrected where it could be, so some questions are in the data no
+more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["READINGS", "main", "page", "readings"]
 READINGS = Path(__file__).parents[2] / "studies" / "search_qa_readings.jsonl"
 """The readings: corpus, split, question, answer, verdict, and a note where it is not `right`."""
 
-PAGE = Path(__file__).parents[3] / "docs" / "search_qa_readings.md"
+PAGE = Path(__file__).parents[3] / "docs" / "benchmarks" / "search-qa-readings.md"
 """The page."""
 
 _HEAD = """\

@@ -24,7 +24,7 @@ from sdar_benchmarks.cli.prompts import prompts
 from sdar_benchmarks.cli.results import compare, leaderboard, report, view
 from sdar_benchmarks.cli.servers import serve
 from sdar_benchmarks.cli.skills import skills
-from sdar_benchmarks.cli.training import demos, export, sft, study, train
+from sdar_benchmarks.cli.training import demos, export, quickstart, sft, study, train
 
 __all__ = ["main", "make_parser"]
 
@@ -39,6 +39,7 @@ _VERBS = (
     leaderboard,
     train,
     export,
+    quickstart,
     study,
     bench,
     serve,

@@ -326,10 +326,13 @@ def _origin(record: Record, folder: Path) -> str:
 
 
 def _short_table(records: Sequence[Record]) -> str:
-    """Return the table of `README.md`: all rows, or of more than `_MOST_SHORT` the first of each panel in turn."""
+    """Return the table of `README.md`: at most `_MOST_SHORT` rows, of whole splits first, of each panel in turn."""
     panels = list(_panels(records).values())
-    turns = zip_longest(*(sorted(panel, key=_weight) for panel in panels))
-    kept = [file_name(record) for turn in turns for record in turn if record is not None][:_MOST_SHORT]
+    kept: list[str] = []
+    for is_limited in (False, True):
+        some = [sorted(rows, key=_weight) for rows in panels if (rows[0]["panel"]["limit"] is not None) == is_limited]
+        kept += [file_name(record) for turn in zip_longest(*some) for record in turn if record is not None]
+    kept = kept[:_MOST_SHORT]
     rows = []
     for panel in panels:
         for record in panel:

@@ -34,7 +34,8 @@ from typing import Any
 
 if __package__ in (None, ""):  # run as a file of a checkout
     _ROOT = Path(__file__).resolve().parents[3]
-    sys.path[:0] = [str(_ROOT), *(str(_ROOT / name) for name in ("skills", "agents", "benchmarks"))]
+    # In the place of this file's own folder, whose `http` would hide Python's.
+    sys.path[:1] = [str(_ROOT), *(str(_ROOT / name) for name in ("skills", "agents", "benchmarks"))]
 
 import torch
 import transformers

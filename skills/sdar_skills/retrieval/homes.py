@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from types import MappingProxyType
 
 from sdar_envs import Task
@@ -28,8 +29,12 @@ __all__ = ["HomeRetriever", "home_skill", "read_habits"]
 _FURNITURE = MappingProxyType({class_.lower(): class_ for class_ in RECEPTACLE_CLASSES})
 
 
-def home_skill(task: Task) -> Skill:
+def home_skill(task: Task, *, is_misleading: bool = False) -> Skill:
     """Return the skill for a task in a small room: a line such as `- mug: SideTable` for each object it is about.
+
+    Args:
+        task: in a small room.
+        is_misleading: name other furniture of the room, the same for each task about the object: a negative control.
 
     Raises:
         UnknownName: the task is not in a small room.
@@ -38,6 +43,10 @@ def home_skill(task: Task) -> Skill:
     if not layout.startswith("Small"):
         raise UnknownName(f"{task.id!r:.200} is not in a small room; make the environment with rooms='small'.")
     habits = room_habits(layout)
+    if is_misleading:
+        places = sorted(set(habits.values()))
+        others = dict(zip(places, [*places[1:], places[0]], strict=True))
+        habits = {thing: others[place] for thing, place in habits.items()}
     mission = read_instruction(task.instruction)
     wanted = [thing for thing in (mission.object_class, mission.lamp_class) if thing and thing in habits]
     room, _, home = layout.removeprefix("Small").lower().partition("-")
@@ -64,6 +73,14 @@ def read_habits(text: str) -> Mapping[str, str]:
 class HomeRetriever(TaskTypeRetriever):
     """The generated skill (`home_skill`), then the library's skills for the task's type, then general ones."""
 
+    _is_misleading = False
+
+    def misleading(self) -> HomeRetriever:
+        """Return the retriever of the control `wrong-skills`: the same skills, each thing in other furniture."""
+        found = copy(self)
+        found._is_misleading = True
+        return found
+
     def _rank(self, task: Task, candidates: tuple[Skill, ...], k: int, rng: random.Random) -> Iterable[Retrieved]:
-        yield Retrieved(home_skill(task), 2.0, "for this home")
+        yield Retrieved(home_skill(task, is_misleading=self._is_misleading), 2.0, "for this home")
         yield from super()._rank(task, candidates, k, rng)

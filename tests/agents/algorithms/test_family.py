@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sdar_agents.algorithms import ADRS, GRSD, OCSD, OPID, RLSD, SERL, AgentOPSD, GiGPO, StepOPSD, make_algorithm
-from sdar_agents.algorithms.adrs import teacher_value
-from sdar_agents.algorithms.agentopsd import belief_revisions
-from sdar_agents.algorithms.gigpo import state_groups
+from sdar_agents.algorithms.methods.adrs import teacher_value
+from sdar_agents.algorithms.methods.agentopsd import belief_revisions
+from sdar_agents.algorithms.methods.gigpo import state_groups
 from sdar_agents.scoring.batch import Batch, make_batch
 from sdar_agents.scoring.head import Scores
 from sdar_agents.scoring.logprobs import score

@@ -142,6 +142,7 @@ def records(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
     return (folder / "trajectories.jsonl").read_bytes(), kept
 
 
+@pytest.mark.slow
 def test_a_run_with_late_answers_is_resumed_row_for_row_and_survives_a_failure(model: Path, tmp_path: Path) -> None:
     with fake_vllm(model) as server:
         whole = trained(model, tmp_path / "whole", server, steps=3)

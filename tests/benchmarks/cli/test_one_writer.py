@@ -49,7 +49,7 @@ def demonstrations(_: Path, out: Path) -> list[str]:
 
 
 def studying(_: Path, out: Path) -> list[str]:
-    return ["study", "--out", str(out)]
+    return ["quickstart", "--out", str(out)]
 
 
 def indexing(folder: Path, out: Path) -> list[str]:

@@ -70,6 +70,7 @@ def test_the_summary_by_hand() -> None:
     assert found["regret"]["half_width"] == pytest.approx([1.96 * i for i in range(1, 6)])
 
 
+@pytest.mark.slow
 def test_record_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(skill_strategies, "SCENARIOS", dict(list(SCENARIOS.items())[:1]))
     assert main(["--output", str(tmp_path), "--seeds", "2", "--steps", "5"]) == 0

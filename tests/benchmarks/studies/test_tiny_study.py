@@ -205,7 +205,7 @@ def test_a_run_that_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 def test_the_command_trains_in_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
-        "study",
+        "quickstart",
         "--out",
         str(tmp_path / "s"),
         "--model",
@@ -225,9 +225,9 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         StudySettings(methods=("grpo", "grpo"))
     with pytest.raises(InvalidOption, match="episodes is 0"):
         StudySettings(episodes=0)
-    assert main(["study", "--out", str(tmp_path), "--lerner.lr", "1"]) == 2
+    assert main(["quickstart", "--out", str(tmp_path), "--lerner.lr", "1"]) == 2
     assert "Did you mean 'learner'" in capsys.readouterr().err
-    assert main(["study", "--out", str(tmp_path), "--evaluation.tasks", "0"]) == 2
+    assert main(["quickstart", "--out", str(tmp_path), "--evaluation.tasks", "0"]) == 2
     assert "a study compares evaluations" in capsys.readouterr().err
     for arguments, message in (
         (("--model", "tiny-2m"), "no tiny model 'tiny-2m'"),
@@ -239,9 +239,9 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         # Few, so that what is not refused fails soon.
         few = ("--model", "tiny-test", "--episodes", "2", "--readings", "2", "--jobs", "1", *OVERRIDES)
-        assert main(["study", "--out", str(tmp_path), *few, *arguments]) == 2
+        assert main(["quickstart", "--out", str(tmp_path), *few, *arguments]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine.txt").touch()
-    assert main(["study", "--out", str(tmp_path)]) == 2
+    assert main(["quickstart", "--out", str(tmp_path)]) == 2
     assert "is no study" in capsys.readouterr().err

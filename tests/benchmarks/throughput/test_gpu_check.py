@@ -18,6 +18,7 @@ def record(path: Path) -> dict[str, object]:
     return {row["what"]: row["value"] for row in map(json.loads, path.read_text().splitlines())}
 
 
+@pytest.mark.slow
 def test_the_check_runs_whole_at_tiny_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     out = tmp_path / "record.jsonl"

@@ -23,7 +23,8 @@ DIGEST = "56dc5792a9a826a3d9c7c5418387caf316be976323dccbafaf9d37dfae695b2a"
 
 
 def digest():
-    games = [facts(generate(split, index, "small")) for split in SMALL for index in (*range(20), 127)]
+    splits = ("train", "home", "valid_seen", "valid_unseen")
+    games = [facts(generate(split, index, "small")) for split in splits for index in (*range(20), 127)]
     return hashlib.sha256(json.dumps(games).encode()).hexdigest()
 
 
@@ -124,3 +125,56 @@ def test_bad_arguments_are_refused():
         generate("home", 0)
     with pytest.raises(UnknownName, match="no split 'home' here"):
         gymnasium.make(ENV, split="home")
+
+
+SIMPLE = ["pick_and_place_simple"]
+
+
+def test_games_of_some_types_are_those_of_the_split_in_its_order():
+    source = sdar_envs.make_vec(ENV, 1, rooms="small", task_types=SIMPLE).envs[0].source
+    whole = sdar_envs.make_vec(ENV, 1, rooms="small").envs[0].source
+    expected = [task for i in range(128) if (task := whole.task("valid_seen", i)).task_type == SIMPLE[0]]
+    assert source.splits["valid_seen"] == len(expected)
+    assert [source.task("valid_seen", i) for i in range(len(expected))] == expected
+    assert whole.find(expected[0].id) == source.find(expected[0].id) == expected[0]
+    with pytest.raises(UnknownName, match="wanted 0 to 18"):
+        source.task("valid_seen", 19)
+    other = next(task for i in range(128) if (task := whole.task("valid_seen", i)).task_type != SIMPLE[0])
+    with pytest.raises(UnknownName, match="task_types is pick_and_place_simple"):
+        source.find(other.id)
+
+
+@given(st.integers(0, 2**31 - 1), st.sets(st.sampled_from(TASK_TYPES), min_size=1))
+@settings(max_examples=20, deadline=None)
+def test_a_game_of_an_endless_split_is_of_the_types_asked_for(index, task_types):
+    source = sdar_envs.make_vec(ENV, 1, rooms="small", task_types=sorted(task_types)).envs[0].source
+    task = source.task("home", index)
+    assert task.task_type in task_types
+    assert source.find(task.id) == task
+
+
+def test_the_first_games_of_an_endless_split_differ():
+    source = sdar_envs.make_vec(ENV, 1, rooms="small", task_types=SIMPLE).envs[0].source
+    assert len({source.task("home", i).id for i in range(200)}) == 200
+    assert source.splits["home"] is None
+
+
+def test_the_panel_of_the_home_is_large_and_in_the_home():
+    source = sdar_envs.make_vec(ENV, 1, rooms="small", task_types=SIMPLE).envs[0].source
+    assert source.splits["home_valid"] >= 512
+    homes = {source.task("home_valid", i).data["layout"].rpartition("-")[2] for i in range(20)}
+    assert homes == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task_types": ["pick_and_plac_simple"]}, "Did you mean 'pick_and_place_simple'"),
+        ({"task_types": []}, "wanted a list with some of"),
+        ({"task_types": "pick_and_place_simple"}, "wanted a list with some of"),
+        ({"data": "official", "rooms": "full", "task_types": SIMPLE}, "is for embedded games"),
+    ],
+)
+def test_task_types_that_there_are_not(options, message):
+    with pytest.raises(InvalidOption, match=message):
+        gymnasium.make(ENV, **options)

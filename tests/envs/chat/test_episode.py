@@ -211,8 +211,10 @@ def test_bad_environments():
     with pytest.raises(EpisodeOver, match="observe"):
         Conversation(DEFAULT_STYLE).messages()
     appended = ChatEpisode(CountingEnv(), mode="appended")
-    appended.reset(seed=0)
-    with pytest.raises(InvalidOption, match="no parts"):
+    first = appended.reset(seed=0)
+    assert appended.parts.messages() == first.messages
+    appended.step("up")
+    with pytest.raises(InvalidOption, match="parts at its first turn alone"):
         appended.parts  # noqa: B018
 
 

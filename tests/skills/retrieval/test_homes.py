@@ -67,3 +67,19 @@ def test_only_furniture_is_a_habit():
 
 def test_skills_of_the_library_say_no_habits():
     assert not any(read_habits(skill.text) for skill in Library.load())
+
+
+def test_a_misleading_skill_names_other_furniture_of_the_room_and_the_same_for_each_task():
+    seen = {}
+    for task in (*tasks("valid_seen", 128), *tasks("train")):
+        right, wrong = home_skill(task), home_skill(task, is_misleading=True)
+        told, false = read_habits(right.text), read_habits(wrong.text)
+        assert told.keys() == false.keys()
+        assert not any(told[thing] == false[thing] for thing in told)
+        assert set(false.values()) <= set(room_habits(task.data["layout"]).values())
+        assert seen.setdefault(wrong.id, wrong.text) == wrong.text
+    retriever = make_retriever("home", Library.load())
+    task = tasks("valid_seen", 1)[0]
+    shown = retriever.misleading().retrieve(task, 1, None, random.Random(0))
+    assert [item.skill for item in shown] == [home_skill(task, is_misleading=True)]
+    assert [item.skill for item in retriever.retrieve(task, 1, None, random.Random(0))] == [home_skill(task)]

@@ -37,6 +37,11 @@ def add(commands: Commands) -> None:
     command.add_argument("--retriever", metavar="NAME", help="chooses the skills (default: task_type)")
     command.add_argument("-k", type=int, metavar="N", help="skills at most (default: 1)")
     command.add_argument("--turns", type=int, metavar="N", help="only the first N turns of an episode (default: all)")
+    command.add_argument(
+        "--history",
+        choices=["windowed", "appended"],
+        help="a row for each turn, or one for each episode as a growing chat (default: windowed)",
+    )
     command.add_argument("--history-length", type=int, metavar="N", help="past turns in a prompt (default: 2)")
     command.add_argument("--terse", action="store_true", help="prompts without role and answer format, for tiny models")
     command.add_argument("--seed", type=int, metavar="N", help="of all draws (default: 0)")

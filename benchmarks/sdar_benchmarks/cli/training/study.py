@@ -1,4 +1,4 @@
-"""`sdar study`: compare training methods on a tiny model, from demonstrations to a report."""
+"""`sdar study`: compare training methods and controls on paired seeds; a queue that any number of processes share."""
 
 from __future__ import annotations
 
@@ -16,31 +16,27 @@ def add(commands: Commands) -> None:
     command = add_training_verb(
         commands,
         "study",
-        help_="compare GRPO and SDAR on a tiny model, from demonstrations to a report; resumes where it stopped",
+        help_="compare training methods and controls on paired seeds; goes on from the records of finished cells",
         example="--steps 5 --learner.lr 3e-5",
     )
-    command.add_argument("--out", default="runs/tiny", metavar="DIR", help="folder of the study (default: %(default)s)")
-    command.add_argument("--model", default="tiny-1m", metavar="NAME", help="tiny-1m or tiny-5m (default: %(default)s)")
     command.add_argument(
-        "--episodes", type=int, default=1800, metavar="N", help="number of demonstrations (default: %(default)s)"
+        "--design",
+        default="alfworld",
+        metavar="NAME",
+        help="alfworld, webshop, search_qa, or a YAML file (default: %(default)s)",
     )
     command.add_argument(
-        "--readings",
-        type=int,
-        default=8000,
-        metavar="N",
-        help="additional demonstrations of a first turn with skills in the prompt (default: %(default)s)",
+        "--out", metavar="DIR", help="folder of the records and the report (default: benchmarks/studies/DESIGN)"
     )
-    command.add_argument("--methods", default="grpo,sdar", metavar="A,B", help="to compare (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default: %(default)s)")
+    command.add_argument("--work", metavar="DIR", help="folder of checkpoints and logs (default: runs/studies/DESIGN)")
+    command.add_argument("--arms", metavar="A,B", help="only these arms, and the baseline (default: all of the design)")
+    command.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: that of the design)")
     command.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="N",
-        help="number of seeds; a later call may add more (default: %(default)s)",
+        "--jobs", type=int, default=1, metavar="N", help="processes, of one thread each (default: %(default)s)"
     )
-    command.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings at a time (default: %(default)s)")
+    command.add_argument(
+        "--plan", action="store_true", help="print the power and the cost of the design, and run nothing"
+    )
     command.set_defaults(run=_run)
 
 
@@ -49,23 +45,46 @@ def _run(args: argparse.Namespace) -> None:
 
     for package in ("torch", "transformers"):
         import_extra(package, extra="train", purpose="the study")
+    from dataclasses import replace
+
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
+    from sdar_agents.settings.checks import check_value
     from sdar_benchmarks.analysis.terminal import print_table
     from sdar_benchmarks.cli.progress import progress_bar
-    from sdar_benchmarks.studies.tiny_study import BAND, StudySettings, study, study_table
+    from sdar_benchmarks.studies.design import load_design
+    from sdar_benchmarks.studies.outcomes import METRICS, PRIMARY, outcome_table, plan
+    from sdar_benchmarks.studies.queue import StudyPaths, run_study
+    from sdar_benchmarks.studies.records import StudyFolder
+    from sdar_benchmarks.studies.study_report import write_study_report
 
-    settings = StudySettings(
-        model=args.model,
-        episodes=args.episodes,
-        readings=args.readings,
-        methods=tuple(args.methods.split(",")),
-        seed=args.seed,
-        seeds=args.seeds,
-        jobs=args.jobs,
-        overrides=tuple(args.overrides),
-    )
-    folder = Path(args.out)
+    check_value("jobs", args.jobs, int, low=1)
+    design = load_design(args.design, args.overrides)
+    if args.arms is not None:
+        design = design.chosen(args.arms.split(","))
+    if args.seeds is not None:
+        design = replace(design, seeds=args.seeds)
+    out = Path(args.out or Path("benchmarks", "studies", design.name))
+    paths = StudyPaths(out, Path(args.work or Path("runs", "studies", design.name)))
+    folder = StudyFolder(out, design)
+    planned = plan(design, folder.cells())
+    if args.plan:
+        print_table(planned.table)
+        for note in planned.notes:
+            say(note)
+        return
+
+    def seed_done(seed: int) -> None:
+        records = folder.cells()
+        for metric in PRIMARY:
+            table = outcome_table(design, records, metric)
+            if table.rows:
+                say(f"{METRICS[metric]}, seeds complete: {len(folder.complete_seeds())}", error=True)
+                print_table(table)
+        write_study_report(folder)
+
+    for note in planned.notes:
+        say(note, error=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with progress_bar(*columns, keep=True) as bars:
         known: dict[str, TaskID] = {}
@@ -75,10 +94,6 @@ def _run(args: argparse.Namespace) -> None:
                 known[stage] = bars.add_task(stage)
             bars.update(known[stage], completed=done, total=of)
 
-        result = study(folder, settings, progress)
-    print_table(study_table(result))
-    if result["start_is_in_band"] is False:
-        say(f"the start is outside of {BAND[0]:.0%} to {BAND[1]:.0%}: nothing can be compared", error=True)
-    say(result["note"], error=True)
-    if (folder / "report.html").exists():
-        say(folder / "report.html")
+        run_study(design, paths, jobs=args.jobs, progress=progress, seed_done=seed_done)
+    for path in write_study_report(folder):
+        say(path)

@@ -69,6 +69,11 @@ class AgentOPSD(GRPO):
     gamma: float = setting(1.0, low=0, high=1)
     return_scale: float | None = setting(None, above=0)
 
+    @property
+    def needs_turns(self) -> bool:
+        """True: beliefs are revised from turn to turn."""
+        return True
+
     def declarations(self) -> Declarations:
         """Return that the sign is kept and factors are within bounds."""
         size = self.shaping_coef * self.weight_clip

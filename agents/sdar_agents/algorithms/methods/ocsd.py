@@ -52,6 +52,11 @@ class OCSD(GRPO):
     warmdown_steps: int = setting(0, low=0)
     turn_share: float = setting(0.2, above=0, high=1)
 
+    @property
+    def needs_turns(self) -> bool:
+        """True: the most uncertain turns are shaped."""
+        return True
+
     def declarations(self) -> Declarations:
         """Return that the sign is kept and factors are within bounds."""
         return Declarations(

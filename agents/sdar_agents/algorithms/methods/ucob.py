@@ -24,9 +24,9 @@ from typing import Literal
 from sdar_agents.algorithms.declarations import Declarations
 from sdar_agents.algorithms.distiller import Distiller
 from sdar_agents.algorithms.gap import gap
-from sdar_agents.algorithms.gigpo import GiGPO
 from sdar_agents.algorithms.grpo import Distillation
 from sdar_agents.algorithms.losses import sdar_gate
+from sdar_agents.algorithms.methods.gigpo import GiGPO
 from sdar_agents.scoring.batch import Batch
 from sdar_agents.scoring.head import Scores
 from sdar_agents.scoring.metrics import masked_metric

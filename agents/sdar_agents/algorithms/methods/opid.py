@@ -48,6 +48,11 @@ class OPID(GRPO):
     step_coef: float = setting(0.001, low=0)
     routing: Literal["step_priority", "additive"] = "step_priority"
 
+    @property
+    def needs_turns(self) -> bool:
+        """True: the second view is of a turn."""
+        return True
+
     def declarations(self) -> Declarations:
         """Return that without its coefficients it is GRPO."""
         return Declarations(off={"episode_coef": 0.0, "step_coef": 0.0}, base=GRPO)

@@ -80,6 +80,11 @@ class ADRS(GRPO):
                 f"last_step is {self.last_step}, before first_step {self.first_step}: wanted a later one, or null."
             )
 
+    @property
+    def needs_turns(self) -> bool:
+        """True: signals are standardised within a turn."""
+        return True
+
     def declarations(self) -> Declarations:
         """Return that without its coefficient it is GRPO."""
         return Declarations(off={"eta": 0.0, "window_entropy_coef": None}, base=GRPO)

@@ -64,6 +64,11 @@ class GRSD(GRPO):
     scale_by_group: bool = True
     mixed_groups: bool = True
 
+    @property
+    def needs_turns(self) -> bool:
+        """Whether the agreement is that of a turn."""
+        return self.granularity == "turn"
+
     def declarations(self) -> Declarations:
         """Return that the sign is kept and factors are within bounds."""
         size = self.shaping_coef * self.g_max

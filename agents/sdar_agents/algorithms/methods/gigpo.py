@@ -51,6 +51,11 @@ class GiGPO(GRPO):
     state_similarity: float = setting(1.0, above=0, high=1)
     advantage_std: bool = False
 
+    @property
+    def needs_turns(self) -> bool:
+        """True: states are of turns."""
+        return True
+
     def declarations(self) -> Declarations:
         """Return that without its coefficient it is GRPO."""
         return Declarations(off={"step_coef": 0.0, "advantage_std": True}, base=GRPO)
