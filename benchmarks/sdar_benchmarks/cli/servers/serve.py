@@ -20,7 +20,6 @@ from sdar_benchmarks.cli.options import (
     environment_arguments,
 )
 from sdar_benchmarks.cli.output import say
-from sdar_envs.errors import InvalidOption
 
 if TYPE_CHECKING:
     from sdar_envs.search_qa.retrieval.retriever import Retriever
@@ -103,6 +102,7 @@ def _webshop(args: argparse.Namespace) -> None:
 
 
 def _retriever(args: argparse.Namespace) -> None:
+    from sdar_envs.errors import InvalidOption
     from sdar_envs.search_qa.retrieval.parallel import ParallelRetriever
     from sdar_envs.search_qa.retrieval.server import serve_retriever
 
@@ -125,6 +125,7 @@ def _retriever(args: argparse.Namespace) -> None:
 
 def _opening(args: argparse.Namespace) -> Callable[[], Retriever]:
     """Return what opens the index that is asked for; build it first if it is not there and its corpus is given."""
+    from sdar_envs.errors import InvalidOption
     from sdar_envs.search_qa.embedded import embedded_retriever
     from sdar_envs.search_qa.retrieval.index import build_index, open_index
 
