@@ -1,6 +1,7 @@
 """BM25 index and ranking, identical to Lucene's, including the order of equal scores.
 
-`SearchIndex.build` reads (id, text) pairs as a stream; `search` returns the numbers of the best documents.
+`SearchIndex.build` reads (id, text) pairs as a stream; `search` returns the numbers of the best documents. `write`
+builds on disk what `build` and `save` do, with postings of some million words in memory at a time.
 A score is what Lucene 8.11 computes with k1 = 0.9 and b = 0.4: float32 throughout, document lengths
 rounded down to the 256 that fit a byte, a repeated query word counted as a boost, one sum in float64. Equal scores
 come in the order of ids. There is no query syntax, no fuzzy match and, unlike in Lucene, no limit of 1,024
@@ -14,10 +15,11 @@ a machine share one copy. A posting takes six bytes: the document, and a code fo
 from __future__ import annotations
 
 import math
+import shutil
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 
 from sdar_envs.bm25.analyzer import analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
-from sdar_envs.files.arrays import open_arrays, open_or_make, running_sum, save_arrays
+from sdar_envs.files.arrays import ArrayBlocks, open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.storage import with_progress
 
 __all__ = ["SearchIndex", "above_bound", "open_or_build"]
@@ -40,6 +42,7 @@ _ONE = np.float32(1)
 _FORMAT = 1  # raise it whenever files or terms change
 _SHOW_PROGRESS_FROM = 20_000
 _TOKENS_PER_RUN = 4_000_000
+_POSTINGS_PER_BLOCK = 16_000_000
 _CACHED_QUERIES = 2_048
 _LONGEST_CACHED_QUERY = 1_000
 _BEST = 64  # of each word so many largest contributions are known
@@ -307,6 +310,30 @@ class SearchIndex:
             builder.add(name, text)
         return cls(*builder.finish())
 
+    @classmethod
+    def write(cls, documents: Iterable[tuple[int, str]], path: Path) -> SearchIndex:
+        """Build an index in a new folder, in segments on disk, and open it; the files are those of `build` and `save`.
+
+        Memory holds the different words, eight bytes per document and the postings of one segment; the segments take
+        as much disk as the index, until it is complete.
+
+        Args:
+            documents: (id, text) pairs, as for `build`; ids are numbers.
+            path: the folder; the segments are beside it.
+
+        Raises:
+            OSError: the folder exists or cannot be written; a part of it may be left, no segments.
+        """
+        segments = path.with_name(f"{path.name}-segments")
+        try:
+            builder = _SegmentBuilder(segments)
+            for name, text in documents:
+                builder.add(name, text)
+            builder.write(path)
+        finally:
+            shutil.rmtree(segments, ignore_errors=True)
+        return cls.open(path)
+
     # -- storing ----------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
@@ -387,7 +414,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self._numbers = _TermNumbers()
-        self._names: list[Any] = []
+        self._names: MutableSequence[Any] = []
         self._tokens = array("i")
         self._token_counts = array("i")
         self._runs: list[_Run] = []
@@ -406,18 +433,7 @@ class _Builder:
     def finish(self) -> tuple[_Arrays, int, int]:
         """Return the arrays, the number of non-empty documents and the total length, which the ranking needs."""
         self._close_run()
-        self._numbers.clear()
-        words = list(self._numbers.terms)
-        self._numbers.terms.clear()
-        order = sorted(range(len(words)), key=words.__getitem__)
-        ranks = np.empty(len(words), dtype=np.int64)
-        ranks[order] = np.arange(len(words))
-        encoded = [words[number].encode() for number in order]
-        del words, order
-        term_ends = running_sum([len(word) for word in encoded])
-        term_bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        del encoded
-
+        ranks, term_bytes, term_ends = self._sorted_terms()
         frequencies = np.zeros(len(ranks), dtype=np.int64)
         for run in self._runs:
             frequencies[ranks[run.terms]] += run.counts
@@ -449,6 +465,22 @@ class _Builder:
             ranks=name_ranks,
         )
         return arrays, self._counted, self._total_length
+
+    def _sorted_terms(self) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the place of each term in their order, and `_Arrays.term_bytes` and `term_ends`; forget the terms."""
+        self._numbers.clear()
+        words = list(self._numbers.terms)
+        self._numbers.terms.clear()
+        order = sorted(range(len(words)), key=words.__getitem__)
+        ranks = np.empty(len(words), dtype=np.int64)
+        ranks[order] = np.arange(len(words))
+        encoded = [words[number].encode() for number in order]
+        del words, order
+        term_ends = running_sum([len(word) for word in encoded])
+        return ranks, np.frombuffer(b"".join(encoded), dtype=np.uint8), term_ends
+
+    def _keep(self, run: _Run) -> None:
+        self._runs.append(run)
 
     def _close_run(self) -> None:
         token_counts = np.frombuffer(self._token_counts, dtype=np.int32)
@@ -484,7 +516,7 @@ class _Builder:
         pairs = np.unique(values)
         codes = np.searchsorted(pairs, values)
         term_starts = np.flatnonzero(np.concatenate(([True], terms[1:] != terms[:-1])))
-        self._runs.append(
+        self._keep(
             _Run(
                 terms=terms[term_starts],
                 counts=np.diff(term_starts, append=len(terms)),
@@ -493,6 +525,114 @@ class _Builder:
                 pairs=pairs,
             )
         )
+
+
+class _SegmentBuilder(_Builder):
+    """Index builder that keeps each run in a folder, and merges them a range of terms at a time.
+
+    Args:
+        folder: a new folder for the runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._ids = self._names = array("q")
+        self._count = 0
+
+    def write(self, path: Path) -> None:
+        """Write the index to a new folder, as `SearchIndex.save` does."""
+        self._close_run()
+        ranks, term_bytes, term_ends = self._sorted_terms()
+        frequencies = np.zeros(len(ranks), dtype=np.int64)
+        found = [np.empty(0, np.int64)]
+        for number in range(self._count):
+            frequencies[ranks[self._load(number, "terms")]] += self._load(number, "counts")
+            found.append(np.array(self._load(number, "pairs")))
+        posting_ends = running_sum(frequencies)
+        del frequencies
+        pairs = np.unique(np.concatenate(found))
+        code_type = np.dtype(np.uint16 if len(pairs) <= 1 << 16 else np.uint32)
+        for number in range(self._count):
+            self._sort(number, ranks, pairs, code_type)
+        del ranks
+        names = np.frombuffer(self._ids, dtype=np.int64)
+        name_ranks = np.empty(len(names), dtype=np.int32)
+        name_ranks[np.argsort(names, kind="stable")] = np.arange(len(names), dtype=np.int32)
+        size = int(posting_ends[-1])
+        documents, codes = (
+            ArrayBlocks(size, np.dtype(kind), self._merged(name, posting_ends, np.dtype(kind)))
+            for name, kind in (("documents", np.int32), ("codes", code_type))
+        )
+        # In the order of `_Arrays`: the description of the files is theirs, too.
+        arrays: dict[str, NDArray[Any] | ArrayBlocks] = {
+            "term_bytes": term_bytes,
+            "term_ends": term_ends,
+            "posting_ends": posting_ends,
+            "documents": documents,
+            "codes": codes,
+            "pairs": np.stack((pairs >> 8, pairs & 255), axis=1),
+            "ranks": name_ranks,
+        }
+        save_arrays(path, _FORMAT, arrays, {"counted": self._counted, "total_length": self._total_length})
+
+    def _keep(self, run: _Run) -> None:
+        for name, values in run._asdict().items():
+            self._save(self._count, name, values)
+        self._count += 1
+
+    def _file(self, number: int, name: str) -> Path:
+        return self._folder / f"{number}-{name}.npy"
+
+    def _save(self, number: int, name: str, values: NDArray[Any]) -> None:
+        with open(self._file(number, name), "wb") as file:
+            np.save(file, values, allow_pickle=False)
+
+    def _load(self, number: int, name: str) -> NDArray[Any]:
+        # Opened when it is needed: a process may have a thousand open files, and there are more runs.
+        values: NDArray[Any] = np.load(self._file(number, name), mmap_mode="r", allow_pickle=False)
+        return values
+
+    def _sort(self, number: int, ranks: NDArray[np.int64], pairs: NDArray[np.int64], code_type: np.dtype[Any]) -> None:
+        """Put a run into the order of the terms, with the codes of all runs; `counts` become `ends`."""
+        places = ranks[self._load(number, "terms")]
+        order = np.argsort(places)
+        counts = np.array(self._load(number, "counts"))
+        starts, counts = running_sum(counts)[:-1][order], counts[order]
+        ends = running_sum(counts)
+        moved = np.repeat(starts - ends[:-1], counts) + np.arange(ends[-1])
+        codes = np.searchsorted(pairs, self._load(number, "pairs")).astype(code_type)[self._load(number, "codes")]
+        documents = np.array(self._load(number, "documents"))
+        # Files that are mapped are not written to, but replaced.
+        for name in ("terms", "counts", "codes", "documents"):
+            self._file(number, name).unlink()
+        self._save(number, "terms", places[order])
+        self._save(number, "ends", ends)
+        self._save(number, "codes", codes[moved])
+        self._save(number, "documents", documents[moved])
+
+    def _merged(self, name: str, posting_ends: NDArray[np.int64], kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """Yield an array of all postings, some successive terms at a time."""
+        first, terms = 0, len(posting_ends) - 1
+        while first < terms:
+            bound = posting_ends[first] + _POSTINGS_PER_BLOCK
+            last = max(first + 1, int(np.searchsorted(posting_ends, bound, side="right")) - 1)
+            free = posting_ends[first:last] - posting_ends[first]
+            block = np.empty(int(posting_ends[last] - posting_ends[first]), dtype=kind)
+            for number in range(self._count):
+                run_terms, ends = self._load(number, "terms"), self._load(number, "ends")
+                start, end = np.searchsorted(run_terms, (first, last)).tolist()
+                if start == end:
+                    continue
+                numbers = run_terms[start:end] - first
+                ends = np.array(ends[start : end + 1])
+                counts = np.diff(ends)
+                places = np.repeat(free[numbers] - (ends[:-1] - ends[0]), counts) + np.arange(ends[-1] - ends[0])
+                block[places] = self._load(number, name)[ends[0] : ends[-1]]
+                free[numbers] += counts
+            yield block
+            first = last
 
 
 # -- the cache ----------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from sdar_envs.files.locks import writing_path
 from sdar_envs.files.replacing import delete_folder, new_folder, sweep, sweep_behind
 from sdar_envs.storage import cache_dir
 
-__all__ = ["checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
+__all__ = ["ArrayBlocks", "checksum", "open_arrays", "open_or_make", "running_sum", "save_arrays"]
 
 _CHECKED_WHOLE = 1 << 25
 _READ_AT_ONCE = 1 << 20
@@ -36,6 +36,20 @@ _SAMPLES = 64
 MadeT = TypeVar("MadeT")
 
 
+class ArrayBlocks(NamedTuple):
+    """Array of one dimension that is larger than memory: made block by block while it is written.
+
+    Attributes:
+        length: how many numbers the blocks hold together.
+        dtype: the type of all blocks.
+        blocks: the blocks in their order.
+    """
+
+    length: int
+    dtype: np.dtype[Any]
+    blocks: Iterable[NDArray[Any]]
+
+
 def running_sum(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
     """Return cumulative offsets, n + 1 of them: item i of the concatenation spans `[offsets[i], offsets[i + 1])`."""
     ends = np.zeros(len(counts) + 1, dtype=np.int64)
@@ -43,7 +57,9 @@ def running_sum(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
     return ends
 
 
-def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+def save_arrays(
+    path: Path, version: int, arrays: Mapping[str, NDArray[Any] | ArrayBlocks], facts: Mapping[str, Any]
+) -> None:
     """Write arrays to a new folder.
 
     Args:
@@ -61,7 +77,10 @@ def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], fa
         target = path / f"{name}.npy"
         # Not through a memory map: on a full disk that ends the process instead of raising.
         with open(target, "wb") as file:
-            np.save(file, values, allow_pickle=False)
+            if isinstance(values, ArrayBlocks):
+                _save_blocks(file, values)
+            else:
+                np.save(file, values, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         files[name] = {"size": target.stat().st_size, "checksum": checksum(target)}
@@ -69,6 +88,14 @@ def save_arrays(path: Path, version: int, arrays: Mapping[str, NDArray[Any]], fa
         json.dump({"format": version, "files": files, "facts": facts}, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _save_blocks(file: BinaryIO, values: ArrayBlocks) -> None:
+    """Write what `numpy.save` writes of the blocks end to end."""
+    head = {"descr": np.lib.format.dtype_to_descr(values.dtype), "fortran_order": False, "shape": (values.length,)}
+    np.lib.format.write_array_header_1_0(file, head)
+    for block in values.blocks:
+        file.write(np.ascontiguousarray(block, dtype=values.dtype).data)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ once. Times are CPU seconds.
     python -m sdar_benchmarks.throughput.search_qa [--passages 1000000] [--engines bm25 tantivy] [--folder DIR]
 
 measures a large corpus, which takes minutes and, with bm25s, several GB of memory: passages of a hundred words whose
-frequencies follow Zipf's law, each engine built and searched in processes of its own. The last table extrapolates the
-figures to the 21 million passages of wiki-18; it is not a measurement.
+frequencies follow Zipf's law, each engine built and searched in processes of its own, also by `sdar serve retriever`
+with 64 clients. The last table extrapolates the figures to the 21 million passages of wiki-18, as far as they grow with
+the corpus; it is not a measurement. `--write FILE` writes the corpus alone, as a stream.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -34,11 +38,12 @@ from sdar_agents import make_agent
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.registry import make_text_env
 from sdar_envs.search_qa.embedded import embedded_retriever
+from sdar_envs.search_qa.retrieval.client import HttpRetriever
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
 from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
-from sdar_envs.storage import write_atomic
+from sdar_envs.storage import with_progress, write_atomic
 
-__all__ = ["large_passages", "large_queries", "main", "measure"]
+__all__ = ["large_passages", "large_queries", "main", "measure", "write_corpus"]
 
 _SEARCH_QA = "sdar/SearchQA-v0"
 _K = 3
@@ -123,6 +128,8 @@ _STOP_WORD_LIST = "the of and in to a is was it for as on with by at that an be 
 _STOP_WORDS = tuple(_STOP_WORD_LIST.split(" "))
 _CONTENT = 300  # words beyond this rank are not in every tenth passage
 _AT_ONCE = 20_000
+_SHOWN_FROM = 100_000
+_CLIENTS = 64
 _CONSONANTS = "bdfgklmnprstvz"
 
 
@@ -172,6 +179,12 @@ def large_passages(count: int) -> Iterator[Passage]:
         yield Passage(str(i), f'"{" ".join(text[:3]).title()}"\n{" ".join(text)}')
 
 
+def write_corpus(path: Path, count: int) -> None:
+    """Write `large_passages` to a file in the form of wiki-18, one at a time; progress is shown on standard error."""
+    passages = with_progress(large_passages(count), "Passages written", total=count, show_from=_SHOWN_FROM)
+    write_atomic(path, (json.dumps({"id": passage.id, "contents": passage.contents}) + "\n" for passage in passages))
+
+
 def large_queries(count: int) -> list[str]:
     """Return queries of ten words: three from one generated passage, seven drawn by frequency."""
     zipf = _Zipf(2)
@@ -184,7 +197,12 @@ def large_queries(count: int) -> list[str]:
 
 
 def measure_large(
-    passages: int, engines: Sequence[str], folder: Path, progress: Callable[[str], None] = lambda _: None
+    passages: int,
+    engines: Sequence[str],
+    folder: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    workers: Sequence[int] = (),
 ) -> dict[str, dict[str, float]]:
     """Return times, memory and disk space of each engine on a generated corpus.
 
@@ -193,12 +211,11 @@ def measure_large(
         engines: names in `sdar_envs.search_qa.retrieval.index.ENGINES`, without faiss.
         folder: holds the corpus and one index at a time.
         progress: called with what is measured next.
+        workers: numbers of processes of a server, which is then asked by many clients.
     """
     source, queries = folder / "corpus.jsonl", folder / "queries.json"
     progress(f"writing {passages:,} passages")
-    with open(source, "w", encoding="utf-8") as file:
-        for passage in large_passages(passages):
-            file.write(json.dumps({"id": passage.id, "contents": passage.contents}) + "\n")
+    write_corpus(source, passages)
     queries.write_text(json.dumps(large_queries(_WARM_UP + _LARGE_SINGLE + 2 * _BATCH)), encoding="utf-8")
     measured = {}
     for engine in engines:
@@ -207,14 +224,69 @@ def measure_large(
         built = _in_new_process("build", engine, str(source), str(out))
         progress(f"{engine}: searching")
         measured[engine] = {**built, **_in_new_process("search", str(out), str(queries))}
+        asked = json.loads(queries.read_text(encoding="utf-8"))
+        for number in workers:
+            progress(f"{engine}: {_CLIENTS} clients, workers: {number}")
+            measured[engine] |= _measure_server(out, asked, number)
         shutil.rmtree(out)
     return measured
 
 
 def _measure_build(engine: str, source: str, out: str) -> dict[str, float]:
+    most, has_ended = _private_megabytes(), Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not has_ended.wait(0.05):
+            most = max(most, _private_megabytes())
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
     report = asdict(build_index(source, out, engine, progress=False))
+    has_ended.set()
+    thread.join()
     numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
-    return {**numbers, "build_megabytes": peak_megabytes()}
+    return {**numbers, "build_megabytes": peak_megabytes(), "build_private_megabytes": most}
+
+
+def _private_megabytes() -> float:
+    """Return the memory of this process without mapped files; 0 where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1e3
+
+
+def _measure_server(index: Path, queries: Sequence[str], workers: int) -> dict[str, float]:
+    """Return queries per second and latencies of a server that 64 clients ask one query at a time."""
+    command = [sys.executable, "-m", "sdar_benchmarks.cli", "serve", "retriever", "--port", "0", "--index", str(index)]
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = next(word for word in server.stdout.readline().split() if word.startswith("http"))
+            retriever = HttpRetriever(address)
+            retriever.search(queries[:_WARM_UP], _K)
+
+            def ask(query: str) -> float:
+                started = time.perf_counter()
+                retriever.search([query], _K)
+                return time.perf_counter() - started
+
+            with ThreadPoolExecutor(_CLIENTS) as clients:
+                started = time.perf_counter()
+                waited = sorted(clients.map(ask, queries[_WARM_UP:]))
+                seconds = time.perf_counter() - started
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate()
+    return {
+        f"server_{workers}_rate": len(waited) / seconds,
+        f"server_{workers}_median": waited[len(waited) // 2],
+        f"server_{workers}_p95": waited[len(waited) * 95 // 100],
+    }
 
 
 def _measure_search(path: str, queries: str) -> dict[str, float]:
@@ -254,6 +326,7 @@ _ROWS = (
     ("index built, CPU s", "engine_cpu_seconds", 1, True),
     ("index built, s", "engine_seconds", 1, True),
     ("peak memory of the build, mapped files included, MB", "build_megabytes", 1, True),
+    ("peak memory of the build, without mapped files, MB", "build_private_megabytes", 1, False),
     ("corpus on disk, MB", "corpus_bytes", 1e-6, True),
     ("corpus and index on disk, MB", "disk_bytes", 1e-6, True),
     ("opened, CPU ms", "open", 1e3, False),
@@ -263,6 +336,19 @@ _ROWS = (
     (f"search in batches of {_BATCH}, CPU ms", "batched", 1e3, True),
     ("peak memory of searching, mapped files included, MB", "search_megabytes", 1, False),
 )
+
+
+def _server_rows(measured: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, float, bool]]:
+    names = {name for numbers in measured.values() for name in numbers}
+    rows: list[tuple[str, str, float, bool]] = []
+    for workers in sorted({int(name.split("_")[1]) for name in names if name.startswith("server_")}):
+        told = f"{_CLIENTS} clients, --workers {workers}"
+        rows += [
+            (f"{told}: queries a second", f"server_{workers}_rate", 1, False),
+            (f"{told}: median, ms", f"server_{workers}_median", 1e3, False),
+            (f"{told}: 95th percentile, ms", f"server_{workers}_p95", 1e3, False),
+        ]
+    return rows
 
 
 def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Iterator[tuple[str, Table]]:
@@ -275,13 +361,13 @@ def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Itera
         table.add_column("what")
         for engine in measured:
             table.add_column(engine, justify="right")
-        for what, figure, unit, grows in _ROWS:
+        for what, figure, unit, grows in (*_ROWS, *_server_rows(measured)):
             if is_scaled and not grows:
                 continue
             cells = []
             for engine, numbers in measured.items():
-                if is_scaled and figure == "build_megabytes" and engine == "tantivy":
-                    cells.append("-")  # tantivy buffers a fixed number of bytes, the others all postings
+                if is_scaled and figure == "build_megabytes" and engine != "bm25s":
+                    cells.append("-")  # the others gather a fixed number of postings; what else they show is mapped
                     continue
                 value = numbers[figure] * unit * (scale if is_scaled else 1)
                 cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
@@ -298,11 +384,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--engines", nargs="+", choices=_LARGE_ENGINES, default=_LARGE_ENGINES, metavar="NAME")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write what was measured as JSON")
     parser.add_argument("--folder", metavar="DIR", help="where the corpus and the indexes go for the time being")
+    parser.add_argument(
+        "--workers", type=int, nargs="*", default=(1,), metavar="N", help="processes of the server (default: 1)"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the corpus there, and measure nothing")
     arguments = parser.parse_args(argv)
+    if arguments.write is not None:
+        write_corpus(arguments.write, arguments.passages)
+        return 0
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, console.status("measuring") as status:
         measured = measure_large(
-            arguments.passages, arguments.engines, Path(folder), lambda what: status.update(f"measuring: {what}")
+            arguments.passages,
+            arguments.engines,
+            Path(folder),
+            lambda what: status.update(f"measuring: {what}"),
+            workers=arguments.workers,
         )
     for title, table in _tables(measured, arguments.passages):
         Console().print(title, table, sep="\n", highlight=False)

@@ -7,6 +7,8 @@ A folder holds the corpus (`corpus`), what the engine makes of it (`engine`), an
 and names the engine and all files with their checksums. It is built under another name in the same folder, so an index
 that can be opened is whole; the remains of a build that was killed are swept away by the next one. Opening compares
 checksums as `sdar_envs.files.arrays` does.
+
+A hybrid (`fuse_indexes`) is a folder with an `index.json` alone, which names the indexes whose rankings it merges.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,23 +36,26 @@ from sdar_envs.search_qa.corpus import Corpus, import_corpus
 from sdar_envs.search_qa.retrieval.engines.bm25 import Bm25Retriever
 from sdar_envs.search_qa.retrieval.engines.bm25s import Bm25sRetriever
 from sdar_envs.search_qa.retrieval.engines.encoder import Encoder, sentence_encoder
-from sdar_envs.search_qa.retrieval.engines.faiss import FaissRetriever
+from sdar_envs.search_qa.retrieval.engines.engine import Engine
+from sdar_envs.search_qa.retrieval.engines.faiss import FaissRetriever, check_settings
+from sdar_envs.search_qa.retrieval.engines.hybrid import CONSTANT, DEPTH, HybridRetriever
 from sdar_envs.search_qa.retrieval.engines.tantivy import TantivyRetriever
-from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
+from sdar_envs.search_qa.retrieval.retriever import Passage
 
-__all__ = ["ENGINES", "BuildReport", "bm25_over", "build_index", "open_index"]
+__all__ = ["ENGINES", "BuildReport", "bm25_over", "build_index", "fuse_indexes", "open_index"]
 
 ENGINES = ("bm25", "bm25s", "tantivy", "faiss")
 """The engines that an index on disk can have."""
 
 _FORMAT = 1
+_HYBRID = "hybrid"
 
 
 class _WordEngine(Protocol):
     """An engine that needs nothing but the passages."""
 
     def build(self, passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]: ...
-    def open(self, path: Path, passages: Sequence[Passage], fingerprint: str) -> Retriever: ...
+    def open(self, path: Path, passages: Sequence[Passage], fingerprint: str) -> Engine: ...
 
 
 _WORD_ENGINES: Mapping[str, _WordEngine] = {
@@ -93,6 +99,11 @@ def build_index(
     *,
     encoder: Encoder | None = None,
     factory: str | None = None,
+    vectors: str | Path | None = None,
+    faiss_index: str | Path | None = None,
+    link: bool = False,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
@@ -104,19 +115,39 @@ def build_index(
         engine: one of `ENGINES`.
         encoder: makes the vectors of `faiss`, which needs it.
         factory: the kind of index of `faiss`, as it names them; by default `Flat`.
+        vectors: a `.npy` file with the vectors of the passages, for `faiss`; see `engines.vectors`. It is not copied.
+        faiss_index: a file that faiss has written, of this corpus, which is taken over instead of building one.
+        link: make a hard link to that file instead of a copy.
+        nprobe: how many cells of an IVF index a query looks into, if `open_index` does not say; by default 64.
+        ef_search: how many neighbours an HNSW index keeps in sight, likewise; by default what faiss does.
         overwrite: replace the folder if it exists.
         progress: show bars on standard error if that is a terminal.
 
     Raises:
         UnknownName: there is no such engine.
         InvalidOption: the folder exists, another process builds it, or an option does not fit the engine.
-        MissingData: there is no such corpus.
-        CorruptData: a line of it is not a passage, or two have the same id.
+        MissingData: there is no such corpus or file.
+        CorruptData: a line of it is not a passage, two have the same id, or a file for `faiss` cannot be used.
         MissingExtra: the engine's package is not installed.
         OSError: the folder cannot be written.
     """
     source, out = Path(source), Path(os.path.abspath(out))
-    _check_engine(engine, encoder, factory)
+    _check_engine(
+        engine,
+        encoder,
+        {
+            "factory": factory,
+            "vectors": vectors,
+            "faiss_index": faiss_index,
+            "link": link or None,
+            "nprobe": nprobe,
+            "ef_search": ef_search,
+        },
+    )
+    settings = check_settings(nprobe=nprobe, ef_search=ef_search)
+    for file in (vectors, faiss_index):
+        if file is not None and not Path(file).is_file():
+            raise MissingData(f"there is no file {file}.")
     if not source.is_file():
         raise MissingData(f"there is no corpus {source}.")
     _refuse_existing(out, overwrite)
@@ -126,12 +157,25 @@ def build_index(
             corpus = import_corpus(source, folder / "corpus", report)
         imported, imported_cpu = time.perf_counter(), time.process_time()
         with _bar(f"Indexing with {engine}", len(corpus), progress) as report:
-            if encoder is not None:
-                facts = FaissRetriever.build(
-                    corpus, folder / "engine", report, encoder=encoder, factory="Flat" if factory is None else factory
+            if encoder is None:
+                facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
+            elif faiss_index is not None:
+                facts = FaissRetriever.take_over(
+                    corpus, folder / "engine", encoder=encoder, source=Path(faiss_index), link=link
                 )
             else:
-                facts = _WORD_ENGINES[engine].build(corpus, folder / "engine", report)
+                facts = FaissRetriever.build(
+                    corpus,
+                    folder / "engine",
+                    report,
+                    encoder=encoder,
+                    factory="Flat" if factory is None else factory,
+                    vectors=None if vectors is None else Path(vectors),
+                )
+        facts = {**facts, **settings}
+        if settings and encoder is not None:
+            # Refused now rather than by whoever opens the index.
+            FaissRetriever.open(folder / "engine", corpus, "", encoder, nprobe=nprobe, ef_search=ef_search)
         _write_manifest(folder, engine, corpus, facts)
         return BuildReport(
             path=out,
@@ -146,29 +190,37 @@ def build_index(
         )
 
 
-def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever:
-    """Open an index that `build_index` made.
+def open_index(
+    path: str | Path, *, encoder: Encoder | None = None, nprobe: int | None = None, ef_search: int | None = None
+) -> Engine:
+    """Open an index that `build_index` or `fuse_indexes` made.
 
     Args:
         path: the folder.
         encoder: makes the vectors of queries for an index of `faiss`; by default the sentence-transformers model with
             the name that the index remembers.
+        nprobe: how many cells of an IVF index a query looks into; by default what the index was built with.
+        ef_search: how many neighbours an HNSW index keeps in sight; likewise.
 
     Raises:
         MissingData: there is no such folder.
         CorruptData: it is not an index, damaged, or of another version of this package.
-        InvalidOption: the encoder is not the one that the index was built with.
+        InvalidOption: the encoder is not the one that the index was built with, or an option is for another engine.
         MissingExtra: the engine's package is not installed.
     """
     path = Path(path)
+    settings = check_settings(nprobe=nprobe, ef_search=ef_search)
     sweep_behind(path)
     if not path.is_dir():
         raise MissingData(f"there is no index {path}: make one with `sdar index build CORPUS --out {path}`.")
     with _damage_of(path):
         content = parse_json((path / "index.json").read_text(encoding="utf-8"))
         engine, facts = content["engine"], content["facts"]
-        if content["format"] != _FORMAT or engine not in ENGINES:
+        if content["format"] != _FORMAT or engine not in (*ENGINES, _HYBRID):
             raise ValueError(f"its format is {content['format']!r} with the engine {engine!r}")
+    if engine == _HYBRID:
+        return _open_hybrid(path, content, encoder, settings)
+    with _damage_of(path):
         for name, stored in content["files"].items():
             file = path / name
             if _description(file) != stored:
@@ -176,12 +228,14 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
         corpus = Corpus.open(path / "corpus")
         if corpus.sha256 != content["corpus"]:
             raise ValueError("its corpus is another one")
-        settings = "".join(f",{name}={value}" for name, value in sorted(facts.items()))
-        fingerprint = f"{engine}{settings}:{corpus.sha256}"
+        facts = {**facts, **settings}
+        fingerprint = f"{engine}{_told(facts)}:{corpus.sha256}"
         encoding = (facts["encoder"], facts["query_prefix"], facts["passage_prefix"]) if engine == "faiss" else None
     if encoding is None:
         if encoder is not None:
             raise InvalidOption(f"{path} is an index of {engine}, which takes no encoder.")
+        if settings:
+            raise InvalidOption(f"{path} is an index of {engine}, which takes no {' and no '.join(settings)}.")
         with _damage_of(path):
             return _WORD_ENGINES[engine].open(path / "engine", corpus, fingerprint)
     if encoder is None:
@@ -193,7 +247,106 @@ def open_index(path: str | Path, *, encoder: Encoder | None = None) -> Retriever
             f"{encoding[2]!r}: give that one."
         )
     with _damage_of(path):
-        return FaissRetriever.open(path / "engine", corpus, fingerprint, encoder)
+        return FaissRetriever.open(
+            path / "engine",
+            corpus,
+            fingerprint,
+            encoder,
+            nprobe=facts.get("nprobe"),
+            ef_search=facts.get("ef_search"),
+        )
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    return "".join(f",{name}={value}" for name, value in sorted(facts.items()))
+
+
+# -- hybrids ------------------------------------------------------------------------------------
+
+
+def fuse_indexes(
+    parts: Sequence[str | Path],
+    out: str | Path,
+    *,
+    constant: int = CONSTANT,
+    depth: int = DEPTH,
+    encoder: Encoder | None = None,
+    overwrite: bool = False,
+) -> Engine:
+    """Make an index that merges the rankings of others by their reciprocal ranks, and open it.
+
+    The folder names the others by paths relative to it; nothing is copied, so keep them where they are.
+
+    Args:
+        parts: two or more folders of indexes of the same corpus, such as BM25's and faiss's.
+        out: the new folder.
+        constant: see `engines.hybrid`.
+        depth: likewise.
+        encoder: see `open_index`.
+        overwrite: replace the folder if it exists.
+
+    Raises:
+        InvalidOption: the folder exists, the indexes are of different corpora, or a number is out of range.
+        MissingData: an index is not there.
+        CorruptData: an index is damaged.
+        OSError: the folder cannot be written.
+    """
+    out = Path(os.path.abspath(out))
+    _refuse_existing(out, overwrite)
+    folders = [os.path.relpath(os.path.abspath(part), out) for part in parts]
+    content = {
+        "format": _FORMAT,
+        "engine": _HYBRID,
+        "corpus": "",
+        "facts": {"constant": constant, "depth": depth, "parts": folders},
+        "files": {},
+    }
+    opened = _open_hybrid(out, content, encoder, {})
+    content["corpus"] = _sha256_of(opened)
+    with _workspace(out, overwrite) as folder:
+        (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _sync(folder / "index.json")
+    return opened
+
+
+def _open_hybrid(
+    path: Path, content: Mapping[str, Any], encoder: Encoder | None, settings: Mapping[str, int]
+) -> HybridRetriever:
+    with _damage_of(path):
+        facts = content["facts"]
+        folders = [Path(os.path.normpath(path / part)) for part in facts["parts"]]
+        constant, depth = facts["constant"], facts["depth"]
+    for folder in folders:
+        if not (folder / "index.json").is_file():
+            raise MissingData(f"there is no index {folder}, which {path} merges: make it with `sdar index build`.")
+    with _damage_of(path):
+        engines = [parse_json((folder / "index.json").read_text(encoding="utf-8"))["engine"] for folder in folders]
+    if "faiss" not in engines and (encoder is not None or settings):
+        raise InvalidOption(f"{path} has no index of faiss, which alone takes an encoder, nprobe or ef_search.")
+    parts = [
+        open_index(folder, encoder=encoder, **settings) if engine == "faiss" else open_index(folder)
+        for folder, engine in zip(folders, engines, strict=True)
+    ]
+    corpora = {_sha256_of(part) for part in parts}
+    if len(corpora) > 1:
+        raise InvalidOption(
+            f"the indexes {', '.join(map(str, folders))} are of different corpora: build them of the same file."
+        )
+    if content["corpus"] and corpora != {content["corpus"]}:
+        raise CorruptData(f"the indexes of {path} have been replaced by those of another corpus: fuse them again.")
+    names = "+".join(part.fingerprint.rpartition(":")[0] for part in parts)
+    hybrid = HybridRetriever(
+        parts,
+        parts[0].passages if parts else (),
+        f"{_HYBRID},constant={constant},depth={depth}({names}):{''.join(corpora)}",
+        constant=constant,
+        depth=depth,
+    )
+    return hybrid.opened_by(partial(_open_hybrid, path, content, encoder, settings))
+
+
+def _sha256_of(engine: Engine) -> str:
+    return engine.fingerprint.rpartition(":")[2]
 
 
 @contextmanager
@@ -226,7 +379,8 @@ def bm25_over(passages: Sequence[Passage], fingerprint: str) -> Bm25Retriever:
 # -- building -----------------------------------------------------------------------------------
 
 
-def _check_engine(engine: str, encoder: Encoder | None, factory: str | None) -> None:
+def _check_engine(engine: str, encoder: Encoder | None, options: Mapping[str, Any]) -> None:
+    """Validate what is told about an engine; `options` are those of faiss, None where not given."""
     if engine not in ENGINES:
         raise UnknownName(f"no engine {engine!r}; the engines are {', '.join(ENGINES)}.{did_you_mean(engine, ENGINES)}")
     if engine == "faiss" and encoder is None:
@@ -234,8 +388,14 @@ def _check_engine(engine: str, encoder: Encoder | None, factory: str | None) -> 
             "the engine faiss needs an encoder: name a model by --encoder, such as intfloat/e5-base-v2, or pass "
             "encoder=sentence_encoder('intfloat/e5-base-v2')."
         )
-    if engine != "faiss" and not (encoder is None and factory is None):
-        raise InvalidOption(f"an encoder and a factory are for the engine faiss; the engine {engine} takes none.")
+    given = [name for name, value in options.items() if value is not None]
+    if engine != "faiss" and (encoder is not None or given):
+        told = f" ({', '.join(given)})" if set(given) - {"factory"} else ""
+        raise InvalidOption(f"an encoder and a factory{told} are for the engine faiss; the engine {engine} takes none.")
+    if "faiss_index" in given and {"factory", "vectors"} & set(given):
+        raise InvalidOption("faiss_index is an index that is there already: leave out factory and vectors.")
+    if "link" in given and "faiss_index" not in given:
+        raise InvalidOption("link is for an index that is there already: name it by faiss_index, or leave out link.")
 
 
 def _write_manifest(folder: Path, engine: str, corpus: Corpus, facts: Mapping[str, Any]) -> None:

@@ -4,8 +4,9 @@ import io
 import re
 import sys
 
+import numpy as np
 import pytest
-from helpers.passages import places, write_corpus
+from helpers.passages import ENCODER, bag_of_words, places, write_corpus
 
 from sdar_benchmarks.cli.main import main
 from sdar_envs.search_qa.retrieval.index import open_index
@@ -115,3 +116,59 @@ def test_a_bar_on_a_terminal_only(source, tmp_path, monkeypatch, capsys):
     assert "Reading corpus.jsonl" in terminal.getvalue()
     assert "Indexing with bm25" in terminal.getvalue()
     assert "Reading" not in capsys.readouterr().out
+
+
+# -- dense indexes ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """An encoder that needs no model, whatever the name."""
+    pytest.importorskip("faiss", reason="the package faiss is not installed")
+
+    def load(name, **_):
+        return ENCODER
+
+    monkeypatch.setattr("sdar_envs.search_qa.retrieval.engines.encoder.sentence_encoder", load)
+    monkeypatch.setattr("sdar_envs.search_qa.retrieval.index.sentence_encoder", load)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_encode_build_fuse_check(run, source, tmp_path):
+    rows, dense, words, both = (tmp_path / name for name in ("rows.npy", "dense", "words", "both"))
+    encoder = ("--encoder", "bag-of-words")
+    status, printed, _ = run("encode", source, "--out", rows, *encoder)
+    assert (status, printed) == (0, f"{rows}: vectors of 80 passages by bag-of-words\n")
+    assert np.array_equal(np.load(rows), bag_of_words([passage.contents for passage in places()]).astype(np.float16))
+    assert run("build", source, "--out", words)[0] == 0
+    ivf = ("--engine", "faiss", *encoder, "--factory", "IVF16,Flat", "--vectors", rows, "--nprobe", "2")
+    assert run("build", source, "--out", dense, *ivf)[0] == 0
+    status, printed, _ = run("fuse", words, dense, "--out", both)
+    assert (status, printed) == (0, f"{both}: 80 passages, 2 rankings merged\n")
+    assert run("search", both, "river of Kaldorf", "-k", "1")[1].startswith("1. River of Kaldorf")
+    assert run("search", dense, "river of Kaldorf", "-k", "1", "--nprobe", "16")[1].startswith("1. River of Kaldorf")
+    assert run("check", words) == (0, f"{words}: 80 passages, the files are whole\n", "")
+    status, printed, _ = run("check", dense, "--against", rows, "--nprobe", "1", "16")
+    lines = printed.splitlines()
+    assert status == 0
+    assert re.fullmatch(r"  nprobe 1: recall@10 0\.\d{4} over 80 queries, [\d.]+ ms a query", lines[1])
+    assert lines[2].startswith("  nprobe 16: recall@10 1.0000")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_what_a_check_refuses(run, source, tmp_path):
+    words = tmp_path / "words"
+    run("build", source, "--out", words)
+    for arguments, complaint in (
+        (["--nprobe", "3"], "name them by --against"),
+        (["--nprobe", "3", "--ef-search", "3"], "not both"),
+        (["--against", words], "is not an index of faiss"),
+    ):
+        status, _, errors = run("check", words, *arguments)
+        assert status == 2
+        assert errors.startswith("error: ")
+        assert complaint in errors
+    assert run("check", tmp_path / "none")[0] == 2
+    assert (
+        "dtype is 'int8'" in run("encode", source, "--out", tmp_path / "a.npy", "--encoder", "x", "--dtype", "int8")[2]
+    )

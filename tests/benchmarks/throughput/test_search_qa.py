@@ -9,6 +9,7 @@ import pytest
 from sdar_benchmarks.throughput import search_qa as module
 from sdar_benchmarks.throughput.figures import Figures
 from sdar_benchmarks.throughput.search_qa import large_passages, large_queries, main
+from sdar_envs.search_qa.corpus import read_passages
 from sdar_envs.search_qa.embedded import embedded_retriever
 
 
@@ -62,7 +63,7 @@ def test_no_query_is_asked_twice(monkeypatch):
 def test_both_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(module, "_VOCABULARY", 20_000)  # making two million words takes a second
-    arguments = ["--passages", "300", "--engines", "bm25", "--folder", str(tmp_path)]
+    arguments = ["--passages", "300", "--engines", "bm25", "--folder", str(tmp_path), "--workers"]
     assert main([*arguments, "--output", str(tmp_path / "figures.json")]) == 0
     table = capsys.readouterr().out
     assert "300 passages of about 100 words, top 3" in table
@@ -73,6 +74,26 @@ def test_both_tables(tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
     with pytest.raises(SystemExit):
         main(["--engines", "faiss"])
+
+
+def test_the_corpus_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_VOCABULARY", 20_000)
+    assert main(["--passages", "40", "--write", str(tmp_path / "corpus.jsonl")]) == 0
+    assert [passage for _, passage in read_passages(tmp_path / "corpus.jsonl")] == list(large_passages(40))
+
+
+@pytest.mark.slow  # a server and two processes that search import everything
+def test_a_server_with_many_clients(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(module, "_VOCABULARY", 20_000)
+    arguments = ["--passages", "300", "--engines", "bm25", "--folder", str(tmp_path), "--workers", "1", "2"]
+    assert main([*arguments, "--output", str(tmp_path / "figures.json")]) == 0
+    measured = json.loads((tmp_path / "figures.json").read_text())["bm25"]
+    table = capsys.readouterr().out
+    for workers in (1, 2):
+        assert f"64 clients, --workers {workers}: queries a second" in table
+        assert measured[f"server_{workers}_rate"] > 0
+        assert 0 < measured[f"server_{workers}_median"] <= measured[f"server_{workers}_p95"]
 
 
 def test_every_figure_of_the_embedded_size(monkeypatch):

@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -150,6 +151,50 @@ def test_runs_do_not_show(monkeypatch):
     parts = SearchIndex.build(documents())
     assert all(np.array_equal(one, other) for one, other in zip(whole._arrays, parts._arrays, strict=True))
     assert [ranking(parts, query) for query in QUERIES] == expected
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), max_size=90), max_size=12),
+    st.integers(20, 200),
+    st.integers(5, 50),
+)
+def test_segments_on_disk_make_the_same_files(texts, tokens, postings):
+    corpus = [(place, " ".join(text)) for place, text in enumerate(texts)]
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        SearchIndex.build(corpus).save(folder / "built")
+        patch.setattr(search, "_TOKENS_PER_RUN", tokens)
+        patch.setattr(search, "_POSTINGS_PER_BLOCK", postings)
+        SearchIndex.write(iter(corpus), folder / "written")
+        assert files(folder / "written") == files(folder / "built")
+        assert sorted(path.name for path in folder.iterdir()) == ["built", "written"]
+
+
+def test_segments_of_a_larger_corpus(monkeypatch, tmp_path):
+    corpus = [(7 * place % 300, text) for place, (_, text) in enumerate(documents())]
+    SearchIndex.build(corpus).save(tmp_path / "built")
+    monkeypatch.setattr(search, "_TOKENS_PER_RUN", 301)
+    monkeypatch.setattr(search, "_POSTINGS_PER_BLOCK", 97)
+    written = SearchIndex.write(corpus, tmp_path / "written")
+    assert files(tmp_path / "written") == files(tmp_path / "built")
+    whole = SearchIndex.build(corpus)
+    assert [ranking(written, query) for query in QUERIES] == [ranking(whole, query) for query in QUERIES]
+
+
+def test_a_build_that_fails_leaves_no_segments(monkeypatch, tmp_path):
+    def failing():
+        yield from ((place, text) for place, (_, text) in enumerate(documents()))
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(search, "_TOKENS_PER_RUN", 301)
+    with pytest.raises(OSError, match="no space"):
+        SearchIndex.write(failing(), tmp_path / "written")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("always_whole", [0, 1 << 16])

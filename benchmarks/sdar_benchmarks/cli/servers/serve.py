@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING
 
+from sdar_benchmarks.cli.data.index import add_settings
 from sdar_benchmarks.cli.options import (
     Commands,
     add_address,
@@ -15,6 +20,9 @@ from sdar_benchmarks.cli.options import (
     environment_arguments,
 )
 from sdar_benchmarks.cli.output import say
+
+if TYPE_CHECKING:
+    from sdar_envs.search_qa.retrieval.retriever import Retriever
 
 __all__ = ["add"]
 
@@ -35,7 +43,17 @@ def add(commands: Commands) -> None:
     command = servers.add_parser("retriever", help="POST /retrieve, for clients of Search-R1, verl, SDAR, verl-agent")
     add_address(command, port=8000)
     add_token(command)
-    command.add_argument("--index", metavar="DIR", help="made by `sdar index build` (default: the embedded facts)")
+    command.add_argument(
+        "--index", metavar="DIR", help="made by `sdar index build` or `sdar index fuse` (default: the embedded facts)"
+    )
+    command.add_argument("--corpus", metavar="FILE", help="build the index of this corpus if it is not there yet")
+    command.add_argument(
+        "--engine", metavar="NAME", help="engine of the index: the one to build it with, or the one that it must have"
+    )
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that search, sharing the index (default: 1)"
+    )
+    add_settings(command)
     command.add_argument(
         "--topk",
         type=int,
@@ -84,17 +102,48 @@ def _webshop(args: argparse.Namespace) -> None:
 
 
 def _retriever(args: argparse.Namespace) -> None:
-    from sdar_envs.search_qa.embedded import embedded_retriever
-    from sdar_envs.search_qa.retrieval.index import open_index
+    from sdar_envs.errors import InvalidOption
+    from sdar_envs.search_qa.retrieval.parallel import ParallelRetriever
     from sdar_envs.search_qa.retrieval.server import serve_retriever
 
-    retriever = embedded_retriever() if args.index is None else open_index(args.index)
-    _until_interrupted(
-        "Retriever",
-        lambda ready: serve_retriever(
-            retriever, host=args.host, port=args.port, topk=args.topk, token_env=args.token_env, ready=ready
-        ),
-    )
+    opening = _opening(args)
+    with ExitStack() as stack:
+        retriever = opening() if args.workers == 1 else stack.enter_context(ParallelRetriever(opening, args.workers))
+        # The fingerprint begins with the engine.
+        engine = re.split("[,:]", retriever.fingerprint)[0]
+        if args.engine not in (None, engine):
+            raise InvalidOption(
+                f"{args.index} is an index of {engine}, not of {args.engine}: leave out --engine, or build another one."
+            )
+        _until_interrupted(
+            "Retriever",
+            lambda ready: serve_retriever(
+                retriever, host=args.host, port=args.port, topk=args.topk, token_env=args.token_env, ready=ready
+            ),
+        )
+
+
+def _opening(args: argparse.Namespace) -> Callable[[], Retriever]:
+    """Return what opens the index that is asked for; build it first if it is not there and its corpus is given."""
+    from sdar_envs.errors import InvalidOption
+    from sdar_envs.search_qa.embedded import embedded_retriever
+    from sdar_envs.search_qa.retrieval.index import build_index, open_index
+
+    if args.index is None:
+        for name in ("corpus", "engine", "nprobe", "ef_search"):
+            if getattr(args, name) is not None:
+                option = name.replace("_", "-")
+                raise InvalidOption(f"--{option} is for an index of your own: name its folder by --index.")
+        return embedded_retriever
+    if args.corpus is not None and not os.path.lexists(args.index):
+        if args.engine == "faiss":
+            raise InvalidOption(
+                "an index of faiss needs an encoder: build it with `sdar index build --engine faiss`, then leave out "
+                "--corpus."
+            )
+        report = build_index(args.corpus, args.index, args.engine or "bm25")
+        say(f"{report.path}: {report.passages:,} passages indexed", error=True)
+    return partial(open_index, args.index, nprobe=args.nprobe, ef_search=args.ef_search)
 
 
 def _openenv(args: argparse.Namespace) -> None:

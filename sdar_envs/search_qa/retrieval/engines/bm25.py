@@ -1,7 +1,7 @@
 """BM25 engine over memory-mapped NumPy arrays: the default, for up to some million passages.
 
-Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in memory, 2 GB per million passages of a hundred
-words; a built index is a folder on disk, which processes share.
+Terms and scores are Lucene's (`sdar_envs.bm25`). The arrays are built in segments on disk, so that memory holds the
+different words and some million postings; a built index is a folder on disk, which processes share.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Bm25Retriever(Engine):
     def build(passages: Sequence[Passage], path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
         """Index passages into a new folder; see `sdar_envs.search_qa.retrieval.index`."""
         documents = ((place, passage.contents) for place, passage in enumerate(reporting(passages, progress)))
-        SearchIndex.build(documents, progress=False).save(path)
+        SearchIndex.write(documents, path)
         return {}
 
     @classmethod

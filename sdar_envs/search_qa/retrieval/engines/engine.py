@@ -61,7 +61,7 @@ class Engine(ABC):
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         # A copy in another process maps the same files instead of carrying them along.
         if self._opening is not None:
-            return self._opening.func, self._opening.args
+            return self._opening, ()
         return super().__reduce_ex__(protocol)
 
     def opened_by(self, opening: partial[Self]) -> Self:
@@ -75,6 +75,11 @@ class Engine(ABC):
         return self._fingerprint
 
     @property
+    def passages(self) -> Sequence[Passage]:
+        """The corpus."""
+        return self._passages
+
+    @property
     def passage_count(self) -> int:
         """How many passages the corpus has."""
         return len(self._passages)
@@ -85,12 +90,20 @@ class Engine(ABC):
         Raises:
             InvalidOption: the queries are not a list of texts, or `k` is below 1.
         """
-        check_request(queries, k)
         passages = self._passages
         return [
             tuple([Hit(passages[place], score) for place, score in zip(*found, strict=True)])
-            for found in self._find(queries, min(k, len(passages)))
+            for found in self.rank(queries, k)
         ]
+
+    def rank(self, queries: Sequence[str], k: int) -> Sequence[Found]:
+        """Return the places of the best passages in the corpus and their scores, for each query.
+
+        Raises:
+            InvalidOption: the queries are not a list of texts, or `k` is below 1.
+        """
+        check_request(queries, k)
+        return self._find(queries, min(k, len(self._passages)))
 
     @abstractmethod
     def _find(self, queries: Sequence[str], k: int) -> Sequence[Found]:
