@@ -105,9 +105,9 @@ def test_mcp() -> None:
 
 def test_openai_agents() -> None:
     pytest.importorskip("agents.run", reason="openai-agents is not installed: pip install openai-agents")
-    import agents
-
     from openai import AsyncOpenAI
+
+    import agents
 
     commands = plan()
 
