@@ -26,6 +26,7 @@ OVERRIDES = (
 SMALL = StudySettings(model="tiny-test", episodes=20, readings=20, overrides=OVERRIDES, jobs=1)
 
 
+@pytest.mark.slow
 def test_a_study_from_nothing_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: dict[str, tuple[int, int | None]] = {}
     folder = tmp_path / "tiny"

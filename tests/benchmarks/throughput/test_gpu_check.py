@@ -34,6 +34,7 @@ def test_the_check_runs_whole_at_tiny_size(tmp_path: Path, capsys: pytest.Captur
     assert str(found["vllm"]).startswith("left out") or "tiny: vllm: generation" in found
 
 
+@pytest.mark.slow
 def test_a_section_that_fails_is_a_line_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("out of memory")
