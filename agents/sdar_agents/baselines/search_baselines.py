@@ -48,9 +48,15 @@ _NAME = re.compile(r'"[^"]+"|[A-Z][\w-]+(?: [A-Z][\w-]+)*')
 
 
 class _Baseline:
-    """Base of the agents: keeps the environment of the episode."""
+    """Base of the agents: keeps the environment of the episode.
+
+    Attributes:
+        name: of the agent.
+        needs: what a task's data have to tell.
+    """
 
     name = ""
+    needs: tuple[str, ...] = ()
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode.
@@ -64,12 +70,10 @@ class _Baseline:
         self._env = inner
         self._task: Task = inner.task
         self._random = random.Random(seed)
-
-    def _refuse_unknown(self, *names: str) -> None:
-        for name in names:
-            if not self._task.data.get(name):
+        for need in self.needs:
+            if not self._task.data.get(need):
                 raise UnknownName(
-                    f"{self.name} cannot play {self._task.id!r}: its data set tells no {name}. The corpora invented, "
+                    f"{self.name} cannot play {self._task.id!r}: its data set tells no {need}. The corpora invented, "
                     "films and films_twin do."
                 )
 
@@ -113,11 +117,11 @@ class OneSearchAgent(_Baseline):
     """Searches once, with the best of five queries that can be made from the question alone."""
 
     name = "one-search"
+    needs = ("supporting", "queries")
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode; see the base class."""
         super().reset(env, observation, info, seed)
-        self._refuse_unknown("supporting", "queries")
         self._has_searched = False
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
@@ -138,11 +142,11 @@ class NameOnlyAgent(_Baseline):
     """Searches for the names along the way, one after the other, without another word."""
 
     name = "name-only"
+    needs = ("supporting", "name_queries")
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode; see the base class."""
         super().reset(env, observation, info, seed)
-        self._refuse_unknown("supporting", "name_queries")
         self._hop = 0
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
