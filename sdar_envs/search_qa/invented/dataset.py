@@ -18,7 +18,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -31,11 +31,12 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.files.arrays import open_or_make
 from sdar_envs.files.json_text import parse_json
-from sdar_envs.search_qa.corpus import Corpus, import_corpus
-from sdar_envs.search_qa.invented.drafts import TYPES, Draft, Drafts
+from sdar_envs.search_qa.corpus import Corpus
+from sdar_envs.search_qa.invented.drafts import Draft, Drafts
 from sdar_envs.search_qa.invented.judging import Judge, Recorded, Searching, kept
 from sdar_envs.search_qa.invented.passages import write_passages
 from sdar_envs.search_qa.invented.world import make_world
+from sdar_envs.search_qa.made_data import FORMAT, json_lines, read_content, save_content, save_passages
 from sdar_envs.search_qa.retrieval.retriever import Passage
 from sdar_envs.search_qa.scoring import normalize
 from sdar_envs.storage import with_progress
@@ -198,7 +199,7 @@ class InventedData:
     @property
     def questions_fingerprint(self) -> str:
         """SHA-256 of the questions."""
-        return hashlib.sha256(_lines(row for of in self.rows.values() for row in of).encode()).hexdigest()
+        return hashlib.sha256(json_lines(row for of in self.rows.values() for row in of).encode()).hexdigest()
 
 
 def _digest(passages: Sequence[Passage]) -> str:
@@ -271,25 +272,7 @@ def make_data(
 
 
 def _row(draft: Draft, queries: tuple[str, ...]) -> dict[str, Any]:
-    answers = {normalize(answer): answer for answer in reversed(draft.answers)}
-    # With two normalised forms alike, the first spelling stays.
-    return {
-        "id": f"invented-{hashlib.sha256(draft.text.encode()).hexdigest()[:12]}",
-        "question": draft.text,
-        "golden_answers": [answer for answer in draft.answers if answers[normalize(answer)] == answer],
-        "data_source": "invented",
-        "split": "",
-        "metadata": {
-            "type": TYPES[draft.kind],
-            "kind": draft.kind,
-            "hops": len(draft.hops),
-            "supporting": [hop.passage for hop in draft.hops],
-            "queries": list(queries),
-            "name_queries": [hop.queries[-1] for hop in draft.hops],
-            "bridges": [hop.finds for hop in draft.hops],
-            "path": list(draft.path),
-        },
-    }
+    return draft.row(f"invented-{hashlib.sha256(draft.text.encode()).hexdigest()[:12]}", "invented", "", queries)
 
 
 def _order(row: Mapping[str, Any]) -> bytes:
@@ -332,7 +315,7 @@ def open_data(settings: WorldSettings) -> InventedData:
     """Return a data set out of the cache, made at the first time; shared within the process."""
     return open_or_make(
         "search_qa",
-        f"invented-{settings.key()}",
+        f"invented-{FORMAT}-{settings.key()}",
         _open,
         lambda: make_data(settings, _shipped().get(settings.key())),
         _save,
@@ -350,22 +333,11 @@ def _shipped() -> dict[str, dict[str, list[str]]]:
         raise CorruptData(f"{VERDICTS} is damaged ({error}); reinstall sdar-envs.") from error
 
 
-def _lines(rows: Iterator[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
-
-
 def _save(data: InventedData, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name, passages in (("main", data.passages), ("other", data.other_passages)):
-        source = folder / f"{name}.jsonl"
-        source.write_text(
-            _lines({"id": passage.id, "contents": passage.contents} for passage in passages), encoding="utf-8"
-        )
-        import_corpus(source, folder / name)
-        source.unlink()
-    content = {"rows": data.rows, "yields": data.yields}
-    text = json.dumps({"sha256": data.questions_fingerprint, **content}, ensure_ascii=False)
-    (folder / "questions.json").write_text(text, encoding="utf-8")
+    save_passages(data.passages, folder / "main")
+    save_passages(data.other_passages, folder / "other")
+    save_content({"rows": data.rows, "yields": data.yields}, folder / "questions.json")
 
 
 def _open(folder: Path) -> InventedData:
@@ -373,10 +345,7 @@ def _open(folder: Path) -> InventedData:
         raise MissingData(f"there is no {folder}.")
     main, other = Corpus.open(folder / "main"), Corpus.open(folder / "other")
     try:
-        content = parse_json((folder / "questions.json").read_text(encoding="utf-8"))
-        data = InventedData(main, other, content["rows"], content["yields"])
-        if data.questions_fingerprint != content["sha256"]:
-            raise ValueError("its questions are not what was written")
+        content = read_content(folder / "questions.json")
+        return InventedData(main, other, content["rows"], content["yields"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CorruptData(f"{folder} is damaged ({error}).") from error
-    return data
