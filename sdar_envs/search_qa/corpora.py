@@ -21,7 +21,6 @@ from sdar_envs.core import Task
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.aliases import aliases_of
-from sdar_envs.search_qa.films import dataset as films
 from sdar_envs.search_qa.invented.dataset import LEVELS, WorldSettings, open_data, with_settings
 from sdar_envs.search_qa.questions import Question, from_row
 from sdar_envs.search_qa.retrieval.index import bm25_over
@@ -161,6 +160,9 @@ def _invented_label(settings: WorldSettings) -> str:
 
 @lru_cache(maxsize=2)
 def _films(name: str, env_id: str) -> EmbeddedCorpus:
+    # Of all corpora this one alone needs them.
+    from sdar_envs.search_qa.films import dataset as films  # noqa: PLC0415
+
     data = films.open_data(is_twin=name == "films_twin")
 
     @lru_cache(maxsize=1)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data_makers.search_qa_facts.table import as_gzip, write_bytes
-from sdar_envs.search_qa.invented.dataset import LEVELS, VERDICTS, InventedData, make_data
+from sdar_envs.search_qa.invented.dataset import LEVELS, VERDICTS, InventedData
+from sdar_envs.search_qa.invented.making import make_data
 
 __all__ = ["main", "record"]
 

@@ -17,12 +17,10 @@ import dataclasses
 import gzip
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,16 +30,10 @@ from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownNam
 from sdar_envs.files.arrays import open_or_make
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.search_qa.corpus import Corpus
-from sdar_envs.search_qa.invented.drafts import Draft, Drafts
-from sdar_envs.search_qa.invented.judging import Judge, Recorded, Searching, kept
-from sdar_envs.search_qa.invented.passages import write_passages
-from sdar_envs.search_qa.invented.world import make_world
 from sdar_envs.search_qa.made_data import FORMAT, json_lines, read_content, save_content, save_passages
 from sdar_envs.search_qa.retrieval.retriever import Passage
-from sdar_envs.search_qa.scoring import normalize
-from sdar_envs.storage import with_progress
 
-__all__ = ["LEVELS", "SPLITS", "VERDICTS", "InventedData", "WorldSettings", "make_data", "open_data", "with_settings"]
+__all__ = ["LEVELS", "RELEASE", "SPLITS", "VERDICTS", "InventedData", "WorldSettings", "open_data", "with_settings"]
 
 SPLITS = ("train", "dev", "test", "test_paths", "test_hops", "test_worlds")
 """Splits of the invented questions; a level without long chains has no `test_hops`."""
@@ -49,10 +41,8 @@ SPLITS = ("train", "dev", "test", "test_paths", "test_hops", "test_worlds")
 VERDICTS = resources.files("sdar_envs.search_qa") / "data" / "invented_verdicts.json.gz"
 """Verdicts about the drafts of the named levels."""
 
-_RELEASE = 1
-# Of a thousand answers, how many are of dev and of test. Of a thousand pairs of steps, how many are held out.
-_DEV, _TEST, _HELD_OUT = 110, 150, 150
-_OTHER_WORLD = 500
+RELEASE = 1
+"""Of the worlds: another one makes others of the same settings."""
 
 _MIXES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -112,7 +102,7 @@ class WorldSettings:
     def key(self) -> str:
         """Return a short name for the settings, which differs if they do."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(f"{_RELEASE}/{text}".encode()).hexdigest()[:24]
+        return hashlib.sha256(f"{RELEASE}/{text}".encode()).hexdigest()[:24]
 
     def kinds(self) -> dict[str, int]:
         """Return how many questions of each kind there are to be in the main world."""
@@ -216,97 +206,6 @@ def _digest(passages: Sequence[Passage]) -> str:
     return digest.hexdigest()
 
 
-# -- making -------------------------------------------------------------------------------------
-
-
-def make_data(
-    settings: WorldSettings,
-    verdicts: Mapping[str, Sequence[str]] | None = None,
-    *,
-    record: dict[str, list[str]] | None = None,
-) -> InventedData:
-    """Make a data set.
-
-    Args:
-        settings: of the main world.
-        verdicts: about the drafts of `main` and `other`, in the order in which they come; what is missing is searched
-            for.
-        record: gets the verdicts of both worlds.
-    """
-    yields: dict[str, Counter[str]] = {kind: Counter() for kind in settings.kinds()}
-    main_name, other_name = f"invented/{_RELEASE}/{settings.seed}", f"invented/{_RELEASE}/{settings.seed}/other"
-    wanted = settings.kinds()
-    total = sum(wanted.values())
-    others = {kind: count * _OTHER_WORLD // total for kind, count in wanted.items()}
-    made = {}
-    main_world = None
-    for world_name, name, counts in (("main", main_name, wanted), ("other", other_name, others)):
-        world = make_world(name, settings.entities, main_world)
-        main_world = main_world or world
-        text = write_passages(world, name, settings.at_object)
-        recorded = (verdicts or {}).get(world_name)
-        judge: Judge = Searching(text.passages) if recorded is None else Recorded(recorded)
-        drafts = Drafts(world, text, name, settings.max_steps - 1)
-        told: list[str] = []
-
-        def note(draft: Draft, verdict: str, told: list[str] = told) -> None:
-            told.append(verdict)
-            yields[draft.kind][{"o": "one search", "n": "not found"}.get(verdict, "kept")] += 1
-
-        found = (pair for kind, count in counts.items() for pair in kept(drafts.of_kind(kind), judge, count, note))
-        questions = list(
-            with_progress(
-                found,
-                "Searching for the questions of an invented world (once)",
-                total=sum(counts.values()),
-                show_from=1000 if recorded is None else 10**9,
-            )
-        )
-        made[world_name] = (text.passages, [_row(draft, queries) for draft, queries in questions])
-        if record is not None:
-            record[world_name] = told
-    rows = _split(made["main"][1], settings.hops)
-    rows["test_worlds"] = [{**row, "split": "test_worlds"} for row in made["other"][1]]
-    shown = {split: sorted(rows[split], key=_order) for split in SPLITS if rows[split]}
-    return InventedData(made["main"][0], made["other"][0], shown, {kind: dict(of) for kind, of in yields.items()})
-
-
-def _row(draft: Draft, queries: tuple[str, ...]) -> dict[str, Any]:
-    return draft.row(f"invented-{hashlib.sha256(draft.text.encode()).hexdigest()[:12]}", "invented", "", queries)
-
-
-def _order(row: Mapping[str, Any]) -> bytes:
-    return hashlib.sha256(row["id"].encode()).digest()
-
-
-def _bucket(text: str) -> int:
-    """Return a number from 0 to 999 that depends on nothing but the text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") * 1000 >> 32
-
-
-def _pairs(row: Mapping[str, Any]) -> list[str]:
-    """Return the pairs of successive steps of a chain."""
-    path = row["metadata"]["path"]
-    is_chain = "chain" in row["metadata"]["kind"]
-    return [f"{first} {second}" for first, second in pairwise(path)] if is_chain else []
-
-
-def _split(rows: Sequence[dict[str, Any]], hops: int) -> dict[str, list[dict[str, Any]]]:
-    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for row in rows:
-        if hops > 2 and row["metadata"]["kind"] == f"chain of {hops}":
-            split = "test_hops"
-        elif any(_bucket(pair) < _HELD_OUT for pair in _pairs(row)):
-            split = "test_paths"
-        else:
-            place = _bucket(normalize(row["golden_answers"][0]))
-            split = "dev" if place < _DEV else "test" if place < _DEV + _TEST else "train"
-        splits[split].append({**row, "split": split})
-    seen = {step for row in splits["train"] for step in row["metadata"]["path"]}
-    splits["test_paths"] = [row for row in splits["test_paths"] if seen.issuperset(row["metadata"]["path"])]
-    return splits
-
-
 # -- the cache ----------------------------------------------------------------------------------
 
 
@@ -317,10 +216,17 @@ def open_data(settings: WorldSettings) -> InventedData:
         "search_qa",
         f"invented-{FORMAT}-{settings.key()}",
         _open,
-        lambda: make_data(settings, _shipped().get(settings.key())),
+        lambda: _make(settings),
         _save,
         what="invented world",
     )
+
+
+def _make(settings: WorldSettings) -> InventedData:
+    # Of all starts only the first needs the modules that make a world.
+    from sdar_envs.search_qa.invented.making import make_data  # noqa: PLC0415
+
+    return make_data(settings, _shipped().get(settings.key()))
 
 
 def _shipped() -> dict[str, dict[str, list[str]]]:
