@@ -27,7 +27,7 @@ from sdar_envs.search_qa.retrieval.index import bm25_over
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.tasks import QuestionTasks
 
-__all__ = ["CORPORA", "CorpusName", "EmbeddedCorpus", "EmbeddedTasks", "open_corpus"]
+__all__ = ["CORPORA", "CorpusName", "EmbeddedCorpus", "EmbeddedTasks", "embedded_tasks", "open_corpus"]
 
 CorpusName = Literal["invented", "films", "films_twin", "facts"]
 CORPORA: tuple[CorpusName, ...] = get_args(CorpusName)
@@ -89,6 +89,12 @@ class EmbeddedTasks:
         if level in LEVELS and level != label:
             return open_corpus("invented", level, None, self._env_id)
         return self.corpus
+
+
+@lru_cache(maxsize=8)
+def embedded_tasks(corpus: EmbeddedCorpus, env_id: str) -> EmbeddedTasks:
+    """Return the task source of a corpus, shared within the process; see `EmbeddedTasks`."""
+    return EmbeddedTasks(corpus, env_id)
 
 
 def _label(task_id: str) -> str:

@@ -166,28 +166,30 @@ def last_relation(task: Task) -> str:
     return str(path[-1]) if path else str(task.data.get("kind") or task.task_type)
 
 
-_fitted: WeakKeyDictionary[TaskSource, dict[str, str]] = WeakKeyDictionary()
+_fitted: WeakKeyDictionary[TaskSource, dict[str, dict[str, str]]] = WeakKeyDictionary()
 
 
 def _constants(env: SearchQAEnv) -> dict[str, str]:
     """Return the most common answer by last relation, and under an empty text that of all questions."""
-    source = env.source
-    found = _fitted.get(source)
-    if found is None:
-        split = "train" if "train" in source.splits else env.split
-        counts: dict[str, Counter[str]] = {"": Counter()}
-        spelt: dict[str, str] = {}
-        for index in range(source.splits[split] or 0):
-            task = source.task(split, index)
-            answer = task.data["answers"][0]
-            key = normalize(answer)
-            spelt.setdefault(key, answer)
-            for group in ("", last_relation(task)):
-                counts.setdefault(group, Counter())[key] += 1
-        # Of equally common answers the first in the alphabet.
-        found = {
-            group: spelt[min(of, key=lambda key, of=of: (-of[key], key))]  # type: ignore[misc]
-            for group, of in counts.items()
-        }
-        _fitted[source] = found
-    return found
+    split = "train" if "train" in env.source.splits else env.split
+    by_split = _fitted.setdefault(env.source, {})
+    if split not in by_split:
+        by_split[split] = _most_common(env.source, split)
+    return by_split[split]
+
+
+def _most_common(source: TaskSource, split: str) -> dict[str, str]:
+    counts: dict[str, Counter[str]] = {"": Counter()}
+    spelt: dict[str, str] = {}
+    for index in range(source.splits[split] or 0):
+        task = source.task(split, index)
+        answer = task.data["answers"][0]
+        key = normalize(answer)
+        spelt.setdefault(key, answer)
+        for group in ("", last_relation(task)):
+            counts.setdefault(group, Counter())[key] += 1
+    # Of equally common answers the first in the alphabet.
+    return {
+        group: spelt[min(of, key=lambda key, of=of: (-of[key], key))]  # type: ignore[misc]
+        for group, of in counts.items()
+    }
