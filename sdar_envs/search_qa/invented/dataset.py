@@ -138,7 +138,7 @@ def with_settings(level: str, changes: Mapping[str, Any] | None) -> WorldSetting
 
     Args:
         level: one of `LEVELS`.
-        changes: settings by name: `seed`, `entities`, `hops`, `at_object`, `questions`.
+        changes: settings by name: `seed`, `entities`, `hops`, `at_object`, `questions`, `max_steps`.
 
     Raises:
         UnknownName: there is no such level or setting.
