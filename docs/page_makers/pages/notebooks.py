@@ -1,6 +1,6 @@
 """Pages of the notebooks in `examples`: cells and their outputs as Markdown.
 
-python docs/page_makers/pages/notebooks.py     # runs the notebooks and writes what they print into them
+PYTHONPATH=docs python -m page_makers.pages.notebooks     # runs the notebooks and writes what they print into them
 """
 
 from __future__ import annotations
