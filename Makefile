@@ -3,7 +3,7 @@
 # make test     the tests
 # make slow     the tests that take minutes
 # make installs the wheel in fresh environments, alone and with each extra, on every Python of this machine; ten minutes
-# make study    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
+# make quickstart    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
 # make check    format, lint, types, import layers, leaderboard tables
 # make docs     the documentation in site/, strictly: dead links and undocumented names fail; make docs-serve while writing
 # make screenshots   the pictures of the README, from the real pages; needs chromium and chromium-driver from the system
@@ -21,7 +21,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test slow installs installs-quick study check docs docs-serve screenshots release-check licenses \
+.PHONY: setup demo test slow installs installs-quick quickstart check docs docs-serve screenshots release-check licenses \
 	leaderboard bench search-figures peer plugs plugs-quick smollm2 leaderboard-smollm2 vllm
 
 setup: .venv/.stamp
@@ -52,7 +52,7 @@ installs: .venv/.train-stamp
 installs-quick: .venv/.train-stamp
 	$(BIN)/python -m pytest -m 'installs and not slow' tests/installs
 
-study: .venv/.train-stamp
+quickstart: .venv/.train-stamp
 	$(BIN)/sdar quickstart
 
 check: .venv/.train-stamp

@@ -2,8 +2,8 @@
 
 A passage, a product title, a question, a skill or a model's own query may hold `<|im_end|>`. A server that renders
 messages by its chat template reads it as the end of the message. `break_control_tokens` makes text of it, for prompts
-that somebody else tokenises. Where the tokenizer is at hand, `sdar_agents.engines.chat_template` leaves the text as it
-is and encodes it as plain text instead.
+that somebody else tokenises. Where the tokenizer is at hand, `sdar_agents.engines.chat.chat_template` leaves the text
+as it is and encodes it as plain text instead.
 """
 
 from __future__ import annotations

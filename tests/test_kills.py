@@ -24,7 +24,7 @@ from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
 from sdar_agents.rollout.recording import read_trajectories as read_training
-from sdar_agents.training.checkpoints import Checkpoints
+from sdar_agents.training.saving.checkpoints import Checkpoints
 from sdar_benchmarks.records import runs
 from sdar_envs.errors import MissingData
 from sdar_envs.files.lines import read_rows

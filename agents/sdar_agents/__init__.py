@@ -28,10 +28,10 @@ from sdar_agents.baselines.scripted import (
     default_agent,
     make_agent,
 )
-from sdar_agents.engines.endpoint import EndpointPolicy
 from sdar_agents.engines.policy import AsyncPolicy, Policy, Request, Sampling, Situation
 from sdar_agents.engines.registry import make_engine
 from sdar_agents.engines.scripted import ScriptedPolicy
+from sdar_agents.engines.servers.endpoint import EndpointPolicy
 from sdar_agents.players.agent import AsyncAgent, Decision, in_thread
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool

@@ -15,12 +15,12 @@ for folder in (_HERE.parent, *(_HERE.parents[1] / name for name in ("", "skills"
 
 from mkdocs.structure.files import File  # noqa: E402
 
-from page_makers import (  # noqa: E402
+from page_makers import formulas  # noqa: E402
+from page_makers.pages import (  # noqa: E402
     command_line,
     errors,
     extras,
     files,
-    formulas,
     info_keys,
     notebooks,
     python_api,

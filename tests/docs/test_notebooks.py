@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from page_makers import notebooks
+from page_makers.pages import notebooks
 
 
 @pytest.mark.slow

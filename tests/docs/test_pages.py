@@ -12,7 +12,8 @@ import pytest
 
 import sdar_envs
 import sdar_envs.errors
-from page_makers import blocks, command_line, errors, extras, files, info_keys, python_api, results, settings
+from page_makers import blocks
+from page_makers.pages import command_line, errors, extras, files, info_keys, python_api, results, settings
 from sdar_benchmarks.cli.main import make_parser
 
 ROOT = Path(__file__).parents[2]

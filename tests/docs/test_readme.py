@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from page_makers import plugs
+from page_makers.pages import plugs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -42,7 +42,7 @@ def test_pictures_are_there_in_light_and_dark_and_small() -> None:
 
 @pytest.mark.parametrize("path", plugs.PLACES, ids=lambda path: path.name)
 def test_the_tables_of_plugs_are_those_of_their_pages(path: Path) -> None:
-    assert path.read_text() == plugs.with_table(path), "run `PYTHONPATH=docs python -m page_makers.plugs`"
+    assert path.read_text() == plugs.with_table(path), "run `PYTHONPATH=docs python -m page_makers.pages.plugs`"
 
 
 def test_versions_are_one() -> None:

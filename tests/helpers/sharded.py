@@ -19,8 +19,8 @@ from sdar_agents.learner.learner import Learner
 from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.learner.sharding import whole
 from sdar_agents.parallel import World
-from sdar_agents.training.adapters import add_adapters
 from sdar_agents.training.config import LoraSettings
+from sdar_agents.training.saving.adapters import add_adapters
 
 ROWS = random_rows(14, seed=3)
 STEPS = 2

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from sdar_agents.settings.reader import merge
-from sdar_agents.training import checkpoints
 from sdar_agents.training.config import TrainConfig, make_config
+from sdar_agents.training.saving import checkpoints
 from sdar_agents.training.trainer import Trainer
 
 torch.set_num_threads(1)

@@ -13,8 +13,8 @@ from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
 from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.servers.vllm import VllmPolicy
 from sdar_agents.engines.transformers import TransformersPolicy, load_model
-from sdar_agents.engines.vllm import VllmPolicy
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.training.trainer import Trainer
 from sdar_envs.errors import RunStopped

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from sdar_agents.contexts.base import Ask, Cost
-from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.policy import Messages, Policy, Request, Sampling
+from sdar_agents.engines.servers.endpoint import Endpoint
 from sdar_agents.types import Completion
 from sdar_envs.errors import EndpointError, InvalidOption, PromptTooLong
 from sdar_envs.files.json_text import parse_json

@@ -3,7 +3,7 @@
 Importing this package loads no torch; `make_engine` does.
 """
 
-from sdar_agents.engines.chat_template import ChatTemplate
+from sdar_agents.engines.chat.chat_template import ChatTemplate
 from sdar_agents.engines.policy import AsyncPolicy, Policy, Request, Sampling, Situation
 from sdar_agents.engines.registry import ENGINES, make_engine
 

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sdar_agents.engines.chat_template import Messages
+from sdar_agents.engines.chat.chat_template import Messages
+from sdar_agents.engines.chat.reading import prefilled_of
 from sdar_agents.engines.policy import Policy, Request, Sampling
-from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion
 from sdar_envs.errors import PromptTooLong

@@ -1,6 +1,6 @@
 """Local chat models as an `AsyncPolicy`: a model in this process, an engine, optional constrained decoding, batching.
 
-For speed, serve the model with vLLM and use `sdar_agents.engines.endpoint`.
+For speed, serve the model with vLLM and use `sdar_agents.engines.servers.endpoint`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from sdar_agents.engines.batching import BatchingPolicy
+from sdar_agents.engines.chat.reading import prefilled_of
 from sdar_agents.engines.policy import Sampling
-from sdar_agents.engines.reading import prefilled_of
 from sdar_agents.engines.registry import make_engine
 from sdar_agents.engines.smollm2 import SMOLLM2
 from sdar_agents.settings.checks import check_value

@@ -7,8 +7,9 @@ A policy completes prompts. It has two forms:
   not hold up other episodes. `sdar_agents.engines.batching` makes one of a `Policy`.
 
 A `Request` holds what any engine can go by: token ids for a model in this process
-(`sdar_agents.engines.transformers`), chat messages for a server (`sdar_agents.engines.endpoint`), the environment's
-observation and info for a script (`sdar_agents.engines.scripted`). Completions with token ids can be trained on.
+(`sdar_agents.engines.transformers`), chat messages for a server (`sdar_agents.engines.servers.endpoint`), the
+environment's observation and info for a script (`sdar_agents.engines.scripted`). Completions with token ids can be
+trained on.
 
 An agent plays episodes and may ask a policy; see `sdar_agents.players`.
 """
@@ -21,7 +22,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from sdar_agents.engines.chat_template import Messages, Tokenizer
+from sdar_agents.engines.chat.chat_template import Messages, Tokenizer
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv
@@ -137,7 +138,7 @@ class Policy(Protocol):
     def render(self, messages: Messages) -> str:
         """Return the prompt's text: the chat template applied to messages, up to where the completion begins.
 
-        It is for `encode`. An engine that uses `sdar_agents.engines.chat_template.ChatTemplate` for both encodes
+        It is for `encode`. An engine that uses `sdar_agents.engines.chat.chat_template.ChatTemplate` for both encodes
         control tokens that stand in messages as plain text.
         """
         ...
@@ -195,8 +196,8 @@ class AsyncPolicy(Protocol):
 
     It may have an attribute `prefilled`: what its chat template writes at the start of the model's turn, such as
     `<think>`; None if it does not know. It may have `async def check(self, request)`, which makes a first request
-    before an evaluation begins, and an attribute `adaptations` (`sdar_agents.engines.dialect.Adaptations`): what was
-    done otherwise than asked, which evaluations record.
+    before an evaluation begins, and an attribute `adaptations` (`sdar_agents.engines.servers.dialect.Adaptations`):
+    what was done otherwise than asked, which evaluations record.
     """
 
     async def complete(self, request: Request) -> Completion:

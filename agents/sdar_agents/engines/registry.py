@@ -16,7 +16,7 @@ __all__ = ["ENGINES", "make_engine"]
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
         "transformers": "sdar_agents.engines.transformers:TransformersPolicy",
-        "vllm": "sdar_agents.engines.vllm:VllmPolicy",
+        "vllm": "sdar_agents.engines.servers.vllm:VllmPolicy",
     }
 )
 """The built-in engines: name -> `module:Class`, imported when it is made."""

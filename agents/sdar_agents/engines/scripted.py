@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sdar_agents.baselines.scripted import Agent
-from sdar_agents.engines.chat_template import ChatTemplate, Messages, Tokenizer
+from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages, Tokenizer
 from sdar_agents.engines.policy import Request, Sampling, Situation, join_messages
 from sdar_agents.types import Completion
 from sdar_envs import TextEnv

@@ -34,7 +34,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
-from sdar_agents.engines.chat_template import ChatTemplate, Messages
+from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.decoding import Decoder, make_decoder
 from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling

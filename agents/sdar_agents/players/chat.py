@@ -1,7 +1,7 @@
 """Chat agent: renders each turn as a prompt, has a policy complete it, and parses the command.
 
 The prompt is that of the task's suite, and the episode's chat that of `sdar_envs.chat`. The policy runs behind an HTTP
-endpoint (`sdar_agents.engines.endpoint`) or in this process (`sdar_agents.engines.local`).
+endpoint (`sdar_agents.engines.servers.endpoint`) or in this process (`sdar_agents.engines.local`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
+from sdar_agents.engines.chat.reading import CompletionReader
 from sdar_agents.engines.policy import AsyncPolicy, Messages, Request, Situation
-from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.players.agent import Decision
 from sdar_agents.players.skills import SkillReading
 from sdar_agents.skill_use.prompts import SkillPrompts
@@ -45,7 +45,7 @@ class ChatAgent:
             call (`tools`); see `sdar_envs.tools`.
         system: text of a system message; None for no such message.
         prefilled: what the chat template puts at the start of the model's turn, such as `<think>`; None for what the
-            policy's template says, or the completions of an endpoint (see `sdar_agents.engines.reading`).
+            policy's template says, or the completions of an endpoint (see `sdar_agents.engines.chat.reading`).
         price_prompt: of a million prompt tokens, in any currency; None for no cost.
         price_completion: of a million completion tokens.
         skills: skills in the prompts, chosen once per episode; None for none. Those that do not fit the prompt's limit

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from sdar_agents.baselines.scripted import AGENTS, DefaultAgent, default_agent, import_agent
-from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.local import LocalPolicy
 from sdar_agents.engines.policy import AsyncPolicy
+from sdar_agents.engines.servers.endpoint import Endpoint
 from sdar_agents.players.agent import AsyncAdapter
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.players.pool import AgentPool

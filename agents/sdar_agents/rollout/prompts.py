@@ -13,9 +13,9 @@ from typing import Any
 
 from sdar_agents.contexts.base import View
 from sdar_agents.contexts.inserting import fit_view
-from sdar_agents.engines.appended import AppendedMessages
+from sdar_agents.engines.chat.appended import AppendedMessages
+from sdar_agents.engines.chat.reading import CompletionReader
 from sdar_agents.engines.policy import Policy
-from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.reader import errors_at

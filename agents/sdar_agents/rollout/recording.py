@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdar_agents.engines.reading import infer_prefilled
+from sdar_agents.engines.chat.reading import infer_prefilled
 from sdar_agents.types import Completion, Trajectory, Turn
 from sdar_envs import Task
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData

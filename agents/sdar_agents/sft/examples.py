@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdar_agents.engines.appended import AppendedMessages, without_closing
-from sdar_agents.engines.chat_template import ChatTemplate
+from sdar_agents.engines.chat.appended import AppendedMessages, without_closing
+from sdar_agents.engines.chat.chat_template import ChatTemplate
 from sdar_agents.scoring.batch import Sequences, pack_by_length
 from sdar_agents.sft.settings import SFTSettings
 from sdar_envs.errors import InvalidOption

@@ -31,7 +31,7 @@ from sdar_agents.scoring.model_parts import disable_dropout, plain_head
 from sdar_agents.scoring.options import CHUNK_ELEMENTS
 from sdar_agents.sft.examples import Examples, MicroBatch, micro_batches, plan_batches
 from sdar_agents.sft.settings import SFTSettings
-from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
+from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import InvalidOption, RunStopped
 
 __all__ = ["TrainingPlan", "fine_tune"]

@@ -24,9 +24,9 @@ from sdar_agents.sft.examples import Examples, check_row, encode_rows
 from sdar_agents.sft.settings import SFTSettings
 from sdar_agents.sft.sft import TrainingPlan, fine_tune
 from sdar_agents.sft.tiny import TINY_MODELS, TINY_SFT, make_model, save_model, train_tokenizer
-from sdar_agents.training.adapters import add_adapters, load_weights
-from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
 from sdar_agents.training.config import LoraSettings
+from sdar_agents.training.saving.adapters import add_adapters, load_weights
+from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, did_you_mean
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json

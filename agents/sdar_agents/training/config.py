@@ -26,7 +26,7 @@ from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, errors_at, merge, parse_overrides, read_yaml, to_plain
 from sdar_agents.skill_use.settings import SkillSource, absolute_skills
-from sdar_agents.training.compatibility import check_context, check_control, check_history, check_old_logprobs
+from sdar_agents.training.checks.compatibility import check_context, check_control, check_history, check_old_logprobs
 from sdar_agents.training.controls import EXTRA_STEPS, Control, parse_control
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path, names_from
@@ -150,8 +150,8 @@ class AnalystSettings:
         max_new_tokens: limit of an answer.
         temperature: of the sampling, above 0.
         concurrency: requests to the endpoint in flight at most.
-        options: further arguments of `sdar_agents.engines.endpoint.Endpoint`, such as `{base_url: ..., retries: 3}`.
-            The key comes from an environment variable (`api_key_env`).
+        options: further arguments of `sdar_agents.engines.servers.endpoint.Endpoint`, such as
+            `{base_url: ..., retries: 3}`. The key comes from an environment variable (`api_key_env`).
     """
 
     model: str | None = None

@@ -21,7 +21,7 @@ from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.training.config import EvaluationSettings
 from sdar_agents.training.intervals import wilson_interval
-from sdar_agents.training.run_context import RunContext
+from sdar_agents.training.run.context import RunContext
 from sdar_agents.training.splits import evaluated_split
 from sdar_agents.types import Trajectory
 from sdar_envs import Task

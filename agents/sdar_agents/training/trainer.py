@@ -43,18 +43,18 @@ from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
 from sdar_agents.rollout.rollout import Rollout, RolloutResult
 from sdar_agents.rollout.task_stream import TaskStream
 from sdar_agents.settings.reader import errors_at, to_plain
-from sdar_agents.training.adapters import add_adapters, load_weights
-from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
+from sdar_agents.training.checks.learnability import check_rounding, shortest_answer, signal_problems
 from sdar_agents.training.config import TrainConfig
-from sdar_agents.training.costs import Costs, step_costs, teacher_tokens
 from sdar_agents.training.engine_weights import EngineWeights, GenerationCopy
 from sdar_agents.training.evaluation import Evaluation, success_metrics
-from sdar_agents.training.learnability import check_rounding, shortest_answer, signal_problems
-from sdar_agents.training.run_context import RunContext, context_control
-from sdar_agents.training.run_folder import CONFIG, check_folder, read_run_config, write_facts
-from sdar_agents.training.run_log import Bar, Lines, check_tracker, open_tracker
-from sdar_agents.training.run_skills import RunSkills
-from sdar_agents.training.shards import ShardedSaver, load_shards
+from sdar_agents.training.run.context import RunContext, context_control
+from sdar_agents.training.run.costs import Costs, step_costs, teacher_tokens
+from sdar_agents.training.run.folder import CONFIG, check_folder, read_run_config, write_facts
+from sdar_agents.training.run.log import Bar, Lines, check_tracker, open_tracker
+from sdar_agents.training.run.skills import RunSkills
+from sdar_agents.training.saving.adapters import add_adapters, load_weights
+from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints
+from sdar_agents.training.saving.shards import ShardedSaver, load_shards
 from sdar_agents.training.splits import trained_split
 from sdar_agents.training.start_evaluations import StartEvaluations
 from sdar_agents.types import Row, Trajectory

@@ -28,19 +28,13 @@ __all__ = ["code_digest", "code_files"]
 
 _AGENTS = (
     *("algorithms/advantages.py", "algorithms/gap.py", "algorithms/losses.py", "algorithms/schedules.py"),
-    *(
-        "algorithms/shaping.py",
-        "engines/appended*.py",
-        "engines/decoding*.py",
-        "engines/chat_template.py",
-        "engines/policy.py",
-        "engines/reading.py",
-    ),
-    *("engines/transformers.py", "learner/controls.py", "learner/learner.py", "learner/passes.py"),
+    *("algorithms/shaping.py", "engines/chat/appended.py", "engines/chat/chat_template.py", "engines/chat/reading.py"),
+    *("engines/decoding.py", "engines/policy.py", "engines/transformers.py"),
+    *("learner/controls.py", "learner/learner.py", "learner/passes.py"),
     *("learner/settings.py", "learner/teachers.py", "learner/weights.py", "rollout/episode.py"),
     *("rollout/independent.py", "rollout/prompts.py", "rollout/rewards.py", "rollout/rollout.py"),
     *("rollout/task_stream.py", "scoring/batch.py", "scoring/divergences.py", "scoring/head.py"),
-    *("scoring/logprobs.py", "skill_use/prompts.py", "training/evaluation.py", "training/run_skills.py"),
+    *("scoring/logprobs.py", "skill_use/prompts.py", "training/evaluation.py", "training/run/skills.py"),
     *("training/splits.py", "training/trainer.py"),
 )
 _ENVS = (

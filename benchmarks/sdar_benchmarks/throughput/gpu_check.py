@@ -49,8 +49,8 @@ from sdar_agents.scoring.logprobs import score
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.settings.reader import merge
 from sdar_agents.sft.tiny import train_tokenizer
+from sdar_agents.training.checks.memory_plan import MemoryPlan, plan_memory
 from sdar_agents.training.config import TrainConfig, make_config
-from sdar_agents.training.memory_plan import MemoryPlan, plan_memory
 from sdar_agents.types import Row
 from sdar_benchmarks.throughput.trainer import PEAKS, SHAPES, Shape, forward_flop, random_model, random_rows
 
@@ -269,7 +269,7 @@ class Check:
         if missing:
             self.note("vllm", f"left out: {missing[0]} is not installed")
             return
-        from sdar_agents.engines.vllm import VllmPolicy  # noqa: PLC0415  (needs an extra)
+        from sdar_agents.engines.servers.vllm import VllmPolicy  # noqa: PLC0415  (needs an extra)
 
         model: Any = random_model(shape, str(self.device))
         tokenizer = train_tokenizer(["a few words, for this model never speaks them"])

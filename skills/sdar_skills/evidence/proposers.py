@@ -1,8 +1,8 @@
 """Skill proposers: a template, as the baseline and for tests, and a chat model.
 
-A model is any function from chat messages to a text; `sdar_agents.engines.endpoint.endpoint_chat` makes one of a model
-behind an OpenAI-compatible endpoint. Its answer must be exactly one JSON object of the form that the prompt describes.
-An invalid answer is returned to the model with the error, a limited number of times.
+A model is any function from chat messages to a text; `sdar_agents.engines.servers.endpoint.endpoint_chat` makes one of
+a model behind an OpenAI-compatible endpoint. Its answer must be exactly one JSON object of the form that the prompt
+describes. An invalid answer is returned to the model with the error, a limited number of times.
 """
 
 from __future__ import annotations

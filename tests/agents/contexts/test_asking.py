@@ -12,7 +12,7 @@ from sdar_agents.contexts.asking import AskEndpoint, AskPolicy
 from sdar_agents.contexts.base import Cost
 from sdar_agents.engines.policy import Sampling
 from sdar_agents.training.config import AnalystSettings
-from sdar_agents.training.run_context import make_ask
+from sdar_agents.training.run.context import make_ask
 from sdar_envs.errors import EndpointError, InvalidOption, MissingExtra, UnknownName
 
 

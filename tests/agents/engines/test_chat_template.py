@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 import sdar_envs
 from sdar_agents.baselines.scripted import OracleAgent
 from sdar_agents.engines.batching import BatchingPolicy
-from sdar_agents.engines.chat_template import ChatTemplate
+from sdar_agents.engines.chat.chat_template import ChatTemplate
+from sdar_agents.engines.chat.reading import CompletionReader
 from sdar_agents.engines.constrained import ConstrainedPolicy
-from sdar_agents.engines.endpoint import EndpointPolicy
 from sdar_agents.engines.policy import Sampling
-from sdar_agents.engines.reading import CompletionReader
 from sdar_agents.engines.scripted import ScriptedPolicy
+from sdar_agents.engines.servers.endpoint import EndpointPolicy
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_agents.rollout.rollout import Rollout
 from sdar_agents.rollout.settings import RolloutSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdar_agents.engines.dialect import Dialect, Refused
+from sdar_agents.engines.servers.dialect import Dialect, Refused
 
 BODY: dict[str, Any] = {
     "model": "m",

@@ -14,8 +14,8 @@ from helpers.endpoints import Reply, act, chat, serving
 from helpers.toy import CountingEnv
 
 from sdar_agents import Decision, open_agent
-from sdar_agents.engines.endpoint import Endpoint, EndpointPolicy, endpoint_chat
 from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.servers.endpoint import Endpoint, EndpointPolicy, endpoint_chat
 from sdar_agents.types import Completion
 from sdar_envs import Task
 from sdar_envs.errors import EndpointError, InvalidOption, UnknownName
@@ -160,7 +160,7 @@ def test_waits_double_and_heed_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     with serving(
         one_after_the_other(failure, failure, failure, Reply("", 429, {"Retry-After": "40"}), failure)
     ) as server:
-        monkeypatch.setattr("sdar_agents.engines.endpoint.asyncio.sleep", sleep)
+        monkeypatch.setattr("sdar_agents.engines.servers.endpoint.asyncio.sleep", sleep)
         with pytest.raises(EndpointError, match=r"answered 500  \(attempt 9; retries=8 is used up\)"):
             complete(server, backoff_seconds=0.5, retries=8)
     # 0.5 s doubled up to 30 s, of which jitter leaves at least half; the fourth wait is at least what the server asks.

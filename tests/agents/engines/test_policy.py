@@ -12,9 +12,9 @@ from helpers.tiny_models import tiny_tokenizer
 
 import sdar_envs
 from sdar_agents.baselines.scripted import ExplorerAgent, OracleAgent, QuestionAsQueryAgent, RuleAgent
-from sdar_agents.engines.endpoint import EndpointPolicy
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.scripted import ScriptedPolicy
+from sdar_agents.engines.servers.endpoint import EndpointPolicy
 from sdar_agents.rollout.rollout import Rollout, RolloutSettings
 from sdar_agents.types import make_rows
 from sdar_envs.errors import EndpointError, InvalidOption

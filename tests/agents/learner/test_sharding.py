@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from sdar_agents.learner.passes import share_by_tokens
 from sdar_agents.learner.sharding import put_whole, whole_weights
 from sdar_agents.parallel import World
-from sdar_agents.training.adapters import add_adapters
 from sdar_agents.training.config import LoraSettings
+from sdar_agents.training.saving.adapters import add_adapters
 
 TESTS = Path(__file__).parents[2]
 QUICK = ("grpo", "sdar, several teachers' weights", "divergence", "lora", "tied", "packing", "replicated", "not finite")

@@ -9,9 +9,9 @@ from helpers.endpoints import Reply, chat, serving
 from sdar_agents import open_agent
 from sdar_agents.baselines.scripted import OracleAgent
 from sdar_agents.engines.batching import BatchingPolicy
-from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.scripted import ScriptedPolicy
+from sdar_agents.engines.servers.endpoint import Endpoint
 from sdar_agents.players.chat import ChatAgent
 from sdar_agents.types import Completion
 from sdar_benchmarks.cli.main import main

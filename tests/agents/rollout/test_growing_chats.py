@@ -12,7 +12,7 @@ from helpers.skill_toys import make_skill
 from helpers.tiny_models import PAD, tiny_policy
 from helpers.toy import Numbers
 
-from sdar_agents.engines.appended import AppendedMessages
+from sdar_agents.engines.chat.appended import AppendedMessages
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_agents.rollout.recording import trajectory_from_row, trajectory_row

@@ -26,7 +26,7 @@ from sdar_agents.sft.settings import SFTSettings
 from sdar_agents.sft.sft import fine_tune
 from sdar_agents.sft.tiny import TINY_SFT, train_tokenizer
 from sdar_agents.sft.warm_start import default_settings, warm_start
-from sdar_agents.training.checkpoints import Checkpoints
+from sdar_agents.training.saving.checkpoints import Checkpoints
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, RunStopped
 
 ROWS = [

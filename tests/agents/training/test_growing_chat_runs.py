@@ -13,7 +13,7 @@ from helpers.training_runs import run_config
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import read_trajectories
 from sdar_agents.training.evaluation import Evaluation
-from sdar_agents.training.run_log import Bar
+from sdar_agents.training.run.log import Bar
 from sdar_agents.training.trainer import Trainer
 from sdar_envs.errors import CorruptData, InvalidOption
 

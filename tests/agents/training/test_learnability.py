@@ -12,7 +12,7 @@ import torch
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
-from sdar_agents.training.learnability import lost_updates, signal_problems
+from sdar_agents.training.checks.learnability import lost_updates, signal_problems
 from sdar_agents.training.trainer import Trainer
 from sdar_envs.errors import InvalidOption
 

@@ -11,9 +11,9 @@ from helpers.training_runs import run_config
 from sdar_agents.configs import recipe_names
 from sdar_agents.engines.transformers import load_model
 from sdar_agents.learner import Learner, LearnerSettings
-from sdar_agents.training.adapters import add_adapters
+from sdar_agents.training.checks.memory_plan import ARCHITECTURES, plan_memory
 from sdar_agents.training.config import load_config
-from sdar_agents.training.memory_plan import ARCHITECTURES, plan_memory
+from sdar_agents.training.saving.adapters import add_adapters
 from sdar_agents.types import Row
 from sdar_benchmarks.cli.main import main
 

@@ -19,9 +19,9 @@ from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import resumed_config, run_config
 
 from sdar_agents.engines.transformers import load_model
-from sdar_agents.training.checkpoints import Checkpoints
 from sdar_agents.training.config import TrainConfig
-from sdar_agents.training.export import export_checkpoint
+from sdar_agents.training.saving.checkpoints import Checkpoints
+from sdar_agents.training.saving.export import export_checkpoint
 from sdar_agents.training.trainer import Trainer
 from sdar_benchmarks.cli.main import main
 from sdar_envs.errors import InvalidOption, MissingData

@@ -12,8 +12,8 @@ import torch
 import transformers
 from helpers.tiny_chat import tiny_tokenizer
 
+from sdar_agents.training.checks.memory_plan import ARCHITECTURES
 from sdar_agents.training.config import load_config
-from sdar_agents.training.memory_plan import ARCHITECTURES
 from sdar_agents.training.trainer import Trainer
 from sdar_envs.alfworld.export import export_game
 

@@ -27,9 +27,9 @@ from sdar_agents.learner.learner import Learner
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.rollout.recording import read_trajectories
 from sdar_agents.rollout.task_stream import TaskStream
-from sdar_agents.training.checkpoints import Checkpoints
 from sdar_agents.training.evaluation import success_metrics
-from sdar_agents.training.run_log import open_tracker
+from sdar_agents.training.run.log import open_tracker
+from sdar_agents.training.saving.checkpoints import Checkpoints
 from sdar_agents.training.trainer import Trainer, read_run_config
 from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.records.trajectories import RunIndex

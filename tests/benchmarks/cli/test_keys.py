@@ -12,8 +12,8 @@ import pytest
 from helpers.encodings import encodings, found_in
 from helpers.endpoints import Reply, act, chat, serving
 
-from sdar_agents.engines.endpoint import Endpoint, endpoint_chat
 from sdar_agents.engines.policy import Request
+from sdar_agents.engines.servers.endpoint import Endpoint, endpoint_chat
 from sdar_agents.training.config import make_config
 from sdar_agents.training.trainer import Trainer
 from sdar_benchmarks.cli.main import main

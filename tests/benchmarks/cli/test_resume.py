@@ -11,7 +11,7 @@ import pytest
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
-from sdar_agents.training.run_folder import read_run_config
+from sdar_agents.training.run.folder import read_run_config
 from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.records.runs import read_config, read_episodes
 from sdar_envs.alfworld.export import export_game

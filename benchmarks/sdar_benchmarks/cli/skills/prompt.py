@@ -11,7 +11,7 @@ from sdar_benchmarks.cli.output import say
 from sdar_benchmarks.cli.play.skill_options import add_skill_options, skill_settings
 
 if TYPE_CHECKING:
-    from sdar_agents.engines.chat_template import ChatTemplate, Messages
+    from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 
 __all__ = ["add"]
 
@@ -99,7 +99,7 @@ def _counter(template: ChatTemplate | None) -> Callable[[Messages, str], str]:
 
 def _template(folder: str) -> ChatTemplate:
     """Return the chat template of a model's folder; its weights are not loaded."""
-    from sdar_agents.engines.chat_template import ChatTemplate
+    from sdar_agents.engines.chat.chat_template import ChatTemplate
     from sdar_agents.engines.loading_errors import check_tokenizer, loading_error
     from sdar_envs.importing import import_extra
 

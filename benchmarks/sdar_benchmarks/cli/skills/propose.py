@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _proposer(args: argparse.Namespace) -> Proposer:
-    from sdar_agents.engines.endpoint import endpoint_chat
+    from sdar_agents.engines.servers.endpoint import endpoint_chat
     from sdar_envs.errors import InvalidOption
     from sdar_skills.evidence.proposers import ModelProposer, TemplateProposer
 

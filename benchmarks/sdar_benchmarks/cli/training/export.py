@@ -27,8 +27,8 @@ def _run(args: argparse.Namespace) -> None:
 
     for package in ("torch", "transformers"):
         import_extra(package, extra="train", purpose="training")
-    from sdar_agents.training.export import export_checkpoint
-    from sdar_agents.training.run_folder import enter_run
+    from sdar_agents.training.run.folder import enter_run
+    from sdar_agents.training.saving.export import export_checkpoint
 
     folder = Path(args.export_run)
     enter_run(folder)

@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     from sdar_agents.parallel import is_lost, is_told, join_world
     from sdar_agents.parallel.launch import launch
     from sdar_agents.training.config import load_config
-    from sdar_agents.training.run_folder import CONFIG, enter_run
+    from sdar_agents.training.run.folder import CONFIG, enter_run
     from sdar_agents.training.trainer import Trainer
     from sdar_benchmarks.records.provenance import training_facts
 
@@ -142,7 +142,7 @@ def _plan(config: TrainConfig, processes: int, gpu_memory: float | None) -> int:
     """Print the memory plan; return 1 if it does not fit."""
     import torch
 
-    from sdar_agents.training.memory_plan import plan_memory
+    from sdar_agents.training.checks.memory_plan import plan_memory
 
     if gpu_memory is None:
         found = torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else 80.0

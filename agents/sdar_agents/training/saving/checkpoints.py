@@ -4,7 +4,7 @@ A checkpoint is a folder `checkpoints/step-000012`: the model in Hugging Face fo
 optimiser, random states, teacher weights in `trainer.pt`; step, counters and positions in `state.json`. It is written
 under a hidden name, synced to the disk, and renamed, so that a folder with a checkpoint's name is complete, also if the
 process is killed. The last few and the best are kept. Several processes write the tensors in parts:
-`sdar_agents.training.shards`.
+`sdar_agents.training.saving.shards`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Checkpoint:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether several processes wrote it (`sdar_agents.training.shards`)."""
+        """Whether several processes wrote it (`sdar_agents.training.saving.shards`)."""
         return (self.path / "shards").is_dir()
 
     def read_state(self) -> dict[str, Any]:

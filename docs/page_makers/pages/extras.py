@@ -6,7 +6,7 @@ import re
 import tomllib
 
 from page_makers.markdown import cell, code, table
-from page_makers.results import ROOT
+from page_makers.pages.results import ROOT
 
 __all__ = ["extras", "extras_page"]
 

@@ -1,6 +1,6 @@
 """Pages of the notebooks in `examples`: cells and their outputs as Markdown.
 
-python docs/page_makers/notebooks.py     # runs the notebooks and writes what they print into them
+PYTHONPATH=docs python -m page_makers.pages.notebooks     # runs the notebooks and writes what they print into them
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from page_makers.results import ROOT, repository_address
+from page_makers.pages.results import ROOT, repository_address
 
 __all__ = ["code_cells", "notebook_pages", "notebooks", "run_cells"]
 

@@ -39,7 +39,7 @@ FORMATS = (
     Format("Run folder of a training run", "sdar_agents.training.trainer"),
     Format("Metrics of a training run", "sdar_benchmarks.records.metrics"),
     Format("Trajectories of a training run", "sdar_agents.rollout.recording", "sdar_agents.rollout.recording:FORMAT"),
-    Format("Checkpoints", "sdar_agents.training.checkpoints"),
+    Format("Checkpoints", "sdar_agents.training.saving.checkpoints"),
     Format("Run folder of fine-tuning", "sdar_agents.sft.warm_start"),
     Format("Demonstrations", "sdar_agents.sft.demonstrations"),
     Format("Leaderboard records", "sdar_benchmarks.leaderboard.records", "sdar_benchmarks.leaderboard.records:FORMAT"),

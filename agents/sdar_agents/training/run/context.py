@@ -13,12 +13,12 @@ from sdar_agents.contexts.base import Ask, Context, Cost, Review, View
 from sdar_agents.contexts.controls import ContextControl, ControlledContext
 from sdar_agents.contexts.inserting import TeacherPrompts, insert_views
 from sdar_agents.contexts.registry import LIBRARY, make_context
-from sdar_agents.engines.endpoint import Endpoint
 from sdar_agents.engines.policy import Policy, Sampling
+from sdar_agents.engines.servers.endpoint import Endpoint
 from sdar_agents.parallel.world import World
 from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.reader import errors_at
-from sdar_agents.training.compatibility import check_views
+from sdar_agents.training.checks.compatibility import check_views
 from sdar_agents.training.config import AnalystSettings, TrainConfig
 from sdar_agents.training.controls import parse_control
 from sdar_agents.types import Row, Trajectory, make_rows

@@ -12,7 +12,7 @@ from page_makers.markdown import cell, table
 
 __all__ = ["ROOT", "SPEED_RECORDS", "leaderboard_page", "repository_address", "speed_page"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 SPEED_RECORDS = ("throughput.json", "throughput_trainer.json")
 """Records in `benchmarks/studies` that the page of speed shows."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sdar_agents.engines.chat_template import Messages
+from sdar_agents.engines.chat.chat_template import Messages
 from sdar_agents.types import Completion
 from sdar_envs.errors import InvalidOption
 

@@ -24,7 +24,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from sdar_agents.engines.template_errors import template_errors
+from sdar_agents.engines.chat.template_errors import template_errors
 from sdar_envs.control_tokens import break_control_tokens, is_control_token
 from sdar_envs.prompt import STYLES
 

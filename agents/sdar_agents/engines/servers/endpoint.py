@@ -2,9 +2,9 @@
 
 Requests that fail for a passing reason are repeated by `sdar_envs.http.retries`: no connection, no answer in time,
 retryable statuses such as 429 and 503, and bodies that break off. Where a server refuses the form of a request, it is
-sent in another one (`sdar_agents.engines.dialect`), which `Endpoint.adaptations` records. A prompt that is too long is
-a `PromptTooLong`. Any other failure (a wrong key, model or address, a web page instead of JSON) is an `EndpointError`
-at once.
+sent in another one (`sdar_agents.engines.servers.dialect`), which `Endpoint.adaptations` records. A prompt that is too
+long is a `PromptTooLong`. Any other failure (a wrong key, model or address, a web page instead of JSON) is an
+`EndpointError` at once.
 
 The API key comes from an environment variable. It is sent in the `Authorization` header and kept nowhere else; where a
 server or a library repeats it, in an answer or an error, `[key]` replaces it (`sdar_envs.secrets`).
@@ -23,9 +23,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from sdar_agents.engines.chat_answers import is_stream, problem_of, read_answer
-from sdar_agents.engines.dialect import Adaptations, Dialect, Refused
 from sdar_agents.engines.policy import Messages, Request, Sampling, join_messages
+from sdar_agents.engines.servers.chat_answers import is_stream, problem_of, read_answer
+from sdar_agents.engines.servers.dialect import Adaptations, Dialect, Refused
 from sdar_agents.types import Completion
 from sdar_envs.control_tokens import break_control_tokens
 from sdar_envs.core import is_integer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 
-from sdar_agents.engines.chat_template import opened_thought
+from sdar_agents.engines.chat.chat_template import opened_thought
 from sdar_agents.types import Completion
 from sdar_envs.prompt import ParsedCompletion, PromptStyle, parse_completion
 

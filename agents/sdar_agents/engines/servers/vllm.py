@@ -36,10 +36,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdar_agents.engines.chat_template import ChatTemplate, Messages
+from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.policy import Request, Sampling
+from sdar_agents.engines.servers.vllm_servers import NAME, LocalServer, wait_until_healthy
 from sdar_agents.engines.transformers import end_tokens, without_bars
-from sdar_agents.engines.vllm_servers import NAME, LocalServer, wait_until_healthy
 from sdar_agents.scoring.model_parts import causal_lm
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion, StopReason

@@ -1,6 +1,6 @@
 """Tables of the plugs in `README.md` and `docs/plugs/index.md`, made from the comments in the pages of the plugs.
 
-PYTHONPATH=docs python -m page_makers.plugs     # after a page of a plug was added or its comment changed
+PYTHONPATH=docs python -m page_makers.pages.plugs     # after a page of a plug was added or its comment changed
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["BEGIN", "END", "PLACES", "plugs_table", "with_table"]
 
 BEGIN, END = "<!-- plugs:begin -->", "<!-- plugs:end -->"
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _PAGES = _ROOT / "docs" / "plugs"
 
 PLACES = {_ROOT / "README.md": "docs/plugs/", _PAGES / "index.md": ""}

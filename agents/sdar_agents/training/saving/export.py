@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.training.adapters import add_adapters
-from sdar_agents.training.checkpoints import Checkpoint, Checkpoints
-from sdar_agents.training.run_folder import read_run_config
-from sdar_agents.training.shards import load_shards
+from sdar_agents.training.run.folder import read_run_config
+from sdar_agents.training.saving.adapters import add_adapters
+from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints
+from sdar_agents.training.saving.shards import load_shards
 from sdar_envs.errors import InvalidOption, MissingData
 from sdar_envs.files.locks import writing_path
 from sdar_envs.files.replacing import new_folder, sweep

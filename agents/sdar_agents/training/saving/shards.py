@@ -21,7 +21,7 @@ from torch import nn
 
 from sdar_agents.learner.learner import Learner
 from sdar_agents.parallel import World
-from sdar_agents.training.checkpoints import Checkpoint, Checkpoints, flush, state_text
+from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints, flush, state_text
 from sdar_envs.errors import CorruptData, RunStopped
 from sdar_envs.files.replacing import hidden_name
 

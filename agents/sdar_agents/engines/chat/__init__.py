@@ -1,0 +1,1 @@
+"""Chats as tokens: templates, growing chats, and the reading of completions."""

@@ -1,0 +1,1 @@
+"""Engines behind a server: OpenAI-compatible endpoints, and vLLM by token ids."""

@@ -1,0 +1,1 @@
+"""Parts of a run: its folder, log, costs, skills and context."""
