@@ -21,14 +21,13 @@ from sdar_envs.core import Task
 from sdar_envs.errors import InvalidOption, UnknownName, did_you_mean
 from sdar_envs.search_qa import embedded
 from sdar_envs.search_qa.aliases import aliases_of
-from sdar_envs.search_qa.films import dataset as films
 from sdar_envs.search_qa.invented.dataset import LEVELS, WorldSettings, open_data, with_settings
 from sdar_envs.search_qa.questions import Question, from_row
 from sdar_envs.search_qa.retrieval.index import bm25_over
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.tasks import QuestionTasks
 
-__all__ = ["CORPORA", "CorpusName", "EmbeddedCorpus", "EmbeddedTasks", "open_corpus"]
+__all__ = ["CORPORA", "CorpusName", "EmbeddedCorpus", "EmbeddedTasks", "embedded_tasks", "open_corpus"]
 
 CorpusName = Literal["invented", "films", "films_twin", "facts"]
 CORPORA: tuple[CorpusName, ...] = get_args(CorpusName)
@@ -90,6 +89,12 @@ class EmbeddedTasks:
         if level in LEVELS and level != label:
             return open_corpus("invented", level, None, self._env_id)
         return self.corpus
+
+
+@lru_cache(maxsize=8)
+def embedded_tasks(corpus: EmbeddedCorpus, env_id: str) -> EmbeddedTasks:
+    """Return the task source of a corpus, shared within the process; see `EmbeddedTasks`."""
+    return EmbeddedTasks(corpus, env_id)
 
 
 def _label(task_id: str) -> str:
@@ -161,6 +166,9 @@ def _invented_label(settings: WorldSettings) -> str:
 
 @lru_cache(maxsize=2)
 def _films(name: str, env_id: str) -> EmbeddedCorpus:
+    # Of all corpora this one alone needs them.
+    from sdar_envs.search_qa.films import dataset as films  # noqa: PLC0415
+
     data = films.open_data(is_twin=name == "films_twin")
 
     @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from sdar_envs.core import Outcome, Task, TaskSource, TextEnv, is_integer, rebui
 from sdar_envs.errors import InvalidOption, UnknownName, check_choice
 from sdar_envs.prompt import STYLES, PromptStyle
 from sdar_envs.search_qa import reference, search_r1
-from sdar_envs.search_qa.corpora import CORPORA, CorpusName, EmbeddedTasks, open_corpus
+from sdar_envs.search_qa.corpora import CORPORA, CorpusName, EmbeddedTasks, embedded_tasks, open_corpus
 from sdar_envs.search_qa.questions import Question
 from sdar_envs.search_qa.retrieval.retriever import Retriever
 from sdar_envs.search_qa.retrieval.search_tool import ON_ERROR, OnError, SearchTool, open_tool
@@ -205,7 +205,7 @@ class SearchQAEnv(TextEnv[QuestionState]):
             )
         else:
             _refuse_official(data_dir=data_dir, data_sets=data_sets, question_type=question_type)
-            source = EmbeddedTasks(open_corpus(corpus, level, world, _ID), _ID)
+            source = embedded_tasks(open_corpus(corpus, level, world, _ID), _ID)
         self._embedded = source if isinstance(source, EmbeddedTasks) else None
         if max_steps is None:
             max_steps = _USUAL_STEPS if self._embedded is None else self._embedded.corpus.max_steps

@@ -48,9 +48,15 @@ _NAME = re.compile(r'"[^"]+"|[A-Z][\w-]+(?: [A-Z][\w-]+)*')
 
 
 class _Baseline:
-    """Base of the agents: keeps the environment of the episode."""
+    """Base of the agents: keeps the environment of the episode.
+
+    Attributes:
+        name: of the agent.
+        needs: what a task's data have to tell.
+    """
 
     name = ""
+    needs: tuple[str, ...] = ()
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode.
@@ -64,12 +70,10 @@ class _Baseline:
         self._env = inner
         self._task: Task = inner.task
         self._random = random.Random(seed)
-
-    def _refuse_unknown(self, *names: str) -> None:
-        for name in names:
-            if not self._task.data.get(name):
+        for need in self.needs:
+            if not self._task.data.get(need):
                 raise UnknownName(
-                    f"{self.name} cannot play {self._task.id!r}: its data set tells no {name}. The corpora invented, "
+                    f"{self.name} cannot play {self._task.id!r}: its data set tells no {need}. The corpora invented, "
                     "films and films_twin do."
                 )
 
@@ -113,11 +117,11 @@ class OneSearchAgent(_Baseline):
     """Searches once, with the best of five queries that can be made from the question alone."""
 
     name = "one-search"
+    needs = ("supporting", "queries")
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode; see the base class."""
         super().reset(env, observation, info, seed)
-        self._refuse_unknown("supporting", "queries")
         self._has_searched = False
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
@@ -138,11 +142,11 @@ class NameOnlyAgent(_Baseline):
     """Searches for the names along the way, one after the other, without another word."""
 
     name = "name-only"
+    needs = ("supporting", "name_queries")
 
     def reset(self, env: gym.Env[str, str], observation: str, info: Mapping[str, Any], seed: int) -> None:
         """Begin an episode; see the base class."""
         super().reset(env, observation, info, seed)
-        self._refuse_unknown("supporting", "name_queries")
         self._hop = 0
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str:
@@ -162,28 +166,30 @@ def last_relation(task: Task) -> str:
     return str(path[-1]) if path else str(task.data.get("kind") or task.task_type)
 
 
-_fitted: WeakKeyDictionary[TaskSource, dict[str, str]] = WeakKeyDictionary()
+_fitted: WeakKeyDictionary[TaskSource, dict[str, dict[str, str]]] = WeakKeyDictionary()
 
 
 def _constants(env: SearchQAEnv) -> dict[str, str]:
     """Return the most common answer by last relation, and under an empty text that of all questions."""
-    source = env.source
-    found = _fitted.get(source)
-    if found is None:
-        split = "train" if "train" in source.splits else env.split
-        counts: dict[str, Counter[str]] = {"": Counter()}
-        spelt: dict[str, str] = {}
-        for index in range(source.splits[split] or 0):
-            task = source.task(split, index)
-            answer = task.data["answers"][0]
-            key = normalize(answer)
-            spelt.setdefault(key, answer)
-            for group in ("", last_relation(task)):
-                counts.setdefault(group, Counter())[key] += 1
-        # Of equally common answers the first in the alphabet.
-        found = {
-            group: spelt[min(of, key=lambda key, of=of: (-of[key], key))]  # type: ignore[misc]
-            for group, of in counts.items()
-        }
-        _fitted[source] = found
-    return found
+    split = "train" if "train" in env.source.splits else env.split
+    by_split = _fitted.setdefault(env.source, {})
+    if split not in by_split:
+        by_split[split] = _most_common(env.source, split)
+    return by_split[split]
+
+
+def _most_common(source: TaskSource, split: str) -> dict[str, str]:
+    counts: dict[str, Counter[str]] = {"": Counter()}
+    spelt: dict[str, str] = {}
+    for index in range(source.splits[split] or 0):
+        task = source.task(split, index)
+        answer = task.data["answers"][0]
+        key = normalize(answer)
+        spelt.setdefault(key, answer)
+        for group in ("", last_relation(task)):
+            counts.setdefault(group, Counter())[key] += 1
+    # Of equally common answers the first in the alphabet.
+    return {
+        group: spelt[min(of, key=lambda key, of=of: (-of[key], key))]  # type: ignore[misc]
+        for group, of in counts.items()
+    }

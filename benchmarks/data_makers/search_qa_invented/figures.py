@@ -19,6 +19,7 @@ from typing import Any
 
 from data_makers.search_qa_facts.table import write_bytes
 from sdar_agents import make_agent
+from sdar_benchmarks.analysis.tables import TextTable
 from sdar_envs.core import Task
 from sdar_envs.registry import make_text_env
 from sdar_envs.storage import with_progress
@@ -136,7 +137,7 @@ def table(figures: Mapping[str, Any]) -> str:
         "name-only, chains",
         "oracle",
     )
-    lines = [columns, ("---", *["---:"] * (len(columns) - 1))]
+    rows = []
     for name, panel in figures.items():
         kinds = list(panel["questions"])
         several = [kind for kind in kinds if panel["hops"][kind] > 1]
@@ -144,7 +145,7 @@ def table(figures: Mapping[str, Any]) -> str:
         named = [kind for kind in chains if kind != "described chain"]
         total = sum(panel["questions"].values())
         mean = sum(panel["hops"][kind] * panel["questions"][kind] for kind in kinds) / total
-        lines.append(
+        rows.append(
             (
                 name,
                 f"{total:,}",
@@ -161,15 +162,12 @@ def table(figures: Mapping[str, Any]) -> str:
                 _share(panel, "oracle", "won", kinds),
             )
         )
-    parts = [_HEAD, _markdown(lines)]
+    parts = [_HEAD, f"{TextTable(columns, tuple(rows)).markdown()}\n"]
     for name in ("invented/test", "invented/test_worlds"):
         panel = figures[name]
-        lines = [
+        by_kind = TextTable(
             ("kind", "questions", "hops", "answer@3", "one search", "name-only", "oracle"),
-            ("---", *["---:"] * 6),
-        ]
-        for kind in sorted(panel["questions"]):
-            lines.append(
+            tuple(
                 (
                     kind,
                     str(panel["questions"][kind]),
@@ -179,13 +177,11 @@ def table(figures: Mapping[str, Any]) -> str:
                     _share(panel, "name-only", "won", [kind]),
                     _share(panel, "oracle", "won", [kind]),
                 )
-            )
-        parts += [f"\n## {name} by kind\n\n", _markdown(lines)]
+                for kind in sorted(panel["questions"])
+            ),
+        )
+        parts.append(f"\n## {name} by kind\n\n{by_kind.markdown()}\n")
     return "".join(parts)
-
-
-def _markdown(lines: list[tuple[str, ...]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_makers.search_qa_facts.table import write_bytes
+from sdar_benchmarks.analysis.tables import TextTable
 from sdar_envs.registry import tasks
 
 __all__ = ["READINGS", "main", "page", "readings"]
@@ -50,7 +51,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         by_place[row["corpus"], row["split"]].append(row)
     verdicts = ("right", "weak", "ambiguous", "doubtful", "clumsy")
-    lines = [("split", "read", *verdicts, "still there", "of these not right"), ("---", *["---:"] * 8)]
+    splits = []
     others = []
     for (corpus, split), of in by_place.items():
         played = tasks("sdar/SearchQA-v0", split=split, corpus=corpus)
@@ -60,12 +61,12 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         # What was wrong with a passage alone left with its sentence.
         wrong = [row for row in kept if row["verdict"] in ("ambiguous", "doubtful")]
         cells = [str(counts[verdict]) for verdict in verdicts]
-        lines.append((f"{corpus}/{split}", str(len(of)), *cells, str(len(kept)), str(len(wrong))))
+        splits.append((f"{corpus}/{split}", str(len(of)), *cells, str(len(kept)), str(len(wrong))))
         others += [(f"{corpus}/{split}", row["question"], row["verdict"], row["note"]) for row in of if "note" in row]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = TextTable(("split", "read", *verdicts, "still there", "of these not right"), tuple(splits)).markdown()
     found = "".join(f"| {' | '.join(cell.replace('|', ' ') for cell in line)} |\n" for line in others)
     head = "| split | question | verdict | note |\n| --- | --- | --- | --- |\n"
-    return f"{_HEAD}{table}\n## What was found\n\n{head}{found}"
+    return f"{_HEAD}{table}\n\n## What was found\n\n{head}{found}"
 
 
 def main() -> None:

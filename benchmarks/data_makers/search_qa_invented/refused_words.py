@@ -10,11 +10,9 @@ United States' census of 1990.
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 from pathlib import Path
 
-from data_makers.search_qa_facts.table import write_bytes
+from data_makers.search_qa_facts.table import as_gzip, write_bytes
 from sdar_envs.errors import MissingData
 from sdar_envs.search_qa.invented.names import GRAMMAR, REFUSED
 
@@ -50,11 +48,9 @@ def main() -> None:
     arguments = parser.parse_args()
     words = existing_words(arguments.wordnet, arguments.names)
     refused = sorted(word for word in words if GRAMMAR.fullmatch(word))
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
-        file.write("".join(f"{word}\n" for word in refused).encode("ascii"))
-    write_bytes(Path(str(REFUSED)), buffer.getvalue())
-    print(f"{len(refused)} of {len(words)} words, {len(buffer.getvalue())} bytes")
+    content = as_gzip("".join(f"{word}\n" for word in refused).encode("ascii"))
+    write_bytes(Path(str(REFUSED)), content)
+    print(f"{len(refused)} of {len(words)} words, {len(content)} bytes")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ of question and the digests, and with `--write` stores the verdicts, and the yie
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from data_makers.search_qa_facts.table import write_bytes
-from sdar_envs.search_qa.invented.dataset import LEVELS, VERDICTS, InventedData, make_data
+from data_makers.search_qa_facts.table import as_gzip, write_bytes
+from sdar_envs.search_qa.invented.dataset import LEVELS, VERDICTS, InventedData
+from sdar_envs.search_qa.invented.making import make_data
 
 __all__ = ["main", "record"]
 
@@ -63,12 +62,10 @@ def main() -> None:
                 f"solved by one search, {yields.get('not found', 0)} are not found"
             )
     if arguments.write:
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
-            file.write(json.dumps(verdicts, indent=0).encode("ascii"))
-        write_bytes(Path(str(VERDICTS)), buffer.getvalue())
+        content = as_gzip(json.dumps(verdicts, indent=0).encode("ascii"))
+        write_bytes(Path(str(VERDICTS)), content)
         write_bytes(RECORD, (json.dumps(records, indent=1) + "\n").encode())
-        print(f"{len(buffer.getvalue())} bytes of verdicts")
+        print(f"{len(content)} bytes of verdicts")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ number in both. What a model answers better with the real names, it knows by hea
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,16 +23,15 @@ from typing import Any
 
 from sdar_envs.errors import CorruptData, MissingData
 from sdar_envs.files.arrays import open_or_make
-from sdar_envs.files.json_text import parse_json
 from sdar_envs.rng import Rng
-from sdar_envs.search_qa.corpus import Corpus, import_corpus
+from sdar_envs.search_qa.corpus import Corpus
 from sdar_envs.search_qa.embedded import read_rows
 from sdar_envs.search_qa.films.questions import FilmDrafts
 from sdar_envs.search_qa.films.text import Film, Library, invented_films, write_library
 from sdar_envs.search_qa.invented.drafts import Draft
-from sdar_envs.search_qa.invented.judging import Searching
+from sdar_envs.search_qa.invented.judging import Searching, found_by
+from sdar_envs.search_qa.made_data import FORMAT, json_lines, read_content, save_content, save_passages
 from sdar_envs.search_qa.retrieval.retriever import Passage
-from sdar_envs.search_qa.scoring import normalize
 from sdar_envs.storage import with_progress
 
 __all__ = ["FACTS", "MAX_STEPS", "FilmData", "make_data", "open_data"]
@@ -45,6 +43,7 @@ MAX_STEPS = 6
 """Turns that the questions are made for."""
 
 _RELEASE = 1
+_NAMES = ("films", "films_twin")
 _WANTED = {"lookup": 120, "chain of 2": 420, "chain of 3": 300, "chain of 4": 160}
 
 
@@ -67,7 +66,7 @@ class FilmData:
     @property
     def questions_fingerprint(self) -> str:
         """SHA-256 of the questions."""
-        return hashlib.sha256(_lines(self.rows).encode()).hexdigest()
+        return hashlib.sha256(json_lines(self.rows).encode()).hexdigest()
 
 
 def make_data() -> tuple[FilmData, FilmData]:
@@ -98,7 +97,7 @@ def make_data() -> tuple[FilmData, FilmData]:
                 ]
                 if all(map(str.isdigit, verdicts)):
                     yields[kind]["kept"] += 1
-                    yield number, [(d, _queries(d, v)) for d, v in zip(pair, verdicts, strict=True) if d is not None]
+                    yield number, [(d, found_by(d, v)) for d, v in zip(pair, verdicts, strict=True) if d is not None]
                     number += 1
                 else:
                     yields[kind]["one search" if "o" in verdicts else "not found"] += 1
@@ -110,35 +109,14 @@ def make_data() -> tuple[FilmData, FilmData]:
     )
     pairs = sorted(shown, key=lambda pair: hashlib.sha256(f"films/{pair[0]}".encode()).digest())
     made = []
-    for place, (name, library) in enumerate(zip(("films", "films_twin"), libraries, strict=True)):
-        rows = [_row(name, number, *pair[place]) for number, pair in pairs]
+    for place, (name, library) in enumerate(zip(_NAMES, libraries, strict=True)):
+        rows = [
+            draft.row(f"{name}-{number:04d}", name, "test", queries)
+            for number, pair in pairs
+            for draft, queries in (pair[place],)
+        ]
         made.append(FilmData(library.passages, rows, yields, _digest(library)))
     return made[0], made[1]
-
-
-def _queries(draft: Draft, verdict: str) -> tuple[str, ...]:
-    return tuple(hop.queries[int(digit)] for hop, digit in zip(draft.hops, verdict, strict=True))
-
-
-def _row(name: str, number: int, draft: Draft, queries: tuple[str, ...]) -> dict[str, Any]:
-    answers = {normalize(answer): answer for answer in reversed(draft.answers)}
-    return {
-        "id": f"{name}-{number:04d}",
-        "question": draft.text,
-        "golden_answers": list(reversed(answers.values())),
-        "data_source": name,
-        "split": "test",
-        "metadata": {
-            "type": "entity_attribute_lookup" if draft.kind == "lookup" else "multi_hop_reasoning",
-            "kind": draft.kind,
-            "hops": len(draft.hops),
-            "supporting": [hop.passage for hop in draft.hops],
-            "queries": list(queries),
-            "name_queries": [hop.queries[-1] for hop in draft.hops],
-            "bridges": [hop.finds for hop in draft.hops],
-            "path": list(draft.path),
-        },
-    }
 
 
 def _digest(library: Library) -> str:
@@ -148,40 +126,33 @@ def _digest(library: Library) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
 def open_data(*, is_twin: bool) -> FilmData:
     """Return a data set out of the cache, made at the first time; shared within the process."""
-    return open_or_make("search_qa", f"films-{_RELEASE}", _open, make_data, _save, what="films")[is_twin]
+    return _both()[is_twin]
 
 
-def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+@lru_cache(maxsize=1)
+def _both() -> tuple[FilmData, FilmData]:
+    return open_or_make("search_qa", f"films-{FORMAT}-{_RELEASE}", _open, make_data, _save, what="films")
 
 
 def _save(both: tuple[FilmData, FilmData], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name, data in zip(("films", "films_twin"), both, strict=True):
-        source = folder / f"{name}.jsonl"
-        source.write_text(_lines([{"id": p.id, "contents": p.contents} for p in data.passages]), encoding="utf-8")
-        import_corpus(source, folder / name)
-        source.unlink()
+    for name, data in zip(_NAMES, both, strict=True):
+        save_passages(data.passages, folder / name)
         content = {"rows": data.rows, "yields": data.yields, "fingerprint": data.fingerprint}
-        content["sha256"] = data.questions_fingerprint
-        (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        save_content(content, folder / f"{name}.json")
 
 
 def _open(folder: Path) -> tuple[FilmData, FilmData]:
     if not folder.is_dir():
         raise MissingData(f"there is no {folder}.")
     made = []
-    for name in ("films", "films_twin"):
+    for name in _NAMES:
         passages = Corpus.open(folder / name)
         try:
-            content = parse_json((folder / f"{name}.json").read_text(encoding="utf-8"))
-            data = FilmData(passages, content["rows"], content["yields"], content["fingerprint"])
-            if data.questions_fingerprint != content["sha256"]:
-                raise ValueError("its questions are not what was written")
+            content = read_content(folder / f"{name}.json")
+            made.append(FilmData(passages, content["rows"], content["yields"], content["fingerprint"]))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CorruptData(f"{folder} is damaged ({error}).") from error
-        made.append(data)
     return made[0], made[1]

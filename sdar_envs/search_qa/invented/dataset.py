@@ -17,12 +17,10 @@ import dataclasses
 import gzip
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,16 +29,11 @@ from sdar_envs.core import is_integer
 from sdar_envs.errors import CorruptData, InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.files.arrays import open_or_make
 from sdar_envs.files.json_text import parse_json
-from sdar_envs.search_qa.corpus import Corpus, import_corpus
-from sdar_envs.search_qa.invented.drafts import TYPES, Draft, Drafts
-from sdar_envs.search_qa.invented.judging import Judge, Recorded, Searching, kept
-from sdar_envs.search_qa.invented.passages import write_passages
-from sdar_envs.search_qa.invented.world import make_world
+from sdar_envs.search_qa.corpus import Corpus
+from sdar_envs.search_qa.made_data import FORMAT, json_lines, read_content, save_content, save_passages
 from sdar_envs.search_qa.retrieval.retriever import Passage
-from sdar_envs.search_qa.scoring import normalize
-from sdar_envs.storage import with_progress
 
-__all__ = ["LEVELS", "SPLITS", "VERDICTS", "InventedData", "WorldSettings", "make_data", "open_data", "with_settings"]
+__all__ = ["LEVELS", "RELEASE", "SPLITS", "VERDICTS", "InventedData", "WorldSettings", "open_data", "with_settings"]
 
 SPLITS = ("train", "dev", "test", "test_paths", "test_hops", "test_worlds")
 """Splits of the invented questions; a level without long chains has no `test_hops`."""
@@ -48,10 +41,8 @@ SPLITS = ("train", "dev", "test", "test_paths", "test_hops", "test_worlds")
 VERDICTS = resources.files("sdar_envs.search_qa") / "data" / "invented_verdicts.json.gz"
 """Verdicts about the drafts of the named levels."""
 
-_RELEASE = 1
-# Of a thousand answers, how many are of dev and of test. Of a thousand pairs of steps, how many are held out.
-_DEV, _TEST, _HELD_OUT = 110, 150, 150
-_OTHER_WORLD = 500
+RELEASE = 1
+"""Of the worlds: another one makes others of the same settings."""
 
 _MIXES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -111,7 +102,7 @@ class WorldSettings:
     def key(self) -> str:
         """Return a short name for the settings, which differs if they do."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(f"{_RELEASE}/{text}".encode()).hexdigest()[:24]
+        return hashlib.sha256(f"{RELEASE}/{text}".encode()).hexdigest()[:24]
 
     def kinds(self) -> dict[str, int]:
         """Return how many questions of each kind there are to be in the main world."""
@@ -147,7 +138,7 @@ def with_settings(level: str, changes: Mapping[str, Any] | None) -> WorldSetting
 
     Args:
         level: one of `LEVELS`.
-        changes: settings by name: `seed`, `entities`, `hops`, `at_object`, `questions`.
+        changes: settings by name: `seed`, `entities`, `hops`, `at_object`, `questions`, `max_steps`.
 
     Raises:
         UnknownName: there is no such level or setting.
@@ -198,7 +189,7 @@ class InventedData:
     @property
     def questions_fingerprint(self) -> str:
         """SHA-256 of the questions."""
-        return hashlib.sha256(_lines(row for of in self.rows.values() for row in of).encode()).hexdigest()
+        return hashlib.sha256(json_lines(row for of in self.rows.values() for row in of).encode()).hexdigest()
 
 
 def _digest(passages: Sequence[Passage]) -> str:
@@ -215,115 +206,6 @@ def _digest(passages: Sequence[Passage]) -> str:
     return digest.hexdigest()
 
 
-# -- making -------------------------------------------------------------------------------------
-
-
-def make_data(
-    settings: WorldSettings,
-    verdicts: Mapping[str, Sequence[str]] | None = None,
-    *,
-    record: dict[str, list[str]] | None = None,
-) -> InventedData:
-    """Make a data set.
-
-    Args:
-        settings: of the main world.
-        verdicts: about the drafts of `main` and `other`, in the order in which they come; what is missing is searched
-            for.
-        record: gets the verdicts of both worlds.
-    """
-    yields: dict[str, Counter[str]] = {kind: Counter() for kind in settings.kinds()}
-    main_name, other_name = f"invented/{_RELEASE}/{settings.seed}", f"invented/{_RELEASE}/{settings.seed}/other"
-    wanted = settings.kinds()
-    total = sum(wanted.values())
-    others = {kind: count * _OTHER_WORLD // total for kind, count in wanted.items()}
-    made = {}
-    main_world = None
-    for world_name, name, counts in (("main", main_name, wanted), ("other", other_name, others)):
-        world = make_world(name, settings.entities, main_world)
-        main_world = main_world or world
-        text = write_passages(world, name, settings.at_object)
-        recorded = (verdicts or {}).get(world_name)
-        judge: Judge = Searching(text.passages) if recorded is None else Recorded(recorded)
-        drafts = Drafts(world, text, name, settings.max_steps - 1)
-        told: list[str] = []
-
-        def note(draft: Draft, verdict: str, told: list[str] = told) -> None:
-            told.append(verdict)
-            yields[draft.kind][{"o": "one search", "n": "not found"}.get(verdict, "kept")] += 1
-
-        found = (pair for kind, count in counts.items() for pair in kept(drafts.of_kind(kind), judge, count, note))
-        questions = list(
-            with_progress(
-                found,
-                "Searching for the questions of an invented world (once)",
-                total=sum(counts.values()),
-                show_from=1000 if recorded is None else 10**9,
-            )
-        )
-        made[world_name] = (text.passages, [_row(draft, queries) for draft, queries in questions])
-        if record is not None:
-            record[world_name] = told
-    rows = _split(made["main"][1], settings.hops)
-    rows["test_worlds"] = [{**row, "split": "test_worlds"} for row in made["other"][1]]
-    shown = {split: sorted(rows[split], key=_order) for split in SPLITS if rows[split]}
-    return InventedData(made["main"][0], made["other"][0], shown, {kind: dict(of) for kind, of in yields.items()})
-
-
-def _row(draft: Draft, queries: tuple[str, ...]) -> dict[str, Any]:
-    answers = {normalize(answer): answer for answer in reversed(draft.answers)}
-    # With two normalised forms alike, the first spelling stays.
-    return {
-        "id": f"invented-{hashlib.sha256(draft.text.encode()).hexdigest()[:12]}",
-        "question": draft.text,
-        "golden_answers": [answer for answer in draft.answers if answers[normalize(answer)] == answer],
-        "data_source": "invented",
-        "split": "",
-        "metadata": {
-            "type": TYPES[draft.kind],
-            "kind": draft.kind,
-            "hops": len(draft.hops),
-            "supporting": [hop.passage for hop in draft.hops],
-            "queries": list(queries),
-            "name_queries": [hop.queries[-1] for hop in draft.hops],
-            "bridges": [hop.finds for hop in draft.hops],
-            "path": list(draft.path),
-        },
-    }
-
-
-def _order(row: Mapping[str, Any]) -> bytes:
-    return hashlib.sha256(row["id"].encode()).digest()
-
-
-def _bucket(text: str) -> int:
-    """Return a number from 0 to 999 that depends on nothing but the text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") * 1000 >> 32
-
-
-def _pairs(row: Mapping[str, Any]) -> list[str]:
-    """Return the pairs of successive steps of a chain."""
-    path = row["metadata"]["path"]
-    is_chain = "chain" in row["metadata"]["kind"]
-    return [f"{first} {second}" for first, second in pairwise(path)] if is_chain else []
-
-
-def _split(rows: Sequence[dict[str, Any]], hops: int) -> dict[str, list[dict[str, Any]]]:
-    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for row in rows:
-        if hops > 2 and row["metadata"]["kind"] == f"chain of {hops}":
-            split = "test_hops"
-        elif any(_bucket(pair) < _HELD_OUT for pair in _pairs(row)):
-            split = "test_paths"
-        else:
-            place = _bucket(normalize(row["golden_answers"][0]))
-            split = "dev" if place < _DEV else "test" if place < _DEV + _TEST else "train"
-        splits[split].append({**row, "split": split})
-    seen = {step for row in splits["train"] for step in row["metadata"]["path"]}
-    splits["test_paths"] = [row for row in splits["test_paths"] if seen.issuperset(row["metadata"]["path"])]
-    return splits
-
-
 # -- the cache ----------------------------------------------------------------------------------
 
 
@@ -332,12 +214,19 @@ def open_data(settings: WorldSettings) -> InventedData:
     """Return a data set out of the cache, made at the first time; shared within the process."""
     return open_or_make(
         "search_qa",
-        f"invented-{settings.key()}",
+        f"invented-{FORMAT}-{settings.key()}",
         _open,
-        lambda: make_data(settings, _shipped().get(settings.key())),
+        lambda: _make(settings),
         _save,
         what="invented world",
     )
+
+
+def _make(settings: WorldSettings) -> InventedData:
+    # Of all starts only the first needs the modules that make a world.
+    from sdar_envs.search_qa.invented.making import make_data  # noqa: PLC0415
+
+    return make_data(settings, _shipped().get(settings.key()))
 
 
 def _shipped() -> dict[str, dict[str, list[str]]]:
@@ -350,22 +239,11 @@ def _shipped() -> dict[str, dict[str, list[str]]]:
         raise CorruptData(f"{VERDICTS} is damaged ({error}); reinstall sdar-envs.") from error
 
 
-def _lines(rows: Iterator[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
-
-
 def _save(data: InventedData, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name, passages in (("main", data.passages), ("other", data.other_passages)):
-        source = folder / f"{name}.jsonl"
-        source.write_text(
-            _lines({"id": passage.id, "contents": passage.contents} for passage in passages), encoding="utf-8"
-        )
-        import_corpus(source, folder / name)
-        source.unlink()
-    content = {"rows": data.rows, "yields": data.yields}
-    text = json.dumps({"sha256": data.questions_fingerprint, **content}, ensure_ascii=False)
-    (folder / "questions.json").write_text(text, encoding="utf-8")
+    save_passages(data.passages, folder / "main")
+    save_passages(data.other_passages, folder / "other")
+    save_content({"rows": data.rows, "yields": data.yields}, folder / "questions.json")
 
 
 def _open(folder: Path) -> InventedData:
@@ -373,10 +251,7 @@ def _open(folder: Path) -> InventedData:
         raise MissingData(f"there is no {folder}.")
     main, other = Corpus.open(folder / "main"), Corpus.open(folder / "other")
     try:
-        content = parse_json((folder / "questions.json").read_text(encoding="utf-8"))
-        data = InventedData(main, other, content["rows"], content["yields"])
-        if data.questions_fingerprint != content["sha256"]:
-            raise ValueError("its questions are not what was written")
+        content = read_content(folder / "questions.json")
+        return InventedData(main, other, content["rows"], content["yields"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CorruptData(f"{folder} is damaged ({error}).") from error
-    return data

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from sdar_envs.rng import Rng
 from sdar_envs.search_qa.invented.passages import Text, with_article
@@ -109,6 +110,36 @@ class Draft:
     hops: tuple[Hop, ...]
     path: tuple[str, ...]
     names: tuple[str, ...]
+
+    def row(self, name: str, data_set: str, split: str, queries: Sequence[str]) -> dict[str, Any]:
+        """Return the row of a data set that asks the question.
+
+        Args:
+            name: id of the question.
+            data_set: its name.
+            split: to which the row belongs.
+            queries: for each hop, one that finds its passage.
+        """
+        answers: dict[str, str] = {}
+        for answer in self.answers:
+            answers.setdefault(normalize(answer), answer)
+        return {
+            "id": name,
+            "question": self.text,
+            "golden_answers": list(answers.values()),
+            "data_source": data_set,
+            "split": split,
+            "metadata": {
+                "type": TYPES[self.kind],
+                "kind": self.kind,
+                "hops": len(self.hops),
+                "supporting": [hop.passage for hop in self.hops],
+                "queries": list(queries),
+                "name_queries": [hop.queries[-1] for hop in self.hops],
+                "bridges": [hop.finds for hop in self.hops],
+                "path": list(self.path),
+            },
+        }
 
 
 @dataclass(frozen=True, slots=True)

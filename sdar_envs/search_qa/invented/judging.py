@@ -20,7 +20,7 @@ from sdar_envs.search_qa.retrieval.retriever import Passage
 from sdar_envs.search_qa.scoring import contains_whole_answer
 from sdar_envs.search_qa.single_search import one_search_queries
 
-__all__ = ["TOP_K", "Judge", "Recorded", "Searching", "kept"]
+__all__ = ["TOP_K", "Judge", "Recorded", "Searching", "found_by", "kept"]
 
 TOP_K = 3
 """Passages that one search shows."""
@@ -67,7 +67,7 @@ class Searching:
             digits += digit
         if len(draft.hops) > 1:
             needed = {hop.passage for hop in draft.hops}
-            queries = [hop.queries[int(digit)] for hop, digit in zip(draft.hops, digits, strict=True)]
+            queries = found_by(draft, digits)
             names = [hop.queries[-1] for hop in draft.hops]
             if any(needed <= set(self.found(query)) for query in one_search_queries(draft.text, queries, names)):
                 return "o"
@@ -112,4 +112,9 @@ def kept(
         note(draft, verdict)
         if verdict.isdigit():
             count += 1
-            yield draft, tuple(hop.queries[int(digit)] for hop, digit in zip(draft.hops, verdict, strict=True))
+            yield draft, found_by(draft, verdict)
+
+
+def found_by(draft: Draft, verdict: str) -> tuple[str, ...]:
+    """Return for each hop the query that finds it, as the digits of a verdict say."""
+    return tuple(hop.queries[int(digit)] for hop, digit in zip(draft.hops, verdict, strict=True))

@@ -58,11 +58,6 @@ class Relation:
     is_answer: bool = True
     clause: str = ""
 
-    @property
-    def is_value(self) -> bool:
-        """Whether the object is a value, not an entity."""
-        return self.target not in KINDS
-
 
 _ALL = (
     # -- persons --------------------------------------------------------------------------------

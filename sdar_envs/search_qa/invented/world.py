@@ -277,9 +277,9 @@ class _Maker:
         if rng.per_cent(80):
             self._link(town, "river", self._any("river"))
         if rng.per_cent(85):
-            self._link(town, "statue", self._person_who(lambda p: p.died < 1940))
+            self._link(town, "statue", self._any("person", lambda p: p.died < 1940))
         if rng.per_cent(85):
-            self._link(town, "bridge", self._person_who(lambda p: True))
+            self._link(town, "bridge", self._any("person"))
 
     def _region(self, region: Entity) -> None:
         self._number(region, "area", 800, 60_000)
@@ -431,9 +431,6 @@ class _Maker:
             if person.died > year and fits(person):
                 return person
         return None
-
-    def _person_who(self, fits: Callable[[Entity], bool]) -> Entity | None:
-        return self._any("person", fits)
 
     def _is_school(self, house: Entity) -> bool:
         return house.name.endswith(_SCHOOLS)

@@ -56,6 +56,20 @@ def test_constants_are_the_most_common_answers_of_training(env, tasks):
         assert of[normalize(action[7:-1])] == max(of.values())
 
 
+def test_without_training_the_constant_is_of_the_split_that_is_played(tmp_path):
+    for split, answer in (("dev", "Oslo"), ("test", "Bergen")):
+        row = {"id": "1", "question": "Q?", "golden_answers": [answer], "data_source": "nq"}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row))
+    given = {"data": "official", "data_dir": str(tmp_path), "retriever": "off"}
+    for split, answer in (("dev", "Oslo"), ("test", "Bergen")):
+        official = sdar_envs.make_text_env(SEARCH_QA, split=split, **given)
+        assert play(official, "constant", official.source.task(split, 0))[0] == [f"answer[{answer}]"]
+
+
+def test_environments_of_a_corpus_share_their_tasks(env):
+    assert sdar_envs.make_text_env(SEARCH_QA, split="dev").source is env.source
+
+
 def test_a_random_option_is_a_name_in_the_question(env, tasks):
     for task in tasks:
         (action,), _ = play(env, "random-option", task)

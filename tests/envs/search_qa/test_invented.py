@@ -14,8 +14,9 @@ import pytest
 import sdar_envs
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.search_qa.invented import dataset
-from sdar_envs.search_qa.invented.dataset import LEVELS, make_data, with_settings
+from sdar_envs.search_qa.invented.dataset import LEVELS, with_settings
 from sdar_envs.search_qa.invented.judging import Searching
+from sdar_envs.search_qa.invented.making import _pairs, make_data
 from sdar_envs.search_qa.invented.names import GRAMMAR, Names, refused_words
 from sdar_envs.search_qa.invented.passages import write_passages
 from sdar_envs.search_qa.invented.relations import KINDS, RELATIONS
@@ -383,11 +384,11 @@ def test_splits_measure_what_they_say(data):
     assert not answers["train"] & answers["test"]
     assert not answers["train"] & answers["dev"]
     assert not answers["dev"] & answers["test"]
-    pairs = {split: {pair for row in of for pair in dataset._pairs(row)} for split, of in rows.items()}
+    pairs = {split: {pair for row in of for pair in _pairs(row)} for split, of in rows.items()}
     steps = {step for row in rows["train"] for step in row["metadata"]["path"]}
     known = pairs["train"] | pairs["dev"] | pairs["test"]
     for row in rows["test_paths"]:
-        assert set(dataset._pairs(row)) - known, row
+        assert set(_pairs(row)) - known, row
         assert steps.issuperset(row["metadata"]["path"])
     assert {row["metadata"]["kind"] for row in rows["test_hops"]} == {"chain of 4"}
     assert not of_kind([*rows["train"], *rows["dev"], *rows["test"], *rows["test_paths"]], "chain of 4")

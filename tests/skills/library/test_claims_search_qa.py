@@ -11,6 +11,7 @@ import pytest
 from helpers.claims import claim
 
 from sdar_envs.bm25.index import SearchIndex
+from sdar_envs.search_qa.corpora import open_corpus
 from sdar_envs.search_qa.embedded import passages, questions
 from sdar_envs.search_qa.env import SearchQAEnv
 from sdar_envs.search_qa.invented.dataset import LEVELS, open_data
@@ -318,11 +319,6 @@ def test_compare_a_guess_is_right_in_half_of_the_cases():
 # -- on the invented world ----------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def world() -> Bm25Retriever:
-    return engine(list(open_data(LEVELS["default"]).passages), "invented")
-
-
 def of_world(*kinds: str, step: int = 1) -> list[dict[str, Any]]:
     rows = open_data(LEVELS["default"]).rows
     of_kind = [row for split in ("train", "test") for row in rows[split] if row["metadata"]["kind"] in kinds]
@@ -330,7 +326,7 @@ def of_world(*kinds: str, step: int = 1) -> list[dict[str, Any]]:
 
 
 def shown(query: str) -> list[Passage]:
-    (hits,) = world().search([query], 3)
+    (hits,) = open_corpus("invented", "default", None, "sdar/SearchQA-v0").retriever("test").search([query], 3)
     return [hit.passage for hit in hits]
 
 
