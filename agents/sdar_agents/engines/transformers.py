@@ -36,10 +36,10 @@ from transformers.utils import logging
 
 from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.decoding import Decoder, make_decoder
+from sdar_agents.engines.decoding_batches import decoding_batches, step_tokens
 from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
-from sdar_agents.scoring.batch import pack_by_length
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
@@ -184,12 +184,13 @@ class TransformersPolicy:
                     f"the model's {context}: lower max_new_tokens or the length of prompts."
                 )
         answers: list[Completion | None] = [None] * len(requests)
-        lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
+        lengths = [len(request.prompt_ids) for request in requests]
+        batches = decoding_batches(lengths, sampling.max_new_tokens, self.max_batch_tokens, step_tokens(self.model))
         was_training = self.model.training
         self.model.eval()
         self._decoder = make_decoder(self.model) if self._autocast is None else None
         try:
-            for group in pack_by_length(lengths, self.max_batch_tokens):
+            for group in batches:
                 batch = _Batch(self, [requests[i] for i in group], sampling)
                 for i, answer in zip(group, batch.run(), strict=True):
                     answers[i] = answer

@@ -84,9 +84,7 @@ TINY_MODELS: Mapping[str, TinyModel] = MappingProxyType(
 )
 """Shapes by name: for tests, and of about 1 and 5 million parameters."""
 
-TINY_SFT = SFTSettings(
-    lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, log_every=20, save_every=200
-)
+TINY_SFT = SFTSettings(lr=3e-3, batch_tokens=4096, max_tokens=4096, prompt_weight=0.1, log_every=20, save_every=200)
 """Settings for training a tiny model from scratch on demonstrations of small rooms."""
 
 

@@ -29,7 +29,7 @@ __all__ = ["code_digest", "code_files"]
 _AGENTS = (
     *("algorithms/advantages.py", "algorithms/gap.py", "algorithms/losses.py", "algorithms/schedules.py"),
     *("algorithms/shaping.py", "engines/chat/appended.py", "engines/chat/chat_template.py", "engines/chat/reading.py"),
-    *("engines/decoding.py", "engines/policy.py", "engines/transformers.py"),
+    *("engines/decoding.py", "engines/decoding_batches.py", "engines/policy.py", "engines/transformers.py"),
     *("learner/controls.py", "learner/learner.py", "learner/passes.py"),
     *("learner/settings.py", "learner/teachers.py", "learner/weights.py", "rollout/episode.py"),
     *("rollout/independent.py", "rollout/prompts.py", "rollout/rewards.py", "rollout/rollout.py"),

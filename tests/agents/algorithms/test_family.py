@@ -153,7 +153,7 @@ class TestAgentOPSD:
         values = shaped(AgentOPSD(), [0.3, -0.7], single, batch_of(single, [[2.0, 1.0], [-3.0, 0.5]]))
         assert torch.equal(values, torch.tensor([[0.3, 0.3], [-0.7, -0.7]]))
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.lists(st.floats(-50, 50), min_size=2, max_size=9), st.floats(-3, 3))
     def test_factors_are_bounded_and_average_one(self, evidence: list[float], advantage: float) -> None:
         rows = [turn("a", k, is_success=k % 2 == 0) for k in range(len(evidence))]

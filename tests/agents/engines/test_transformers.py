@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny_models import PAD, tiny_model, tiny_policy, tiny_tokenizer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -144,7 +144,6 @@ def test_frequencies_are_the_probabilities(policy: TransformersPolicy, temperatu
         assert answer.logprobs == pytest.approx([math.log(expected[answer.token_ids[0]] / count)], abs=1e-5)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=9).filter(any),
     st.one_of(st.sampled_from([0.0, 1 - 2**-40]), st.floats(0, 1 - 2**-40)),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers.tiny_models import tiny_policy
 from helpers.viewers import visiting
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import sdar_envs
@@ -71,7 +71,6 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
     )
 
 
-@settings(deadline=None)
 @given(trajectories())
 def test_a_trajectory_survives_json(original: Trajectory) -> None:
     line = json.dumps(trajectory_row(original), allow_nan=False)

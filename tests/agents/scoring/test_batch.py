@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 from helpers.tiny_models import random_rows
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar_agents.scoring.batch import Totals, make_batch, pack_by_length, token_weights
@@ -129,7 +129,6 @@ def test_a_batch_without_tokens_has_weights_of_zero() -> None:
     assert weights.tolist() == [[0.0, 0.0]]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 60))
 def test_pieces_hold_each_row_once_within_the_limit(lengths: list[int], max_tokens: int) -> None:
     groups = pack_by_length(lengths, max_tokens)

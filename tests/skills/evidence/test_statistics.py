@@ -123,7 +123,7 @@ def recomputed(rows: list[Showing], arm: Arm, task_type: str, gamma: Fraction) -
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 40), max_size=4), gamma=st.sampled_from([1.0, 0.9, 0.5]))
 def test_aggregates_equal_a_recomputation(rows: list[Showing], cuts: list[int], gamma: float) -> None:
     with Ledger(None) as ledger:
@@ -147,7 +147,7 @@ def test_aggregates_equal_a_recomputation(rows: list[Showing], cuts: list[int], 
                         assert number == (None if exact is None else pytest.approx(exact, rel=1e-9, abs=1e-9))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS, cut=st.integers(0, 40), lost=ROWS, gamma=st.sampled_from([1.0, 0.9]))
 def test_a_resumed_run_equals_an_uninterrupted_one(
     rows: list[Showing], cut: int, lost: list[Showing], gamma: float

@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar_envs.errors import InvalidOption
@@ -115,7 +115,6 @@ def test_what_is_refused(inner):
         cached.search(["a", "b"], 1)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 4),
     st.lists(st.tuples(st.lists(st.sampled_from(["", "a", "bb", "ccc", "dddd"]), max_size=5), st.integers(1, 5))),
