@@ -35,7 +35,7 @@ from sdar_envs.files.locks import Taken, writing_folder, writing_path
 from sdar_envs.files.replacing import new_folder, sweep
 from sdar_envs.storage import write_atomic
 
-__all__ = ["Progress", "StudyPaths", "check_gates", "run_study", "work"]
+__all__ = ["Progress", "StudyPaths", "check_gates", "one_thread", "run_study", "work"]
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -116,7 +116,7 @@ def work(
     """Take starts and cells from the queue until none is left; see `run_study`."""
     study = _Study(design, paths, progress)
     told = set(study.folder.complete_seeds())
-    with _one_thread():
+    with one_thread():
         while waiting := [item for item in _items(design) if not _is_done(study, item)]:
             if not any(_take(study, item) for item in waiting):
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -237,7 +237,7 @@ def _train(study: _Study, cell: Cell) -> None:
     folder = study.folder
     start = folder.read_start(cell.start)
     assert start is not None
-    config = study.design.config(cell.arm, cell.seed, str(folder.model(cell.start).resolve()))
+    config = folder.config(cell)
     run = study.paths.work / cell.name
     measure = CellMeasure(config, study.design.measures, lambda step, steps: study.progress(cell.name, step, steps))
     trainer = Trainer(config, run, resume=(run / CONFIG).exists(), facts=training_facts(), measure=measure)
@@ -264,7 +264,8 @@ def _help(design: Design, paths: StudyPaths) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Context in which torch uses one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

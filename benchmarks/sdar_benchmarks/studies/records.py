@@ -29,9 +29,9 @@ from sdar_envs.errors import CorruptData, InvalidOption
 from sdar_envs.files.json_text import read_json_object
 from sdar_envs.storage import write_atomic
 
-__all__ = ["CellRecord", "StartRecord", "StudyFolder", "normalised_area", "record_of_run"]
+__all__ = ["CURVES", "CellRecord", "StartRecord", "StudyFolder", "normalised_area", "record_of_run"]
 
-_CURVES = {
+CURVES = {
     "success": "rollout/success",
     "probe": "probe/plain",
     "probe_with_skills": "probe/with_skills",
@@ -40,6 +40,8 @@ _CURVES = {
     "with_skills": "end/with_skills",
     "cool": "end/sampled",
 }
+"""Paths of the metrics that are kept, by the name of the curve."""
+
 _COSTS = ("student_tokens", "prompt_tokens", "teacher_tokens", "tokens", "environment_steps")
 
 
@@ -107,7 +109,7 @@ def normalised_area(points: list[Point]) -> float | None:
 def record_of_run(cell: Cell, config: TrainConfig, run: Path, fingerprint: str) -> CellRecord:
     """Return the record of a finished training run."""
     metrics = read_metrics(run)
-    curves = {name: [list(point) for point in metrics[path]] for name, path in _CURVES.items() if metrics.get(path)}
+    curves = {name: [list(point) for point in metrics[path]] for name, path in CURVES.items() if metrics.get(path)}
     costs = {name: metrics[f"cost_total/{name}"][-1][1] for name in _COSTS if metrics.get(f"cost_total/{name}")}
     costs["cpu_seconds"] = sum(value for _, value in metrics.get(CPU_SECONDS, ()))
     return CellRecord(
@@ -139,6 +141,10 @@ class StudyFolder:
     def cell_path(self, cell: Cell) -> Path:
         """Return the file of a cell's record."""
         return self.path / "cells" / f"{cell.name}.json"
+
+    def config(self, cell: Cell) -> TrainConfig:
+        """Return the configuration of a cell's training."""
+        return self.design.config(cell.arm, cell.seed, str(self.model(cell.start)))
 
     def start_settings(self, start: int) -> dict[str, Any]:
         """Return the settings that decide a start."""
@@ -175,8 +181,12 @@ class StudyFolder:
         record = StartRecord(self.start_settings(start), fingerprint, dict(measured), self._measured_by(start))
         write_atomic(self.start_path(start), json.dumps(asdict(record), indent=1) + "\n")
 
-    def read_cell(self, cell: Cell) -> CellRecord | None:
+    def read_cell(self, cell: Cell, *, any_code: bool = False) -> CellRecord | None:
         """Return a cell's record; None if there is none.
+
+        Args:
+            cell: of the design.
+            any_code: also a record of other code.
 
         Raises:
             CorruptData: the file is damaged.
@@ -186,10 +196,11 @@ class StudyFolder:
         if not path.exists():
             return None
         record = make_row(CellRecord, read_json_object(path))
-        config = self.design.config(cell.arm, cell.seed, str(self.model(cell.start)))
-        if record.code != (code := code_digest(config)):
+        config = self.config(cell)
+        if record.code != (code := code_digest(config)) and not any_code:
             raise InvalidOption(
-                f"{path} is of other code (digest {record.code}, here {code}), so it does not compare: check out "
+                f"{path} is of other code (digest {record.code}, here {code}), so it does not compare: see with "
+                f"--recheck whether the numbers are still the same, check out "
                 f"{record.facts.get('revision') or 'its revision'}, or choose another --out."
             )
         if changed := _changed(record.config, _plain(config), self._given(cell.arm)):

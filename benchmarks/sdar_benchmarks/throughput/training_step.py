@@ -5,8 +5,8 @@
 The settings are those of a study that tells methods apart on two cores: small rooms of one home, objects to be put into
 furniture, seven turns, 16 tasks of four episodes, two mini-batches; all in float32, no reference policy, old log-probs
 from the sampler. The model has a million random parameters. What it answers is told to it: the expert's thoughts and
-commands, some of them replaced by other commands, so that lengths and successes are those of a model that has learnt the
-task. It computes them as if it had sampled them.
+commands, some of them replaced by other commands, so that lengths and successes are those of a model that has learnt
+the task. It computes them as if it had sampled them.
 
 GRPO and SDAR learn from the same rollout, each from the same weights. Times are CPU seconds of one thread, the mean of
 the steps; a first step warms up and is not counted.

@@ -26,6 +26,7 @@ from sdar_benchmarks.studies.digest import _content, code_digest, code_files
 from sdar_benchmarks.studies.measures import HabitProbe
 from sdar_benchmarks.studies.outcomes import compare_arms, metric_values, outcome_table, plan, power
 from sdar_benchmarks.studies.queue import StudyPaths, _items, _Study, _take, run_study
+from sdar_benchmarks.studies.recheck import recheck
 from sdar_benchmarks.studies.records import CellRecord, StudyFolder, normalised_area
 from sdar_benchmarks.studies.study_report import write_study_report
 from sdar_envs.errors import InvalidOption, RunStopped
@@ -143,6 +144,34 @@ def test_records_that_do_not_compare_are_refused(finished: tuple[Design, StudyPa
     path.write_text(json.dumps(row | {"fingerprint": "0" * 64}))
     with pytest.raises(InvalidOption, match="began from another model"):
         run_study(design, StudyPaths(tmp_path / "out", tmp_path / "work"))
+
+
+def test_records_of_other_code_are_renewed_if_their_first_steps_are_repeated(
+    finished: tuple[Design, StudyPaths], tmp_path: Path
+) -> None:
+    design, paths = finished
+    shutil.copytree(paths.records, tmp_path / "out")
+    folder, again = StudyFolder(tmp_path / "out", design), StudyPaths(tmp_path / "out", tmp_path / "work")
+    before = folder.cells()
+    assert recheck(design, again) == []
+    path = folder.cell_path(design.cells()[1])
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps(row | {"code": "0" * 16}))
+    # Of two steps: success at the first, both probes at all three, greedy success after both, two more at the end.
+    assert [(each.cell.arm, each.compared, each.is_exact, each.renewed) for each in recheck(design, again)] == [
+        ("sdar+wrong-skills", 11, True, 1)
+    ]
+    assert list(map(without_times, folder.cells())) == list(map(without_times, before))
+    assert folder.cells()[1].facts["earlier_codes"] == ["0" * 16]
+    row["facts"]["platform"]["cpu"] = "another"
+    row["curves"]["probe"][1][1] += 5e-5
+    path.write_text(json.dumps(row | {"code": "0" * 16}))
+    assert not recheck(design, again)[0].is_exact
+    row["curves"]["probe"][1][1] += 1e-3
+    path.write_text(json.dumps(row | {"code": "0" * 16}))
+    with pytest.raises(RunStopped, match=r"seed-00-sdar\+wrong-skills is no longer .* probe at step 1 is"):
+        recheck(design, again)
+    assert json.loads(path.read_text())["code"] == "0" * 16
 
 
 def test_a_start_that_cannot_show_anything_stops_the_study(finished: tuple[Design, StudyPaths], tmp_path: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdar_benchmarks.cli.options import Commands, add_training_verb
 from sdar_benchmarks.cli.output import say
+
+if TYPE_CHECKING:
+    from sdar_benchmarks.studies.design import Design
+    from sdar_benchmarks.studies.queue import StudyPaths
 
 __all__ = ["add"]
 
@@ -36,6 +41,11 @@ def add(commands: Commands) -> None:
     )
     command.add_argument(
         "--plan", action="store_true", help="print the power and the cost of the design, and run nothing"
+    )
+    command.add_argument(
+        "--recheck",
+        action="store_true",
+        help="repeat the first steps of cells whose records are of other code, and renew the records if they are equal",
     )
     command.set_defaults(run=_run)
 
@@ -67,6 +77,9 @@ def _run(args: argparse.Namespace) -> None:
     out = Path(args.out or Path("benchmarks", "studies", design.name))
     paths = StudyPaths(out, Path(args.work or Path("runs", "studies", design.name)))
     folder = StudyFolder(out, design)
+    if args.recheck:
+        _recheck(design, paths)
+        return
     planned = plan(design, folder.cells())
     if args.plan:
         print_table(planned.table)
@@ -97,3 +110,14 @@ def _run(args: argparse.Namespace) -> None:
         run_study(design, paths, jobs=args.jobs, progress=progress, seed_done=seed_done)
     for path in write_study_report(folder):
         say(path)
+
+
+def _recheck(design: Design, paths: StudyPaths) -> None:
+    from sdar_benchmarks.studies.recheck import recheck
+
+    found = recheck(design, paths, progress=lambda cell, step, of: say(f"{cell}: step {step} of {of}", error=True))
+    for each in found:
+        how = "to the last digit" if each.is_exact else "but for rounding, on another processor"
+        say(f"{each.cell.name}: {each.compared} values are equal {how}; {each.renewed} records renewed.")
+    if not found:
+        say("All records are of the present code.")

@@ -1,0 +1,151 @@
+"""Recheck of a study's records: their first steps are repeated, and records of equal numbers get the present digest.
+
+The digest of a record's code changes with any line of the modules that it covers, also where the numbers stay. For each
+arm one recorded cell of other code is trained again for some steps, in a folder of its own, and its curves are compared
+with the record: to the last digit on the same processor and versions, within `TOLERANCE` on others, whose rounding
+differs. If they are equal, all records of that arm with the same digest get the present one; the old one is kept among
+their facts.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sdar_agents.training.trainer import Trainer
+from sdar_benchmarks.records.metrics import Point, read_metrics
+from sdar_benchmarks.records.provenance import training_facts
+from sdar_benchmarks.studies.design import Cell, Design
+from sdar_benchmarks.studies.digest import code_digest
+from sdar_benchmarks.studies.measures import CellMeasure
+from sdar_benchmarks.studies.queue import StudyPaths, one_thread
+from sdar_benchmarks.studies.records import CURVES, CellRecord, StudyFolder
+from sdar_envs.errors import RunStopped
+
+__all__ = ["TOLERANCE", "Recheck", "recheck"]
+
+TOLERANCE = 1e-4
+"""Of a curve's values where processor or versions are others than those of the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """A cell that was repeated.
+
+    Attributes:
+        cell: which one.
+        compared: number of values.
+        is_exact: processor and versions are those of the record.
+        renewed: number of records that got the present digest.
+    """
+
+    cell: Cell
+    compared: int
+    is_exact: bool
+    renewed: int
+
+
+def recheck(
+    design: Design,
+    paths: StudyPaths,
+    *,
+    steps: int = 4,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> list[Recheck]:
+    """Repeat the first steps of one cell of each arm and digest that is not the present one, and renew its records.
+
+    Args:
+        design: of the study.
+        paths: its folders.
+        steps: that are repeated.
+        progress: called with a cell's name, the steps that are done and their number.
+
+    Raises:
+        RunStopped: a number differs; records of other arms may have been renewed.
+    """
+    folder = StudyFolder(paths.records, design)
+    found: dict[tuple[str, str], list[tuple[Cell, CellRecord]]] = {}
+    for cell in design.cells():
+        record = folder.read_cell(cell, any_code=True)
+        if record is not None and record.code != code_digest(folder.config(cell)):
+            found.setdefault((cell.arm, record.code), []).append((cell, record))
+    done = []
+    for records in found.values():
+        cell, record = records[0]
+        curves = _repeated(folder, cell, paths.work / "recheck" / cell.name, steps, progress)
+        is_exact = _machine(record.facts) == _machine(training_facts())
+        compared = _compare(cell, record, curves, 0.0 if is_exact else TOLERANCE)
+        for each, old in records:
+            codes = [*old.facts.get("earlier_codes", ()), old.code]
+            facts = {**old.facts, "earlier_codes": codes}
+            folder.write_cell(each, replace(old, code=code_digest(folder.config(each)), facts=facts))
+        done.append(Recheck(cell, compared, is_exact, len(records)))
+    return done
+
+
+class _EnoughError(Exception):
+    """Raised by the measure to end a run."""
+
+
+def _repeated(
+    folder: StudyFolder, cell: Cell, run: Path, steps: int, progress: Callable[[str, int, int], None]
+) -> dict[str, list[Point]]:
+    """Train a cell's first steps in a new folder; return its curves."""
+    if run.exists():
+        shutil.rmtree(run)
+    config = folder.config(cell)
+    kept = CellMeasure(config, folder.design.measures)
+    seen: dict[str, list[Point]] = {}
+
+    def measure(trainer: Any) -> Mapping[str, float]:
+        metrics = kept(trainer)
+        for name, value in metrics.items():
+            seen.setdefault(name, []).append((float(trainer.step), value))
+        progress(cell.name, trainer.step, steps)
+        if trainer.step == min(steps, config.all_steps):
+            raise _EnoughError
+        return metrics
+
+    with one_thread():
+        trainer = Trainer(config, run, facts=training_facts(), measure=measure)
+        with suppress(_EnoughError):
+            trainer.run()
+    # The metrics of the last step are not written.
+    written = read_metrics(run)
+    shutil.rmtree(run)
+    return {name: points for name, path in CURVES.items() if (points := seen.get(path) or written.get(path))}
+
+
+def _compare(cell: Cell, record: CellRecord, curves: Mapping[str, Sequence[Point]], tolerance: float) -> int:
+    """Return how many values are equal.
+
+    Raises:
+        RunStopped: one differs.
+    """
+    compared = 0
+    for name, points in curves.items():
+        recorded = dict(record.points(name))
+        for step, value in points:
+            if step not in recorded:
+                continue
+            compared += 1
+            if not math.isclose(value, recorded[step], rel_tol=0, abs_tol=tolerance):
+                raise RunStopped(
+                    f"{cell.name} is no longer what its record says: {name} at step {step:g} is {value!r}, and was "
+                    f"{recorded[step]!r}. The code gives other numbers: choose another --out, or check out "
+                    f"{record.facts.get('revision') or 'the revision of the records'}."
+                )
+    if not compared:
+        raise RunStopped(f"{cell.name} has no value within so few steps: repeat more of them.")
+    return compared
+
+
+def _machine(facts: Mapping[str, Any]) -> list[Any]:
+    """Return what rounding depends on."""
+    versions = facts.get("versions", {})
+    return [facts.get("platform", {}).get("cpu"), *(versions.get(name) for name in ("numpy", "torch", "transformers"))]
