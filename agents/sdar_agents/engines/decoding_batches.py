@@ -28,7 +28,7 @@ def step_tokens(model: Any) -> int | None:
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token = 2 * config.num_hidden_layers * heads * size * parameters[0].element_size()
+    token: int = 2 * config.num_hidden_layers * heads * size * parameters[0].element_size()
     weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     return (weights + _STEP_BYTES) // token
 

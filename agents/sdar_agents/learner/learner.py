@@ -42,6 +42,7 @@ from sdar_agents.scoring.metrics import Metric, masked_metric, merge_metrics, re
 from sdar_agents.scoring.model_parts import disable_dropout
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing
+from sdar_agents.scoring.precision import warn_if_emulated
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption
 from sdar_envs.rng import derive_seed
@@ -111,6 +112,8 @@ class Learner:
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidOption("no parameter of the model requires a gradient: there is nothing to train.")
         disable_dropout(model)
+        if settings.autocast:
+            warn_if_emulated(next(model.parameters()).device, "learner.autocast")
         if settings.packing:
             enable_packing(model)
         if settings.gradient_checkpointing:

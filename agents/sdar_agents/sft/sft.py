@@ -29,6 +29,7 @@ from sdar_agents.scoring.head import head_scores
 from sdar_agents.scoring.logprobs import response_states
 from sdar_agents.scoring.model_parts import disable_dropout, plain_head
 from sdar_agents.scoring.options import CHUNK_ELEMENTS
+from sdar_agents.scoring.precision import warn_if_emulated
 from sdar_agents.sft.examples import Examples, MicroBatch, micro_batches, plan_batches
 from sdar_agents.sft.settings import SFTSettings
 from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints
@@ -83,6 +84,8 @@ def fine_tune(
     """
     for part in (examples, *([] if validation is None else [validation])):
         _check_vocabulary(model, part)
+    if settings.autocast:
+        warn_if_emulated(next(model.parameters()).device, "autocast")
     run = _Run(model, examples, settings, pad_id, validation)
     first = 0 if resume_from is None else run.resume(resume_from)
     disable_dropout(model)
