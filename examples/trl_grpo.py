@@ -3,7 +3,7 @@
     python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --suite webshop
     python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --suite alfworld --rollouts
 
-It needs `pip install 'sdar-envs[trl]'`; docs/plugs/trl.md explains the settings.
+It needs `pip install '.[trl]'`; docs/plugs/trl.md explains the settings.
 """
 
 from __future__ import annotations

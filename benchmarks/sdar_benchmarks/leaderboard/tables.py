@@ -84,12 +84,12 @@ def _leaderboard(records: Sequence[Record], folder: Path) -> str:
     parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
     for rows in _panels(records).values():
         told, flags = _told(rows[0]), _flags(rows[0])
-        parts.append(f"## {_escape(rows[0]['env_id'])}, {_escape(_place(rows[0]))}\n")
+        place = f"{rows[0]['env_id']}, {_place(rows[0])}" + (f", {told}" if told else "")
+        parts.append(f"## {_escape(place)}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
             + (f", variant {_code(panel['variant'])}" if panel["variant"] else "")
-            + (f", {_escape(told)}" if told else "")
             + (f", on data that depart from the reference ones ({_escape(flags)})" if flags else "")
             + ".\n"
         )
