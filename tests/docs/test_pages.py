@@ -141,6 +141,48 @@ def test_public_names_are_documented() -> None:
     assert len(pages) == len(python_api.PAGES)
 
 
+def test_public_names_without_a_docstring_are_found(tmp_path, monkeypatch) -> None:
+    module = '''
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["Base", "Derived", "Pair", "Plain", "bare"]
+
+
+class Base:
+    """A class."""
+
+    def act(self):
+        """Act."""
+
+    def think(self): ...
+
+
+class Derived(Base):
+    def act(self): ...
+
+    @property
+    def size(self): ...
+
+
+class Pair(NamedTuple):
+    one: int
+
+
+@dataclass
+class Plain:
+    one: int
+
+
+def bare(): ...
+'''
+    (tmp_path / "barely_documented.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ("Base.think", "Derived", "Derived.size", "Pair", "Plain", "bare")
+    found = python_api.undocumented([python_api.ApiPage("page", "Page", ("barely_documented",))])
+    assert found == [f"barely_documented.{name}" for name in names]
+
+
 def test_speed_has_every_figure_of_the_records() -> None:
     import json
 
