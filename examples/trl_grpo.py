@@ -18,7 +18,7 @@ from sdar_envs.integrations import trl as plug
 SUITES = {
     "alfworld": ("sdar/ALFWorld-v0", plug.ALFWorldTools, 50),
     "webshop": ("sdar/WebShop-v0", plug.WebShopTools, 15),
-    "search_qa": ("sdar/SearchQA-v0", plug.SearchQATools, 4),
+    "search_qa": ("sdar/SearchQA-v0", plug.SearchQATools, 8),
 }
 
 

@@ -282,13 +282,13 @@ def test_verbs_and_options_that_pages_name_exist(path: Path) -> None:
 
 
 def test_a_verb_or_an_option_that_is_not_there_is_found() -> None:
-    page = "`sdar skills import DIR --from sdar`, `sdar plot`, `sdar train --lerner.lr 1`\n```bash\nsdar eval --oud x\n```\n"
+    page = "`sdar skills import DIR --from sdar`, `sdar plot`, `sdar train --lern 1`\n```bash\nsdar eval --oud x\n```\n"
     found = [unknown_in(words[1:]) for words in commands_named_in(page)]
-    assert found == [["--oud"], ["--from"], ["plot"], ["--lerner.lr"]]
+    assert found == [["--oud"], ["--from"], ["plot"], ["--lern"]]
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a module of a package, or a name in one; packages that need an extra are not imported."""
+    """Whether a dotted name is a module of a package, or a name in one; nothing is imported, for some want extras."""
     parts = name.split(".")
     for folder in (ROOT, ROOT / "skills", ROOT / "agents", ROOT / "benchmarks", ROOT / "docs"):
         place = folder
@@ -298,7 +298,11 @@ def is_there(name: str) -> bool:
                 attributes = parts[at + 1 :]
                 if not module.is_file():
                     module, attributes = place / "__init__.py", parts[at:]
-                if at and module.is_file() and all(re.search(rf"\b{word}\b", module.read_text()) for word in attributes):
+                if (
+                    at
+                    and module.is_file()
+                    and all(re.search(rf"\b{word}\b", module.read_text()) for word in attributes)
+                ):
                     return True
                 break
             place /= part
@@ -317,7 +321,9 @@ def test_modules_files_and_settings_that_pages_name_exist(path: Path) -> None:
     files = [span for span in spans if re.fullmatch(r"(?:agents|benchmarks|docs|examples|skills|tests)/[\w./-]+", span)]
     assert [name for name in files if not (ROOT / name).exists()] == []
     sections = "model|rollout|learner|skills|context|evaluation|checkpoints|log|algorithm"
-    settings_ = [name.rstrip(".") for span in spans for name in re.findall(rf"(?<![\w./])(?:{sections})\.[a-z_.]+", span)]
+    settings_ = [
+        name.rstrip(".") for span in spans for name in re.findall(rf"(?<![\w./])(?:{sections})\.[a-z_.]+", span)
+    ]
     assert [name for name in settings_ if not is_setting(f"--{name}") and not is_section(name)] == []
 
 

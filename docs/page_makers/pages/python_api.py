@@ -99,7 +99,7 @@ def public_names(module: str) -> list[str]:
 
 
 def undocumented(pages: Sequence[ApiPage] = PAGES) -> list[str]:
-    """Return the public classes and functions of pages, and the public methods of these classes, without a docstring."""
+    """Return the public classes, their public methods, and the functions of pages that have no docstring."""
     missing = []
     for page in pages:
         for module in page.modules:
