@@ -27,6 +27,8 @@ class NumberTasks:
 
 
 class NumbersEnv(TextEnv[int]):
+    """A number is changed by commands until it is the one that the task names."""
+
     suite = "acme"
     prompt_style = PromptStyle(role="You change a number by commands.", require_reasoning=False)
 

@@ -1,4 +1,4 @@
-"""Episodes on many machines with Ray: `pip install ray sdar-envs`, then `python ray_episodes.py`.
+"""Episodes on many machines with Ray: `pip install ray .`, then `python ray_episodes.py`.
 
 A step takes tens of microseconds, a message between processes hundreds, so each actor plays whole episodes.
 """

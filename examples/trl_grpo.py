@@ -3,7 +3,7 @@
     python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --suite webshop
     python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --suite alfworld --rollouts
 
-It needs `pip install 'sdar-envs[trl]'`; docs/plugs/trl.md explains the settings.
+It needs `pip install '.[trl]'`; docs/plugs/trl.md explains the settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sdar_envs.integrations import trl as plug
 SUITES = {
     "alfworld": ("sdar/ALFWorld-v0", plug.ALFWorldTools, 50),
     "webshop": ("sdar/WebShop-v0", plug.WebShopTools, 15),
-    "search_qa": ("sdar/SearchQA-v0", plug.SearchQATools, 4),
+    "search_qa": ("sdar/SearchQA-v0", plug.SearchQATools, 8),
 }
 
 

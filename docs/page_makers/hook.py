@@ -13,6 +13,7 @@ for folder in (_HERE.parent, *(_HERE.parents[1] / name for name in ("", "skills"
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
 from page_makers import formulas  # noqa: E402
@@ -53,7 +54,14 @@ def generated_pages() -> Iterator[tuple[str, str]]:
 
 
 def on_config(config: Any) -> Any:
-    """Set the formats of formulas, and replace `FOLDER/*` in the navigation by the other pages of that folder."""
+    """Set the formats of formulas, and replace `FOLDER/*` in the navigation by the other pages of that folder.
+
+    Raises:
+        PluginError: a public name has no docstring.
+    """
+    missing = python_api.undocumented()
+    if missing:
+        raise PluginError(f"public names without a docstring: {', '.join(missing)}")
     config.mdx_configs["pymdownx.superfences"] = {
         "custom_fences": [{"name": "math", "class": "math", "format": formulas.block}]
     }

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ WRITTEN = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.
 IDS = [path.relative_to(ROOT).as_posix() for path in WRITTEN]
 GENERATED = ("reference/", "notebooks/", "benchmarks/speed.md", "benchmarks/leaderboard.md")
 RUN = {"python", "bash"}
+READ = [*WRITTEN, *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "examples/README.md"))]
 PARSER = make_parser()
 
 
@@ -139,6 +141,48 @@ def test_public_names_are_documented() -> None:
     assert len(pages) == len(python_api.PAGES)
 
 
+def test_public_names_without_a_docstring_are_found(tmp_path, monkeypatch) -> None:
+    module = '''
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["Base", "Derived", "Pair", "Plain", "bare"]
+
+
+class Base:
+    """A class."""
+
+    def act(self):
+        """Act."""
+
+    def think(self): ...
+
+
+class Derived(Base):
+    def act(self): ...
+
+    @property
+    def size(self): ...
+
+
+class Pair(NamedTuple):
+    one: int
+
+
+@dataclass
+class Plain:
+    one: int
+
+
+def bare(): ...
+'''
+    (tmp_path / "barely_documented.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ("Base.think", "Derived", "Derived.size", "Pair", "Plain", "bare")
+    found = python_api.undocumented([python_api.ApiPage("page", "Page", ("barely_documented",))])
+    assert found == [f"barely_documented.{name}" for name in names]
+
+
 def test_speed_has_every_figure_of_the_records() -> None:
     import json
 
@@ -186,6 +230,114 @@ def test_commands_of_pages_can_be_read(path: Path) -> None:
                 words = shlex.split(command)
                 if "sdar" in words[:2] and "{" not in command:
                     PARSER.parse_known_args(words[words.index("sdar") + 1 :])
+
+
+def commands_named_in(markdown: str):
+    """The words of each command of `sdar` on a page, behind `sdar`: in blocks, and in the text."""
+    for block in blocks.blocks_of(markdown):
+        if block.language == "bash":
+            for command in blocks.commands_of(block.text):
+                yield shlex.split(command)
+    text = re.sub(r"^( *)```.*?^\1```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    for command in re.findall(r"`(sdar [^`]+)`", text):
+        yield shlex.split(command)
+
+
+def is_setting(option: str) -> bool:
+    """Whether an option is a setting of a training run, or a part of one, such as `--rollout.env_kwargs.max_steps`."""
+    from sdar_agents.algorithms import ALGORITHMS
+    from sdar_agents.training.config import TrainConfig
+
+    name = option.removeprefix("--")
+    found = {path for path, _ in fields_of(TrainConfig)}
+    if name.startswith("algorithm."):
+        found = {f"algorithm.{field.name}" for owner in ALGORITHMS.values() for field in dataclasses.fields(owner)}
+    return any(name == path or name.startswith(f"{path}.") for path in found)
+
+
+def unknown_in(words: list[str]) -> list[str]:
+    """The verb or the options of a command, given without `sdar`, that there are not."""
+    parser, rest = PARSER, words
+    while rest and (below := command_line.actions_of(parser)) and not rest[0].startswith("-"):
+        if rest[0] not in below:
+            return [] if rest[0].isupper() else [rest[0]]
+        parser, rest = below[rest[0]][0], rest[1:]
+    options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    known = {option for action in parser._actions for option in action.option_strings}
+    has_settings = parser.prog in ("sdar train", "sdar study", "sdar quickstart")
+    has_own_method = any(":" in after for before, after in pairwise(rest) if before == "--method")
+    return [
+        option
+        for option in options
+        if option not in known
+        and not (has_settings and (is_setting(option) or (has_own_method and option.startswith("--algorithm."))))
+    ]
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_verbs_and_options_that_pages_name_exist(path: Path) -> None:
+    for words in commands_named_in(path.read_text()):
+        if "sdar" in words[:2]:
+            assert not unknown_in(words[words.index("sdar") + 1 :]), words
+
+
+def test_a_verb_or_an_option_that_is_not_there_is_found() -> None:
+    page = "`sdar skills import DIR --from sdar`, `sdar plot`, `sdar train --lern 1`\n```bash\nsdar eval --oud x\n```\n"
+    found = [unknown_in(words[1:]) for words in commands_named_in(page)]
+    assert found == [["--oud"], ["--from"], ["plot"], ["--lern"]]
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of a package, or a name in one; nothing is imported, for some want extras."""
+    parts = name.split(".")
+    for folder in (ROOT, ROOT / "skills", ROOT / "agents", ROOT / "benchmarks", ROOT / "docs"):
+        place = folder
+        for at, part in enumerate(parts):
+            if not (place / part).is_dir():
+                module = place / f"{part}.py"
+                attributes = parts[at + 1 :]
+                if not module.is_file():
+                    module, attributes = place / "__init__.py", parts[at:]
+                if (
+                    at
+                    and module.is_file()
+                    and all(re.search(rf"\b{word}\b", module.read_text()) for word in attributes)
+                ):
+                    return True
+                break
+            place /= part
+        else:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_modules_files_and_settings_that_pages_name_exist(path: Path) -> None:
+    text = path.read_text()
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    if path.name != "CHANGELOG.md":  # which says what names were
+        packages = "sdar_envs|sdar_skills|sdar_agents|sdar_benchmarks|data_makers|page_makers"
+        assert [name for name in re.findall(rf"\b(?:{packages})(?:\.\w+)+", text) if not is_there(name)] == []
+    files = [span for span in spans if re.fullmatch(r"(?:agents|benchmarks|docs|examples|skills|tests)/[\w./-]+", span)]
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    sections = "model|rollout|learner|skills|context|evaluation|checkpoints|log|algorithm"
+    settings_ = [
+        name.rstrip(".") for span in spans for name in re.findall(rf"(?<![\w./])(?:{sections})\.[a-z_.]+", span)
+    ]
+    assert [name for name in settings_ if not is_setting(f"--{name}") and not is_section(name)] == []
+
+
+def is_section(name: str) -> bool:
+    from sdar_agents.training.config import TrainConfig
+
+    return f"{name}." in {path for path, _ in settings.sections_of(TrainConfig)}
+
+
+def test_a_module_that_is_not_there_is_found() -> None:
+    assert is_there("sdar_envs.integrations.verl.WindowedAgentLoop")
+    assert is_there("sdar_agents.engines.transformers")
+    for name in ("sdar_envs.serving", "sdar_agents.rollout.rollouts", "sdar_envs.registry.taskz", "sdar_envs.Envy"):
+        assert not is_there(name), name
 
 
 def test_metrics_that_pages_name_exist() -> None:

@@ -84,12 +84,12 @@ def _leaderboard(records: Sequence[Record], folder: Path) -> str:
     parts = [_HEADER.format(commands=commands(), results=folder.as_posix())]
     for rows in _panels(records).values():
         told, flags = _told(rows[0]), _flags(rows[0])
-        parts.append(f"## {_escape(rows[0]['env_id'])}, {_escape(_place(rows[0]))}\n")
+        place = f"{rows[0]['env_id']}, {_place(rows[0])}" + (f", {told}" if told else "")
+        parts.append(f"## {_escape(place)}\n")
         panel = rows[0]["panel"]
         parts.append(
             f"{panel['tasks']:,} tasks with the fingerprint `{panel['fingerprint'][:16]}`"
             + (f", variant {_code(panel['variant'])}" if panel["variant"] else "")
-            + (f", {_escape(told)}" if told else "")
             + (f", on data that depart from the reference ones ({_escape(flags)})" if flags else "")
             + ".\n"
         )
@@ -115,8 +115,8 @@ Steps and tokens (read and written) are means of an episode; the cost is that of
 Invalid is the share of commands that the environment could not use; of a model's answers, malformed is the share that
 did not keep the format, and cut off the share that ended at the token limit. A dash stands for what a row does not say;
 columns in which no row says anything are left out. Data that depart from the reference ones are a panel of their own,
-which names its flags. A floor shows what the form of an episode gives alone; a ceiling reads the hidden state. The
-oracle of Search-QA knows where to search, and answers only what it was shown.
+which names its flags. A floor is what random choices or one fixed habit reach; a ceiling reads the hidden state.
+The oracle of Search-QA knows where to search, and answers only what it was shown.
 
 These commands make the rows of the scripted agents (`sdar leaderboard commands` prints them):
 
@@ -130,8 +130,8 @@ checkout or several commits are refused. Embedded and official data are differen
 of Search-QA, wherever they run.
 
 Beside a record are the actions of its episodes. `sdar leaderboard verify RECORD` plays them again and checks each
-score and the row's totals: a row can be checked without its model. That it was this agent who chose the actions, its
-answers, tokens and costs are the word of who added the row.
+score and the row's totals: a row can be checked without its model. It cannot check that this agent chose the actions,
+nor its answers, tokens and costs: for these you rely on whoever added the row.
 """
 
 _BOUNDS = {

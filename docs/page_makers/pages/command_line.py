@@ -81,7 +81,7 @@ def _body(parser: argparse.ArgumentParser) -> str:
 
 def _usage(parser: argparse.ArgumentParser) -> str:
     words = " ".join(parser.format_usage().removeprefix("usage: ").split())
-    return textwrap.fill(words, 96, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(words, 76, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _row(action: argparse.Action) -> tuple[str, str]:

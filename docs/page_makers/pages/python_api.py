@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from types import FunctionType
 from typing import NamedTuple
 
 from page_makers.docstrings import introduction, summary
@@ -96,16 +98,36 @@ def public_names(module: str) -> list[str]:
     return sorted(importlib.import_module(module).__all__)
 
 
-def undocumented() -> list[str]:
-    """Return the public classes and functions of all pages that have no docstring."""
+def undocumented(pages: Sequence[ApiPage] = PAGES) -> list[str]:
+    """Return the public classes, their public methods, and the functions of pages that have no docstring."""
     missing = []
-    for page in PAGES:
+    for page in pages:
         for module in page.modules:
             for name in public_names(module):
                 owner = getattr(importlib.import_module(module), name)
-                if (inspect.isclass(owner) or inspect.isfunction(owner)) and not inspect.getdoc(owner):
+                if inspect.isclass(owner):
+                    missing += [f"{module}.{name}"] * (not _says(owner))
+                    missing += [f"{module}.{name}.{method}" for method in _undocumented_methods(owner)]
+                elif inspect.isfunction(owner) and not inspect.getdoc(owner):
                     missing.append(f"{module}.{name}")
     return missing
+
+
+def _says(owner: type) -> bool:
+    """Whether a class has a docstring of its own; that of a dataclass or named tuple without one is its signature."""
+    text = owner.__doc__ or ""
+    return bool(text) and not text.startswith(f"{owner.__name__}(")
+
+
+def _undocumented_methods(owner: type) -> list[str]:
+    """Return the public methods and properties that a class defines, and neither it nor a base class explains."""
+    return [
+        name
+        for name, member in vars(owner).items()
+        if not name.startswith("_")
+        and isinstance(member, (FunctionType, classmethod, staticmethod, property, cached_property))
+        and not inspect.getdoc(getattr(owner, name) if not isinstance(member, cached_property) else member)
+    ]
 
 
 def api_pages() -> Iterator[tuple[str, str]]:

@@ -99,6 +99,11 @@ class Library:
             UnknownName: the library has no skills for the suite, and the request is strict.
         """
         skills = tuple(skill for skill in self if skill.suite == suite)
+        if strict and not self._skills:
+            raise UnknownName(
+                f"no skills for the suite {suite!r:.200}: the library is empty. Give it a folder with skills (--library "
+                "DIR, or skills.library in training), or those of the package, which --no-builtin leaves out."
+            )
         if strict and not skills:
             raise UnknownName(
                 f"no skills for the suite {suite!r:.200}; there are some for {', '.join(self.suites) or 'none'}."
