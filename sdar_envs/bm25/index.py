@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.bm25.analyzer import analyze, term, tokenize
+from sdar_envs.bm25.analyzer import TOKENS_OF_A_BUILD, analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
 from sdar_envs.files.arrays import ArrayBlocks, open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.storage import with_progress
@@ -394,8 +394,6 @@ class _Run(NamedTuple):
 class _TermNumbers(dict[str, int]):
     """Cache of term numbers by token, -1 for tokens without a term; new terms get the next number."""
 
-    _LIMIT = 1_000_000
-
     def __init__(self) -> None:
         super().__init__()
         self.terms: dict[str, int] = {}
@@ -403,7 +401,7 @@ class _TermNumbers(dict[str, int]):
     def __missing__(self, token: str) -> int:
         word = term(token)
         number = self.terms.setdefault(word, len(self.terms)) if word else -1
-        if len(self) >= self._LIMIT:
+        if len(self) >= TOKENS_OF_A_BUILD:
             self.clear()
         self[token] = number
         return number
