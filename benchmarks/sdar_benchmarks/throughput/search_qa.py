@@ -1,7 +1,7 @@
 """Throughput of Search-QA's search engines on the embedded corpus, and on a large generated one.
 
-`measure` takes the embedded corpus. Queries are the questions of the test split and the oracle's searches, each asked
-once. Times are CPU seconds.
+`measure` takes the corpus `facts`, and makes a world of the corpus `invented`. Queries are the questions of the
+test split and the oracle's searches, each asked once. Times are CPU seconds.
 
     python -m sdar_benchmarks.throughput.search_qa [--passages 1000000] [--engines bm25 tantivy] [--folder DIR]
 
@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -35,20 +35,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import sdar_envs
 from sdar_agents import make_agent
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.registry import make_text_env
 from sdar_envs.search_qa.embedded import embedded_retriever
+from sdar_envs.search_qa.invented.dataset import LEVELS
+from sdar_envs.search_qa.invented.judging import Searching
+from sdar_envs.search_qa.invented.making import make_data
+from sdar_envs.search_qa.invented.passages import write_passages
+from sdar_envs.search_qa.invented.world import make_world
 from sdar_envs.search_qa.retrieval.client import HttpRetriever
 from sdar_envs.search_qa.retrieval.engines.engine import Engine
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
 from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 from sdar_envs.storage import with_progress, write_atomic
 
-__all__ = ["large_passages", "large_queries", "main", "measure", "write_corpus"]
+__all__ = ["large_passages", "large_queries", "large_tables", "main", "measure", "write_corpus"]
 
 _SEARCH_QA = "sdar/SearchQA-v0"
 _K = 3
@@ -69,11 +74,15 @@ _LARGE_ENGINES = ("bm25", "bm25s", "tantivy")
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Add the figures of the embedded corpus and of the oracle; takes about ten seconds."""
+    """Add the figures of the embedded corpora and of the oracle; takes about twenty seconds."""
     with tempfile.TemporaryDirectory() as folder:
+        progress("an invented world")
+        world = _in_new_process("invented", cache=folder)
         progress("the embedded corpus")
         first = _in_new_process("embedded", cache=folder)
         later = _in_new_process("embedded", cache=folder)
+    figures.add("invented world, its passages and their index", world["passages"], "CPU s")
+    figures.add("invented world of another seed, all questions with filters", world["questions"], "CPU s")
     figures.add("embedded corpus read, index built and kept", first["open"], "CPU s")
     figures.add("embedded corpus read, kept index opened", later["open"] * 1e3, "CPU ms")
     figures.add("whole episodes of the agent oracle, each question new", later["oracle"], "episodes/CPU s")
@@ -90,6 +99,18 @@ def _measure_embedded() -> dict[str, float]:
     queries = dict.fromkeys(query for task in tasks for query in (task.instruction, *task.data["queries"]))
     searched = _search_seconds(retriever, list(queries)[: _WARM_UP + _SINGLE + _BATCHES * _BATCH])
     return {"open": opened, "oracle": oracle, **searched}
+
+
+def _measure_invented() -> dict[str, float]:
+    """Return the CPU seconds of passages and index of a world, and of a data set that no verdicts were shipped for."""
+    settings = replace(LEVELS["default"], seed=2)
+    started = time.process_time()
+    text = write_passages(make_world("bench", settings.entities, None), "bench", settings.at_object)
+    Searching(text.passages)
+    passages = time.process_time() - started
+    started = time.process_time()
+    make_data(settings)
+    return {"passages": passages, "questions": time.process_time() - started}
 
 
 def _oracle_episodes() -> float:
@@ -353,6 +374,7 @@ def _known_found(retriever: Engine) -> float:
 
 _MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "embedded": _measure_embedded,
+    "invented": _measure_invented,
     "build": _measure_build,
     "search": _measure_search,
 }
@@ -392,7 +414,7 @@ _ROWS = (
 )
 
 
-def _server_rows(measured: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, float, bool]]:
+def _server_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, float, bool]]:
     names = {name for numbers in measured.values() for name in numbers}
     rows: list[tuple[str, str, float, bool]] = []
     for workers in sorted({int(name.split("_")[1]) for name in names if name.startswith("server_")}):
@@ -405,7 +427,12 @@ def _server_rows(measured: Mapping[str, Mapping[str, float]]) -> list[tuple[str,
     return rows
 
 
-def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Iterator[tuple[str, Table]]:
+def large_tables(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield the titles and rows of the tables of a record of `measure_large`; the first row is the head.
+
+    The second table extrapolates to wiki-18, if the corpus is smaller.
+    """
+    passages = int(next(iter(measured.values()))["passages"])
     scale = _WIKI_18 / passages
     for title, is_scaled in (
         (f"{passages:,} passages of about 100 words, top {_K}", False),
@@ -413,22 +440,35 @@ def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Itera
     ):
         if is_scaled and scale <= 1:
             continue
-        table = Table()
-        table.add_column("what")
-        for engine in measured:
-            table.add_column(engine, justify="right")
+        rows: list[tuple[str, ...]] = [("what", *measured)]
         for what, figure, unit, grows in (*_ROWS, *_server_rows(measured)):
             if is_scaled and not grows:
                 continue
             cells = []
             for engine, numbers in measured.items():
-                if is_scaled and figure == "build_megabytes" and engine != "bm25s":
-                    cells.append("-")  # the others gather a fixed number of postings; what else they show is mapped
-                    continue
-                value = numbers[figure] * unit * (scale if is_scaled else 1)
-                cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
-            table.add_row(what, *cells)
-        yield title, table
+                # The others gather a fixed number of postings; what else they show is mapped.
+                is_mapped = is_scaled and figure == "build_megabytes" and engine != "bm25s"
+                known = None if is_mapped else numbers.get(figure)  # a record of a run that was stopped has a part
+                cells.append("-" if known is None else _shown(known * unit * (scale if is_scaled else 1)))
+            rows.append((what, *cells))
+        if not is_scaled:
+            rows += _shared_rows(measured)
+        yield title, rows
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _shared_rows(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield a row that says how many of the passages that an engine finds first the first engine finds, too."""
+    firsts = [numbers.get("first") for numbers in measured.values()]
+    if len(firsts) > 1 and all(firsts):
+        cells = []
+        for found in firsts:
+            pairs = list(zip(firsts[0], found, strict=True))
+            cells.append(_shown(100 * sum(len(set(a) & set(b)) for a, b in pairs) / sum(len(a) for a, _ in pairs)))
+        yield f"of the first {_DEPTH} of {next(iter(measured))}, found among the first {_DEPTH}, %", *cells
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -465,8 +505,10 @@ def main(argv: list[str] | None = None) -> int:
             corpus=arguments.corpus,
             done=keep,
         )
-    passages = int(next(iter(measured.values()))["passages"])
-    for title, table in _tables(measured, passages):
+    for title, (head, *rows) in large_tables(measured):
+        table = Table(*(Column(name, justify="right" if place else "left") for place, name in enumerate(head)))
+        for row in rows:
+            table.add_row(*row)
         Console().print(title, table, sep="\n", highlight=False)
     return 0
 
