@@ -12,7 +12,8 @@ from page_makers.markdown import cell, table
 from sdar_benchmarks.throughput.search_qa import large_tables
 
 __all__ = [
-    "LARGE_RECORD", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address", "speed_page",
+    "LARGE_RECORD", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address",
+    "speed_page",
 ]  # fmt: skip
 
 ROOT = Path(__file__).parents[3]
@@ -79,9 +80,9 @@ def large_corpora_page() -> str:
     address = repository_address(f"benchmarks/studies/{LARGE_RECORD}")
     parts = [
         "# Search over a large corpus\n",
-        f"Made from a [record]({address}) of `python -m sdar_benchmarks.throughput.search_qa --output FILE`: a synthetic "
-        "corpus whose words follow Zipf's law. What the numbers mean, and on what machine they were measured, is on "
-        "[large corpora](../how-to/large-corpora.md#what-was-measured).\n",
+        f"Made from a [record]({address}) of `python -m sdar_benchmarks.throughput.search_qa --output FILE`: a "
+        "synthetic corpus whose words follow Zipf's law. What the numbers mean, and on what machine they were "
+        "measured, is on [large corpora](../how-to/large-corpora.md#what-was-measured).\n",
     ]
     for title, (head, *rows) in large_tables(record):
         parts += [f"## {title[0].upper()}{title[1:]}\n", table(head, rows), ""]
