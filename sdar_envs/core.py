@@ -359,7 +359,7 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         """
         # After a reset that fails, step must not continue the old episode.
         self._over = True
-        super().reset(seed=int(seed) if is_integer(seed) else seed)
+        super().reset(seed=int(seed) if seed is not None and is_integer(seed) else seed)
         self._task = self._choose_task(options)
         self._step_count = 0
         self._action = None

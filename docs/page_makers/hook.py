@@ -49,6 +49,7 @@ def generated_pages() -> Iterator[tuple[str, str]]:
     yield "reference/errors.md", errors.errors_page()
     yield "reference/extras.md", extras.extras_page()
     yield "benchmarks/speed.md", results.speed_page()
+    yield "benchmarks/large-corpora.md", results.large_corpora_page()
     yield "benchmarks/leaderboard.md", results.leaderboard_page()
     yield from notebooks.notebook_pages()
 

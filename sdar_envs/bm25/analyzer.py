@@ -19,10 +19,13 @@ from importlib import resources
 from itertools import accumulate
 from typing import NamedTuple
 
-__all__ = ["MAX_TOKEN_UNITS", "analyze", "stem", "term", "tokenize"]
+__all__ = ["MAX_TOKEN_UNITS", "TOKENS_OF_A_BUILD", "Terms", "analyze", "stem", "term", "tokenize"]
 
 MAX_TOKEN_UNITS = 255
 """Longest token in UTF-16 units; a longer one is split."""
+
+TOKENS_OF_A_BUILD = 2_000_000
+"""So many tokens are cached while an index is built: stemming one anew costs ten times as much as splitting it off."""
 
 _STOP_WORD_LIST = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
@@ -40,9 +43,15 @@ _FOREIGN = re.compile(r"(?<![^ ])[\x00-\x1f\x21-\x7f]*+[^\x00-\x7f][^ ]*+")
 _UNDERSCORES = re.compile("_+")
 
 
-def analyze(text: str) -> list[str]:
-    """Return the search terms of a text, in order, with repetitions."""
-    return [word for word in map(_terms.__getitem__, tokenize(text)) if word]
+def analyze(text: str, terms: Terms | None = None) -> list[str]:
+    """Return the search terms of a text, in order, with repetitions.
+
+    Args:
+        text: any text.
+        terms: the cache to use; by default one for queries, of 200,000 tokens.
+    """
+    known = _terms if terms is None else terms
+    return [word for word in map(known.__getitem__, tokenize(text)) if word]
 
 
 def tokenize(text: str) -> list[str]:
@@ -78,20 +87,26 @@ def term(token: str) -> str:
     return stem(token)
 
 
-class _Terms(dict[str, str]):
-    """Cache of terms by token."""
+class Terms(dict[str, str]):
+    """Cache of terms by token; it is emptied when it is full.
 
-    _LIMIT = 200_000
+    Args:
+        limit: so many tokens at most, of about 200 bytes each.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
 
     def __missing__(self, token: str) -> str:
         word = term(token)
-        if len(self) >= self._LIMIT:
+        if len(self) >= self._limit:
             self.clear()
         self[token] = word
         return word
 
 
-_terms = _Terms()
+_terms = Terms(200_000)
 
 
 # -- the tokenizer ------------------------------------------------------------------------------

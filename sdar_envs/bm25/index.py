@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar_envs.bm25.analyzer import analyze, term, tokenize
+from sdar_envs.bm25.analyzer import TOKENS_OF_A_BUILD, analyze, term, tokenize
 from sdar_envs.errors import InvalidOption
 from sdar_envs.files.arrays import ArrayBlocks, open_arrays, open_or_make, running_sum, save_arrays
 from sdar_envs.storage import with_progress
@@ -314,8 +314,8 @@ class SearchIndex:
     def write(cls, documents: Iterable[tuple[int, str]], path: Path) -> SearchIndex:
         """Build an index in a new folder, in segments on disk, and open it; the files are those of `build` and `save`.
 
-        Memory holds the different words, eight bytes per document and the postings of one segment; the segments take
-        as much disk as the index, until it is complete.
+        Memory holds the different words, eight bytes per document and the postings of one segment. Until the index is
+        complete, the segments take about as much disk as it, too.
 
         Args:
             documents: (id, text) pairs, as for `build`; ids are numbers.
@@ -394,8 +394,6 @@ class _Run(NamedTuple):
 class _TermNumbers(dict[str, int]):
     """Cache of term numbers by token, -1 for tokens without a term; new terms get the next number."""
 
-    _LIMIT = 1_000_000
-
     def __init__(self) -> None:
         super().__init__()
         self.terms: dict[str, int] = {}
@@ -403,7 +401,7 @@ class _TermNumbers(dict[str, int]):
     def __missing__(self, token: str) -> int:
         word = term(token)
         number = self.terms.setdefault(word, len(self.terms)) if word else -1
-        if len(self) >= self._LIMIT:
+        if len(self) >= TOKENS_OF_A_BUILD:
             self.clear()
         self[token] = number
         return number
@@ -540,6 +538,7 @@ class _SegmentBuilder(_Builder):
         self._folder = folder
         self._ids = self._names = array("q")
         self._count = 0
+        self._bases: list[int] = []  # of each run, the first document
 
     def write(self, path: Path) -> None:
         """Write the index to a new folder, as `SearchIndex.save` does."""
@@ -578,8 +577,13 @@ class _SegmentBuilder(_Builder):
         save_arrays(path, _FORMAT, arrays, {"counted": self._counted, "total_length": self._total_length})
 
     def _keep(self, run: _Run) -> None:
+        # Counted from the run's first, documents mostly take two bytes: the runs are to take less disk than the index.
+        base = int(run.documents.min())
+        documents = run.documents - base
         for name, values in run._asdict().items():
             self._save(self._count, name, values)
+        self._save(self._count, "documents", documents.astype(np.min_scalar_type(documents.max())))
+        self._bases.append(base)
         self._count += 1
 
     def _file(self, number: int, name: str) -> Path:
@@ -607,13 +611,13 @@ class _SegmentBuilder(_Builder):
         # Files that are mapped are not written to, but replaced.
         for name in ("terms", "counts", "codes", "documents"):
             self._file(number, name).unlink()
-        self._save(number, "terms", places[order])
-        self._save(number, "ends", ends)
+        self._save(number, "terms", places[order].astype(np.int32))
+        self._save(number, "ends", ends.astype(np.int32))
         self._save(number, "codes", codes[moved])
         self._save(number, "documents", documents[moved])
 
     def _merged(self, name: str, posting_ends: NDArray[np.int64], kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-        """Yield an array of all postings, some successive terms at a time."""
+        """Yield an array of all postings, some successive terms at a time; then delete it from the runs."""
         first, terms = 0, len(posting_ends) - 1
         while first < terms:
             bound = posting_ends[first] + _POSTINGS_PER_BLOCK
@@ -622,17 +626,20 @@ class _SegmentBuilder(_Builder):
             block = np.empty(int(posting_ends[last] - posting_ends[first]), dtype=kind)
             for number in range(self._count):
                 run_terms, ends = self._load(number, "terms"), self._load(number, "ends")
-                start, end = np.searchsorted(run_terms, (first, last)).tolist()
+                start, end = np.searchsorted(run_terms, np.array((first, last), dtype=run_terms.dtype)).tolist()
                 if start == end:
                     continue
                 numbers = run_terms[start:end] - first
                 ends = np.array(ends[start : end + 1])
                 counts = np.diff(ends)
                 places = np.repeat(free[numbers] - (ends[:-1] - ends[0]), counts) + np.arange(ends[-1] - ends[0])
-                block[places] = self._load(number, name)[ends[0] : ends[-1]]
+                values = self._load(number, name)[ends[0] : ends[-1]]
+                block[places] = values + np.int32(self._bases[number]) if name == "documents" else values
                 free[numbers] += counts
             yield block
             first = last
+        for number in range(self._count):
+            self._file(number, name).unlink()
 
 
 # -- the cache ----------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class EmbeddedTasks:
     def __init__(self, corpus: EmbeddedCorpus, env_id: str) -> None:
         self.corpus = corpus
         self._env_id = env_id
+        self._begin = f"search_qa/{corpus.tasks.label}/"
 
     @property
     def splits(self) -> Mapping[str, int | None]:
@@ -76,10 +77,14 @@ class EmbeddedTasks:
 
     def find(self, task_id: str) -> Task:
         """Return the question with that id."""
+        if task_id.startswith(self._begin):
+            return self.corpus.tasks.find(task_id)
         return self.corpus_of(task_id).tasks.find(_present_id(task_id))
 
     def corpus_of(self, task_id: str) -> EmbeddedCorpus:
         """Return the corpus of a task by its id; its own if the id names no other."""
+        if task_id.startswith(self._begin):
+            return self.corpus
         label = _label(_present_id(task_id))
         if label == self.corpus.tasks.label:
             return self.corpus

@@ -173,7 +173,7 @@ class QuestionSession:
         # The reward and the info of one step both ask.
         if self.state.is_over and self._scored is not self.state:
             self._scored, self._scores = self.state, self._score()
-        return dict(zip(METRICS, self._scores if self.state.is_over else _NO_SCORES, strict=True))
+        return dict(zip(METRICS, self._scores, strict=True)) if self.state.is_over else dict.fromkeys(METRICS, 0.0)
 
     def evidence(self) -> dict[str, float]:
         """Return what searching has brought up so far; empty if the question does not tell its supporting passages.
@@ -184,7 +184,11 @@ class QuestionSession:
         supporting, state = self.question.supporting, self.state
         if not supporting:
             return {}
-        solved = next((i for i, passage in enumerate(supporting) if passage not in state.found), len(supporting))
+        solved = 0
+        for passage in supporting:
+            if passage not in state.found:
+                break
+            solved += 1
         return {
             "searches": float(state.searches),
             "evidence": float(state.evidence_turn > 0),

@@ -64,6 +64,8 @@ class QuestionTasks:
         self._places: dict[str, tuple[str, list[int]]] = {}
         self._ids: dict[str, list[str]] = {}
         self.label = label
+        # Few: environments that play a group of episodes of a task ask for it again and again.
+        self._kept_task = lru_cache(maxsize=128)(self._make_task)
         begin = f"search_qa/{label}/" if label else "search_qa/"
         for split, of in self._questions.items():
             ids = self._ids[split] = []
@@ -86,6 +88,9 @@ class QuestionTasks:
             raise UnknownName(f"no split {split!r} here.{did_you_mean(split, self._questions)}")
         if not 0 <= index < len(self._questions[split]):
             raise UnknownName(f"no task {index} in {split}: it has {len(self._questions[split])} tasks, from 0.")
+        return self._kept_task(split, index)
+
+    def _make_task(self, split: str, index: int) -> Task:
         return _task(self._questions[split][index], self._ids[split][index], split, self._env_id)
 
     def find(self, task_id: str) -> Task:
@@ -104,26 +109,34 @@ class QuestionTasks:
 
 
 def _task(question: Question, task_id: str, split: str, env_id: str) -> Task:
+    data: dict[str, Any] = {
+        "question_id": question.id,
+        "data_set": question.data_set,
+        "answers": list(question.answers),
+        "supporting": list(question.supporting),
+        "queries": list(question.queries),
+    }
+    if question.supporting_titles:
+        data["supporting_titles"] = list(question.supporting_titles)
+    if question.answer_is_text:
+        data["answer_is_text"] = True
+    if question.aliases:
+        data["aliases"] = list(question.aliases)
+    if question.folds_accents:
+        data["folds_accents"] = True
+    if question.kind:
+        data["kind"] = question.kind
+    if question.path:
+        data["path"] = list(question.path)
+    if question.name_queries:
+        data["name_queries"] = list(question.name_queries)
     return Task(
         id=task_id,
         env=env_id,
         split=split,
         task_type=question.type,
         instruction=question.text,
-        data={
-            "question_id": question.id,
-            "data_set": question.data_set,
-            "answers": list(question.answers),
-            "supporting": list(question.supporting),
-            "queries": list(question.queries),
-            **({"supporting_titles": list(question.supporting_titles)} if question.supporting_titles else {}),
-            **({"answer_is_text": True} if question.answer_is_text else {}),
-            **({"aliases": list(question.aliases)} if question.aliases else {}),
-            **({"folds_accents": True} if question.folds_accents else {}),
-            **({"kind": question.kind} if question.kind else {}),
-            **({"path": list(question.path)} if question.path else {}),
-            **({"name_queries": list(question.name_queries)} if question.name_queries else {}),
-        },
+        data=data,
         suite="search_qa",
     )
 

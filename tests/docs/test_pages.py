@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 WRITTEN = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 IDS = [path.relative_to(ROOT).as_posix() for path in WRITTEN]
-GENERATED = ("reference/", "notebooks/", "benchmarks/speed.md", "benchmarks/leaderboard.md")
+GENERATED = (
+    "reference/", "notebooks/", "benchmarks/speed.md", "benchmarks/large-corpora.md", "benchmarks/leaderboard.md",
+)  # fmt: skip
 RUN = {"python", "bash"}
 READ = [*WRITTEN, *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "examples/README.md"))]
 PARSER = make_parser()
@@ -190,6 +192,15 @@ def test_speed_has_every_figure_of_the_records() -> None:
     for name in results.SPEED_RECORDS:
         for figure in json.loads((ROOT / "benchmarks" / "studies" / name).read_text())["figures"]:
             assert f"| {figure['what']} |" in page
+
+
+def test_the_page_of_large_corpora_has_a_column_for_each_engine_of_its_record() -> None:
+    import json
+
+    record = json.loads((ROOT / "benchmarks" / "studies" / results.LARGE_RECORD).read_text())
+    head, _, *rows = [line for line in results.large_corpora_page().splitlines() if line.startswith("|")]
+    assert head == f"| what | {' | '.join(record)} |"
+    assert any(row.startswith("| index built, CPU s |") for row in rows)
 
 
 def links(path: Path):

@@ -32,10 +32,11 @@ _HEAD = """\
 
 Made by `make search-figures` from `benchmarks/studies/search_qa_readings.jsonl`; do not edit it by hand.
 
-Each question was read with the passages of its hops, by one reader, on 2026-11-30. *Right*: the passages state each
-hop and the answer, and no other answer. *Weak*: a sentence does not quite say what the question asks. *Ambiguous*:
-the world knows another answer than this corpus. *Doubtful*: the source may be wrong. *Clumsy*: bad English. What was
-found was corrected; *still there* counts the questions that the data still have with the same answer.
+Each question was read with the passages of its hops, by one reader for each split, from 2026-11-30 on. *Right*: the
+passages state each hop and the answer, and no other answer. *Weak*: a sentence does not quite say what the question
+asks. *Ambiguous*: the world knows another answer than this corpus. *Doubtful*: the source may be wrong. *Clumsy*: bad
+English. What was found was corrected where it could be; *still there* counts the questions that the data still have
+with the same answer.
 
 """
 

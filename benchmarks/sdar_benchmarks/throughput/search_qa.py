@@ -1,14 +1,16 @@
 """Throughput of Search-QA's search engines on the embedded corpus, and on a large generated one.
 
-`measure` takes the embedded corpus. Queries are the questions of the test split and the oracle's searches, each asked
-once. Times are CPU seconds.
+`measure` takes the corpus `facts`, and makes a world of the corpus `invented`. Queries are the questions of the
+test split and the oracle's searches, each asked once. Times are CPU seconds.
 
     python -m sdar_benchmarks.throughput.search_qa [--passages 1000000] [--engines bm25 tantivy] [--folder DIR]
 
-measures a large corpus, which takes minutes and, with bm25s, several GB of memory: passages of a hundred words whose
-frequencies follow Zipf's law, each engine built and searched in processes of its own, also by `sdar serve retriever`
-with 64 clients. The last table extrapolates the figures to the 21 million passages of wiki-18, as far as they grow with
-the corpus; it is not a measurement. `--write FILE` writes the corpus alone, as a stream.
+measures a large corpus, which takes minutes to hours and, with bm25s, several GB of memory: passages of a hundred words
+whose frequencies follow Zipf's law, each engine built and searched in processes of its own, also by `sdar serve
+retriever` with 64 clients. `--write FILE` writes the corpus alone, as a stream; `--corpus FILE` measures such a file.
+The record (`--output`) is written after every step, so one that was stopped has what was done until then. The last
+table extrapolates a smaller corpus to the 21 million passages of wiki-18, as far as figures grow with the corpus; it is
+not a measurement.
 """
 
 from __future__ import annotations
@@ -24,26 +26,34 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import sdar_envs
 from sdar_agents import make_agent
 from sdar_benchmarks.throughput.figures import Figures, peak_megabytes
 from sdar_envs.registry import make_text_env
 from sdar_envs.search_qa.embedded import embedded_retriever
+from sdar_envs.search_qa.invented.dataset import LEVELS
+from sdar_envs.search_qa.invented.judging import Searching
+from sdar_envs.search_qa.invented.making import make_data
+from sdar_envs.search_qa.invented.passages import write_passages
+from sdar_envs.search_qa.invented.world import make_world
 from sdar_envs.search_qa.retrieval.client import HttpRetriever
+from sdar_envs.search_qa.retrieval.engines.engine import Engine
 from sdar_envs.search_qa.retrieval.index import build_index, open_index
 from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 from sdar_envs.storage import with_progress, write_atomic
 
-__all__ = ["large_passages", "large_queries", "main", "measure", "write_corpus"]
+__all__ = ["large_passages", "large_queries", "large_tables", "main", "measure", "write_corpus"]
 
 _SEARCH_QA = "sdar/SearchQA-v0"
 _K = 3
@@ -53,6 +63,9 @@ _SINGLE = 1_000
 _BATCHES = 2
 _EPISODES = 1_000
 _LARGE_SINGLE = 200
+_DEPTH = 10
+_KNOWN = 200
+_COMPARED = 20
 _WIKI_18 = 21_015_324
 _LARGE_ENGINES = ("bm25", "bm25s", "tantivy")
 
@@ -61,11 +74,15 @@ _LARGE_ENGINES = ("bm25", "bm25s", "tantivy")
 
 
 def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Add the figures of the embedded corpus and of the oracle; takes about ten seconds."""
+    """Add the figures of the embedded corpora and of the oracle; takes about twenty seconds."""
     with tempfile.TemporaryDirectory() as folder:
+        progress("an invented world")
+        world = _in_new_process("invented", cache=folder)
         progress("the embedded corpus")
         first = _in_new_process("embedded", cache=folder)
         later = _in_new_process("embedded", cache=folder)
+    figures.add("invented world, its passages and their index", world["passages"], "CPU s")
+    figures.add("invented world of another seed, all questions with filters", world["questions"], "CPU s")
     figures.add("embedded corpus read, index built and kept", first["open"], "CPU s")
     figures.add("embedded corpus read, kept index opened", later["open"] * 1e3, "CPU ms")
     figures.add("whole episodes of the agent oracle, each question new", later["oracle"], "episodes/CPU s")
@@ -82,6 +99,18 @@ def _measure_embedded() -> dict[str, float]:
     queries = dict.fromkeys(query for task in tasks for query in (task.instruction, *task.data["queries"]))
     searched = _search_seconds(retriever, list(queries)[: _WARM_UP + _SINGLE + _BATCHES * _BATCH])
     return {"open": opened, "oracle": oracle, **searched}
+
+
+def _measure_invented() -> dict[str, float]:
+    """Return the CPU seconds of passages and index of a world, and of a data set that no verdicts were shipped for."""
+    settings = replace(LEVELS["default"], seed=2)
+    started = time.process_time()
+    text = write_passages(make_world("bench", settings.entities, None), "bench", settings.at_object)
+    Searching(text.passages)
+    passages = time.process_time() - started
+    started = time.process_time()
+    make_data(settings)
+    return {"passages": passages, "questions": time.process_time() - started}
 
 
 def _oracle_episodes() -> float:
@@ -157,25 +186,25 @@ class _Zipf:
         """Return numbers in [0, 1)."""
         return (self._bits.random_raw(count) >> 11) * 2.0**-53
 
-    def ranks(self, count: int) -> list[int]:
+    def ranks(self, count: int) -> NDArray[np.int64]:
         """Return ranks; lower ones are more frequent."""
-        return [int(rank) for rank in np.searchsorted(self._sums, self.shares(count), side="right")]
+        ranks: NDArray[np.int64] = np.searchsorted(self._sums, self.shares(count), side="right")
+        return ranks
 
 
-def _large_ranks(count: int) -> Iterator[list[int]]:
+def _large_ranks(count: int) -> Iterator[NDArray[np.int64]]:
     zipf = _Zipf(1)
     for start in range(0, count, _AT_ONCE):
-        lengths = [80 + int(41 * share) for share in zipf.shares(min(_AT_ONCE, count - start))]
-        ranks = iter(zipf.ranks(sum(lengths)))
-        for length in lengths:
-            yield [next(ranks) for _ in range(length)]
+        lengths = 80 + (41 * zipf.shares(min(_AT_ONCE, count - start))).astype(np.int64)
+        ends = np.cumsum(lengths)
+        yield from np.split(zipf.ranks(int(ends[-1])), ends[:-1])
 
 
 def large_passages(count: int) -> Iterator[Passage]:
     """Yield passages of 80 to 120 words."""
-    words = [_word(rank) for rank in range(_VOCABULARY)]
+    words = np.array([_word(rank) for rank in range(_VOCABULARY)], dtype=object)
     for i, ranks in enumerate(_large_ranks(count)):
-        text = [words[rank] for rank in ranks]
+        text = words[ranks].tolist()
         yield Passage(str(i), f'"{" ".join(text[:3]).title()}"\n{" ".join(text)}')
 
 
@@ -190,8 +219,8 @@ def large_queries(count: int) -> list[str]:
     zipf = _Zipf(2)
     queries = []
     for ranks in _large_ranks(count):
-        content = sorted({rank for rank in ranks if rank >= _CONTENT})
-        chosen = [content[int(share * len(content))] for share in zipf.shares(3)] + zipf.ranks(7)
+        content = np.unique(ranks[ranks >= _CONTENT]).tolist()
+        chosen = [content[int(share * len(content))] for share in zipf.shares(3)] + zipf.ranks(7).tolist()
         queries.append(" ".join(map(_word, chosen)))
     return queries
 
@@ -203,42 +232,54 @@ def measure_large(
     progress: Callable[[str], None] = lambda _: None,
     *,
     workers: Sequence[int] = (),
-) -> dict[str, dict[str, float]]:
-    """Return times, memory and disk space of each engine on a generated corpus.
+    corpus: Path | None = None,
+    done: Callable[[Mapping[str, Mapping[str, Any]]], None] = lambda _: None,
+) -> dict[str, dict[str, Any]]:
+    """Return times, memory and disk space of each engine on a generated corpus, and what it finds first.
 
     Args:
-        passages: number of passages.
+        passages: number of passages to generate.
         engines: names in `sdar_envs.search_qa.retrieval.index.ENGINES`, without faiss.
         folder: holds the corpus and one index at a time.
         progress: called with what is measured next.
         workers: numbers of processes of a server, which is then asked by many clients.
+        corpus: a file that `write_corpus` made, used instead of generating one.
+        done: called after every step with what has been measured until then.
     """
-    source, queries = folder / "corpus.jsonl", folder / "queries.json"
-    progress(f"writing {passages:,} passages")
-    write_corpus(source, passages)
+    source, queries = folder / "corpus.jsonl" if corpus is None else corpus, folder / "queries.json"
+    if corpus is None:
+        progress(f"writing {passages:,} passages")
+        write_corpus(source, passages)
     queries.write_text(json.dumps(large_queries(_WARM_UP + _LARGE_SINGLE + 2 * _BATCH)), encoding="utf-8")
-    measured = {}
+    measured: dict[str, dict[str, Any]] = {}
     for engine in engines:
         out = folder / engine
         progress(f"{engine}: building")
-        built = _in_new_process("build", engine, str(source), str(out))
+        of = measured[engine] = dict(_in_new_process("build", engine, str(source), str(out)))
+        done(measured)
         progress(f"{engine}: searching")
-        measured[engine] = {**built, **_in_new_process("search", str(out), str(queries))}
+        of |= _in_new_process("search", str(out), str(queries))
+        done(measured)
         asked = json.loads(queries.read_text(encoding="utf-8"))
         for number in workers:
             progress(f"{engine}: {_CLIENTS} clients, workers: {number}")
-            measured[engine] |= _measure_server(out, asked, number)
+            of |= _measure_server(out, asked, number)
+            done(measured)
         shutil.rmtree(out)
     return measured
 
 
 def _measure_build(engine: str, source: str, out: str) -> dict[str, float]:
-    most, has_ended = _private_megabytes(), Event()
+    most, most_disk, has_ended = _private_megabytes(), 0, Event()
 
     def watch() -> None:
-        nonlocal most
+        nonlocal most, most_disk
+        ticks = 0
         while not has_ended.wait(0.05):
             most = max(most, _private_megabytes())
+            if ticks % 40 == 0:
+                most_disk = max(most_disk, _disk_bytes(Path(out)))
+            ticks += 1
 
     thread = Thread(target=watch, daemon=True)
     thread.start()
@@ -246,7 +287,21 @@ def _measure_build(engine: str, source: str, out: str) -> dict[str, float]:
     has_ended.set()
     thread.join()
     numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
-    return {**numbers, "build_megabytes": peak_megabytes(), "build_private_megabytes": most}
+    return {
+        **numbers,
+        "build_megabytes": peak_megabytes(),
+        "build_private_megabytes": most,
+        "build_disk_bytes": max(most_disk, report["disk_bytes"]),
+    }
+
+
+def _disk_bytes(out: Path) -> int:
+    """Return the size of what is being built: an index has another name in the same folder until it is complete."""
+    total = 0
+    for file in out.parent.glob(f".{out.name}=*/**/*"):
+        with suppress(FileNotFoundError):
+            total += 0 if file.is_dir() else file.stat().st_size
+    return total
 
 
 def _private_megabytes() -> float:
@@ -289,24 +344,43 @@ def _measure_server(index: Path, queries: Sequence[str], workers: int) -> dict[s
     }
 
 
-def _measure_search(path: str, queries: str) -> dict[str, float]:
+def _measure_search(path: str, queries: str) -> dict[str, Any]:
     asked = json.loads(Path(queries).read_text(encoding="utf-8"))
     started, started_wall = time.process_time(), time.perf_counter()
     retriever = open_index(path)
     opened = {"open": time.process_time() - started, "open_wall": time.perf_counter() - started_wall}
-    return {**opened, **_search_seconds(retriever, asked), "search_megabytes": peak_megabytes()}
+    seconds = _search_seconds(retriever, asked)
+    megabytes = peak_megabytes()
+    return {
+        **opened,
+        **seconds,
+        "search_megabytes": megabytes,
+        "known": _known_found(retriever),
+        "first": [[hit.passage.id for hit in hits] for hits in retriever.search(asked[:_COMPARED], _DEPTH)],
+    }
+
+
+def _known_found(retriever: Engine) -> float:
+    """Return for which share of passages, evenly spread over the corpus, ten of their words find them."""
+    passages = retriever.passages
+    asked = [passages[(2 * i + 1) * len(passages) // (2 * _KNOWN)] for i in range(_KNOWN)]
+    found = retriever.search([" ".join(passage.contents.split()[8:58:5]) for passage in asked], _DEPTH)
+    return sum(
+        passage.id in [hit.passage.id for hit in hits] for passage, hits in zip(asked, found, strict=True)
+    ) / len(asked)
 
 
 # -- processes and tables -----------------------------------------------------------------------
 
-_MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+_MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "embedded": _measure_embedded,
+    "invented": _measure_invented,
     "build": _measure_build,
     "search": _measure_search,
 }
 
 
-def _in_new_process(*arguments: str, cache: str | None = None) -> dict[str, float]:
+def _in_new_process(*arguments: str, cache: str | None = None) -> dict[str, Any]:
     """Measure in a fresh process: nothing is in memory yet, and the peak is this measurement's own."""
     environment = os.environ if cache is None else os.environ | {"SDAR_CACHE_DIR": cache}
     code = (
@@ -316,7 +390,7 @@ def _in_new_process(*arguments: str, cache: str | None = None) -> dict[str, floa
     )
     command = [sys.executable, "-c", code, *arguments]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    measured: dict[str, float] = json.loads(output)
+    measured: dict[str, Any] = json.loads(output)
     return measured
 
 
@@ -329,16 +403,18 @@ _ROWS = (
     ("peak memory of the build, without mapped files, MB", "build_private_megabytes", 1, False),
     ("corpus on disk, MB", "corpus_bytes", 1e-6, True),
     ("corpus and index on disk, MB", "disk_bytes", 1e-6, True),
+    ("most disk while building, MB", "build_disk_bytes", 1e-6, True),
     ("opened, CPU ms", "open", 1e3, False),
     ("opened, ms", "open_wall", 1e3, False),
     ("single search, CPU ms", "single", 1e3, True),
     ("single search, ms", "single_wall", 1e3, True),
     (f"search in batches of {_BATCH}, CPU ms", "batched", 1e3, True),
     ("peak memory of searching, mapped files included, MB", "search_megabytes", 1, False),
+    (f"passages found among the first {_DEPTH} by ten of their words, %", "known", 1e2, False),
 )
 
 
-def _server_rows(measured: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, float, bool]]:
+def _server_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, float, bool]]:
     names = {name for numbers in measured.values() for name in numbers}
     rows: list[tuple[str, str, float, bool]] = []
     for workers in sorted({int(name.split("_")[1]) for name in names if name.startswith("server_")}):
@@ -351,28 +427,48 @@ def _server_rows(measured: Mapping[str, Mapping[str, float]]) -> list[tuple[str,
     return rows
 
 
-def _tables(measured: Mapping[str, Mapping[str, float]], passages: int) -> Iterator[tuple[str, Table]]:
+def large_tables(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield the titles and rows of the tables of a record of `measure_large`; the first row is the head.
+
+    The second table extrapolates to wiki-18, if the corpus is smaller.
+    """
+    passages = int(next(iter(measured.values()))["passages"])
     scale = _WIKI_18 / passages
     for title, is_scaled in (
         (f"{passages:,} passages of about 100 words, top {_K}", False),
         (f"extrapolated to {_WIKI_18:,} passages: the above times {scale:.1f}; not measured", True),
     ):
-        table = Table()
-        table.add_column("what")
-        for engine in measured:
-            table.add_column(engine, justify="right")
+        if is_scaled and scale <= 1:
+            continue
+        rows: list[tuple[str, ...]] = [("what", *measured)]
         for what, figure, unit, grows in (*_ROWS, *_server_rows(measured)):
             if is_scaled and not grows:
                 continue
             cells = []
             for engine, numbers in measured.items():
-                if is_scaled and figure == "build_megabytes" and engine != "bm25s":
-                    cells.append("-")  # the others gather a fixed number of postings; what else they show is mapped
-                    continue
-                value = numbers[figure] * unit * (scale if is_scaled else 1)
-                cells.append(f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}")
-            table.add_row(what, *cells)
-        yield title, table
+                # The others gather a fixed number of postings; what else they show is mapped.
+                is_mapped = is_scaled and figure == "build_megabytes" and engine != "bm25s"
+                known = None if is_mapped else numbers.get(figure)  # a record of a run that was stopped has a part
+                cells.append("-" if known is None else _shown(known * unit * (scale if is_scaled else 1)))
+            rows.append((what, *cells))
+        if not is_scaled:
+            rows += _shared_rows(measured)
+        yield title, rows
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _shared_rows(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield a row that says how many of the passages that an engine finds first the first engine finds, too."""
+    firsts = [numbers.get("first") for numbers in measured.values()]
+    if len(firsts) > 1 and all(firsts):
+        cells = []
+        for found in firsts:
+            pairs = list(zip(firsts[0], found, strict=True))
+            cells.append(_shown(100 * sum(len(set(a) & set(b)) for a, b in pairs) / sum(len(a) for a, _ in pairs)))
+        yield f"of the first {_DEPTH} of {next(iter(measured))}, found among the first {_DEPTH}, %", *cells
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -382,16 +478,22 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--passages", type=int, default=1_000_000, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--engines", nargs="+", choices=_LARGE_ENGINES, default=_LARGE_ENGINES, metavar="NAME")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was measured as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="keep what was measured as JSON, after every step")
     parser.add_argument("--folder", metavar="DIR", help="where the corpus and the indexes go for the time being")
     parser.add_argument(
         "--workers", type=int, nargs="*", default=(1,), metavar="N", help="processes of the server (default: 1)"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the corpus there, and measure nothing")
+    parser.add_argument("--corpus", type=Path, metavar="FILE", help="measure this one, which --write made")
     arguments = parser.parse_args(argv)
     if arguments.write is not None:
         write_corpus(arguments.write, arguments.passages)
         return 0
+
+    def keep(measured: Mapping[str, Mapping[str, Any]]) -> None:
+        if arguments.output is not None:
+            write_atomic(arguments.output, json.dumps(measured, indent=2) + "\n")
+
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, console.status("measuring") as status:
         measured = measure_large(
@@ -400,11 +502,14 @@ def main(argv: list[str] | None = None) -> int:
             Path(folder),
             lambda what: status.update(f"measuring: {what}"),
             workers=arguments.workers,
+            corpus=arguments.corpus,
+            done=keep,
         )
-    for title, table in _tables(measured, arguments.passages):
+    for title, (head, *rows) in large_tables(measured):
+        table = Table(*(Column(name, justify="right" if place else "left") for place, name in enumerate(head)))
+        for row in rows:
+            table.add_row(*row)
         Console().print(title, table, sep="\n", highlight=False)
-    if arguments.output is not None:
-        write_atomic(arguments.output, json.dumps(measured, indent=2) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Pages of measured results: speed, from the records of `sdar bench`, and the leaderboard, from its tables."""
+"""Pages of measured results: speed and large corpora, from their records, and the leaderboard, from its tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from page_makers.markdown import cell, table
+from sdar_benchmarks.throughput.search_qa import large_tables
 
-__all__ = ["ROOT", "SPEED_RECORDS", "leaderboard_page", "repository_address", "speed_page"]
+__all__ = [
+    "LARGE_RECORD", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address",
+    "speed_page",
+]  # fmt: skip
 
 ROOT = Path(__file__).parents[3]
 
 SPEED_RECORDS = ("throughput.json", "throughput_trainer.json")
 """Records in `benchmarks/studies` that the page of speed shows."""
+
+LARGE_RECORD = "search_qa_large_4m.json"
+"""Record in `benchmarks/studies` of search engines over a large corpus."""
 
 _REPOSITORY = "https://github.com/sdar-envs/sdar-envs/blob/main/"
 _LINK = re.compile(r"\]\((?!https?://|#)([^)\s]+)\)")
@@ -65,6 +72,21 @@ def _number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def large_corpora_page() -> str:
+    """Return the page of search engines over a large corpus."""
+    record = json.loads((ROOT / "benchmarks" / "studies" / LARGE_RECORD).read_text(encoding="utf-8"))
+    address = repository_address(f"benchmarks/studies/{LARGE_RECORD}")
+    parts = [
+        "# Search over a large corpus\n",
+        f"Made from a [record]({address}) of `python -m sdar_benchmarks.throughput.search_qa --output FILE`: a "
+        "synthetic corpus whose words follow Zipf's law. What the numbers mean, and on what machine they were "
+        "measured, is on [large corpora](../how-to/large-corpora.md#what-was-measured).\n",
+    ]
+    for title, (head, *rows) in large_tables(record):
+        parts += [f"## {title[0].upper()}{title[1:]}\n", table(head, rows), ""]
+    return "\n".join(parts)
 
 
 def leaderboard_page() -> str:

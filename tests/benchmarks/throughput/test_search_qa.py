@@ -8,7 +8,7 @@ import pytest
 
 from sdar_benchmarks.throughput import search_qa as module
 from sdar_benchmarks.throughput.figures import Figures
-from sdar_benchmarks.throughput.search_qa import large_passages, large_queries, main
+from sdar_benchmarks.throughput.search_qa import large_passages, large_queries, large_tables, main
 from sdar_envs.search_qa.corpus import read_passages
 from sdar_envs.search_qa.embedded import embedded_retriever
 
@@ -70,7 +70,10 @@ def test_both_tables(tmp_path, capsys, monkeypatch):
     assert "extrapolated to 21,015,324 passages: the above times 70051.1; not measured" in table
     measured = json.loads((tmp_path / "figures.json").read_text())["bm25"]
     assert measured["passages"] == 300
-    assert all(value > 0 for value in measured.values())
+    assert all(value > 0 for name, value in measured.items() if name != "first")
+    assert measured["build_disk_bytes"] >= measured["disk_bytes"]
+    assert measured["known"] == 1
+    assert [len(found) for found in measured["first"]] == [10] * 20
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
     with pytest.raises(SystemExit):
         main(["--engines", "faiss"])
@@ -80,6 +83,41 @@ def test_the_corpus_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_VOCABULARY", 20_000)
     assert main(["--passages", "40", "--write", str(tmp_path / "corpus.jsonl")]) == 0
     assert [passage for _, passage in read_passages(tmp_path / "corpus.jsonl")] == list(large_passages(40))
+
+
+def test_a_corpus_that_was_written_before_is_measured_step_by_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_VOCABULARY", 20_000)
+    assert main(["--passages", "40", "--write", str(tmp_path / "corpus.jsonl")]) == 0
+    asked, kept = [], []
+
+    def measure(*arguments):
+        asked.append(arguments[:3])
+        return {"passages": 40.0} if arguments[0] == "build" else {"known": 1.0}
+
+    monkeypatch.setattr(module, "_in_new_process", measure)
+    monkeypatch.setattr(module.shutil, "rmtree", lambda folder: None)
+    module.measure_large(
+        0,
+        ["bm25"],
+        tmp_path,
+        corpus=tmp_path / "corpus.jsonl",
+        done=lambda measured: kept.append({name: dict(of) for name, of in measured.items()}),
+    )
+    assert asked[0] == ("build", "bm25", str(tmp_path / "corpus.jsonl"))
+    assert kept == [{"bm25": {"passages": 40.0}}, {"bm25": {"passages": 40.0, "known": 1.0}}]
+
+
+def test_the_record_of_a_run_that_was_stopped_gives_the_rows_that_it_has():
+    record = {
+        "bm25": {"passages": 21_015_324, "single": 0.02, "first": [["1", "2"]], "server_2_rate": 50.0},
+        "tantivy": {"passages": 21_015_324, "first": [["2", "3"]]},
+    }
+    ((title, rows),) = large_tables(record)
+    assert title == "21,015,324 passages of about 100 words, top 3"
+    assert rows[0] == ("what", "bm25", "tantivy")
+    assert ("single search, CPU ms", "20.0", "-") in rows
+    assert ("64 clients, --workers 2: queries a second", "50.0", "-") in rows
+    assert rows[-1] == ("of the first 10 of bm25, found among the first 10, %", "100", "50.0")
 
 
 @pytest.mark.slow  # a server and two processes that search import everything
@@ -101,9 +139,11 @@ def test_every_figure_of_the_embedded_size(monkeypatch):
 
     def measure(*arguments, cache):
         asked.append((arguments, cache))
+        if arguments == ("invented",):
+            return {"passages": 2.0, "questions": 13.0}
         return {"open": float(len(asked)), "oracle": 900.0, "single": 3e-4, "batched": 4e-5}
 
     monkeypatch.setattr(module, "_in_new_process", measure)
     module.measure(figures := Figures("sdar/SearchQA-v0"))
-    assert [figure.value for figure in figures] == pytest.approx([1.0, 2000.0, 900.0, 0.3, 0.04])
+    assert [figure.value for figure in figures] == pytest.approx([2.0, 13.0, 2.0, 3000.0, 900.0, 0.3, 0.04])
     assert len({cache for _, cache in asked}) == 1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdar_envs.bm25 import analyzer
-from sdar_envs.bm25.analyzer import MAX_TOKEN_UNITS, analyze, stem, term, tokenize
+from sdar_envs.bm25.analyzer import MAX_TOKEN_UNITS, Terms, analyze, stem, term, tokenize
 
 DATA = Path(__file__).parents[1] / "webshop" / "data"
 
@@ -142,3 +142,11 @@ def test_the_table_is_read_when_it_is_needed():
         "assert a._grammar.cache_info().currsize == 1"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_cache_of_terms_that_is_full_is_emptied_and_gives_the_same_terms():
+    terms = Terms(3)
+    text = "the rivers flow, rivers flooded the towns and flowed on"
+    for _ in range(2):
+        assert analyze(text, terms) == analyze(text)
+        assert len(terms) <= 3

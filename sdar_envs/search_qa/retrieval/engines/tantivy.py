@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sdar_envs.bm25.analyzer import analyze
+from sdar_envs.bm25.analyzer import TOKENS_OF_A_BUILD, Terms, analyze
 from sdar_envs.search_qa.corpus import reporting
 from sdar_envs.search_qa.retrieval.engines.engine import Engine, Found, load_package
 from sdar_envs.search_qa.retrieval.retriever import Passage
@@ -86,9 +86,10 @@ class TantivyRetriever(Engine):
         )
         # One thread: then equal corpora give equal segments.
         writer = package.Index(schema, str(path), reuse=False).writer(heap_size=_BUFFER, num_threads=1)
+        terms = Terms(TOKENS_OF_A_BUILD)
         for place, passage in enumerate(reporting(passages, progress)):
             document = package.Document()
-            document.add_text("words", " ".join(analyze(passage.contents)))
+            document.add_text("words", " ".join(analyze(passage.contents, terms)))
             document.add_unsigned("place", place)
             writer.add_document(document)
         writer.commit()
