@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fake_vllm import fake_vllm
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import resumed_config, run_config
 
@@ -179,6 +180,23 @@ def test_lora_is_saved_in_parts_and_exported_as_adapters(model: Path, tmp_path: 
     for name, tensor in right.items():
         # Three steps of AdamW with a learning rate of 1e-3.
         assert float((left[name] - tensor).abs().mean()) < 1e-4, name
+
+
+def test_a_rollout_ahead_is_played_by_two_processes_as_by_one(model: Path, tmp_path: Path) -> None:
+    with fake_vllm(model) as server:
+        engine = {"engine": "vllm", "engine_options": {"servers": [server.url], "dtype": "float32"}}
+        config = run_config(model, model=engine, tasks_per_step=2, max_staleness=1, checkpoints={"every": 1})
+        Trainer(config, tmp_path / "one").run()
+    with fake_vllm(model) as server:
+        engine = {"engine": "vllm", "engine_options": {"servers": [server.url], "dtype": "float32"}}
+        train(replace(config, model=replace(config.model, **engine)), tmp_path / "two", 2)
+    one, two = (metrics(tmp_path / name) for name in ("one", "two"))
+    assert [row["rollout/staleness"] for row in two] == [0.0, 1.0, 1.0]
+    for ours, theirs in zip(two[:2], one[:2], strict=True):
+        for key, value in theirs.items():
+            assert ours[key] == pytest.approx(value, rel=1e-3, abs=1e-3), key
+    last = Checkpoints(tmp_path / "two" / "checkpoints", keep=2).all()
+    assert [found.read_tensors()["ahead"] is None for found in last] == [False, True]
 
 
 def test_two_machines_are_two_agents_of_torchrun(runs: Path, model: Path, tmp_path: Path) -> None:
