@@ -15,8 +15,9 @@ from sdar_envs.errors import InvalidOption
 __all__ = ["IdleRows", "LearnerSettings", "OldLogprobs", "Schedule", "Shard", "TeacherKind", "TeacherScores"]
 
 TeacherKind = Literal["old", "live", "ema", "frozen", "lagged", "external"]
-"""The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step, a
-copy that is renewed every few steps, another model's."""
+"""The teacher's weights: those at the start of the step, which are the rollout's unless it is stale (`max_staleness`);
+the current ones; their moving average (EMA); those before the first step; a copy that is renewed every few steps;
+another model's."""
 
 TeacherScores = Literal["learner", "engine"]
 """Who computes the teacher's log-probabilities: a pass of the learner, or servers of the inference engine."""

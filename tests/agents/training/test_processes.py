@@ -39,14 +39,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_chat(tmp_path_factory.mktemp("model"))
 
 
-def start(config: TrainConfig, folder: Path, processes: int, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    config: TrainConfig, folder: Path, processes: int, *arguments: str, modules: Path = TESTS, **environment: str
+) -> subprocess.Popen[str]:
     file = folder.parent / f"{folder.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(config.to_yaml())
     given = arguments or ("--config", str(file), "--out", str(folder))
     return subprocess.Popen(
         [sys.executable, "-m", "sdar_benchmarks.cli", "train", *given, "--processes", str(processes)],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(modules),
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            **environment,
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -127,6 +135,53 @@ def test_a_run_whose_process_was_killed_ends_as_one_that_never_stopped(
     assert metrics(folder) == metrics(whole)
     same(folder, whole, precision=0.0)
     assert not list((folder / "checkpoints").glob(".*"))
+
+
+KILLER = """
+import os, signal
+
+left = int(os.environ.get("KILL_AT", "0")) if os.environ.get("RANK") == "0" else 0
+
+
+def counted(rename):
+    def count(source, target, **options):
+        global left
+        if "checkpoints" in str(source):
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return rename(source, target, **options)
+
+    return count
+
+
+os.rename, os.replace = counted(os.rename), counted(os.replace)
+"""
+
+
+def test_a_kill_at_each_rename_of_a_sharded_save_leaves_a_whole_checkpoint(model: Path, tmp_path: Path) -> None:
+    """Of the parts' index, of the folder, of the folder that is deleted: two saves, one kept."""
+    config = run_config(model, steps=2, tasks_per_step=2, checkpoints={"every": 1, "keep": 1})
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sitecustomize.py").write_text(KILLER)
+    train(config, tmp_path / "whole", 2)
+    killed = 0
+    while True:
+        folder = tmp_path / f"killed-{killed + 1}"
+        modules = tmp_path / "modules"
+        process = start(config, folder, 2, modules=modules, KILL_AT=str(killed + 1))
+        process.communicate(timeout=SECONDS)
+        if process.returncode == 0:
+            break
+        killed += 1
+        found = Checkpoints(folder / "checkpoints", keep=1).all()
+        for checkpoint in found:
+            checkpoint.read_tensors()
+        train(config, folder, 2, "--resume", str(folder))
+        assert metrics(folder) == metrics(tmp_path / "whole")
+        same(folder, tmp_path / "whole", precision=0.0)
+        assert [each.name for each in (folder / "checkpoints").iterdir()] == ["step-000002"]
+    assert killed >= 5
 
 
 def children(pid: int) -> list[int]:
