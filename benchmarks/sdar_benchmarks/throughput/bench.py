@@ -98,7 +98,7 @@ def bench(
                 try:
                     measure = _load(name)
                 except MissingExtra as error:
-                    missing = error
+                    missing = missing or error
                     stderr.print(f"left out: {error}", soft_wrap=True)
                     continue
                 measure(figures, progress)
