@@ -14,7 +14,7 @@ __all__ = ["ROOT", "SPEED_RECORDS", "leaderboard_page", "repository_address", "s
 
 ROOT = Path(__file__).parents[3]
 
-SPEED_RECORDS = ("throughput.json", "throughput_trainer.json", "throughput_engines.json")
+SPEED_RECORDS = ("throughput.json", "throughput_trainer.json")
 """Records in `benchmarks/studies` that the page of speed shows."""
 
 _REPOSITORY = "https://github.com/sdar-envs/sdar-envs/blob/main/"
