@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import run_config
 
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.servers.vllm import VllmPolicy
 from sdar_agents.engines.transformers import TransformersPolicy, load_model
+from sdar_agents.learner.sharding import whole_weights
 from sdar_agents.learner.weights import fingerprint
+from sdar_agents.scoring.batch import make_batch
+from sdar_agents.scoring.logprobs import score_rows
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.training.trainer import Trainer
-from sdar_envs.errors import RunStopped
+from sdar_agents.types import Row
+from sdar_envs.errors import InvalidOption, RunStopped
 
 pytestmark = pytest.mark.vllm
 
@@ -77,6 +84,90 @@ def test_three_steps_of_sdar_have_the_log_probs_of_the_trainer(suite: str, model
         assert row["sampler/difference_max"] < 1e-3
         assert row["sampler/probe_difference"] < 1e-4
         assert row["optimizer/updates"] == 2
+
+
+def test_scores_of_given_tokens_are_the_learners_before_and_after_a_sync(model: Path) -> None:
+    loaded, tokenizer = load_model(str(model), device="cpu", dtype="float32")
+    policy = VllmPolicy(loaded, tokenizer, **engine())
+    rng = random.Random(0)
+    prompts, responses = (
+        [[rng.randrange(900) for _ in range(rng.randrange(1, longest))] for _ in range(12)] for longest in (200, 40)
+    )
+    for version in range(2):
+        if version:
+            with torch.no_grad():
+                for parameter in loaded.parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+            policy.load_weights(whole_weights(loaded), version=version)
+        found = policy.score(prompts, responses)
+        batch = make_batch([Row(tuple(a), tuple(b)) for a, b in zip(prompts, responses, strict=True)], pad_id=0)
+        wanted = score_rows(loaded, batch.student, batch.mask, ScoringOptions(), max_tokens=4096).logprobs
+        for ours, theirs, response in zip(found, wanted.tolist(), responses, strict=True):
+            assert ours == pytest.approx(theirs[: len(response)], abs=1e-4)
+    with pytest.raises(InvalidOption, match="vLLM scores given tokens at temperature 1 only"):
+        policy.score(prompts, responses, temperature=0.7)
+    policy.close()
+
+
+def test_servers_score_for_teacher_and_reference_in_each_step_what_the_learner_would(
+    model: Path, tmp_path: Path
+) -> None:
+    initial, tokenizer = load_model(str(model), device="cpu", dtype="float32")
+    first = VllmPolicy(initial, tokenizer, **engine())
+    servers = {"servers": first.addresses, "dtype": "float32"}
+    learner = {"lr": 1e-2, "teacher_scores": "engine", "reference_engine": servers}
+    trainer = Trainer(
+        config_of(model, "alfworld", steps=2, learner=learner, algorithm={"kl_coef": 0.01}), tmp_path / "run"
+    )
+    differences: dict[str, list[float]] = {"_teacher": [], "_reference": []}
+    for name, weights in ("_teacher", trainer.model), ("_reference", initial):
+        scorer: Any = getattr(trainer.learner, name)
+
+        def compare(
+            sequences: Any,
+            mask: Any,
+            options: Any,
+            *,
+            name: str = name,
+            weights: Any = weights,
+            ask: Any = scorer.logprobs,
+            **rest: Any,
+        ) -> Any:
+            found = ask(sequences, mask, options, **rest)
+            wanted = score_rows(weights, sequences, mask, options, max_tokens=4096).logprobs
+            differences[name].append(float((found - wanted).abs().max()))
+            return found
+
+        scorer.logprobs = compare
+    trainer.run()
+    first.close()
+    assert {name: len(found) for name, found in differences.items()} == {"_teacher": 2, "_reference": 2}
+    assert max(max(found) for found in differences.values()) < 1e-4
+    # In the second step teacher and reference have other weights.
+    assert metrics(tmp_path / "run")[1]["loss/kl"] > 1e-4
+
+
+def test_a_rollout_beside_the_learner_is_resumed_row_for_row(model: Path, tmp_path: Path) -> None:
+    stale = {"max_staleness": 1, "learner": {"lr": 1e-2}, "checkpoints": {"every": 1}}
+    whole = Trainer(config_of(model, "alfworld", **stale), tmp_path / "whole")
+    whole.run()
+    stopped = Trainer(config_of(model, "alfworld", **stale), tmp_path / "again")
+    finish = stopped._finish_step
+
+    def finish_or_stop(*arguments: Any) -> None:
+        finish(*arguments)
+        if stopped.step == 2:
+            raise KeyboardInterrupt
+
+    stopped._finish_step = finish_or_stop  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    resumed = Trainer(config_of(model, "alfworld", **stale), tmp_path / "again", resume=True)
+    resumed.run()
+    names = [tmp_path / name / "trajectories.jsonl" for name in ("again", "whole")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    assert fingerprint(resumed.model) == fingerprint(whole.model)
+    assert [row["rollout/staleness"] for row in metrics(tmp_path / "again")] == [0.0, 1.0, 1.0]
 
 
 def test_a_tied_model_is_refused_by_the_probe(tmp_path: Path) -> None:

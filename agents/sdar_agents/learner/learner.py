@@ -77,7 +77,9 @@ class Learner:
         temperature: that the rows were sampled at.
         seed: of the order of the episodes.
         steps: of the whole run, for schedules of the learning rate.
-        teacher: the external teacher, from `open_teacher`; None if the settings name none.
+        teacher: who scores in the teacher's place: the external one, from `open_teacher`, or the servers that
+            `teacher_scores` asks for; None for this learner.
+        reference: who scores in the reference's place (`reference_engine`); None for this learner.
         world: the ranks of the run, which have the same model and get the same rows; None for one process. All methods
             are collective then.
 
@@ -96,6 +98,7 @@ class Learner:
         seed: int = 0,
         steps: int = 1,
         teacher: ExternalTeacher | None = None,
+        reference: ExternalTeacher | None = None,
         world: World | None = None,
     ) -> None:
         self.model = model
@@ -108,6 +111,7 @@ class Learner:
         self._scoring = ScoringOptions(temperature=temperature, packing=settings.packing)
         self._loss_scoring = algorithm.scoring_options(self._scoring)
         self._teacher = teacher
+        self._reference = reference
         self._check_teacher()
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidOption("no parameter of the model requires a gradient: there is nothing to train.")
@@ -127,8 +131,9 @@ class Learner:
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
         )
-        is_frozen = algorithm.needs_teacher and settings.teacher == "frozen"
-        self.initial = Weights(model) if algorithm.needs_reference or is_frozen else None
+        is_frozen = algorithm.needs_teacher and settings.teacher == "frozen" and teacher is None
+        has_reference = algorithm.needs_reference and reference is None
+        self.initial = Weights(model) if has_reference or is_frozen else None
         is_copied = algorithm.needs_teacher and settings.teacher in ("ema", "lagged")
         self.average = Weights(model) if is_copied else None
         # The full distribution of a teacher with the rollout's weights must outlive the first optimiser step.
@@ -153,10 +158,17 @@ class Learner:
                 f"teacher_control is {settings.teacher_control}, which acts on log-probs of tokens, and {name} "
                 "compares whole distributions: wanted teacher-is-student, or a divergence of sampled tokens."
             )
-        if (settings.teacher == "external") != (self._teacher is not None):
+        is_elsewhere = settings.teacher == "external" or settings.teacher_scores == "engine"
+        if is_elsewhere != (self._teacher is not None):
             raise InvalidOption(
-                f"teacher is {settings.teacher}: pass what open_teacher(...) returns to Learner(teacher=...) for an "
-                "external one, and None for the others."
+                f"teacher is {settings.teacher} and teacher_scores {settings.teacher_scores}: pass what "
+                "open_teacher(...) returns to Learner(teacher=...) for an external one, a ScorerTeacher for "
+                "teacher_scores engine, and None for the others."
+            )
+        if settings.teacher_scores == "engine" and self._loss_scoring.divergence is not None:
+            raise InvalidOption(
+                f"teacher_scores is engine, which gives log-probs of tokens, and {name} compares whole distributions: "
+                "set teacher_scores to learner, or take a divergence of sampled tokens."
             )
 
     # -- one step ---------------------------------------------------------------------------
@@ -273,8 +285,8 @@ class Learner:
                 record.metrics.append({"policy/entropy": masked_metric(old.entropies, batch.policy_mask)})
         if algorithm.needs_reference:
             progress("reference")
-            with phases("reference"), self._weights(self.initial):
-                batch = batch.replace(ref_logprobs=self._score_rows(batch.student, batch.mask, self._scoring).logprobs)
+            with phases("reference"):
+                batch = batch.replace(ref_logprobs=self._reference_logprobs(batch))
         if self._has_teacher(batch):
             record.metrics.append({"distill/rows_without_gap": equal_prompts(batch)})
         if algorithm.needs_teacher and self.settings.teacher != "live":
@@ -319,6 +331,13 @@ class Learner:
                 for view in batch.more_teachers
             )
         return batch.replace(more_teachers=views)
+
+    def _reference_logprobs(self, batch: Batch) -> Tensor:
+        if self._reference is not None:
+            limit = self.settings.max_tokens
+            return self._reference.logprobs(batch.student, batch.mask, self._scoring, max_tokens=limit)
+        with self._weights(self.initial):
+            return self._score_rows(batch.student, batch.mask, self._scoring).logprobs
 
     def _teacher_logprobs(self, sequences: Sequences, mask: Tensor) -> Tensor:
         if self._teacher is not None:

@@ -12,11 +12,15 @@ from sdar_agents.learner.controls import TeacherControl
 from sdar_agents.settings.checks import check_settings, path_setting, setting
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["IdleRows", "LearnerSettings", "OldLogprobs", "Schedule", "Shard", "TeacherKind"]
+__all__ = ["IdleRows", "LearnerSettings", "OldLogprobs", "Schedule", "Shard", "TeacherKind", "TeacherScores"]
 
 TeacherKind = Literal["old", "live", "ema", "frozen", "lagged", "external"]
-"""The teacher's weights: the rollout's, the current ones, their moving average (EMA), those before the first step, a
-copy that is renewed every few steps, another model's."""
+"""The teacher's weights: those at the start of the step, which are the rollout's unless it is stale (`max_staleness`);
+the current ones; their moving average (EMA); those before the first step; a copy that is renewed every few steps;
+another model's."""
+
+TeacherScores = Literal["learner", "engine"]
+"""Who computes the teacher's log-probabilities: a pass of the learner, or servers of the inference engine."""
 
 Shard = Literal["auto", "none"]
 """What the processes of a run divide: weights, gradients and optimizer states; or the rows alone."""
@@ -61,6 +65,14 @@ class LearnerSettings:
         teacher_model: for `external`: a folder or hub name of a model with the student's tokenizer, or `module:Class`
             of an engine that scores given tokens (`sdar_agents.learner.Scorer`).
         teacher_options: keyword arguments of that class.
+        teacher_scores: see `TeacherScores`. `learner` is exact; `engine` spares the learner a pass over all rows, and
+            brings the engine's rounding into the gaps. It is for engines that score given tokens (`vllm`), for methods
+            that compare log-probs of sampled tokens, and for temperature 1. The servers that generate have the weights
+            of the teacher `old`; for `frozen`, those of `reference_engine` are asked.
+        reference_engine: vLLM servers with the weights before the first step, which score for the reference, and for
+            the teacher `frozen` if `teacher_scores` is `engine`: keyword arguments of
+            `sdar_agents.engines.servers.vllm_scorer.VllmScorer`, such as `{servers: [http://10.0.0.3:8000]}`; empty
+            for a copy of the weights in the learner.
         teacher_control: a negative control; see `sdar_agents.learner.controls`.
         autocast: compute in bfloat16, with the weights as they are.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
@@ -89,6 +101,8 @@ class LearnerSettings:
     teacher_every: int = setting(10, low=1)
     teacher_model: str | None = path_setting(None, names=(SMOLLM2,))
     teacher_options: Mapping[str, Any] = field(default_factory=dict)
+    teacher_scores: TeacherScores = "learner"
+    reference_engine: Mapping[str, Any] = field(default_factory=dict)
     teacher_control: TeacherControl = "none"
     autocast: bool = False
     gradient_checkpointing: bool = False
@@ -105,6 +119,22 @@ class LearnerSettings:
             raise InvalidOption(
                 f"teacher is {self.teacher} and teacher_model {self.teacher_model!r}: an external teacher needs a "
                 "model or module:Class there, and the others have none."
+            )
+        if self.teacher_scores == "engine" and self.teacher not in ("old", "frozen"):
+            raise InvalidOption(
+                f"teacher_scores is engine and teacher is {self.teacher}, whose weights no server has: wanted the "
+                "teacher old or frozen, or teacher_scores learner."
+            )
+        if self.teacher_scores == "engine" and self.teacher == "frozen" and not self.reference_engine:
+            raise InvalidOption(
+                "teacher_scores is engine and teacher is frozen, and the servers that generate get new weights after "
+                "each step: name servers that keep the first ones in reference_engine, or wanted teacher_scores "
+                "learner."
+            )
+        if self.teacher_scores == "engine" and self.teacher_control == "teacher-is-student":
+            raise InvalidOption(
+                "teacher_control is teacher-is-student, whose gaps are 0, and teacher_scores is engine, which rounds "
+                "otherwise: wanted teacher_scores learner."
             )
         if self.teacher_control == "teacher-is-student" and self.teacher not in ("old", "live"):
             raise InvalidOption(

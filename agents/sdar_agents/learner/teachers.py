@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from sdar_agents.engines.transformers import load_model
+from sdar_agents.parallel import World
 from sdar_agents.scoring.batch import Batch, Sequences
 from sdar_agents.scoring.head import TeacherView
 from sdar_agents.scoring.logprobs import view_teacher
 from sdar_agents.scoring.model_parts import disable_dropout
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.prefix_groups import score_prefix_groups
-from sdar_envs.errors import InvalidOption, UnknownName
+from sdar_envs.errors import InvalidOption, SdarError, UnknownName
 from sdar_envs.importing import import_named, is_import_path
 
 __all__ = ["ExternalTeacher", "ModelTeacher", "Scorer", "ScorerTeacher", "check_same_tokenizer", "open_teacher"]
@@ -59,7 +60,7 @@ class Scorer(Protocol):
 
 
 class ExternalTeacher(Protocol):
-    """Protocol of the teacher that the learner asks."""
+    """Protocol of who scores tokens in the learner's place, for the teacher or the reference."""
 
     def logprobs(self, sequences: Sequences, mask: Tensor, options: ScoringOptions, *, max_tokens: int) -> Tensor:
         """Return the log-probs `(B, L)` of the response tokens in the mask, 0 elsewhere."""
@@ -98,20 +99,34 @@ class ScorerTeacher:
     Args:
         scorer: the engine.
         name: for messages.
+        world: the ranks of a run, each of which asks for a share of the rows; None for one process.
     """
 
-    def __init__(self, scorer: Scorer, name: str) -> None:
+    def __init__(self, scorer: Scorer, name: str, world: World | None = None) -> None:
         self._scorer = scorer
         self._name = name
+        self._world = world or World()
 
     def logprobs(self, sequences: Sequences, mask: Tensor, options: ScoringOptions, *, max_tokens: int) -> Tensor:
-        """Return the log-probs `(B, L)` of the response tokens in the mask, 0 elsewhere.
+        """Return the log-probs `(B, L)` of the response tokens in the mask, 0 elsewhere. Collective.
 
         Raises:
             InvalidOption: the engine returns something else than one finite number per token.
+            EndpointError: an engine behind a server does not answer.
         """
+        problem: SdarError | None = None
         result = torch.zeros(mask.shape, device=mask.device)
-        rows = mask.any(dim=1).nonzero()[:, 0].tolist()
+        try:
+            self._score(result, self._world.share(mask.any(dim=1).nonzero()[:, 0].tolist()), sequences, options)
+        except SdarError as error:
+            problem = error
+        self._world.raise_together(problem)
+        return self._world.add(result).masked_fill(~mask, 0.0)
+
+    def _score(self, result: Tensor, rows: Sequence[int], sequences: Sequences, options: ScoringOptions) -> None:
+        """Write the log-probs of some rows to the result."""
+        if not rows:
+            return
         ids, prompts, lengths = (
             part.tolist() for part in (sequences.input_ids, sequences.prompt_lengths, sequences.lengths)
         )
@@ -126,7 +141,6 @@ class ScorerTeacher:
             result[i, : len(values)] = torch.tensor(values, dtype=torch.float32)
         if not torch.isfinite(result).all():
             raise InvalidOption(f"the teacher {self._name} returned a log-prob that is not finite.")
-        return result.masked_fill(~mask, 0.0)
 
     def view(self, batch: Batch) -> TeacherView:
         """Refuse: an engine gives log-probs of tokens.
@@ -147,6 +161,7 @@ def open_teacher(
     device: str | None = None,
     dtype: str | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
+    world: World | None = None,
 ) -> ExternalTeacher:
     """Open an external teacher.
 
@@ -156,6 +171,7 @@ def open_teacher(
         device: of a model; None for CUDA if there is a GPU.
         dtype: of a model; None for what it was saved in.
         options: keyword arguments of a `Scorer`.
+        world: the ranks of a run; None for one process.
 
     Raises:
         InvalidOption: the model cannot be loaded, or its tokenizer is not the student's.
@@ -184,7 +200,7 @@ def open_teacher(
             "sdar_agents.learner.Scorer."
         )
     check_same_tokenizer(tokenizer, scorer.tokenizer, name)
-    return ScorerTeacher(scorer, name)
+    return ScorerTeacher(scorer, name, world)
 
 
 def check_same_tokenizer(ours: Any, theirs: Any, name: str) -> None:

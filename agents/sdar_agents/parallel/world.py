@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -34,10 +34,12 @@ class World:
     Attributes:
         rank: of this process, from 0.
         size: number of processes.
+        group: torch's process group; None for its default.
     """
 
     rank: int = 0
     size: int = 1
+    group: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def current(cls) -> World:
@@ -45,6 +47,10 @@ class World:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return cls()
         return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+    def apart(self) -> World:
+        """Return the same ranks with a group of their own, for a thread that talks while others do. Collective."""
+        return self if self.size == 1 else replace(self, group=torch.distributed.new_group(backend="gloo"))
 
     @property
     def is_first(self) -> bool:
@@ -60,7 +66,7 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
+        torch.distributed.all_gather_object(values, value, group=self.group)
         return values
 
     def from_first(self, make: Callable[[], ValueT]) -> ValueT:
@@ -76,7 +82,7 @@ class World:
                 failure = error
                 kind = type(error) if isinstance(error, SdarError) else RuntimeError
                 box[1] = kind, str(error)
-        torch.distributed.broadcast_object_list(box, src=0)
+        torch.distributed.broadcast_object_list(box, src=0, group=self.group)
         if failure is not None:
             raise failure
         if box[1] is not None:
@@ -100,8 +106,21 @@ class World:
     def add(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over the ranks, in place; return it."""
         if self.size > 1:
-            torch.distributed.all_reduce(tensor)
+            torch.distributed.all_reduce(tensor, group=self.group)
         return tensor
+
+    def raise_together(self, error: SdarError | None) -> None:
+        """Raise on all ranks what one of them has.
+
+        Args:
+            error: of this rank; None for none.
+        """
+        found = [each for each in self.gather(None if error is None else (type(error), str(error))) if each is not None]
+        if error is not None:
+            raise error
+        if found:
+            kind, message = found[0]
+            raise kind(message)
 
     def check_equal(self, digest: str, what: str) -> None:
         """Check that all ranks have the same.
@@ -117,10 +136,9 @@ class World:
                 "itself, such as a reward function or an environment of your own. Make it a function of its arguments."
             )
 
-    @staticmethod
-    def _reduce(numbers: Sequence[float], how: Any) -> list[float]:
+    def _reduce(self, numbers: Sequence[float], how: Any) -> list[float]:
         tensor = torch.tensor(numbers, dtype=torch.float64)
-        torch.distributed.all_reduce(tensor, how)
+        torch.distributed.all_reduce(tensor, how, group=self.group)
         return tensor.tolist()
 
 

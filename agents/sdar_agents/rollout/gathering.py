@@ -10,10 +10,10 @@ from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
 from sdar_agents.types import Trajectory
 from sdar_envs import Task
-from sdar_envs.errors import EndpointError, RunStopped
+from sdar_envs.errors import RunStopped
 from sdar_skills import Skill
 
-__all__ = ["Failure", "PlayedEpisode", "check_answered", "gather_played"]
+__all__ = ["Failure", "PlayedEpisode", "gather_played"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,6 @@ class PlayedEpisode:
         said = f"{type(episode.failure).__name__}: {episode.failure}"
         failure = Failure(episode.task, episode.episode_id, len(episode.turns), said)
         return cls(episode.episode_id, None, failure=failure, error=episode.failure)
-
-
-def check_answered(world: World, problem: EndpointError | None) -> None:
-    """Raise on all ranks what an engine behind a server has raised on one. Collective.
-
-    Raises:
-        EndpointError: there is a problem.
-    """
-    problems = [each for each in world.gather(None if problem is None else str(problem)) if each is not None]
-    if problem is not None:
-        raise problem
-    if problems:
-        raise EndpointError(problems[0])
 
 
 def gather_played(

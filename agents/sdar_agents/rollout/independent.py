@@ -42,7 +42,7 @@ def play_independently(
         times: gets `time/generate`, the time of the whole, of which `time/env` is within it.
         counts: for `ask`.
         in_flight: episodes that are played at a time.
-        progress: called with the number of finished episodes and that of all.
+        progress: called with the number of finished episodes and that of all, after each turn.
 
     Raises:
         Exception: the first that `ask` or `take` raises; the other episodes are given up.
@@ -62,6 +62,8 @@ def play_independently(
                 else:
                     take(episode, *asked)
                 times["time/env"] += time.perf_counter() - started
+                if progress is not None:
+                    progress(done, len(episodes))
         done += 1
         if progress is not None:
             progress(done, len(episodes))

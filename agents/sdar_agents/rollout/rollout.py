@@ -28,7 +28,7 @@ from sdar_agents.contexts.base import View
 from sdar_agents.engines.policy import CachingPolicy, IndependentPolicy, Policy, Request, Situation
 from sdar_agents.parallel import World
 from sdar_agents.rollout.episode import RunningEpisode
-from sdar_agents.rollout.gathering import Failure, PlayedEpisode, check_answered, gather_played
+from sdar_agents.rollout.gathering import Failure, PlayedEpisode, gather_played
 from sdar_agents.rollout.independent import play_independently
 from sdar_agents.rollout.prompts import PromptBuilder, TurnPrompt
 from sdar_agents.rollout.rewards import apply_reward, load_reward
@@ -174,7 +174,7 @@ class Rollout:
                 if progress is not None:
                     progress(len(episodes) - len(running), len(episodes))
         played = [] if problem else list(map(PlayedEpisode.of, episodes))
-        check_answered(self._world, problem)
+        self._world.raise_together(problem)
         return self._result(*gather_played(self._world, played, counts, times, group_size=group_size))
 
     def close(self) -> None:

@@ -26,7 +26,14 @@ from sdar_agents.rollout.settings import RolloutSettings
 from sdar_agents.settings.checks import absolute_paths, check_settings, path_setting, setting
 from sdar_agents.settings.reader import build, errors_at, merge, parse_overrides, read_yaml, to_plain
 from sdar_agents.skill_use.settings import SkillSource, absolute_skills
-from sdar_agents.training.checks.compatibility import check_context, check_control, check_history, check_old_logprobs
+from sdar_agents.training.checks.compatibility import (
+    check_context,
+    check_control,
+    check_history,
+    check_old_logprobs,
+    check_scores,
+    check_staleness,
+)
 from sdar_agents.training.controls import EXTRA_STEPS, Control, parse_control
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.importing import import_named, is_import_path, names_from
@@ -83,8 +90,8 @@ class ModelSettings:
         lora: see `LoraSettings`; null trains all weights.
         template_options: for the chat template, such as `{enable_thinking: false}`.
         max_batch_tokens: tokens of a generation batch of the engine `transformers`, padding included.
-        engine: inference engine of the rollouts: `transformers`, or `module:Class` of your own, which gets the model
-            that is trained (`sdar_agents.engines.make_engine`).
+        engine: inference engine of the rollouts: `transformers`, `vllm`, or `module:Class` of your own, which gets the
+            model that is trained (`sdar_agents.engines.make_engine`).
         engine_options: keyword arguments of the engine.
         generation_dtype: of a copy of the weights that the engine generates with, such as `bfloat16`, which saves the
             casts of `learner.autocast` at each token; null generates with the trained weights themselves, and in a run
@@ -307,6 +314,9 @@ class TrainConfig:
         train_tasks: only so many of its tasks, `sdar_envs.registry.sample_indices`; null for all.
         tasks_per_step: different tasks in a step.
         group_size: episodes of each task.
+        max_staleness: 0: episodes are sampled from the weights after the step before. 1: from those after the step
+            before that, while the learner takes that step, for engines in other processes. The loss corrects for it
+            (`GRPO.sampler_cap`); each token keeps the version of its weights.
         skills: see `SkillSettings`.
         context: see `ContextSettings`.
         control: a negative control, one of `sdar_agents.training.controls.CONTROLS`; null for none.
@@ -329,6 +339,7 @@ class TrainConfig:
     train_tasks: int | None = setting(None, low=1)
     tasks_per_step: int = setting(16, low=1)
     group_size: int = setting(8, low=1)
+    max_staleness: int = setting(0, low=0, high=1)
     skills: SkillSettings = field(default_factory=SkillSettings)
     context: ContextSettings = field(default_factory=ContextSettings)
     control: str | None = None
@@ -363,6 +374,8 @@ class TrainConfig:
         check_control(self, algorithm)
         check_history(self, algorithm)
         check_old_logprobs(self)
+        check_scores(self, algorithm)
+        check_staleness(self, algorithm)
 
     @property
     def casts_generation(self) -> bool:

@@ -77,6 +77,7 @@ class EngineWeights:
         self._version: int | None = None
         self._receivers: list[WeightReceiver] = [] if generation is None else [generation]
         self._server = policy if isinstance(policy, WeightReceiver) else None
+        self._wanted: list[float] | None = None
         self.score: Callable[[Sequence[int]], list[float]] | None = None
 
     def bring(self, version: int) -> dict[str, float]:
@@ -108,15 +109,17 @@ class EngineWeights:
             self._world.from_first(lambda: None)
             self._policy.version = version  # type: ignore[attr-defined]
         self._version = version
-        metrics = {}
         if self.score is not None and hasattr(self._policy, "check_probe"):
-            wanted = self.score(self._policy.probe_ids())  # type: ignore[attr-defined]
-            check = self._policy.check_probe
-            metrics["sampler/probe_difference"] = self._world.from_first(lambda: float(check(wanted)))
-        return {**metrics, "time/sync": time.perf_counter() - started}
+            self._wanted = self.score(self._policy.probe_ids())  # type: ignore[attr-defined]
+        return {**self._probe(self._world), "time/sync": time.perf_counter() - started}
 
-    def recover(self, version: int) -> None:
-        """Bring an engine back whose servers have ended or do not answer, with the present weights.
+    def recover(self, world: World) -> None:
+        """Bring an engine back whose servers have ended or do not answer, with the weights that it had.
+
+        Those are in a folder still, so the trained model may have changed meanwhile.
+
+        Args:
+            world: the ranks that call this.
 
         Raises:
             EndpointError: it does not come back.
@@ -125,9 +128,18 @@ class EngineWeights:
 
         def start_again() -> list[str]:
             policy.recover()
+            policy.load_again(version=self._version)
             addresses: list[str] = policy.addresses
             return addresses
 
-        policy.follow(self._world.from_first(start_again))
-        self._version = None
-        self.bring(version)
+        policy.follow(world.from_first(start_again))
+        policy.version = self._version
+        self._probe(world)
+
+    def _probe(self, world: World) -> dict[str, float]:
+        """Return the metric of the probe; none without one."""
+        wanted, policy = self._wanted, self._policy
+        if wanted is None:
+            return {}
+        check = policy.check_probe  # type: ignore[attr-defined]
+        return {"sampler/probe_difference": world.from_first(lambda: float(check(wanted)))}

@@ -34,9 +34,8 @@ import torch
 
 from sdar_agents.engines import Policy, make_engine
 from sdar_agents.engines.transformers import load_model, without_bars
-from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, open_teacher, token_marks, turn_marks
+from sdar_agents.learner import Learner, LearnResult, Phases, TokenSignals, token_marks, turn_marks
 from sdar_agents.learner.sharding import is_sharded
-from sdar_agents.learner.teachers import ExternalTeacher
 from sdar_agents.learner.weights import fingerprint
 from sdar_agents.parallel import World
 from sdar_agents.rollout.recording import TrajectoryWriter, trajectory_row
@@ -47,10 +46,12 @@ from sdar_agents.training.checks.learnability import check_rounding, shortest_an
 from sdar_agents.training.config import TrainConfig
 from sdar_agents.training.engine_weights import EngineWeights, GenerationCopy
 from sdar_agents.training.evaluation import Evaluation, success_metrics
+from sdar_agents.training.run.ahead import SECONDS, check_versions, rollout_ahead
 from sdar_agents.training.run.context import RunContext, context_control
 from sdar_agents.training.run.costs import Costs, step_costs, teacher_tokens
 from sdar_agents.training.run.folder import CONFIG, check_folder, read_run_config, write_facts
 from sdar_agents.training.run.log import Bar, Lines, check_tracker, open_tracker
+from sdar_agents.training.run.scorers import open_scorers
 from sdar_agents.training.run.skills import RunSkills
 from sdar_agents.training.saving.adapters import add_adapters, load_weights
 from sdar_agents.training.saving.checkpoints import Checkpoint, Checkpoints
@@ -177,6 +178,15 @@ class Trainer:
             self._open.callback(self.policy.close)
         self._engine_weights = EngineWeights(model, self.policy, generation, self.world)
         self._fingerprint = fingerprint(model)
+        scorers = open_scorers(
+            config,
+            self.algorithm,
+            self.policy,
+            self.tokenizer,
+            world=self.world,
+            repeat=self._repeating,
+            opened=self._open,
+        )
         self.learner = Learner(
             model,
             self.algorithm,
@@ -185,10 +195,12 @@ class Trainer:
             temperature=config.rollout.temperature,
             seed=config.seed,
             steps=config.all_steps,
-            teacher=self._external_teacher(),
+            teacher=scorers.teacher,
+            reference=scorers.reference,
             world=self.world,
         )
         self._engine_weights.score = self.learner.score_ids
+        scorers.check(self.learner.score_ids, self.world)
 
     def _make_policy(self, model: Any) -> Policy:
         """Return the engine; of servers that are started for the run, rank 0 starts them and the others ask them."""
@@ -207,19 +219,6 @@ class Trainer:
             others = {key: value for key, value in options.items() if key not in ("start", "devices", "server_options")}
             policies.append(make_engine(name, model, self.tokenizer, {**others, "servers": servers}))
         return policies[0]
-
-    def _external_teacher(self) -> ExternalTeacher | None:
-        settings, model = self.config.learner, self.config.model
-        if settings.teacher_model is None or not self.algorithm.needs_teacher:
-            return None
-        with errors_at("learner.teacher_model"):
-            return open_teacher(
-                settings.teacher_model,
-                self.tokenizer,
-                device=model.device,
-                dtype=model.dtype,
-                options=settings.teacher_options,
-            )
 
     def _engine_options(self) -> dict[str, Any]:
         model = self.config.model
@@ -251,8 +250,12 @@ class Trainer:
         )
         self._open.callback(self.skills.close)
         shown = self.skills.prompts if self.skills.is_shown else None
-        self.rollout = Rollout(rollout, self.policy, skills=shown, world=self.world)
+        self._ahead = rollout_ahead(config, self.policy, self._play)
+        self._playing = self.world if self._ahead is None else self.world.apart()
+        self.rollout = Rollout(rollout, self.policy, skills=shown, world=self._playing)
         self._open.callback(self.rollout.close)
+        if self._ahead is not None:
+            self._open.callback(self._ahead.close)
         self.context = RunContext(
             config,
             self.policy,
@@ -368,16 +371,10 @@ class Trainer:
         self.skills.refresh()
         synced = self._engine_weights.bring(self.step)
         with phases("rollout"):
-            result = self._repeating(
-                lambda: self.rollout.collect(
-                    self.stream.tasks(step),
-                    group_size=config.group_size,
-                    seed=config.seed,
-                    step=step,
-                    progress=lambda done, of: bar.say(f"rollout {done}/{of}"),
-                )
-            )
-        self._check_versions(result)
+            result = None if self._ahead is None else self._ahead.take(step)
+            if result is None:
+                result = self._play(step, lambda done, of: bar.say(f"rollout {done}/{of}"))
+        stale = check_versions(result, step, config.max_staleness)
         teach = partial(
             self.context.teach,
             result.trajectories,
@@ -400,11 +397,17 @@ class Trainer:
         if self.world.size > 1:
             self.world.check_equal(_digest(rows), f"the rows of step {step}")
         is_recorded = config.log.trajectories_every > 0 and step % config.log.trajectories_every == 0
+        if self._ahead is not None and step < config.all_steps:
+            self._ahead.begin(step + 1)
         learnt = self.learner.learn(rows, step, phases=phases, progress=bar.say, keep_signals=is_recorded)
+        if self._ahead is not None:
+            bar.say("rollout")
+            with phases("rollout"):
+                self._ahead.wait()
         self.skills.record(result, step, learnt.gaps)
         if is_recorded and self.world.is_first:
             self._record(lesson.trajectories, rows, learnt, step)
-        metrics = {**result.metrics, **lesson.metrics, **learnt.metrics, **synced}
+        metrics = {**result.metrics, **lesson.metrics, **learnt.metrics, **synced, **stale}
         metrics |= {f"rollout/{name}": value for name, value in success_metrics(result.trajectories)}
         seconds = time.perf_counter() - started
         costs = step_costs(result.metrics, self._teacher_tokens(rows), lesson.cost)
@@ -419,10 +422,28 @@ class Trainer:
         rows = self.algorithm.prepare_rows(rows)
         return teacher_tokens(rows, passes=learner.epochs if learner.teacher == "live" else 1)
 
-    def _repeating(self, play: Callable[[], ResultT]) -> ResultT:
+    def _play(self, step: int, progress: Callable[[int, int], object]) -> RolloutResult:
+        """Play the rollout of a step, with the weights that the engine has."""
+        config = self.config
+        return self._repeating(
+            lambda: self.rollout.collect(
+                self.stream.tasks(step),
+                group_size=config.group_size,
+                seed=config.seed,
+                step=step,
+                progress=progress,
+            ),
+            self._playing,
+        )
+
+    def _repeating(self, play: Callable[[], ResultT], world: World | None = None) -> ResultT:
         """Return what a rollout or an evaluation returns, which is played anew after servers have ended.
 
         Nothing is lost by that: what is played depends on the seed and the weights alone.
+
+        Args:
+            play: collective, and called anew by all ranks.
+            world: in which it talks; None for that of the run.
         """
         for attempt in range(1, _ATTEMPTS):
             try:
@@ -432,24 +453,8 @@ class Trainer:
                     raise
                 if self.world.is_first:
                     _log.warning("attempt %d of %d to play: %s The engine is started again.", attempt, _ATTEMPTS, error)
-                self._engine_weights.recover(self.step)
+                self._engine_weights.recover(world or self.world)
         return play()
-
-    def _check_versions(self, result: RolloutResult) -> None:
-        """Check that the episodes were sampled from the weights of the step before.
-
-        Raises:
-            RunStopped: they were not.
-        """
-        versions = {turn.completion.version for trajectory in result.trajectories for turn in trajectory.turns} - {
-            None,
-            self.step,
-        }
-        if versions:
-            raise RunStopped(
-                f"the engine has sampled from the weights of step {versions.pop()}, wanted those of step {self.step}: "
-                "another run uses the same servers. Give each run its own."
-            )
 
     def _speed(
         self, rollout: Mapping[str, float], turns: int, seconds: Mapping[str, float], total: float
@@ -459,7 +464,7 @@ class Trainer:
         metrics = {f"time/{name}": value for name, value in seconds.items()}
         metrics["time/step"] = total
         metrics["tokens/per_second"] = (prompts + responses) / total
-        metrics["tokens/generated_per_second"] = responses / max(seconds["rollout"], 1e-9)
+        metrics["tokens/generated_per_second"] = responses / max(rollout.get(SECONDS, seconds["rollout"]), 1e-9)
         if "update" in seconds:
             metrics["tokens/updated_per_second"] = (prompts + responses) / max(seconds["update"], 1e-9)
         metrics["rollout/response_length"] = responses / turns
@@ -608,12 +613,13 @@ class Trainer:
         tensors: dict[str, Any] = {"random": torch.get_rng_state()}
         if self.learner.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.learner.device)
+        ahead = {} if self._ahead is None else {"ahead": self._ahead.state()}
         if self._saver is not None:
             # Of each rank; nothing here draws from torch's own generator, an environment of yours may.
-            tensors = {"ranks": self.world.gather(tensors), "skipped_in_a_row": self.learner.skipped_in_a_row}
+            tensors = {"ranks": self.world.gather(tensors), "skipped_in_a_row": self.learner.skipped_in_a_row, **ahead}
             self._saver.save(self.step, self.model, self.learner, tensors, state, value=value)
             return
-        tensors = {**self.learner.state_dict(), **tensors}
+        tensors = {**self.learner.state_dict(), **tensors, **ahead}
         self.world.from_first(lambda: self.checkpoints.save(self.step, save_model, tensors, state, value=value))
 
     def _restore(self, saved: Checkpoint, state: Mapping[str, Any]) -> None:
@@ -625,6 +631,8 @@ class Trainer:
         self.context.load_state_dict(state.get("context", {}))
         self.costs.load_state_dict(state.get("costs", {}))
         tensors = saved.read_tensors()
+        if self._ahead is not None:
+            self._ahead.load_state(tensors["ahead"])
         if saved.is_sharded:
             load_shards(saved, self.model, self.learner)
             self.learner.skipped_in_a_row = tensors["skipped_in_a_row"]

@@ -29,7 +29,7 @@ from sdar_envs.printing import console as terminal
 from sdar_envs.registry import ENV_IDS
 from sdar_envs.storage import write_atomic
 
-__all__ = ["PARTS", "SPECIFIC", "bench", "read_baseline"]
+__all__ = ["PARTS", "SPECIFIC", "bench", "bench_record", "read_baseline"]
 
 _FORMAT = 1
 
@@ -41,7 +41,7 @@ SPECIFIC: Mapping[str, tuple[str, ...]] = {
     "sdar/SearchQA-v0": ("search_qa", "http"),
     "skills": ("skills",),
     "generation": ("generation",),
-    "trainer": ("trainer",),
+    "trainer": ("trainer", "trl_update"),
 }
 """Modules of this package whose `measure` adds the figures of an environment, or of a part that is none."""
 
@@ -53,6 +53,7 @@ _NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "http": (("requests", "client"), ("starlette", "server"), ("uvicorn", "server")),
     "generation": (("torch", "train"), ("transformers", "train")),
     "trainer": (("torch", "train"), ("transformers", "train")),
+    "trl_update": (("trl", "peer"), ("datasets", "peer")),
 }
 
 
@@ -97,7 +98,7 @@ def bench(
                 try:
                     measure = _load(name)
                 except MissingExtra as error:
-                    missing = error
+                    missing = missing or error
                     stderr.print(f"left out: {error}", soft_wrap=True)
                     continue
                 measure(figures, progress)
@@ -109,7 +110,7 @@ def bench(
     if missing is not None and not measured:
         raise missing
     if output is not None:
-        write_atomic(output, json.dumps(_record(measured, command), indent=1) + "\n")
+        write_atomic(output, json.dumps(bench_record(measured, command), indent=1) + "\n")
 
 
 def _no_textworld(python: tuple[int, ...]) -> str:
@@ -156,7 +157,8 @@ def read_baseline(path: Path) -> dict[tuple[str, str, str], float]:
         ) from error
 
 
-def _record(figures: Sequence[Figure], command: str) -> dict[str, Any]:
+def bench_record(figures: Sequence[Figure], command: str) -> dict[str, Any]:
+    """Return the record of figures that a command has measured."""
     return {
         "format": _FORMAT,
         "command": command,

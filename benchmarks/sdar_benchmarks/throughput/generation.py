@@ -19,7 +19,7 @@ from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_benchmarks.throughput.figures import Figures, median_seconds
 
-__all__ = ["measure"]
+__all__ = ["measure", "random_model"]
 
 _ROWS = 32
 _PROMPT = 265
@@ -33,7 +33,7 @@ def measure(figures: Figures, progress: Callable[[str], None] = lambda _: None) 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        policy = TransformersPolicy(*_model())
+        policy = TransformersPolicy(*random_model())
         rng = random.Random(0)
         equal = [_prompt(rng, _PROMPT) for _ in range(_ROWS)]
         mixed = [_prompt(rng, rng.randint(_PROMPT // 4, 2 * _PROMPT)) for _ in range(_ROWS)]
@@ -63,7 +63,7 @@ def _prompt(rng: random.Random, length: int) -> tuple[int, ...]:
     return tuple(rng.randrange(2, _WORDS) for _ in range(length))
 
 
-def _model() -> tuple[Any, Any]:
+def random_model() -> tuple[Any, Any]:
     """Return a model whose answers never end, and a tokenizer of words."""
     kinds: Any = transformers  # the package is typed in part
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(_WORDS)}, unk_token="w0"))

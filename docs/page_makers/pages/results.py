@@ -37,9 +37,9 @@ def speed_page() -> str:
     """Return the page of speed: every figure of the records."""
     parts = [
         "# Speed and memory\n",
-        "Made from the records that `sdar bench --output FILE` writes; times are CPU seconds of one process. To "
-        "measure your "
-        "machine and compare: `sdar bench --baseline benchmarks/studies/throughput.json`.\n",
+        "Made from the records that `sdar bench --output FILE` and `sdar_benchmarks.throughput.engines` write; times "
+        "are CPU seconds of one process, with the servers that it has started. To measure your machine and compare: "
+        "`sdar bench --baseline benchmarks/studies/throughput.json`.\n",
     ]
     for name in SPEED_RECORDS:
         record = json.loads((ROOT / "benchmarks" / "studies" / name).read_text(encoding="utf-8"))

@@ -36,7 +36,7 @@ def learn_together(folder: Path, size: int, *names: str) -> list[dict[str, Any]]
         for rank in range(size)
     ]
     try:
-        assert [rank.wait(timeout=600) for rank in ranks] == [0] * size
+        assert [rank.wait(timeout=3600) for rank in ranks] == [0] * size
     finally:
         for rank in ranks:
             rank.kill()

@@ -20,6 +20,7 @@ from sdar_agents.learner.weights import fingerprint
 from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score
 from sdar_agents.scoring.options import ScoringOptions
+from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption, UnknownName
 
 ROWS = random_rows(12)
@@ -151,6 +152,25 @@ class TestExternal:
         with pytest.raises(InvalidOption, match=r"compares whole distributions, and the teacher .*Uniform returns"):
             teacher.view(batch)
 
+    def test_teacher_and_reference_may_be_scored_elsewhere(self) -> None:
+        """By a copy of the model, row by row: the step is the same, to rounding."""
+
+        class Copy:
+            tokenizer = None
+            model = tiny_model()
+
+            def score(self, prompts: Any, responses: Any, *, temperature: float) -> Any:
+                rows = [Row(tuple(a), tuple(b)) for a, b in zip(prompts, responses, strict=True)]
+                batches = [make_batch([row], pad_id=PAD) for row in rows]
+                return [scored_by(self.model, batch.student, batch.mask)[0].tolist() for batch in batches]
+
+        algorithm = make_algorithm("sdar", suite="alfworld", kl_coef=0.01)
+        found, copy = [], ScorerTeacher(Copy(), "it")
+        for scores, others in ((), {}), (("engine",), {"teacher": copy, "reference": copy}):
+            settings = LearnerSettings(lr=0.05, **dict(zip(("teacher_scores",), scores, strict=False)))
+            found.append(Learner(tiny_model(), algorithm, settings, pad_id=PAD, **others).learn(ROWS, 1).metrics)
+        assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
+
     def test_what_an_engine_gets_wrong_is_named(self, own_scorer: str) -> None:
         tokenizer = tiny_tokenizer()
         batch = make_batch(ROWS, pad_id=PAD)
@@ -187,6 +207,8 @@ class TestExternal:
             LearnerSettings(teacher_model="x")
         with pytest.raises(InvalidOption, match=r"pass what open_teacher\(...\) returns"):
             learner("sdar", teacher="external", teacher_model="x")
+        with pytest.raises(InvalidOption, match="a ScorerTeacher for teacher_scores engine"):
+            learner("sdar", teacher_scores="engine")
         learner("grpo", teacher="external", teacher_model="x").learn(ROWS, 1)
 
 

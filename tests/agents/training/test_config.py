@@ -208,6 +208,56 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.engine=transformers"], "which scores as the learner does: wanted the engine vllm"),
+        (["--method=grpo"], "grpo has no teacher: leave it out"),
+        (
+            ["--learner.teacher=ema"],
+            r"^learner\.teacher_scores is engine and teacher is ema, whose weights no server has",
+        ),
+        (["--learner.teacher=frozen"], "name servers that keep the first ones in reference_engine"),
+        (["--learner.teacher_control=teacher-is-student"], "which rounds otherwise: wanted teacher_scores learner"),
+        (["--algorithm.divergence=rkl_topk"], "sdar compares whole distributions: set it to learner"),
+        (["--rollout.temperature=0.7"], r"rollout\.temperature is 0\.7, and vLLM scores given tokens at temperature 1"),
+        (
+            ["--learner.reference_engine={servers: [http://a:1]}", "--algorithm.kl_coef=0"],
+            "sdar has neither a reference nor a frozen teacher that they score",
+        ),
+    ],
+)
+def test_scores_of_servers_that_nobody_reads_or_they_cannot_give_are_refused(
+    arguments: list[str], message: str
+) -> None:
+    scores = ("--model.engine=vllm", "--learner.teacher_scores=engine")
+    names = [argument.partition("=")[0] for argument in arguments]
+    given = [each for each in scores if each.partition("=")[0] not in names]
+    with_overrides(*scores)
+    with pytest.raises(InvalidOption, match=message):
+        with_overrides(*given, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max_staleness=2"], r"^max_staleness is 2; wanted a whole number from 0 to 1"),
+        (["--model.engine=transformers"], "generates in the learner's process: set model.engine to vllm"),
+        (["--context.name=sibling"], "the context sibling needs prompts in parts, which checkpoints do not hold"),
+        (["--learner.teacher_scores=engine"], "whose servers may end while both need them"),
+        (["--algorithm.sampler_cap=null"], "sdar does not correct for other weights: set algorithm.sampler_cap"),
+    ],
+)
+def test_a_stale_rollout_that_cannot_be_played_kept_or_corrected_for_is_refused(
+    arguments: list[str], message: str
+) -> None:
+    stale = ("--model.engine=vllm", "--max_staleness=1")
+    names = [argument.partition("=")[0] for argument in arguments]
+    with_overrides(*stale)
+    with pytest.raises(InvalidOption, match=message):
+        with_overrides(*(each for each in stale if each.partition("=")[0] not in names), *arguments)
+
+
 def test_the_engine_vllm_has_its_own_dtype() -> None:
     with pytest.raises(InvalidOption, match="leave it null"):
         with_overrides("--model.engine=vllm", "--model.generation_dtype=bfloat16")

@@ -55,6 +55,8 @@ def test_what_a_run_keeps_is_what_it_holds(lora: dict[str, int] | None, model: P
     halved = plan_memory(config, processes=2)
     assert halved.kept["AdamW"] == states / 2
     assert halved.kept["copy for generation"] == 4 * plan.parameters
+    elsewhere = replace(config.learner, reference_engine={"servers": ["http://a:1"]})
+    assert plan.kept.keys() - plan_memory(replace(config, learner=elsewhere), processes=1).kept == {"reference"}
 
 
 def test_published_models_have_their_published_sizes() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fake_vllm import fake_vllm
 from helpers.tiny_chat import save_tiny_chat
 from helpers.training_runs import resumed_config, run_config
 
@@ -38,14 +39,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_chat(tmp_path_factory.mktemp("model"))
 
 
-def start(config: TrainConfig, folder: Path, processes: int, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    config: TrainConfig, folder: Path, processes: int, *arguments: str, modules: Path = TESTS, **environment: str
+) -> subprocess.Popen[str]:
     file = folder.parent / f"{folder.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(config.to_yaml())
     given = arguments or ("--config", str(file), "--out", str(folder))
     return subprocess.Popen(
         [sys.executable, "-m", "sdar_benchmarks.cli", "train", *given, "--processes", str(processes)],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(modules),
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            **environment,
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -128,6 +137,53 @@ def test_a_run_whose_process_was_killed_ends_as_one_that_never_stopped(
     assert not list((folder / "checkpoints").glob(".*"))
 
 
+KILLER = """
+import os, signal
+
+left = int(os.environ.get("KILL_AT", "0")) if os.environ.get("RANK") == "0" else 0
+
+
+def counted(rename):
+    def count(source, target, **options):
+        global left
+        if "checkpoints" in str(source):
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return rename(source, target, **options)
+
+    return count
+
+
+os.rename, os.replace = counted(os.rename), counted(os.replace)
+"""
+
+
+def test_a_kill_at_each_rename_of_a_sharded_save_leaves_a_whole_checkpoint(model: Path, tmp_path: Path) -> None:
+    """Of the parts' index, of the folder, of the folder that is deleted: two saves, one kept."""
+    config = run_config(model, steps=2, tasks_per_step=2, checkpoints={"every": 1, "keep": 1})
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sitecustomize.py").write_text(KILLER)
+    train(config, tmp_path / "whole", 2)
+    killed = 0
+    while True:
+        folder = tmp_path / f"killed-{killed + 1}"
+        modules = tmp_path / "modules"
+        process = start(config, folder, 2, modules=modules, KILL_AT=str(killed + 1))
+        process.communicate(timeout=SECONDS)
+        if process.returncode == 0:
+            break
+        killed += 1
+        found = Checkpoints(folder / "checkpoints", keep=1).all()
+        for checkpoint in found:
+            checkpoint.read_tensors()
+        train(config, folder, 2, "--resume", str(folder))
+        assert metrics(folder) == metrics(tmp_path / "whole")
+        same(folder, tmp_path / "whole", precision=0.0)
+        assert [each.name for each in (folder / "checkpoints").iterdir()] == ["step-000002"]
+    assert killed >= 5
+
+
 def children(pid: int) -> list[int]:
     """The processes of a launcher, in the order of their ranks."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -179,6 +235,23 @@ def test_lora_is_saved_in_parts_and_exported_as_adapters(model: Path, tmp_path: 
     for name, tensor in right.items():
         # Three steps of AdamW with a learning rate of 1e-3.
         assert float((left[name] - tensor).abs().mean()) < 1e-4, name
+
+
+def test_a_rollout_ahead_is_played_by_two_processes_as_by_one(model: Path, tmp_path: Path) -> None:
+    with fake_vllm(model) as server:
+        engine = {"engine": "vllm", "engine_options": {"servers": [server.url], "dtype": "float32"}}
+        config = run_config(model, model=engine, tasks_per_step=2, max_staleness=1, checkpoints={"every": 1})
+        Trainer(config, tmp_path / "one").run()
+    with fake_vllm(model) as server:
+        engine = {"engine": "vllm", "engine_options": {"servers": [server.url], "dtype": "float32"}}
+        train(replace(config, model=replace(config.model, **engine)), tmp_path / "two", 2)
+    one, two = (metrics(tmp_path / name) for name in ("one", "two"))
+    assert [row["rollout/staleness"] for row in two] == [0.0, 1.0, 1.0]
+    for ours, theirs in zip(two[:2], one[:2], strict=True):
+        for key, value in theirs.items():
+            assert ours[key] == pytest.approx(value, rel=1e-3, abs=1e-3), key
+    last = Checkpoints(tmp_path / "two" / "checkpoints", keep=2).all()
+    assert [found.read_tensors()["ahead"] is None for found in last] == [False, True]
 
 
 def test_two_machines_are_two_agents_of_torchrun(runs: Path, model: Path, tmp_path: Path) -> None:

@@ -24,13 +24,10 @@ import json
 import os
 import shutil
 import tempfile
-import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -38,27 +35,19 @@ from torch import Tensor
 
 from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.policy import Request, Sampling
-from sdar_agents.engines.servers.vllm_servers import NAME, LocalServer, wait_until_healthy
+from sdar_agents.engines.servers.vllm_client import PROBE_TOLERANCES, VllmClient, probe_tokens
+from sdar_agents.engines.servers.vllm_servers import LocalServer, wait_until_healthy
 from sdar_agents.engines.transformers import end_tokens, without_bars
 from sdar_agents.scoring.model_parts import causal_lm
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
 from sdar_envs.errors import EndpointError, InvalidOption, RunStopped
-from sdar_envs.files.json_text import parse_json
-from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy, is_retryable
-from sdar_envs.importing import import_extra
-from sdar_envs.secrets import redact
 
 __all__ = ["VllmPolicy"]
 
-ResultT = TypeVar("ResultT")
-
 _BYTES_PER_FILE = 4 << 30
 _SEEDS = 1 << 31
-# Mean absolute difference of log-probabilities: twice what is measured between two layouts of the same weights.
-_TOLERANCES = MappingProxyType({"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05})
-_PROBE_TOKENS = 48
 _PREFIX = "sdar-weights-"
 
 
@@ -82,7 +71,6 @@ class VllmPolicy:
         template_options: for the chat template.
 
     Attributes:
-        addresses: of the servers. Other processes of a run ask them too.
         version: training steps that made the servers' weights; None before the first load.
 
     Raises:
@@ -109,34 +97,26 @@ class VllmPolicy:
         seconds_to_start: float = 900.0,
         template_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._httpx = import_extra("httpx2", extra="openai-compatible", purpose="the engine vllm")
         check_value("start", start, int, low=0)
-        check_value("in_flight", in_flight, int, low=1)
-        check_value("request_seconds", request_seconds, float, above=0)
-        if dtype not in _TOLERANCES:
-            raise InvalidOption(f"dtype is {dtype!r}; wanted one of {', '.join(_TOLERANCES)}.")
+        if dtype not in PROBE_TOLERANCES:
+            raise InvalidOption(f"dtype is {dtype!r}; wanted one of {', '.join(PROBE_TOLERANCES)}.")
         if bool(servers) == bool(start):
             raise InvalidOption(
                 "wanted either servers (addresses) or start (how many to start here) in model.engine_options."
             )
-        for address in servers:
-            parts = urlsplit(address)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-                raise InvalidOption("a server's address is wanted as in http://127.0.0.1:8000, without a user name.")
+        self._own: list[LocalServer] = []
+        self._client = VllmClient(
+            servers, in_flight=in_flight, request_seconds=request_seconds, has_ended=self._has_ended
+        )
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer, template_options)
-        self.in_flight = int(in_flight)
+        self.in_flight = self._client.in_flight
         self.version: int | None = None
         self._config: Any = causal_lm(model).config
         self._ends = sorted(end_tokens(causal_lm(model), tokenizer))
         self._dtype = getattr(torch, dtype)
-        self._tolerance = _TOLERANCES[dtype] if probe_tolerance is None else probe_tolerance
-        self._request_seconds = float(request_seconds)
+        self._tolerance = PROBE_TOLERANCES[dtype] if probe_tolerance is None else probe_tolerance
         self._seconds_to_start = float(seconds_to_start)
-        self._retries = RetryPolicy(retries=8)
-        self._own: list[LocalServer] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: Any = None
         self._folder = Path(folder) if folder else _own_folder()
         self._is_own_folder = folder is None
         self._written: Path | None = None
@@ -149,6 +129,11 @@ class VllmPolicy:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def addresses(self) -> list[str]:
+        """Addresses of the servers. Other processes of a run ask them too."""
+        return self._client.addresses
 
     # -- the members of `Policy` ------------------------------------------------------------
 
@@ -177,17 +162,7 @@ class VllmPolicy:
         Raises:
             EndpointError: a server does not answer.
         """
-
-        async def complete_all() -> list[Completion]:
-            free = asyncio.Semaphore(self.in_flight)
-
-            async def complete(request: Request) -> Completion:
-                async with free:
-                    return await self._complete(request, sampling)
-
-            return list(await asyncio.gather(*map(complete, requests)))
-
-        return self._wait(complete_all())
+        return self._client.wait_all([self._complete(request, sampling) for request in requests])
 
     async def complete_ids(self, request: Request, sampling: Sampling) -> Completion:
         """Return the completion of a request; called from any event loop.
@@ -195,13 +170,18 @@ class VllmPolicy:
         Raises:
             EndpointError: a server does not answer.
         """
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(self._complete(request, sampling), self._running_loop())
-        )
+        return await self._client.from_another_loop(self._complete(request, sampling))
 
-    def score_ids(self, ids: Sequence[int]) -> list[float]:
-        """Return the log-probability of each token but the first, at temperature 1, of the first server."""
-        return self._wait(self._score(0, ids))
+    def score(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, temperature: float = 1.0
+    ) -> list[list[float]]:
+        """Return the log-probability of each token of each response after its prompt (`sdar_agents.learner.Scorer`).
+
+        Raises:
+            InvalidOption: the temperature is not 1.
+            EndpointError: a server does not answer.
+        """
+        return self._client.score_responses(prompts, responses, temperature=temperature)
 
     # -- weights ----------------------------------------------------------------------------
 
@@ -213,17 +193,28 @@ class VllmPolicy:
             EndpointError: a server does not load it.
         """
         before, self._written = self._written, self._write(weights, version)
-        self._wait(self._load_all(self._written))
-        self.version = version
+        self.load_again(version=version)
         if before is not None and before != self._written:
             shutil.rmtree(before, ignore_errors=True)
+
+    def load_again(self, *, version: int) -> None:
+        """Let all servers load the folder that was written last.
+
+        Args:
+            version: of the weights in it.
+
+        Raises:
+            EndpointError: a server does not load it.
+        """
+        assert self._written is not None
+        self._client.wait(self._load_all(self._written))
+        self.version = version
 
     def probe_ids(self) -> tuple[int, ...]:
         """Return the tokens of the probe: a rendered message, and tokens from all over the vocabulary."""
         prompt = self.encode(self.render([{"role": "user", "content": "Look around, then go on."}]))
-        size = min(self._config.get_text_config().vocab_size, len(self.tokenizer))
-        spread = [(number * 7919 + 13) % size for number in range(_PROBE_TOKENS)]
-        return (*prompt[-_PROBE_TOKENS:], *spread)
+        spread = probe_tokens(min(self._config.get_text_config().vocab_size, len(self.tokenizer)))
+        return (*prompt[-len(spread) :], *spread)
 
     def check_probe(self, wanted: Sequence[float]) -> float:
         """Compare the servers' log-probabilities of the probe with the trainer's; return the mean difference.
@@ -234,20 +225,10 @@ class VllmPolicy:
         Raises:
             RunStopped: they differ by more than the tolerance: a server has other weights.
         """
-        worst = 0.0
-        for number, address in enumerate(self.addresses):
-            found = self._wait(self._score(number, self.probe_ids()))
-            difference = sum(abs(a - b) for a, b in zip(found, wanted, strict=True)) / len(found)
-            if not difference <= self._tolerance:
-                tied = " On a CPU, vLLM does not reload tied embeddings: save the model untied."
-                hint = tied if getattr(self._config, "tie_word_embeddings", False) else ""
-                raise RunStopped(
-                    f"the vLLM server at {address} has other weights than the trainer: after a load, log-probabilities "
-                    f"of the probe differ by {difference:.3g} nats on average, and {self._tolerance:g} are allowed."
-                    f"{hint} Use model.engine transformers, or raise model.engine_options.probe_tolerance."
-                )
-            worst = max(worst, difference)
-        return worst
+        tied = "On a CPU, vLLM does not reload tied embeddings: save the model untied. "
+        hint = tied if getattr(self._config, "tie_word_embeddings", False) else ""
+        advice = f"{hint}Use model.engine transformers, or raise model.engine_options.probe_tolerance."
+        return self._client.check(self.probe_ids(), wanted, self._tolerance, advice)
 
     def recover(self) -> None:
         """Start servers of this run that have ended again, or wait until those of others answer.
@@ -267,21 +248,18 @@ class VllmPolicy:
 
     def follow(self, addresses: Sequence[str]) -> None:
         """Ask the servers at these addresses from now on."""
-        self.addresses = [address.rstrip("/") for address in addresses]
-        self._busy = [0] * len(self.addresses)
+        self._client.follow(addresses)
 
     def close(self) -> None:
         """Stop the servers that were started, and delete the weights."""
-        if self._loop is not None:
-            if self._client is not None:
-                with suppress(Exception):
-                    self._wait(self._client.aclose())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
+        self._client.close()
         for server in self._own:
             server.stop()
         if self._is_own_folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _has_ended(self, server: int) -> bool:
+        return bool(self._own) and not self._own[server].is_alive()
 
     def _start(
         self,
@@ -358,7 +336,6 @@ class VllmPolicy:
 
     async def _complete(self, request: Request, sampling: Sampling) -> Completion:
         body = {
-            "model": NAME,
             "prompt": list(request.prompt_ids),
             "max_tokens": sampling.max_new_tokens,
             "temperature": 0.0 if sampling.greedy else sampling.temperature,
@@ -373,13 +350,8 @@ class VllmPolicy:
             "stop_token_ids": self._ends,
             "skip_special_tokens": False,
         }
-        server = min(range(len(self._busy)), key=self._busy.__getitem__)
-        self._busy[server] += 1
         version = self.version
-        try:
-            answer = await self._post(server, "/v1/completions", body)
-        finally:
-            self._busy[server] -= 1
+        server, answer = await self._client.complete(body)
         try:
             choice = answer["choices"][0]
             ids = tuple(choice["token_ids"])
@@ -393,22 +365,6 @@ class VllmPolicy:
                 "vLLM server of 0.11 or later with --logprobs-mode processed_logprobs."
             ) from error
 
-    async def _score(self, server: int, ids: Sequence[int]) -> list[float]:
-        body = {
-            "model": NAME,
-            "prompt": list(ids),
-            "max_tokens": 1,
-            "temperature": 1.0,
-            "prompt_logprobs": 0,
-            "return_token_ids": True,
-        }
-        answer = await self._post(server, "/v1/completions", body)
-        try:
-            found = answer["choices"][0]["prompt_logprobs"]
-            return [float(each[str(token)]["logprob"]) for each, token in zip(found[1:], ids[1:], strict=True)]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EndpointError(f"{self.addresses[server]} answered without prompt_logprobs ({error!r}).") from error
-
     async def _load_all(self, folder: Path) -> None:
         await asyncio.gather(*(self._load(server, folder) for server in range(len(self.addresses))))
 
@@ -417,67 +373,12 @@ class VllmPolicy:
             "method": "reload_weights",
             "kwargs": {"weights_path": str(folder), "is_checkpoint_format": True},
         }
-        await self._post(server, "/pause?mode=wait", None)
+        await self._client.post(server, "/pause?mode=wait", None)
         try:
-            await self._post(server, "/collective_rpc", call)
-            await self._post(server, "/reset_prefix_cache", None)
+            await self._client.post(server, "/collective_rpc", call)
+            await self._client.post(server, "/reset_prefix_cache", None)
         finally:
-            await self._post(server, "/resume", None)
-
-    async def _post(self, server: int, path: str, body: Mapping[str, Any] | None) -> Any:
-        """Return the JSON of an answer; failures that may pass are repeated until the deadline.
-
-        Raises:
-            EndpointError: there is none.
-        """
-        attempts = self._retries.start(Deadline(self._request_seconds))
-        address = self.addresses[server]
-        while True:
-            problem = ""
-            try:
-                response = await self._client.post(
-                    f"{address}{path}",
-                    content=None if body is None else json.dumps(body).encode(),
-                    headers={"Content-Type": "application/json"},
-                    timeout=max(attempts.left(), 1e-3),
-                )
-            except self._httpx.RequestError as error:
-                problem = redact(f"{type(error).__name__}: {error}")
-                if self._own and not self._own[server].is_alive():
-                    raise EndpointError(f"the vLLM server at {address} has ended ({problem}).") from error
-            else:
-                if response.is_success:
-                    try:
-                        return parse_json(response.text) if response.text.strip() else {}
-                    except ValueError as error:
-                        problem = str(error)
-                elif not is_retryable(response.status_code) or response.status_code == 500:
-                    raise EndpointError(redact(f"{address}{path} answered {response.status_code} {response.text:.300}"))
-                else:
-                    problem = redact(f"{response.status_code} {response.text:.200}")
-            try:
-                pause = attempts.pause()
-            except RetriesExhausted as error:
-                raise EndpointError(f"{address}{path}: {problem} ({error})") from error
-            await asyncio.sleep(pause)
-
-    def _wait(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop of the connections, which runs in a thread of its own."""
-        if self._loop is None:
-            loop = asyncio.new_event_loop()
-
-            def serve() -> None:
-                loop.run_forever()
-                loop.close()
-
-            threading.Thread(target=serve, daemon=True).start()
-            self._loop = loop
-            limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=self.in_flight)
-            self._client = self._httpx.AsyncClient(limits=limits)
-        return self._loop
+            await self._client.post(server, "/resume", None)
 
 
 def _own_folder() -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sdar_agents.algorithms import Algorithm
 from sdar_agents.contexts.registry import find_context
 from sdar_agents.learner.settings import LearnerSettings
+from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.settings.reader import errors_at
 from sdar_agents.training.controls import EXTRA_STEPS, LOSS_CONTROLS
 from sdar_envs.errors import InvalidOption
@@ -16,7 +17,15 @@ from sdar_skills import retriever_settings
 if TYPE_CHECKING:
     from sdar_agents.training.config import TrainConfig
 
-__all__ = ["check_context", "check_control", "check_history", "check_old_logprobs", "check_views"]
+__all__ = [
+    "check_context",
+    "check_control",
+    "check_history",
+    "check_old_logprobs",
+    "check_scores",
+    "check_staleness",
+    "check_views",
+]
 
 
 def check_context(config: TrainConfig, algorithm: Algorithm) -> None:
@@ -122,6 +131,61 @@ def check_old_logprobs(config: TrainConfig) -> None:
         f"learner.old is sampler, which needs log-probs as exact as the trainer's, and {why}. Otherwise, wanted old: "
         "trainer."
     )
+
+
+def check_scores(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse scores of servers that nobody reads, or that the servers cannot give.
+
+    Raises:
+        InvalidOption: the message says why.
+    """
+    settings, temperature = config.learner, config.rollout.temperature
+    asks = settings.teacher_scores == "engine"
+    is_frozen = asks and settings.teacher == "frozen"
+    if asks and not algorithm.needs_teacher:
+        raise InvalidOption(f"learner.teacher_scores is engine, and {config.method} has no teacher: leave it out.")
+    if asks and not is_frozen and config.model.engine == "transformers":
+        raise InvalidOption(
+            "learner.teacher_scores is engine, and model.engine is transformers, which scores as the learner does: "
+            "wanted the engine vllm, or teacher_scores learner."
+        )
+    if asks and algorithm.scoring_options(ScoringOptions()).divergence is not None:
+        raise InvalidOption(
+            f"learner.teacher_scores is engine, which gives log-probs of tokens, and {config.method} compares whole "
+            "distributions: set it to learner, or take a divergence of sampled tokens."
+        )
+    if settings.reference_engine and not (algorithm.needs_reference or is_frozen):
+        raise InvalidOption(
+            f"learner.reference_engine names servers, and {config.method} has neither a reference nor a frozen teacher "
+            "that they score: leave it out."
+        )
+    asks_vllm = bool(settings.reference_engine) or (asks and config.model.engine == "vllm")
+    if asks_vllm and temperature != 1.0:
+        raise InvalidOption(
+            f"rollout.temperature is {temperature:g}, and vLLM scores given tokens at temperature 1 only: leave out "
+            "learner.teacher_scores and learner.reference_engine."
+        )
+
+
+def check_staleness(config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse a rollout beside the learner where it cannot be played, kept or corrected for.
+
+    Raises:
+        InvalidOption: the message says why.
+    """
+    if not config.max_staleness:
+        return
+    if config.model.engine == "transformers":
+        why = "the engine transformers generates in the learner's process: set model.engine to vllm"
+    elif config.context.is_after_play:
+        why = f"the context {config.context.name} needs prompts in parts, which checkpoints do not hold"
+    elif config.learner.teacher_scores == "engine":
+        why = "learner.teacher_scores is engine, whose servers may end while both need them: set it to learner"
+    elif getattr(algorithm, "sampler_cap", None) is None:
+        why = f"{config.method} does not correct for other weights: set algorithm.sampler_cap, such as 2"
+    else:
+        return
+    raise InvalidOption(f"max_staleness is {config.max_staleness}, and {why}. Otherwise, wanted max_staleness 0.")
 
 
 def check_control(config: TrainConfig, algorithm: Algorithm) -> None:

@@ -166,7 +166,8 @@ def plan_memory(config: TrainConfig, *, processes: int) -> MemoryPlan:
     shards = processes if settings.shard == "auto" else 1
     trained = counts.trained * size / shards
     snapshots = {
-        "reference": algorithm.needs_reference or (algorithm.needs_teacher and settings.teacher == "frozen"),
+        "reference": (algorithm.needs_reference and not settings.reference_engine)
+        or (algorithm.needs_teacher and settings.teacher == "frozen" and settings.teacher_scores == "learner"),
         "moving average of the teacher": algorithm.needs_teacher and settings.teacher == "ema",
         "weights of the rollout, for the teacher": algorithm.needs_teacher
         and settings.teacher == "old"
