@@ -104,7 +104,8 @@ class Task:
     suite: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", FrozenDict(self.data))
+        if not isinstance(self.data, FrozenDict):
+            object.__setattr__(self, "data", FrozenDict(self.data))
         if not self.suite:
             object.__setattr__(self, "suite", self.id.partition("/")[0])
 
@@ -581,26 +582,8 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
         self._walk = SharedWalk(walk, group, takers, self._np_random)
 
     def _choose_task(self, options: dict[str, Any] | None) -> Task:
-        options = options or {}
-        if not isinstance(options, Mapping):
-            raise InvalidOption(f"options is {options!r}; wanted a dictionary such as {{'task_id': ...}}.")
-        for key in options:
-            if key not in _OPTIONS:
-                raise UnknownName(
-                    f"no reset option {key!r}; there are {' and '.join(map(repr, _OPTIONS))}."
-                    f"{did_you_mean(key, _OPTIONS)}"
-                )
-        if len(options) > 1:
-            raise InvalidOption(f"options has {' and '.join(map(repr, options))}; wanted one of them.")
-        if "task" in options:
-            return self._given_task(options["task"])
-        if "task_id" in options:
-            task_id = options["task_id"]
-            if not isinstance(task_id, str):
-                raise InvalidOption(
-                    f"options['task_id'] is {task_id!r}; wanted a task id as str: sdar_envs.tasks() lists them."
-                )
-            return self.source.find(task_id)
+        if options:
+            return self._chosen_task(options)
         size = self.source.splits[self.split]
         if size is None:
             return self.source.task(self.split, int(self.np_random.integers(2**31)))
@@ -614,6 +597,26 @@ class TextEnv(gym.Env[str, str], Generic[StateT], ABC):
             seed = int(generator.integers(2**63)) if seed is None or seed < 0 else seed
             walk = self._walk = Walk(size, first, seed, generator)
         return self.source.task(self.split, next(walk))
+
+    def _chosen_task(self, options: Mapping[str, Any]) -> Task:
+        if not isinstance(options, Mapping):
+            raise InvalidOption(f"options is {options!r}; wanted a dictionary such as {{'task_id': ...}}.")
+        for key in options:
+            if key not in _OPTIONS:
+                raise UnknownName(
+                    f"no reset option {key!r}; there are {' and '.join(map(repr, _OPTIONS))}."
+                    f"{did_you_mean(key, _OPTIONS)}"
+                )
+        if len(options) > 1:
+            raise InvalidOption(f"options has {' and '.join(map(repr, options))}; wanted one of them.")
+        if "task" in options:
+            return self._given_task(options["task"])
+        task_id = options["task_id"]
+        if not isinstance(task_id, str):
+            raise InvalidOption(
+                f"options['task_id'] is {task_id!r}; wanted a task id as str: sdar_envs.tasks() lists them."
+            )
+        return self.source.find(task_id)
 
     def _info(self) -> dict[str, Any]:
         task = self.task

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sdar_envs.core import Task, index_from_id
+from sdar_envs.core import FrozenDict, Task, index_from_id
 from sdar_envs.errors import InvalidOption, MissingData, UnknownName, did_you_mean
 from sdar_envs.search_qa.questions import DATA_SETS, ENDINGS, Question, from_row, read_questions, without_empty
 from sdar_envs.storage import given_path
@@ -108,6 +108,14 @@ class QuestionTasks:
         )
 
 
+class _QuestionData(FrozenDict):
+    """Data of a task, and the question that they were made of."""
+
+    __slots__ = ("question",)
+
+    question: Question
+
+
 def _task(question: Question, task_id: str, split: str, env_id: str) -> Task:
     data: dict[str, Any] = {
         "question_id": question.id,
@@ -130,13 +138,15 @@ def _task(question: Question, task_id: str, split: str, env_id: str) -> Task:
         data["path"] = list(question.path)
     if question.name_queries:
         data["name_queries"] = list(question.name_queries)
+    frozen = _QuestionData(data)
+    frozen.question = question
     return Task(
         id=task_id,
         env=env_id,
         split=split,
         task_type=question.type,
         instruction=question.text,
-        data=data,
+        data=frozen,
         suite="search_qa",
     )
 
@@ -171,10 +181,19 @@ def row_task(
     return _task(question, f"search_qa/{ROWS}/{question.data_set}/{digest}", ROWS, env_id)
 
 
-# Few are kept: with a question, its task stays in memory after the environment has gone on.
-@lru_cache(maxsize=128)
 def question_of(task: Task) -> Question:
     """Return the question of a task."""
+    data = task.data
+    if isinstance(data, _QuestionData):
+        question = data.question
+        if question.text == task.instruction and question.type == task.task_type:
+            return question
+    return _read_question(task)
+
+
+# Few are kept: with a question, its task stays in memory after the environment has gone on.
+@lru_cache(maxsize=128)
+def _read_question(task: Task) -> Question:
     data = task.data
     return Question(
         id=data["question_id"],

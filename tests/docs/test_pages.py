@@ -8,6 +8,7 @@ import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -141,6 +142,13 @@ def test_public_names_are_documented() -> None:
     assert python_api.undocumented() == []
     pages = {page.path for page in python_api.PAGES}
     assert len(pages) == len(python_api.PAGES)
+
+
+def test_constants_are_shown_in_a_fixed_order_and_without_the_words_of_python() -> None:
+    assert python_api.shown({"b": int, "a": (dict,)}) == "{'b': int, 'a': (dict,)}"
+    assert python_api.shown(frozenset({"paper", "own", "embedded"})) == "{'embedded', 'own', 'paper'}"
+    assert python_api.shown(Literal["a", "b"]) == "Literal['a', 'b']"
+    assert python_api.shown("a" * 300) == f"'{'a' * 198}…"
 
 
 def test_public_names_without_a_docstring_are_found(tmp_path, monkeypatch) -> None:

@@ -34,8 +34,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
         "# Command line\n\n`sdar` has one verb for each task. `sdar VERB --help` prints what these pages say.\n\n"
         + table(("verb", "what it does"), rows)
         + "\n\nThe exit status is 0; 1 if a check found something; 2 if a request cannot be carried out, which one "
-        "line "
-        "on standard error explains; 130 after Ctrl-C.\n"
+        "line on standard error explains; 130 after Ctrl-C.\n"
     )
     yield "reference/cli/index.md", index
     for name, (parser, help_) in found.items():

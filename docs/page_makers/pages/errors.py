@@ -59,13 +59,9 @@ def errors_page() -> str:
     return (
         "# Errors\n\n"
         "Every exception that the packages raise on purpose is an `sdar_envs.errors.SdarError`, and also one of "
-        "Python's own "
-        "classes, so that `except ValueError` works. Its message says what came, what was wanted and what to do; "
-        "where a "
-        "name is misspelt, it names the closest one. On the command line it is one line on standard error, and the "
-        "exit "
-        "status is 2.\n\n"
-        "What a model writes is never an error: an environment answers nonsense in words, and the episode goes on.\n\n"
-        + table(("exception", "is a", "module", "meaning"), rows)
-        + "\n"
+        "Python's own classes, so that `except ValueError` works. Its message says what came, what was wanted and "
+        "what to do; where a name is misspelt, it names the closest one. On the command line it is one line on "
+        "standard error, and the exit status is 2.\n\n"
+        "What a model writes is never an error: an environment answers nonsense in words, and the episode goes on."
+        "\n\n" + table(("exception", "is a", "module", "meaning"), rows) + "\n"
     )

@@ -34,7 +34,7 @@ def extras_page() -> str:
     return (
         "# Extras\n\n"
         "Without any extra everything works but training, fine-tuning, servers, their clients, models and optional "
-        "search "
-        "engines. What needs an extra that is not installed says in one line which one, and exits with status 2. "
+        "search engines. What needs an extra that is not installed says in one line which one, and exits with "
+        "status 2. "
         "`pip install '.[train,lora]'` installs two.\n\n" + table(("extra", "for", "packages"), rows) + "\n"
     )

@@ -99,9 +99,8 @@ def files_page() -> str:
     parts = [
         "# File formats\n",
         "All files are JSON, JSON Lines, YAML, Markdown, SQLite or safetensors. Rows are appended and flushed; "
-        "other files "
-        "are replaced atomically, so a reader never sees half a file. A version is raised when a reader of the old "
-        "one would "
+        "other files are replaced atomically, so a reader never sees half a file. A version is raised when a reader "
+        "of the old one would "
         "misunderstand the new one.\n",
         "JSON Schemas (2020-12). The readers here check the same and a little more, such as that seeds differ.\n",
         table(("schema", "of"), schemas),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from types import FunctionType
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from page_makers.docstrings import introduction, summary
 from page_makers.markdown import cell, code, table
 
-__all__ = ["PAGES", "ApiPage", "api_pages", "public_names", "undocumented"]
+__all__ = ["PAGES", "ApiPage", "api_pages", "public_names", "shown", "undocumented"]
 
 
 class ApiPage(NamedTuple):
@@ -159,7 +159,7 @@ def _page(page: ApiPage, documented: dict[str, str]) -> str:
         for name in public_names(module):
             owner = getattr(imported, name)
             if not (inspect.isclass(owner) or inspect.isfunction(owner)):
-                plain.append((code(name), code(_shown(owner))))
+                plain.append((code(name), code(shown(owner))))
                 continue
             home = _home(owner, module, name)
             if documented.setdefault(home, page.path) != page.path:
@@ -180,7 +180,21 @@ def _home(owner: object, module: str, name: str) -> str:
     return f"{home}.{name}" if defined is owner else f"{module}.{name}"
 
 
-def _shown(value: object) -> str:
-    text = str(value) if type(value).__module__ == "typing" else repr(value)
-    text = text.replace("typing.", "")
+def shown(value: object) -> str:
+    """Return a constant as it is shown: at most 200 characters, classes by their names, sets in a fixed order."""
+    text = _written(value)
     return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _written(value: object) -> str:
+    if inspect.isclass(value):
+        return value.__name__
+    if type(value).__module__ == "typing":
+        return str(value).replace("typing.", "")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_written(key)}: {_written(held)}" for key, held in value.items()) + "}"
+    if isinstance(value, Set):
+        return "{" + ", ".join(sorted(map(_written, value))) + "}"
+    if type(value) is tuple:
+        return "(" + ", ".join(map(_written, value)) + ("," if len(value) == 1 else "") + ")"
+    return repr(value)

@@ -68,9 +68,8 @@ def training_page() -> str:
     parts = [
         "# Training configuration\n",
         "A configuration is a YAML file with these settings. `sdar train --config NAME` takes a file or the name of "
-        "one "
-        "of the configurations below, and any setting by its path, such as `--learner.lr 3e-6`. A misspelt name, a "
-        "wrong "
+        "one of the configurations below, and any setting by its path, such as `--learner.lr 3e-6`. A misspelt "
+        "name, a wrong "
         "type or a number out of range is an error that says what was wanted.\n",
         "Some settings choose from a list: `method` from [Methods](methods.md), `skills.retriever` from the strategies "
         "that `sdar skills` knows, `rollout.env_kwargs` from [Environments](environments.md).\n",
@@ -91,9 +90,8 @@ def method_page() -> str:
     parts = [
         "# Methods\n",
         "`method` (`--method`) names one of these; its coefficients are given under `algorithm` (`--algorithm.beta "
-        "10`) or, "
-        "for several methods in one file, under `methods.NAME`. [The formulas](../explanation/methods.md) say what "
-        "they "
+        "10`) or, for several methods in one file, under `methods.NAME`. [The formulas](../explanation/methods.md) "
+        "say what they "
         "multiply. All methods inherit the settings of `grpo`.\n",
     ]
     rows_of_all = [(f"[`{name}`](#{name})", cell(summary(owner))) for name, owner in sorted(ALGORITHMS.items())]

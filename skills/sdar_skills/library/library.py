@@ -101,8 +101,8 @@ class Library:
         skills = tuple(skill for skill in self if skill.suite == suite)
         if strict and not self._skills:
             raise UnknownName(
-                f"no skills for the suite {suite!r:.200}: the library is empty. Give it a folder with skills (--library "
-                "DIR, or skills.library in training), or those of the package, which --no-builtin leaves out."
+                f"no skills for the suite {suite!r:.200}: the library is empty. Give it a folder with skills "
+                "(--library DIR, or skills.library in training), or keep those of the package (no --no-builtin)."
             )
         if strict and not skills:
             raise UnknownName(

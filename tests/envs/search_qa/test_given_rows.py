@@ -13,6 +13,7 @@ from sdar_envs import ChatEpisode, Task, make_vec, tasks
 from sdar_envs.checker import check_env
 from sdar_envs.errors import InvalidOption, UnknownName
 from sdar_envs.search_qa.env import SearchQAEnv
+from sdar_envs.search_qa.tasks import question_of
 
 ROWS = Path(__file__).parent / "data" / "rows"
 
@@ -137,3 +138,11 @@ def test_vectors_and_chats_play_rows():
     step = episode.reset(task=FORMS[2])
     assert "Capital of Canada?" in step.messages[0]["content"]
     assert episode.step("<think>So.</think><answer>Ottawa</answer>").reward == 1.0
+
+
+def test_a_task_with_another_instruction_is_another_question():
+    task = tasks("sdar/SearchQA-v0", corpus="facts", split="dev", limit=1)[0]
+    changed = dataclasses.replace(task, instruction="Which river flows through Lima?")
+    assert question_of(task).text == task.instruction
+    assert question_of(changed) == dataclasses.replace(question_of(task), text="Which river flows through Lima?")
+    assert question_of(pickle.loads(pickle.dumps(task))) == question_of(task)

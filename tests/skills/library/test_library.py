@@ -252,7 +252,9 @@ def test_a_suite_without_skills_is_an_error_only_for_a_strict_request():
     assert library.select("chess", {"active", "shadow", "retired"}) == ()
     assert list(Library([])) == []
     assert Library([]).select("chess") == ()
-    with pytest.raises(UnknownName, match=r"for the suite 'alfworld': the library is empty\. Give it a folder with skills"):
+    with pytest.raises(
+        UnknownName, match=r"for the suite 'alfworld': the library is empty\. Give it a folder with skills"
+    ):
         Library.load(builtin=False).select("alfworld", strict=True)
     with pytest.raises(UnknownName, match="no skills for the suite 'chess'; there are some for alfworld, search_qa"):
         library.select("chess", strict=True)

@@ -2,7 +2,7 @@
 
 Terms are Lucene's (`sdar_envs.bm25.analyzer`), so stop words are neither indexed nor asked for; k1 = 1.2 and b = 0.75
 are tantivy's own. The index holds words and places, the texts stay in the corpus. Building gathers 300 MB of postings
-at a time, whatever the size; what else the process shows are mapped files.
+at a time, whatever the size, and keeps up to two million words in mind; what else the process shows are mapped files.
 """
 
 from __future__ import annotations
