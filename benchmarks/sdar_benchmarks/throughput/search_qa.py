@@ -461,13 +461,14 @@ def _shown(value: float) -> str:
 
 
 def _shared_rows(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """Yield a row that says how many of the passages that an engine finds first the first engine finds, too."""
-    firsts = [numbers.get("first") for numbers in measured.values()]
-    if len(firsts) > 1 and all(firsts):
+    """Yield a row that says how many of the passages that the first engine finds first the others find, too."""
+    firsts = [numbers["first"] for numbers in measured.values() if "first" in numbers]
+    if len(firsts) == len(measured) > 1:
+        wanted = sum(map(len, firsts[0]))
         cells = []
         for found in firsts:
-            pairs = list(zip(firsts[0], found, strict=True))
-            cells.append(_shown(100 * sum(len(set(a) & set(b)) for a, b in pairs) / sum(len(a) for a, _ in pairs)))
+            shared = sum(len(set(some) & set(others)) for some, others in zip(firsts[0], found, strict=True))
+            cells.append(_shown(100 * shared / wanted))
         yield f"of the first {_DEPTH} of {next(iter(measured))}, found among the first {_DEPTH}, %", *cells
 
 
