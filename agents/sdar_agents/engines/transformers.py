@@ -36,7 +36,7 @@ from transformers.utils import logging
 
 from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.decoding import Decoder, make_decoder
-from sdar_agents.engines.decoding_batches import decoding_batches, step_tokens
+from sdar_agents.engines.decoding_batches import decoding_batches, encoding_batches, step_tokens
 from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
@@ -293,16 +293,33 @@ class _Batch:
     def _prefill_kept(self, cache: Any, kept: Sequence[_KeptChat | None]) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Encode the prompts behind the tokens whose keys and values are kept; returns what `_prefill` does.
 
-        All rows encode as many tokens as the one with the most new ones, so that the cache has no holes.
+        Rows with similarly many new tokens are encoded together, each as many as the one with the most, so that the
+        cache has no holes.
         """
         ids, mask, positions, is_padded = self._padded(self._prompts)
         known = [0 if chat is None else chat.common(prompt) for chat, prompt in zip(kept, self._prompts, strict=True)]
-        new = max(len(prompt) - count for prompt, count in zip(self._prompts, known, strict=True))
-        first = ids.shape[1] - new
-        if first:
-            _fill(cache, kept, [len(prompt) - new for prompt in self._prompts], first)
-        logits = self._policy.forward(ids[:, first:], mask if is_padded else None, positions[:, first:], cache)
-        return logits, mask, positions, is_padded
+        news = [len(prompt) - count for prompt, count in zip(self._prompts, known, strict=True)]
+        parts = encoding_batches(news, self._policy.model)
+        some = next(chat for chat in kept if chat is not None)
+        encoded: list[tuple[Any, Tensor]] = []
+        for rows in parts:
+            part = _preallocated_cache(self._policy.model.config)
+            index = torch.tensor(rows, device=ids.device)
+            new = max(news[row] for row in rows)
+            first = ids.shape[1] - new
+            if first:
+                counts = [len(self._prompts[row]) - new for row in rows]
+                _fill(part, [kept[row] for row in rows], counts, first, some)
+            seen = mask[index] if is_padded else None
+            logits = self._policy.forward(ids[index, first:], seen, positions[index, first:], part)
+            encoded.append((part, logits))
+        order = torch.tensor([row for rows in parts for row in rows], device=ids.device).argsort()
+        for number, layer in enumerate(cache.layers):
+            layers = [part.layers[number] for part, _ in encoded]
+            layer.update(
+                *(torch.cat(states)[order] for states in zip(*((x.keys, x.values) for x in layers), strict=True))
+            )
+        return torch.cat([logits for _, logits in encoded])[order], mask, positions, is_padded
 
     def _padded(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Return prompts padded on the left: ids, mask and positions `(B, T)`, and whether there is padding."""
@@ -424,7 +441,7 @@ def _preallocated_cache(config: Any) -> Any:
     return cache
 
 
-def _fill(cache: Any, kept: Sequence[_KeptChat | None], counts: Sequence[int], width: int) -> None:
+def _fill(cache: Any, kept: Sequence[_KeptChat | None], counts: Sequence[int], width: int, like: _KeptChat) -> None:
     """Write kept keys and values into an empty cache, on the right of its first columns.
 
     Args:
@@ -432,10 +449,10 @@ def _fill(cache: Any, kept: Sequence[_KeptChat | None], counts: Sequence[int], w
         kept: of each row.
         counts: how many tokens of each row, of which nothing is taken where it is not positive.
         width: columns.
+        like: a chat of the same model.
     """
-    first = next(chat for chat in kept if chat is not None)
     for number, layer in enumerate(cache.layers):
-        parts = [part.new_zeros(len(kept), part.shape[0], width, part.shape[-1]) for part in first.layers[number]]
+        parts = [part.new_zeros(len(kept), part.shape[0], width, part.shape[-1]) for part in like.layers[number]]
         for row, (chat, count) in enumerate(zip(kept, counts, strict=True)):
             if chat is not None and count > 0:
                 for part, states in zip(parts, chat.layers[number], strict=True):

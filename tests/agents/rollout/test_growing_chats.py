@@ -104,11 +104,16 @@ def test_kept_keys_and_values_change_nothing_but_the_work(
             assert one.completion.logprobs == pytest.approx(other.completion.logprobs, abs=1e-5)
 
 
-def test_a_chat_that_is_told_otherwise_is_encoded_from_there(policy: TransformersPolicy) -> None:
+@pytest.mark.parametrize("forward", [0, 100])
+def test_a_chat_that_is_told_otherwise_is_encoded_from_there(
+    policy: TransformersPolicy, forward: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdar_agents.engines.decoding_batches._FORWARD_TOKENS", forward)  # 0: each length by itself
     first = play(policy, count=1).trajectories[0].turns[1]
     ids = first.prompt_ids
     sampling = Sampling(6)
-    others = [ids[:-1], ids, (*ids[:5], 7, *ids[6:], 9, 9), ids[:3]]
+    # The last is the first turn of a chat.
+    others = [ids[:-1], ids, (*ids[:5], 7, *ids[6:], 9, 9), ids[:3], ids[:9]]
     with policy.caching():
         policy.generate([Request(ids, 1, chat=str(i)) for i in range(4)], sampling)
         again = policy.generate([Request(each, i, chat=str(i)) for i, each in enumerate(others)], sampling)
