@@ -64,7 +64,7 @@ class QuestionTasks:
         self._places: dict[str, tuple[str, list[int]]] = {}
         self._ids: dict[str, list[str]] = {}
         self.label = label
-        # Few: environments that play a group of episodes of a task ask for it again and again.
+        # Few: a group of episodes of a task asks for it by its id again and again.
         self._kept_task = lru_cache(maxsize=128)(self._make_task)
         begin = f"search_qa/{label}/" if label else "search_qa/"
         for split, of in self._questions.items():
@@ -88,7 +88,7 @@ class QuestionTasks:
             raise UnknownName(f"no split {split!r} here.{did_you_mean(split, self._questions)}")
         if not 0 <= index < len(self._questions[split]):
             raise UnknownName(f"no task {index} in {split}: it has {len(self._questions[split])} tasks, from 0.")
-        return self._kept_task(split, index)
+        return self._make_task(split, index)
 
     def _make_task(self, split: str, index: int) -> Task:
         return _task(self._questions[split][index], self._ids[split][index], split, self._env_id)
@@ -101,7 +101,7 @@ class QuestionTasks:
             place = places[index_from_id(task_id, prefix, len(places))]
             if place < 0:
                 raise UnknownName(f"the task {task_id!r} was withdrawn: its question has more than one right answer.")
-            return self.task(split, place)
+            return self._kept_task(split, place)
         examples = list({name[: name.rfind("/")]: name for of in self._ids.values() for name in reversed(of)}.values())
         raise UnknownName(
             f"no task {task_id[:200]!r}; the tasks here look like {examples[0]!r}.{did_you_mean(task_id, examples)}"

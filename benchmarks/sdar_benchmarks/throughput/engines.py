@@ -3,9 +3,9 @@
     .venv-vllm/bin/python -m sdar_benchmarks.throughput.engines benchmarks/studies/throughput_engines.json
 
 SmolLM2-135M, saved untied (vLLM on a CPU does not reload a tied head), plays two episodes of two turns of Search-QA;
-two steps of GRPO and two of SDAR, so that new weights travel between them. Rollouts are in float32, the update in
-bfloat16. Seconds are those of the trainer's process and of the servers that it has started, together; those of a
-server's start are told apart. Needs vLLM (`make vllm` makes its environment) and Linux.
+two steps of GRPO and two of SDAR, so that new weights travel between them, all in float32. Seconds are those of the
+trainer's process and of the servers that it has started, together; those of a server's start are told apart. Needs vLLM
+(`make vllm` makes its environment) and Linux.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def measure_engine(
                 "tasks_per_step": 1,
                 "group_size": 2,
                 "skills": {"k": 2},
-                "learner": {"lr": 1e-6, "autocast": True, "gradient_parts_every": 0},
+                "learner": {"lr": 1e-6, "gradient_parts_every": 0},
                 "evaluation": {"every": 0},
                 "log": {"tracker": "none", "trajectories_every": 0, "progress": False},
                 **settings,

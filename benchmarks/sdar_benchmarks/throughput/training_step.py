@@ -42,7 +42,8 @@ from sdar_agents.sft.thoughts import think
 from sdar_agents.sft.tiny import TINY_MODELS, make_model, train_tokenizer
 from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion, Row, make_rows
-from sdar_benchmarks.records.provenance import platform_facts, versions
+from sdar_benchmarks.throughput.bench import bench_record
+from sdar_benchmarks.throughput.figures import Figure, Figures
 from sdar_envs import Task
 from sdar_envs.chat import ChatMode
 from sdar_envs.errors import InvalidOption, SdarError
@@ -212,6 +213,17 @@ def _tasks(count: int) -> list[Task]:
     return list(islice(of_kind, count))
 
 
+def _figures(form: ChatMode, measured: Mapping[str, Any]) -> Figures:
+    """Return what `measure_step` has measured as figures of a record."""
+    figures = Figures(f"Training step of 64 episodes, {form} prompts")
+    for method, phases in measured["seconds"].items():
+        for phase, seconds in phases.items():
+            figures.add(f"{method}: {phase}", seconds, "CPU s")
+    for name, value in measured["played"].items():
+        figures.add(name.removeprefix("rollout/").replace("_", " "), value, "")
+    return figures
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure both forms and write the record."""
     try:
@@ -220,14 +232,11 @@ def main(arguments: Sequence[str]) -> int:
         torch.set_num_threads(1)
         policy = told_policy()
         forms: tuple[ChatMode, ...] = ("windowed", "appended")
-        record = {
-            "hardware": platform_facts(),
-            "versions": versions(),
-            "forms": {
-                form: measure_step(policy, form, progress=lambda at: print(at, file=sys.stderr)) for form in forms
-            },
-        }
-        write_atomic(Path(arguments[0]), json.dumps(record, indent=1) + "\n")
+        found: list[Figure] = []
+        for form in forms:
+            found += _figures(form, measure_step(policy, form, progress=lambda at: print(at, file=sys.stderr)))
+        command = f"python -m sdar_benchmarks.throughput.training_step {arguments[0]}"
+        write_atomic(Path(arguments[0]), json.dumps(bench_record(found, command), indent=1) + "\n")
     except SdarError as error:
         print("error:", error, file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ __all__ = [
 
 ROOT = Path(__file__).parents[3]
 
-SPEED_RECORDS = ("throughput.json", "throughput_trainer.json")
+SPEED_RECORDS = ("throughput.json", "throughput_trainer.json", "throughput_step.json", "throughput_engines.json")
 """Records in `benchmarks/studies` that the page of speed shows."""
 
 LARGE_RECORD = "search_qa_large_4m.json"
