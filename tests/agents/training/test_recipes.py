@@ -12,6 +12,7 @@ import torch
 import transformers
 from helpers.tiny_chat import tiny_tokenizer
 
+from sdar_agents.scoring.precision import is_bfloat16_emulated
 from sdar_agents.training.checks.memory_plan import ARCHITECTURES
 from sdar_agents.training.config import load_config
 from sdar_agents.training.trainer import Trainer
@@ -73,6 +74,8 @@ def test_a_recipe_takes_two_steps_on_the_cpu(name: str, tmp_path: Path, monkeypa
         "skills.k": 1,
         "learner.mini_batches": 1,
         "learner.max_tokens": 4096,
+        # Emulated, the products of these widths would take half an hour.
+        "learner.autocast": str(not is_bfloat16_emulated(torch.device("cpu"))).lower(),
         "evaluation.every": 0,
         "checkpoints.every": 0,
         "log.tracker": "none",
