@@ -1,7 +1,4 @@
-"""An environment of your own with tasks: reach a number with `up`, `down` and `double`.
-
-Played with `sdar eval own_env:acme/Numbers-v0 --agent random --limit 20`, checked with `sdar_envs.check_env`.
-"""
+"""An environment of your own with tasks, of numbers: `sdar eval own_env:acme/Numbers-v0 --agent random --limit 20`."""
 
 from collections.abc import Mapping
 
