@@ -32,7 +32,8 @@ def step_tokens(model: Any) -> int | None:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token: int = 2 * config.num_hidden_layers * heads * size * parameters[0].element_size()
     weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-    return (weights + _STEP_BYTES) // token
+    tokens: int = (weights + _STEP_BYTES) // token
+    return tokens
 
 
 def decoding_batches(lengths: Sequence[int], new: int, max_tokens: int, step: int | None) -> list[list[int]]:
