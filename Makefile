@@ -3,7 +3,7 @@
 # make test     the tests
 # make slow     the tests that take minutes
 # make installs the wheel in fresh environments, alone and with each extra, on every Python of this machine; ten minutes
-# make quickstart    a tiny model learns to play by demonstrations, then by GRPO and by SDAR; half an hour on two cores
+# make quickstart    a tiny model learns to play by demonstrations, then by GRPO and by SDAR, on two cores
 # make check    format, lint, types, import layers, leaderboard tables
 # make docs     the documentation in site/, strictly: dead links and undocumented names fail; make docs-serve while writing
 # make screenshots   the pictures of the README, from the real pages; needs chromium and chromium-driver from the system
