@@ -138,6 +138,9 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # A server that is stopped while it starts leaves its engine behind, which is in the same session.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:
