@@ -110,7 +110,8 @@ def test_loss_and_gradient_are_ours(tmp_path: Path, loss_type: str, method: str)
     assert float(output.parts["distill"].detach().abs()) > 1e-3
     assert theirs.item() == pytest.approx(output.loss.item(), rel=1e-6, abs=1e-6)
     scale = max(float(g.abs().max()) for g in our_gradients)
-    assert largest_difference(our_gradients, their_gradients) < 1e-6 * max(scale, 1.0)
+    # Sums in float32 that are ordered otherwise: up to 1.6e-6 on a processor without AVX-512.
+    assert largest_difference(our_gradients, their_gradients) < 5e-6 * max(scale, 1.0)
 
 
 def test_tokens_of_tools_and_rows_without_a_teacher_have_no_term(tmp_path: Path) -> None:
