@@ -21,7 +21,7 @@ from rich.table import Table
 from sdar_benchmarks.records.provenance import now, platform_facts, revision, versions
 from sdar_benchmarks.throughput import environment
 from sdar_benchmarks.throughput.figures import Figure, Figures
-from sdar_envs.errors import CorruptData, MissingData, MissingExtra
+from sdar_envs.errors import CorruptData, InvalidOption, MissingData, MissingExtra, SdarError
 from sdar_envs.files.foreign import read_foreign
 from sdar_envs.files.json_text import parse_json
 from sdar_envs.importing import import_extra
@@ -168,6 +168,31 @@ def bench_record(figures: Sequence[Figure], command: str) -> dict[str, Any]:
         "versions": versions(),
         "figures": [asdict(figure) for figure in figures],
     }
+
+
+def write_record(module: str, arguments: Sequence[str], measure: Callable[[], Sequence[Figure]]) -> int:
+    """Measure, print the figures and write their record: the main function of a benchmark with a module of its own.
+
+    Args:
+        module: name of the module, without its package.
+        arguments: of the command line: the file.
+        measure: returns the figures.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        if len(arguments) != 1:
+            raise InvalidOption(f"{len(arguments)} arguments came; wanted one: the file to write.")
+        figures = measure()
+        for figure in figures:
+            print(f"{figure.env:<32} {figure.what:<60} {figure.value:>12,.4g} {figure.unit}")
+        command = f"python -m sdar_benchmarks.throughput.{module} {arguments[0]}"
+        write_atomic(Path(arguments[0]), json.dumps(bench_record(figures, command), indent=1) + "\n")
+    except SdarError as error:
+        print("error:", error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def _table(env_id: str, figures: Sequence[Figure], before: Mapping[tuple[str, str, str], float] | None) -> Table:

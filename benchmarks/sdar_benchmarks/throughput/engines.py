@@ -28,10 +28,8 @@ from sdar_agents.engines.transformers import load_model, without_bars
 from sdar_agents.learner import Phases
 from sdar_agents.training import trainer as training
 from sdar_agents.training.config import make_config
-from sdar_benchmarks.throughput.bench import bench_record
+from sdar_benchmarks.throughput.bench import write_record
 from sdar_benchmarks.throughput.figures import Figure, Figures
-from sdar_envs.errors import InvalidOption, SdarError
-from sdar_envs.storage import write_atomic
 
 __all__ = ["measure_engine", "save_untied", "tree_seconds"]
 
@@ -165,37 +163,31 @@ def _count_syncs(run: Any) -> list[float]:
     return seconds
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure both engines and write the record."""
+def _measure() -> list[Figure]:
     os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        if len(arguments) != 1:
-            raise InvalidOption(f"{len(arguments)} arguments came; wanted one: the file to write.")
-        torch.set_num_threads(1)
-        found: list[Figure] = []
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            save_untied(SMOLLM2, folder / "model")
-            for engine, options in ENGINES.items():
-                figures = Figures(f"SmolLM2-135M, {engine}")
-                measure_engine(
-                    figures,
-                    engine,
-                    options,
-                    model=folder / "model",
-                    folder=folder / "runs",
-                    progress=lambda at: print(at, file=sys.stderr),
-                )
-                found += figures
-        for figure in found:
-            print(f"{figure.env:<32} {figure.what:<60} {figure.value:>12,.4g} {figure.unit}")
-        command = f"python -m sdar_benchmarks.throughput.engines {arguments[0]}"
-        write_atomic(Path(arguments[0]), json.dumps(bench_record(found, command), indent=1) + "\n")
-    except SdarError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
-    return 0
+    torch.set_num_threads(1)
+    found: list[Figure] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save_untied(SMOLLM2, folder / "model")
+        for engine, options in ENGINES.items():
+            figures = Figures(f"SmolLM2-135M, {engine}")
+            measure_engine(
+                figures,
+                engine,
+                options,
+                model=folder / "model",
+                folder=folder / "runs",
+                progress=lambda at: print(at, file=sys.stderr),
+            )
+            found += figures
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure both engines and write the record."""
+    return write_record("engines", arguments, _measure)
 
 
 if __name__ == "__main__":

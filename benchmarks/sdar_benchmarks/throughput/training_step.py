@@ -15,7 +15,6 @@ the steps; a first step warms up and is not counted.
 from __future__ import annotations
 
 import copy
-import json
 import random
 import sys
 import time
@@ -23,7 +22,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -42,14 +40,12 @@ from sdar_agents.sft.thoughts import think
 from sdar_agents.sft.tiny import TINY_MODELS, make_model, train_tokenizer
 from sdar_agents.skill_use.prompts import SkillPrompts
 from sdar_agents.types import Completion, Row, make_rows
-from sdar_benchmarks.throughput.bench import bench_record
+from sdar_benchmarks.throughput.bench import write_record
 from sdar_benchmarks.throughput.figures import Figure, Figures
 from sdar_envs import Task
 from sdar_envs.chat import ChatMode
-from sdar_envs.errors import InvalidOption, SdarError
 from sdar_envs.prompt import Turn, render_completion, style_of, terse
 from sdar_envs.registry import iter_tasks
-from sdar_envs.storage import write_atomic
 from sdar_skills import Library, make_retriever
 
 __all__ = ["LEARNER", "METHODS", "ToldPolicy", "measure_step", "told_policy"]
@@ -224,23 +220,19 @@ def _figures(form: ChatMode, measured: Mapping[str, Any]) -> Figures:
     return figures
 
 
+def _measure() -> list[Figure]:
+    torch.set_num_threads(1)
+    policy = told_policy()
+    forms: tuple[ChatMode, ...] = ("windowed", "appended")
+    found: list[Figure] = []
+    for form in forms:
+        found += _figures(form, measure_step(policy, form, progress=lambda at: print(at, file=sys.stderr)))
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure both forms and write the record."""
-    try:
-        if len(arguments) != 1:
-            raise InvalidOption(f"{len(arguments)} arguments came; wanted one: the file to write.")
-        torch.set_num_threads(1)
-        policy = told_policy()
-        forms: tuple[ChatMode, ...] = ("windowed", "appended")
-        found: list[Figure] = []
-        for form in forms:
-            found += _figures(form, measure_step(policy, form, progress=lambda at: print(at, file=sys.stderr)))
-        command = f"python -m sdar_benchmarks.throughput.training_step {arguments[0]}"
-        write_atomic(Path(arguments[0]), json.dumps(bench_record(found, command), indent=1) + "\n")
-    except SdarError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
-    return 0
+    return write_record("training_step", arguments, _measure)
 
 
 if __name__ == "__main__":

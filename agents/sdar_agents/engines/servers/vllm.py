@@ -35,7 +35,7 @@ from torch import Tensor
 
 from sdar_agents.engines.chat.chat_template import ChatTemplate, Messages
 from sdar_agents.engines.policy import Request, Sampling
-from sdar_agents.engines.servers.vllm_client import PROBE_TOLERANCES, VllmClient, probe_tokens
+from sdar_agents.engines.servers.vllm_client import VllmClient, probe_tokens, tolerance_of_probe
 from sdar_agents.engines.servers.vllm_servers import LocalServer, wait_until_healthy
 from sdar_agents.engines.transformers import end_tokens, without_bars
 from sdar_agents.scoring.model_parts import causal_lm
@@ -98,8 +98,7 @@ class VllmPolicy:
         template_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         check_value("start", start, int, low=0)
-        if dtype not in PROBE_TOLERANCES:
-            raise InvalidOption(f"dtype is {dtype!r}; wanted one of {', '.join(PROBE_TOLERANCES)}.")
+        self._tolerance = tolerance_of_probe(dtype, probe_tolerance)
         if bool(servers) == bool(start):
             raise InvalidOption(
                 "wanted either servers (addresses) or start (how many to start here) in model.engine_options."
@@ -115,7 +114,6 @@ class VllmPolicy:
         self._config: Any = causal_lm(model).config
         self._ends = sorted(end_tokens(causal_lm(model), tokenizer))
         self._dtype = getattr(torch, dtype)
-        self._tolerance = PROBE_TOLERANCES[dtype] if probe_tolerance is None else probe_tolerance
         self._seconds_to_start = float(seconds_to_start)
         self._folder = Path(folder) if folder else _own_folder()
         self._is_own_folder = folder is None

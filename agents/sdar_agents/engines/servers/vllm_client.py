@@ -23,16 +23,28 @@ from sdar_envs.http.retries import Deadline, RetriesExhausted, RetryPolicy, is_r
 from sdar_envs.importing import import_extra
 from sdar_envs.secrets import redact
 
-__all__ = ["PROBE_TOLERANCES", "VllmClient", "probe_tokens"]
+__all__ = ["VllmClient", "probe_tokens", "tolerance_of_probe"]
 
 ResultT = TypeVar("ResultT")
 
-PROBE_TOLERANCES = MappingProxyType({"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05})
-"""Mean absolute difference of log-probabilities, by the servers' dtype: twice what is measured between two layouts of
-the same weights."""
-
-
+# Mean absolute difference of log-probabilities: twice what is measured between two layouts of the same weights.
+_TOLERANCES = MappingProxyType({"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05})
 _PROBE_TOKENS = 48
+
+
+def tolerance_of_probe(dtype: str, given: float | None) -> float:
+    """Return the largest mean difference of log-probabilities of a probe, in nats.
+
+    Args:
+        dtype: of the servers' weights.
+        given: instead of that of the dtype; None for that.
+
+    Raises:
+        InvalidOption: there is no such dtype.
+    """
+    if dtype not in _TOLERANCES:
+        raise InvalidOption(f"dtype is {dtype!r}; wanted one of {', '.join(_TOLERANCES)}.")
+    return _TOLERANCES[dtype] if given is None else given
 
 
 def probe_tokens(size: int) -> tuple[int, ...]:

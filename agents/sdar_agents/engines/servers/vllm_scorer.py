@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sdar_agents.engines.servers.vllm_client import PROBE_TOLERANCES, VllmClient, probe_tokens
+from sdar_agents.engines.servers.vllm_client import VllmClient, probe_tokens, tolerance_of_probe
 from sdar_agents.engines.servers.vllm_servers import wait_until_healthy
 from sdar_envs.errors import InvalidOption
 
@@ -46,12 +46,10 @@ class VllmScorer:
         request_seconds: float = 600.0,
         probe_tolerance: float | None = None,
     ) -> None:
-        if dtype not in PROBE_TOLERANCES:
-            raise InvalidOption(f"dtype is {dtype!r}; wanted one of {', '.join(PROBE_TOLERANCES)}.")
+        self._tolerance = tolerance_of_probe(dtype, probe_tolerance)
         if not servers:
             raise InvalidOption("servers is empty; wanted addresses, such as http://127.0.0.1:8001.")
         self.tokenizer = tokenizer
-        self._tolerance = PROBE_TOLERANCES[dtype] if probe_tolerance is None else probe_tolerance
         self._client = VllmClient(servers, in_flight=in_flight, request_seconds=request_seconds)
         for address in self._client.addresses:
             wait_until_healthy(address, _SECONDS_TO_ANSWER)
