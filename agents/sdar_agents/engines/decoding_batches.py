@@ -78,11 +78,12 @@ def decoding_batches(lengths: Sequence[int], new: int, max_tokens: int, step: in
 
 
 def encoding_batches(lengths: Sequence[int], model: Any) -> list[list[int]]:
-    """Return the rows that are encoded together, shortest first: on a CPU with little padding, else all.
+    """Return the rows that are encoded together, in order: on a CPU with little padding, else all.
 
     Args:
         lengths: new tokens of each row.
         model: decides where it is computed.
     """
     forward = None if step_tokens(model) is None else _FORWARD_TOKENS
-    return decoding_batches(lengths, 0, len(lengths) * max(lengths), forward)
+    batches = decoding_batches(lengths, 0, len(lengths) * max(lengths), forward)
+    return [sorted(batch) for batch in batches]

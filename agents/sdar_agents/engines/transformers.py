@@ -303,7 +303,7 @@ class _Batch:
         some = next(chat for chat in kept if chat is not None)
         encoded: list[tuple[Any, Tensor]] = []
         for rows in parts:
-            part = _preallocated_cache(self._policy.model.config)
+            part = cache if len(parts) == 1 else _preallocated_cache(self._policy.model.config)
             index = torch.tensor(rows, device=ids.device)
             new = max(news[row] for row in rows)
             first = ids.shape[1] - new
@@ -313,6 +313,8 @@ class _Batch:
             seen = mask[index] if is_padded else None
             logits = self._policy.forward(ids[index, first:], seen, positions[index, first:], part)
             encoded.append((part, logits))
+        if len(parts) == 1:
+            return logits, mask, positions, is_padded
         order = torch.tensor([row for rows in parts for row in rows], device=ids.device).argsort()
         for number, layer in enumerate(cache.layers):
             layers = [part.layers[number] for part, _ in encoded]
