@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,11 @@ SIZES = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_chat(tmp_path_factory.mktemp("model"))
+
+
+def test_a_folder_of_adapters_takes_what_their_model_takes(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(model)}))
+    assert plan_memory(run_config(tmp_path), processes=1).kept == plan_memory(run_config(model), processes=1).kept
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4}])

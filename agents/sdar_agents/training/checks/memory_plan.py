@@ -31,7 +31,7 @@ from typing import Any
 import torch
 import transformers
 
-from sdar_agents.engines.loading_errors import loading_error
+from sdar_agents.engines.loading_errors import adapted_model, loading_error
 from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
 from sdar_agents.scoring.options import CHUNK_ELEMENTS
 from sdar_agents.training.config import TrainConfig
@@ -79,9 +79,13 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def architecture(model: str) -> Any:
     """Return the configuration of a model: one of `ARCHITECTURES`, or that of a folder or of the hub.
 
+    Of a folder with LoRA adapters it is that of their model, since they are merged into its weights.
+
     Raises:
         InvalidOption: it cannot be read.
+        CorruptData: the configuration of adapters is no JSON.
     """
+    model = adapted_model(model) or model
     if model in ARCHITECTURES:
         fields = dict(ARCHITECTURES[model])
         return transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
