@@ -19,7 +19,7 @@ from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.learner.sharding import local_part, reshard, run_sharded, shard, whole
 from sdar_agents.learner.token_marks import TokenSignals
 from sdar_agents.parallel import World
-from sdar_agents.scoring.batch import Batch, Sequences, pack_by_length
+from sdar_agents.scoring.batch import Batch, Sequences, pack_rows
 from sdar_agents.scoring.head import Scores, TeacherView
 from sdar_agents.scoring.logprobs import score, score_rows, view_teacher
 from sdar_agents.scoring.options import ScoringOptions
@@ -70,6 +70,7 @@ class Passes:
         self.model = model
         self.settings = settings
         self.world = world
+        self._by_prefix = settings.packing and next(model.parameters()).device.type == "cpu"
 
     # -- scores without gradients -----------------------------------------------------------
 
@@ -85,7 +86,8 @@ class Passes:
 
     def micro_batches(self, mini: Batch) -> Iterator[Batch | None]:
         """Yield the micro-batches of a mini-batch; None for a pass of this rank that another needs. Collective."""
-        return (piece for piece in mini.split(self.settings.max_tokens) if piece.mask.any())
+        pieces = mini.split(self.settings.max_tokens, by_prefix=self._by_prefix)
+        return (piece for piece in pieces if piece.mask.any())
 
     def score(self, batch: Batch, options: ScoringOptions, *, teacher: TeacherView | None) -> Scores:
         """Return the scores of a micro-batch, with gradient."""
@@ -141,7 +143,7 @@ class ReplicatedPasses(Passes):
             return Scores(*(part.to(mask.device) for part in results))
         lengths = sequences.lengths[scored].tolist()
         mine = scored[share_by_tokens(lengths, self.world.size)[self.world.rank]]
-        groups = pack_by_length(sequences.lengths[mine].tolist(), self.settings.max_tokens)
+        groups = pack_rows(sequences.select(mine), self.settings.max_tokens, by_prefix=self._by_prefix)
         shortest = int(scored[sequences.lengths[scored].argmin()])
         for number in range(self._rounds(len(groups))):
             is_own = number < len(groups)
@@ -164,7 +166,8 @@ class ReplicatedPasses(Passes):
         """Yield the micro-batches of this rank's share of a mini-batch."""
         trained = mini.mask.any(dim=1).nonzero()[:, 0]
         share = share_by_tokens(mini.student.lengths[trained].tolist(), self.world.size)[self.world.rank]
-        pieces = mini.select(trained[share]).split(self.settings.max_tokens) if share else []
+        own = mini.select(trained[share])
+        pieces = own.split(self.settings.max_tokens, by_prefix=self._by_prefix) if share else []
         yield from pieces
         for _ in range(self._rounds(len(pieces)) - len(pieces)):
             yield None

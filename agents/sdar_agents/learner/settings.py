@@ -76,7 +76,8 @@ class LearnerSettings:
         teacher_control: a negative control; see `sdar_agents.learner.controls`.
         autocast: compute in bfloat16, with the weights as they are.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
-        packing: rows end to end instead of padded.
+        packing: rows end to end instead of padded. On a CPU, what rows of a micro-batch have in common at their
+            beginning is computed once then.
         gradient_parts_every: measure the gradients of the loss's terms every so many steps, on the first mini-batch; 0
             for never. It costs two more backward passes and two copies of the gradient.
         stop_after_skips: stop the run after so many optimiser steps in a row that were skipped as not finite.

@@ -22,6 +22,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from sdar_agents.scoring.prefix_tree import pack_by_prefix
 from sdar_agents.scoring.shapes import check_shapes
 from sdar_agents.types import Row
 from sdar_envs.errors import InvalidOption, did_you_mean
@@ -34,6 +35,7 @@ __all__ = [
     "Totals",
     "make_batch",
     "pack_by_length",
+    "pack_rows",
     "token_weights",
 ]
 
@@ -323,13 +325,9 @@ class Batch:
         rng.shuffle(episodes)
         return [self.select([row for episode in episodes[i::count] for row in episode]) for i in range(count)]
 
-    def split(self, max_tokens: int) -> list[Self]:
-        """Split the batch into micro-batches for gradient accumulation, rows of similar length together.
-
-        A micro-batch has at most `max_tokens` tokens, padding included; a longer row is one of its own. Each row is in
-        exactly one.
-        """
-        return [self.select(index) for index in pack_by_length(self.student.lengths.tolist(), max_tokens)]
+    def split(self, max_tokens: int, *, by_prefix: bool = False) -> list[Self]:
+        """Split the batch into micro-batches for gradient accumulation (`pack_rows`). Each row is in exactly one."""
+        return [self.select(index) for index in pack_rows(self.student, max_tokens, by_prefix=by_prefix)]
 
     def to(self, device: torch.device | str) -> Self:
         """Return the batch on a device."""
@@ -525,6 +523,20 @@ def token_weights(
         f"no aggregation {mode!r}; wanted one of {', '.join(get_args(Aggregation))}."
         f"{did_you_mean(mode, get_args(Aggregation))}"
     )
+
+
+def pack_rows(sequences: Sequences, max_tokens: int, *, by_prefix: bool = False) -> list[list[int]]:
+    """Pack rows into groups of at most `max_tokens` tokens; a longer row is a group of its own.
+
+    Args:
+        sequences: the rows.
+        max_tokens: of a group.
+        by_prefix: pack rows together that begin alike, and count what they share once, for packed sequences on a CPU;
+            otherwise rows of similar length, padding counted.
+    """
+    if by_prefix:
+        return pack_by_prefix(sequences.input_ids, sequences.lengths, max_tokens)
+    return pack_by_length(sequences.lengths.tolist(), max_tokens)
 
 
 def pack_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sdar_agents.scoring.batch import Batch, Sequences, pack_by_length
+from sdar_agents.scoring.batch import Batch, Sequences, pack_rows
 from sdar_agents.scoring.head import Scores, TeacherView, head_scores
 from sdar_agents.scoring.model_parts import causal_lm, language_backbone, plain_head, scoring_mode
 from sdar_agents.scoring.options import DEFAULT_OPTIONS, ScoringOptions
 from sdar_agents.scoring.packing import is_packing_enabled, packed
+from sdar_agents.scoring.prefix_tree import LEAST_SHARED, prefix_tree
 from sdar_agents.scoring.shapes import check_shapes
 from sdar_envs.errors import InvalidOption
 
@@ -72,7 +73,7 @@ def score_rows(
     max_tokens: int,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Score many rows without gradients, in micro-batches of at most so many padded tokens (see `score`).
+    """Score many rows without gradients, in micro-batches of at most so many tokens (see `score` and `pack_rows`).
 
     Args:
         model: as for `score`; the micro-batches are moved to its device.
@@ -87,7 +88,7 @@ def score_rows(
     """
     device = next(model.parameters()).device
     results = [torch.zeros(mask.shape, device=mask.device) for _ in range(1 + options.entropies)]
-    for group in pack_by_length(sequences.lengths.tolist(), max_tokens):
+    for group in pack_rows(sequences, max_tokens, by_prefix=options.packing and device.type == "cpu"):
         index = torch.tensor(group, device=mask.device)
         piece = sequences.select(index)
         width = int(piece.response_lengths.max())
@@ -150,12 +151,12 @@ def response_states(model: nn.Module, sequences: Sequences, mask: Tensor, *, pac
         return picked
     if not is_packing_enabled(causal_lm(model)):
         raise InvalidOption("packing is not enabled for this model: call enable_packing(model) first.")
-    lengths = sequences.lengths
-    present = torch.arange(sequences.input_ids.shape[1], device=lengths.device) < lengths[:, None]
-    input_ids = sequences.input_ids[present]
-    with packed(lengths.tolist()) as arguments:
-        arguments["position_ids"] = arguments["position_ids"].to(input_ids.device)
+    lengths, device = sequences.lengths, sequences.input_ids.device
+    # The kernel that gives log-sum-exps is the CPU's.
+    tree = prefix_tree(sequences.input_ids, lengths, least=LEAST_SHARED if device.type == "cpu" else None).to(device)
+    input_ids = sequences.input_ids[tree.rows, tree.positions]
+    with packed(tree) as arguments:
         states = backbone(input_ids=input_ids[None], use_cache=False, **arguments).last_hidden_state[0]
     starts = lengths.cumsum(0) - lengths
-    flat: Tensor = states[starts[rows] + prompts[rows] - 1 + columns]
+    flat: Tensor = states[tree.index[starts[rows] + prompts[rows] - 1 + columns]]
     return flat

@@ -34,7 +34,8 @@ class ScoringOptions:
         divergence: compute this divergence between the model and a teacher too; None for none.
         top_k: for `_topk`: k tokens one by one and all others as one; for `fkl_renormalised`: k tokens alone.
         top_of: whose likeliest tokens they are.
-        packing: run sequences end to end instead of padded; needs `enable_packing(model)`.
+        packing: run sequences end to end instead of padded, on a CPU with common prefixes once; needs
+            `enable_packing(model)`.
         chunk_elements: how many logits may exist at a time; decides memory, not the result.
         head_dtype: of the product of hidden states and head; None is autocast's, else the model's.
 

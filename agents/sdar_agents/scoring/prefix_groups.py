@@ -1,14 +1,14 @@
-"""Scoring with shared prompt prefixes: rows are grouped by prefix, and each prefix is encoded once per group.
+"""Scoring with shared prompt prefixes: what rows have in common at their beginning is encoded once.
 
-The teacher's prompts of a task share the skills, which are most of them. On a CPU it needs `can_share_prefix(model)`,
-on an accelerator `can_cache_prefix(model)`; other models are scored row by row.
+The teacher's prompts of a task share the skills, which are most of them. On a CPU rows are packed as prefix trees
+(`can_pack_trees(model)`); on an accelerator they are grouped by prefix, and each group reads a cache of its keys
+(`can_cache_prefix(model)`); other models are scored row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ from sdar_agents.scoring.head import head_scores
 from sdar_agents.scoring.logprobs import score_rows
 from sdar_agents.scoring.model_parts import causal_lm, language_backbone, plain_head, scoring_mode
 from sdar_agents.scoring.options import DEFAULT_OPTIONS, ScoringOptions
+from sdar_agents.scoring.packing import can_pack_trees, packing_for_now
 from sdar_agents.scoring.prefix_cache import can_cache_prefix, encode_prefix
-from sdar_agents.scoring.shared_prefix import can_share_prefix, shared_prefix
 
 __all__ = ["prefix_groups", "score_prefix_groups"]
 
@@ -34,7 +34,7 @@ def score_prefix_groups(
     max_tokens: int,
     least_prefix: int = 64,
 ) -> Tensor:
-    """Log-probabilities without gradients; each shared prompt prefix is encoded once.
+    """Log-probabilities without gradients; shared prompt prefixes are encoded once.
 
     Equal to `score_rows(...).logprobs` but for rounding.
 
@@ -42,9 +42,9 @@ def score_prefix_groups(
         model: as for `score`; the micro-batches are moved to its device.
         sequences: `(B, T)`.
         mask: `(B, L)` bool. Rows without a token to score are not read.
-        options: as for `score`; `packing` is for rows that share nothing.
-        max_tokens: of a micro-batch, without the prefix.
-        least_prefix: a shorter prefix is encoded again for each row.
+        options: as for `score`.
+        max_tokens: of a micro-batch, on an accelerator without the prefix.
+        least_prefix: on an accelerator, a shorter prefix is encoded again for each row.
 
     Returns:
         `(B, L)` log-probs, float32 on the device of the mask.
@@ -52,7 +52,9 @@ def score_prefix_groups(
     result = torch.zeros(mask.shape, device=mask.device)
     scored = mask.any(dim=1)
     alone = scored.clone()
-    if can_share_prefix(causal_lm(model)) or can_cache_prefix(causal_lm(model)):
+    lm = causal_lm(model)
+    packs = can_pack_trees(lm)
+    if can_cache_prefix(lm):
         for index, length in prefix_groups(sequences, scored.nonzero()[:, 0], least_prefix)[1]:
             alone[index] = False
             rows, width = sequences.select(index), int(sequences.response_lengths[index].max())
@@ -63,7 +65,9 @@ def score_prefix_groups(
     if len(rest):
         piece = sequences.select(rest)
         width = int(piece.response_lengths.max())
-        scores = score_rows(model, piece, mask[rest, :width], options, max_tokens=max_tokens)
+        options = replace(options, packing=True) if packs else options
+        with packing_for_now(lm) if packs else nullcontext():
+            scores = score_rows(model, piece, mask[rest, :width], options, max_tokens=max_tokens)
         result[rest, :width] = scores.logprobs
     return result
 
@@ -108,13 +112,14 @@ def _score_group(
     result = torch.zeros(mask.shape)
     device = weight.device
     sequences, mask = sequences.to(device), mask.to(device)
-    with scoring_mode(model), _prefix(model, backbone, sequences.input_ids[:1, :length]) as read:
+    with scoring_mode(model):
+        prefix = encode_prefix(backbone, causal_lm(model).config, sequences.input_ids[:1, :length])
         for rows in pack_by_length((sequences.lengths - length).tolist(), max_tokens):
             piece = sequences.select(torch.tensor(rows, device=device))
             own = mask[rows, : int(piece.response_lengths.max())]
             suffix = piece.input_ids[:, length:]
             positions = torch.arange(length, piece.input_ids.shape[1], device=device).expand_as(suffix)
-            output = backbone(input_ids=suffix, position_ids=positions, **read())
+            output = backbone(input_ids=suffix, position_ids=positions, use_cache=True, **prefix.read())
             i, j = own.nonzero(as_tuple=True)
             at = piece.prompt_lengths[i] + j
             states = output.last_hidden_state[i, at - 1 - length]
@@ -122,15 +127,3 @@ def _score_group(
             spread = torch.zeros(own.shape, device=device).masked_scatter(own, scores.float())
             result[rows, : own.shape[1]] = spread.cpu()
     return result
-
-
-@contextmanager
-def _prefix(model: nn.Module, backbone: nn.Module, input_ids: Tensor) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Context with an encoded prefix `(1, P)`; yields a function that returns the arguments of a pass over suffixes."""
-    if not can_share_prefix(causal_lm(model)):
-        keys = encode_prefix(backbone, causal_lm(model).config, input_ids)
-        yield lambda: {"use_cache": True, **keys.read()}
-        return
-    with shared_prefix(causal_lm(model)) as cache:
-        backbone(input_ids=input_ids, use_cache=False, **cache.write())
-        yield lambda: {"use_cache": False, **cache.read()}

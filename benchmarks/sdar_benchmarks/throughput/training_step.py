@@ -3,10 +3,10 @@
     python -m sdar_benchmarks.throughput.training_step record.json
 
 The settings are those of a study that tells methods apart on two cores: small rooms of one home, objects to be put into
-furniture, seven turns, 16 tasks of four episodes, two mini-batches; all in float32, no reference policy, old log-probs
-from the sampler. The model has a million random parameters. What it answers is told to it: the expert's thoughts and
-commands, some of them replaced by other commands, so that lengths and successes are those of a model that has learnt
-the task. It computes them as if it had sampled them.
+furniture, seven turns, 16 tasks of four episodes, two mini-batches; all in float32, packed, no reference policy, old
+log-probs from the sampler. The model has a million random parameters. What it answers is told to it: the expert's
+thoughts and commands, some of them replaced by other commands, so that lengths and successes are those of a model that
+has learnt the task. It computes them as if it had sampled them.
 
 GRPO and SDAR learn from the same rollout, each from the same weights. Times are CPU seconds of one thread, the mean of
 the steps; a first step warms up and is not counted.
@@ -54,7 +54,7 @@ METHODS: Mapping[str, dict[str, Any]] = {"grpo": {}, "sdar": {"distill_coef": 1.
 """Methods with the settings that differ from their defaults."""
 
 LEARNER = LearnerSettings(
-    lr=2e-4, mini_batches=2, max_tokens=8192, old="sampler", idle_rows="skip", gradient_parts_every=0
+    lr=2e-4, mini_batches=2, max_tokens=8192, old="sampler", idle_rows="skip", packing=True, gradient_parts_every=0
 )
 
 _ENV, _KIND = "sdar/ALFWorld-v0", "pick_and_place_simple"

@@ -1,5 +1,7 @@
 """Packed sequences give the scores, gradients and generations of padded ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.tiny_models import (
@@ -16,10 +18,14 @@ from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing
 from sdar_agents.types import Row
 
+COMMON = tuple(range(1, 31))
 
-@pytest.fixture(scope="module")
-def rows() -> list[Row]:
-    return random_rows(9)
+
+@pytest.fixture(scope="module", params=[(), COMMON])
+def rows(request: pytest.FixtureRequest) -> list[Row]:
+    """Rows whose prompts begin with nothing in common, and all but two of them with 30 tokens."""
+    rows = random_rows(9)
+    return [replace(row, prompt_ids=(*request.param, *row.prompt_ids)) for row in rows[2:]] + rows[:2]
 
 
 @pytest.mark.filterwarnings("ignore:.*checkpointing:FutureWarning")
@@ -35,6 +41,17 @@ def test_packed_gradients_are_the_padded_ones_also_with_checkpointing(rows: list
     model.gradient_checkpointing_enable()
     score(model, batch.student, batch.mask, ScoringOptions(packing=True)).logprobs.sum().backward()
     assert largest_difference(padded, gradients(model)) < 1e-4
+
+
+def test_a_common_beginning_is_computed_once(rows: list[Row]) -> None:
+    batch = make_batch(rows, pad_id=PAD)
+    model = tiny_model()
+    enable_packing(model)
+    read = []
+    model.model.register_forward_pre_hook(lambda *given: read.append(given[-1]["input_ids"].numel()), with_kwargs=True)
+    score(model, batch.student, batch.mask, ScoringOptions(packing=True))
+    shared = len(COMMON) if rows[0].prompt_ids[: len(COMMON)] == COMMON else 0
+    assert read == [int(batch.student.lengths.sum()) - 6 * shared]
 
 
 def test_a_model_with_packing_generates_what_it_did() -> None:

@@ -49,7 +49,7 @@ class TestPrefixGroups:
         model = tiny_model()
         batch = make_batch(self.rows(90), pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_share_prefix", lambda _: False)
+        monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_pack_trees", lambda _: False)
         alone = score_prefix_groups(model, batch.student, batch.mask, max_tokens=max_tokens)
         assert torch.equal(alone, score_rows(model, batch.student, batch.mask, max_tokens=max_tokens).logprobs)
         monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_cache_prefix", lambda _: True)
