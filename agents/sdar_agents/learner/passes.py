@@ -168,8 +168,10 @@ class ReplicatedPasses(Passes):
         share = share_by_tokens(mini.student.lengths[trained].tolist(), self.world.size)[self.world.rank]
         own = mini.select(trained[share])
         pieces = own.split(self.settings.max_tokens, by_prefix=self._by_prefix) if share else []
+        # Before the first pass: a rank that asks after its last one waits for those that are in passes without it.
+        rounds = self._rounds(len(pieces))
         yield from pieces
-        for _ in range(self._rounds(len(pieces)) - len(pieces)):
+        for _ in range(rounds - len(pieces)):
             yield None
 
     def compare_gradients(self, sums: dict[str, list[Tensor]], parameters: Sequence[nn.Parameter]) -> dict[str, float]:

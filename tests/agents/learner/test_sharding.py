@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.sharded import CASES, ROWS, learn_case
-from helpers.tiny_models import tiny_model
+from helpers.sharded import CASES, MAX_TOKENS, ROWS, learn_case
+from helpers.tiny_models import PAD, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar_agents.learner.passes import share_by_tokens
+from sdar_agents.learner.passes import ReplicatedPasses, share_by_tokens
+from sdar_agents.learner.settings import LearnerSettings
 from sdar_agents.learner.sharding import put_whole, whole_weights
 from sdar_agents.parallel import World
+from sdar_agents.scoring.batch import make_batch
 from sdar_agents.training.config import LoraSettings
 from sdar_agents.training.saving.adapters import add_adapters
 
@@ -136,6 +139,11 @@ def test_one_process_is_a_world_that_does_nothing() -> None:
     assert target.tolist() == pytest.approx([1.0, 2.0, math.pi])
 
 
-def test_rows_differ_in_length_so_that_ranks_make_different_numbers_of_passes() -> None:
-    lengths = [len(row.prompt_ids) + len(row.response_ids) for row in ROWS]
-    assert max(lengths) > 3 * min(lengths)
+@pytest.mark.parametrize("size", [2, 3])
+def test_rows_are_such_that_ranks_make_different_numbers_of_passes(size: int) -> None:
+    settings = LearnerSettings(max_tokens=MAX_TOKENS)
+    ranks = [ReplicatedPasses(tiny_model(), settings, World(rank, size)) for rank in range(size)]
+    batch = make_batch(ROWS, pad_id=PAD)
+    minis = [mini for step in (1, 2) for mini in batch.minibatches(2, random.Random(f"mini-batches 0 {step}"))]
+    counts = [[sum(1 for _ in rank.micro_batches(mini)) for rank in ranks] for mini in minis]
+    assert any(len(set(count)) > 1 for count in counts)
