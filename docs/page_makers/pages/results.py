@@ -12,7 +12,7 @@ from page_makers.markdown import cell, table
 from sdar_benchmarks.throughput.search_qa import large_tables
 
 __all__ = [
-    "LARGE_RECORD", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address",
+    "LARGE_RECORDS", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address",
     "speed_page",
 ]  # fmt: skip
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[3]
 SPEED_RECORDS = ("throughput.json", "throughput_trainer.json", "throughput_step.json", "throughput_engines.json")
 """Records in `benchmarks/studies` that the page of speed shows."""
 
-LARGE_RECORD = "search_qa_large_4m.json"
-"""Record in `benchmarks/studies` of search engines over a large corpus."""
+LARGE_RECORDS = ("search_qa_large_21m.json", "search_qa_large_4m.json")
+"""Records in `benchmarks/studies` of search engines over large corpora."""
 
 _REPOSITORY = "https://github.com/sdar-envs/sdar-envs/blob/main/"
 _LINK = re.compile(r"\]\((?!https?://|#)([^)\s]+)\)")
@@ -75,17 +75,19 @@ def _number(value: float) -> str:
 
 
 def large_corpora_page() -> str:
-    """Return the page of search engines over a large corpus."""
-    record = json.loads((ROOT / "benchmarks" / "studies" / LARGE_RECORD).read_text(encoding="utf-8"))
-    address = repository_address(f"benchmarks/studies/{LARGE_RECORD}")
+    """Return the page of search engines over large corpora."""
+    addresses = [f"[{name}]({repository_address(f'benchmarks/studies/{name}')})" for name in LARGE_RECORDS]
     parts = [
         "# Search over a large corpus\n",
-        f"Made from a [record]({address}) of `python -m sdar_benchmarks.throughput.search_qa --output FILE`: a "
-        "synthetic corpus whose words follow Zipf's law. What the numbers mean, and on what machine they were "
+        f"Made from records of `python -m sdar_benchmarks.throughput.search_qa --output FILE` ({', '.join(addresses)}): "
+        "synthetic corpora whose words follow Zipf's law. What the numbers mean, and on what machine they were "
         "measured, is on [large corpora](../how-to/large-corpora.md#what-was-measured).\n",
     ]
-    for title, (head, *rows) in large_tables(record):
-        parts += [f"## {title[0].upper()}{title[1:]}\n", table(head, rows), ""]
+    for name in LARGE_RECORDS:
+        record = json.loads((ROOT / "benchmarks" / "studies" / name).read_text(encoding="utf-8"))
+        for title, (head, *rows) in large_tables(record):
+            if "extrapolated" not in title:
+                parts += [f"## {title[0].upper()}{title[1:]}\n", table(head, rows), ""]
     return "\n".join(parts)
 
 
