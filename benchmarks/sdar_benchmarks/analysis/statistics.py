@@ -51,6 +51,8 @@ FEW_TASKS = 30
 
 # Largest number of elements of a temporary array.
 _CHUNK = 1 << 22
+# Beyond it the distribution of a sum of whole numbers would take more than 16 MB: they are treated as fractions.
+_LARGEST_WHOLE_SUM = 1_000_000
 # Part of the money that is bet, with equal weights: nodes of the arcsine distribution, Beta(1/2, 1/2).
 _BETS = np.sin(np.pi * (2 * np.arange(64) + 1) / 256) ** 2
 _BISECTIONS = 50
@@ -267,7 +269,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
 
     If it makes no difference which of two agents played, a task's difference could as well have the other sign. p is
     the share of all 2**n sign patterns whose sum is at least as far from 0 as the one seen. Whole numbers (successes)
-    are counted exactly, however many there are, by the distribution of their sum; fractions exactly up to
+    are counted exactly, up to a sum of a million, by the distribution of their sum; others exactly up to
     `ENUMERATED_TASKS` that are not 0, and by m = `FLIPS` random patterns beyond, with p = (b + 1) / (m + 1).
 
     Args:
@@ -286,7 +288,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> FlipTest:
     values = values[values > 0]
     if not len(values):
         return FlipTest(1.0, "exact", 0.0)
-    if (values == np.round(values)).all():
+    if values.sum() <= _LARGEST_WHOLE_SUM and (values == np.round(values)).all():
         return FlipTest(_share_of_whole_sums(values.astype(np.int64), round(seen)), "exact", 0.0)
     # Floating-point sums that are mathematically equal differ in the last bits.
     threshold = seen * (1 - 1e-12) - 1e-12 * float(values.sum())

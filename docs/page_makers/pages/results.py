@@ -79,8 +79,8 @@ def large_corpora_page() -> str:
     addresses = [f"[{name}]({repository_address(f'benchmarks/studies/{name}')})" for name in LARGE_RECORDS]
     parts = [
         "# Search over a large corpus\n",
-        f"Made from records of `python -m sdar_benchmarks.throughput.search_qa --output FILE` ({', '.join(addresses)}): "
-        "synthetic corpora whose words follow Zipf's law. What the numbers mean, and on what machine they were "
+        "Made from records of `python -m sdar_benchmarks.throughput.search_qa --output FILE` "
+        f"({', '.join(addresses)}): synthetic corpora whose words follow Zipf's law. What the numbers mean, and on what machine they were "
         "measured, is on [large corpora](../how-to/large-corpora.md#what-was-measured).\n",
     ]
     for name in LARGE_RECORDS:

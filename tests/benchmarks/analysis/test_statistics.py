@@ -327,6 +327,8 @@ def test_p_is_uniform_if_nothing_differs() -> None:
 
 def test_no_difference_and_no_number() -> None:
     assert sign_flip_test([0.0, 0.0]) == FlipTest(1.0, "exact", 0.0)
+    # The distribution of their sum would take a terabyte.
+    assert sign_flip_test([1e11, 1.0, 1.0]) == FlipTest(0.25, "exact", 0.0)
     assert sign_flip_test([]) == FlipTest(1.0, "exact", 0.0)
     assert sign_flip_test([0.1, -0.1, 0.3, -0.3]).p == 1.0
     with pytest.raises(InvalidOption, match="not finite"):
