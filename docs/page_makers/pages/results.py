@@ -80,8 +80,8 @@ def large_corpora_page() -> str:
     parts = [
         "# Search over a large corpus\n",
         "Made from records of `python -m sdar_benchmarks.throughput.search_qa --output FILE` "
-        f"({', '.join(addresses)}): synthetic corpora whose words follow Zipf's law. What the numbers mean, and on what machine they were "
-        "measured, is on [large corpora](../how-to/large-corpora.md#what-was-measured).\n",
+        f"({', '.join(addresses)}): synthetic corpora whose words follow Zipf's law. What the numbers mean, and on "
+        "what machine they were measured, is on [large corpora](../how-to/large-corpora.md#what-was-measured).\n",
     ]
     for name in LARGE_RECORDS:
         record = json.loads((ROOT / "benchmarks" / "studies" / name).read_text(encoding="utf-8"))
