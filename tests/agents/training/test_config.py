@@ -34,7 +34,8 @@ def test_a_resolved_configuration_reads_back_as_itself(name: str, tmp_path: Path
     path.write_text(config.to_yaml())
     assert load_config(str(path)) == config
     assert config.resolved() == config
-    assert config.algorithm["kl_coef"] in (0.01, 0.001, 0.0)
+    smoke = name == "search_qa_smollm2_smoke"
+    assert config.algorithm["kl_coef"] in ((0.0,) if smoke else (0.01, 0.001))
 
 
 def test_presets_are_the_methods() -> None:
