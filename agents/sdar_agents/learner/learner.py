@@ -344,7 +344,7 @@ class Learner:
             with self._autocast():
                 return self._teacher.logprobs(sequences, mask, self._scoring, max_tokens=self.settings.max_tokens)
         with self._weights(self._teacher_weights()), self._autocast():
-            return self._passes.score_prefix_groups(sequences, mask, self._scoring)
+            return self._passes.score_shared_prefixes(sequences, mask, self._scoring)
 
     def _has_teacher(self, batch: Batch) -> bool:
         return self.algorithm.needs_teacher and bool(batch.has_teacher.any())

@@ -23,7 +23,8 @@ from sdar_agents.scoring.batch import Batch, Sequences, pack_rows
 from sdar_agents.scoring.head import Scores, TeacherView
 from sdar_agents.scoring.logprobs import score, score_rows, view_teacher
 from sdar_agents.scoring.options import ScoringOptions
-from sdar_agents.scoring.prefix_groups import score_prefix_groups
+from sdar_agents.scoring.packing import packs_trees
+from sdar_agents.scoring.shared_prefixes import score_shared_prefixes
 
 __all__ = ["Passes", "make_passes", "share_by_tokens"]
 
@@ -70,7 +71,7 @@ class Passes:
         self.model = model
         self.settings = settings
         self.world = world
-        self._by_prefix = settings.packing and next(model.parameters()).device.type == "cpu"
+        self._by_prefix = settings.packing and packs_trees(model)
 
     # -- scores without gradients -----------------------------------------------------------
 
@@ -78,9 +79,9 @@ class Passes:
         """Return the scores of all rows (`sdar_agents.scoring.logprobs.score_rows`). Collective."""
         return score_rows(self.model, sequences, mask, options, max_tokens=self.settings.max_tokens)
 
-    def score_prefix_groups(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Tensor:
+    def score_shared_prefixes(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Tensor:
         """Return the log-probs of all rows, many of which begin alike. Collective."""
-        return score_prefix_groups(self.model, sequences, mask, options, max_tokens=self.settings.max_tokens)
+        return score_shared_prefixes(self.model, sequences, mask, options, max_tokens=self.settings.max_tokens)
 
     # -- updates ----------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class ReplicatedPasses(Passes):
                     result[index, : own.shape[1]] = part.to(result)
         return Scores(*(self.world.add(part).to(mask.device) for part in results))
 
-    def score_prefix_groups(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Tensor:
+    def score_shared_prefixes(self, sequences: Sequences, mask: Tensor, options: ScoringOptions) -> Tensor:
         """Return the log-probs of all rows, each computed by one of the ranks; nothing is shared between rows."""
         return self.score_rows(sequences, mask, options).logprobs
 

@@ -24,7 +24,7 @@ from sdar_agents.scoring.head import TeacherView
 from sdar_agents.scoring.logprobs import view_teacher
 from sdar_agents.scoring.model_parts import disable_dropout
 from sdar_agents.scoring.options import ScoringOptions
-from sdar_agents.scoring.prefix_groups import score_prefix_groups
+from sdar_agents.scoring.shared_prefixes import score_shared_prefixes
 from sdar_envs.errors import InvalidOption, SdarError, UnknownName
 from sdar_envs.importing import import_named, is_import_path
 
@@ -86,7 +86,7 @@ class ModelTeacher:
         """Return the log-probs `(B, L)` of the response tokens in the mask, 0 elsewhere."""
         # Packing is a state of the student's model.
         plain = ScoringOptions(temperature=options.temperature, head_dtype=options.head_dtype)
-        return score_prefix_groups(self.model, sequences, mask, plain, max_tokens=max_tokens)
+        return score_shared_prefixes(self.model, sequences, mask, plain, max_tokens=max_tokens)
 
     def view(self, batch: Batch) -> TeacherView:
         """Return the teacher's whole distributions for a micro-batch."""

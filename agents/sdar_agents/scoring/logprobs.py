@@ -18,7 +18,7 @@ from sdar_agents.scoring.batch import Batch, Sequences, pack_rows
 from sdar_agents.scoring.head import Scores, TeacherView, head_scores
 from sdar_agents.scoring.model_parts import causal_lm, language_backbone, plain_head, scoring_mode
 from sdar_agents.scoring.options import DEFAULT_OPTIONS, ScoringOptions
-from sdar_agents.scoring.packing import is_packing_enabled, packed
+from sdar_agents.scoring.packing import is_packing_enabled, packed, packs_trees
 from sdar_agents.scoring.prefix_tree import LEAST_SHARED, prefix_tree
 from sdar_agents.scoring.shapes import check_shapes
 from sdar_envs.errors import InvalidOption
@@ -88,7 +88,7 @@ def score_rows(
     """
     device = next(model.parameters()).device
     results = [torch.zeros(mask.shape, device=mask.device) for _ in range(1 + options.entropies)]
-    for group in pack_rows(sequences, max_tokens, by_prefix=options.packing and device.type == "cpu"):
+    for group in pack_rows(sequences, max_tokens, by_prefix=options.packing and packs_trees(model)):
         index = torch.tensor(group, device=mask.device)
         piece = sequences.select(index)
         width = int(piece.response_lengths.max())
@@ -151,9 +151,9 @@ def response_states(model: nn.Module, sequences: Sequences, mask: Tensor, *, pac
         return picked
     if not is_packing_enabled(causal_lm(model)):
         raise InvalidOption("packing is not enabled for this model: call enable_packing(model) first.")
-    lengths, device = sequences.lengths, sequences.input_ids.device
-    # The kernel that gives log-sum-exps is the CPU's.
-    tree = prefix_tree(sequences.input_ids, lengths, least=LEAST_SHARED if device.type == "cpu" else None).to(device)
+    lengths = sequences.lengths
+    least = LEAST_SHARED if packs_trees(model) else None
+    tree = prefix_tree(sequences.input_ids, lengths, least=least).to(sequences.input_ids.device)
     input_ids = sequences.input_ids[tree.rows, tree.positions]
     with packed(tree) as arguments:
         states = backbone(input_ids=input_ids[None], use_cache=False, **arguments).last_hidden_state[0]

@@ -26,7 +26,7 @@ from sdar_agents.scoring.prefix_tree import PrefixTree, Segment
 from sdar_agents.scoring.tree_attention import tree_attention
 from sdar_envs.errors import InvalidOption
 
-__all__ = ["can_pack_trees", "enable_packing", "is_packing_enabled", "packed", "packing_for_now"]
+__all__ = ["can_pack_trees", "enable_packing", "is_packing_enabled", "packed", "packing_for_now", "packs_trees"]
 
 _NAME = "sdar_packed"
 _packs: ContextVar[bool] = ContextVar("packs", default=False)
@@ -52,9 +52,14 @@ def is_packing_enabled(model: torch.nn.Module) -> bool:
     return getattr(getattr(model, "config", None), "_attn_implementation", None) == _NAME
 
 
+def packs_trees(model: torch.nn.Module) -> bool:
+    """Return whether packed rows of a model are prefix trees: on a CPU, whose attention gives log-sum-exps."""
+    return next(model.parameters()).device.type == "cpu"
+
+
 def can_pack_trees(model: Any) -> bool:
     """Return whether a model can compute common beginnings once: on a CPU, with SDPA, without sliding windows."""
-    if next(model.parameters()).device.type != "cpu" or not hasattr(model, "set_attn_implementation"):
+    if not packs_trees(model) or not hasattr(model, "set_attn_implementation"):
         return False
     is_usual = getattr(getattr(model, "config", None), "_attn_implementation", None) in ("sdpa", _NAME)
     return is_usual and all(getattr(module, "sliding_window", None) is None for module in model.modules())

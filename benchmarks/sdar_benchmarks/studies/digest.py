@@ -34,7 +34,7 @@ _AGENTS = (
     *("learner/settings.py", "learner/teachers.py", "learner/weights.py", "rollout/episode.py"),
     *("rollout/independent.py", "rollout/prompts.py", "rollout/rewards.py", "rollout/rollout.py"),
     *("rollout/task_stream.py", "scoring/batch.py", "scoring/divergences.py", "scoring/head.py"),
-    *("scoring/logprobs.py", "scoring/packing.py", "scoring/prefix_groups.py", "scoring/prefix_tree.py"),
+    *("scoring/logprobs.py", "scoring/packing.py", "scoring/prefix_tree.py", "scoring/shared_prefixes.py"),
     *("scoring/tree_attention.py", "skill_use/prompts.py", "training/evaluation.py", "training/run/skills.py"),
     *("training/splits.py", "training/trainer.py"),
 )

@@ -14,11 +14,11 @@ from sdar_agents.scoring.batch import make_batch
 from sdar_agents.scoring.logprobs import score_rows
 from sdar_agents.scoring.options import ScoringOptions
 from sdar_agents.scoring.packing import enable_packing, is_packing_enabled
-from sdar_agents.scoring.prefix_groups import prefix_groups, score_prefix_groups
+from sdar_agents.scoring.shared_prefixes import prefix_groups, score_shared_prefixes
 from sdar_agents.types import Row
 
 
-class TestPrefixGroups:
+class TestSharedPrefixes:
     """A beginning that is read once gives the scores of rows that are read whole."""
 
     def rows(self, common: int) -> list[Row]:
@@ -39,7 +39,7 @@ class TestPrefixGroups:
         mask[7] = False
         options = ScoringOptions(temperature=temperature)
         whole = score_rows(model, batch.student, mask, options, max_tokens=10_000).logprobs
-        shared = score_prefix_groups(model, batch.student, mask, options, max_tokens=max_tokens)
+        shared = score_shared_prefixes(model, batch.student, mask, options, max_tokens=max_tokens)
         assert torch.equal(shared != 0, mask)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
 
@@ -49,15 +49,15 @@ class TestPrefixGroups:
         model = tiny_model()
         batch = make_batch(self.rows(90), pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_pack_trees", lambda _: False)
-        alone = score_prefix_groups(model, batch.student, batch.mask, max_tokens=max_tokens)
+        monkeypatch.setattr("sdar_agents.scoring.shared_prefixes.can_pack_trees", lambda _: False)
+        alone = score_shared_prefixes(model, batch.student, batch.mask, max_tokens=max_tokens)
         assert torch.equal(alone, score_rows(model, batch.student, batch.mask, max_tokens=max_tokens).logprobs)
-        monkeypatch.setattr("sdar_agents.scoring.prefix_groups.can_cache_prefix", lambda _: True)
+        monkeypatch.setattr("sdar_agents.scoring.shared_prefixes.can_cache_prefix", lambda _: True)
         read = []
         model.model.register_forward_pre_hook(
             lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
         )
-        cached = score_prefix_groups(model, batch.student, batch.mask, max_tokens=max_tokens)
+        cached = score_shared_prefixes(model, batch.student, batch.mask, max_tokens=max_tokens)
         torch.testing.assert_close(cached, whole, atol=1e-5, rtol=0)
         assert sum(read) <= 3 * 90 + 12 * 18
 
@@ -68,7 +68,7 @@ class TestPrefixGroups:
         model.model.register_forward_pre_hook(
             lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
         )
-        score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
+        score_shared_prefixes(model, batch.student, batch.mask, max_tokens=10_000)
         # Three beginnings of 90 tokens, and at most 18 more for each row; 90 for each row would be 1080.
         assert sum(read) <= 3 * 90 + 12 * 18
 
@@ -76,7 +76,7 @@ class TestPrefixGroups:
         model = tiny_model(use_sliding_window=True, sliding_window=8, max_window_layers=0)
         batch = make_batch(self.rows(90), pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        shared = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
+        shared = score_shared_prefixes(model, batch.student, batch.mask, max_tokens=10_000)
         assert torch.equal(shared, whole)
 
     @pytest.mark.parametrize("packing", [False, True])
@@ -86,7 +86,7 @@ class TestPrefixGroups:
             enable_packing(model)
         before = model.config._attn_implementation
         batch = make_batch(self.rows(90), pad_id=PAD)
-        score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
+        score_shared_prefixes(model, batch.student, batch.mask, max_tokens=10_000)
         assert model.config._attn_implementation == before
         assert is_packing_enabled(model) == packing
 
@@ -96,20 +96,20 @@ class TestPrefixGroups:
         exact = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
         with torch.autocast("cpu", torch.bfloat16):
             whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-            shared = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
+            shared = score_shared_prefixes(model, batch.student, batch.mask, max_tokens=10_000)
         assert (shared - exact).abs().max() < 2 * (whole - exact).abs().max()
         assert (shared - exact).abs().max() > 1e-4
 
     def test_rows_that_share_nothing_may_be_packed(self) -> None:
         model = tiny_model()
         batch = make_batch(self.rows(3), pad_id=PAD)
-        padded = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
+        padded = score_shared_prefixes(model, batch.student, batch.mask, max_tokens=10_000)
         enable_packing(model)
         read = []
         model.model.register_forward_pre_hook(
             lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
         )
-        ends_to_end = score_prefix_groups(
+        ends_to_end = score_shared_prefixes(
             model, batch.student, batch.mask, ScoringOptions(packing=True), max_tokens=10_000
         )
         asked = batch.mask.any(dim=1)
@@ -132,7 +132,7 @@ class TestPrefixGroups:
         prompt = random_ids(random.Random(1), 80, 80)
         batch = make_batch([Row(prompt, (i + 1, 2), None, "g") for i in range(3)], pad_id=PAD)
         whole = score_rows(model, batch.student, batch.mask, max_tokens=10_000).logprobs
-        shared = score_prefix_groups(model, batch.student, batch.mask, max_tokens=10_000)
+        shared = score_shared_prefixes(model, batch.student, batch.mask, max_tokens=10_000)
         torch.testing.assert_close(shared, whole, atol=1e-5, rtol=0)
 
     def test_prompts_that_part_one_by_one_are_no_trouble(self) -> None:

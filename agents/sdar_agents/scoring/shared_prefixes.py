@@ -21,11 +21,11 @@ from sdar_agents.scoring.options import DEFAULT_OPTIONS, ScoringOptions
 from sdar_agents.scoring.packing import can_pack_trees, packing_for_now
 from sdar_agents.scoring.prefix_cache import can_cache_prefix, encode_prefix
 
-__all__ = ["prefix_groups", "score_prefix_groups"]
+__all__ = ["prefix_groups", "score_shared_prefixes"]
 
 
 @torch.no_grad()
-def score_prefix_groups(
+def score_shared_prefixes(
     model: nn.Module,
     sequences: Sequences,
     mask: Tensor,
