@@ -53,7 +53,7 @@ from sdar_envs.search_qa.retrieval.index import build_index, open_index
 from sdar_envs.search_qa.retrieval.retriever import Passage, Retriever
 from sdar_envs.storage import with_progress, write_atomic
 
-__all__ = ["large_passages", "large_queries", "large_tables", "main", "measure", "write_corpus"]
+__all__ = ["extrapolated_table", "large_passages", "large_queries", "large_table", "main", "measure", "write_corpus"]
 
 _SEARCH_QA = "sdar/SearchQA-v0"
 _K = 3
@@ -427,33 +427,43 @@ def _server_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     return rows
 
 
-def large_tables(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Yield the titles and rows of the tables of a record of `measure_large`; the first row is the head.
+TitledRows = tuple[str, list[tuple[str, ...]]]
+"""Title and rows of a table; the first row is the head."""
 
-    The second table extrapolates to wiki-18, if the corpus is smaller.
-    """
-    passages = int(next(iter(measured.values()))["passages"])
-    scale = _WIKI_18 / passages
-    for title, is_scaled in (
-        (f"{passages:,} passages of about 100 words, top {_K}", False),
-        (f"extrapolated to {_WIKI_18:,} passages: the above times {scale:.1f}; not measured", True),
-    ):
-        if is_scaled and scale <= 1:
+
+def large_table(measured: Mapping[str, Mapping[str, Any]]) -> TitledRows:
+    """Return the table of a record of `measure_large`."""
+    rows = [*_figure_rows(measured, 1), *_shared_rows(measured)]
+    return f"{_passages(measured):,} passages of about 100 words, top {_K}", rows
+
+
+def extrapolated_table(measured: Mapping[str, Mapping[str, Any]]) -> TitledRows | None:
+    """Return the figures that grow with the corpus, extrapolated to wiki-18; None if the corpus is as large."""
+    scale = _WIKI_18 / _passages(measured)
+    if scale <= 1:
+        return None
+    title = f"extrapolated to {_WIKI_18:,} passages: the above times {scale:.1f}; not measured"
+    return title, list(_figure_rows(measured, scale))
+
+
+def _passages(measured: Mapping[str, Mapping[str, Any]]) -> int:
+    return int(next(iter(measured.values()))["passages"])
+
+
+def _figure_rows(measured: Mapping[str, Mapping[str, Any]], scale: float) -> Iterator[tuple[str, ...]]:
+    """Yield the head and the figures of a record; for another scale than 1, those that grow, times it."""
+    yield "what", *measured
+    is_scaled = scale != 1
+    for what, figure, unit, grows in (*_ROWS, *_server_rows(measured)):
+        if is_scaled and not grows:
             continue
-        rows: list[tuple[str, ...]] = [("what", *measured)]
-        for what, figure, unit, grows in (*_ROWS, *_server_rows(measured)):
-            if is_scaled and not grows:
-                continue
-            cells = []
-            for engine, numbers in measured.items():
-                # The others gather a fixed number of postings; what else they show is mapped.
-                is_mapped = is_scaled and figure == "build_megabytes" and engine != "bm25s"
-                known = None if is_mapped else numbers.get(figure)  # a record of a run that was stopped has a part
-                cells.append("-" if known is None else _shown(known * unit * (scale if is_scaled else 1)))
-            rows.append((what, *cells))
-        if not is_scaled:
-            rows += _shared_rows(measured)
-        yield title, rows
+        cells = []
+        for engine, numbers in measured.items():
+            # The others gather a fixed number of postings; what else they show is mapped.
+            is_mapped = is_scaled and figure == "build_megabytes" and engine != "bm25s"
+            known = None if is_mapped else numbers.get(figure)  # a record of a run that was stopped has a part
+            cells.append("-" if known is None else _shown(known * unit * scale))
+        yield what, *cells
 
 
 def _shown(value: float) -> str:
@@ -506,7 +516,10 @@ def main(argv: list[str] | None = None) -> int:
             corpus=arguments.corpus,
             done=keep,
         )
-    for title, (head, *rows) in large_tables(measured):
+    for titled in (large_table(measured), extrapolated_table(measured)):
+        if titled is None:
+            continue
+        title, (head, *rows) = titled
         table = Table(*(Column(name, justify="right" if place else "left") for place, name in enumerate(head)))
         for row in rows:
             table.add_row(*row)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from page_makers.markdown import cell, table
-from sdar_benchmarks.throughput.search_qa import large_tables
+from sdar_benchmarks.throughput.search_qa import large_table
 
 __all__ = [
     "LARGE_RECORDS", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address",
@@ -85,9 +85,8 @@ def large_corpora_page() -> str:
     ]
     for name in LARGE_RECORDS:
         record = json.loads((ROOT / "benchmarks" / "studies" / name).read_text(encoding="utf-8"))
-        for title, (head, *rows) in large_tables(record):
-            if "extrapolated" not in title:
-                parts += [f"## {title[0].upper()}{title[1:]}\n", table(head, rows), ""]
+        title, (head, *rows) = large_table(record)
+        parts += [f"## {title}\n", table(head, rows), ""]
     return "\n".join(parts)
 
 

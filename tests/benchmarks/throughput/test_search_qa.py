@@ -8,7 +8,7 @@ import pytest
 
 from sdar_benchmarks.throughput import search_qa as module
 from sdar_benchmarks.throughput.figures import Figures
-from sdar_benchmarks.throughput.search_qa import large_passages, large_queries, large_tables, main
+from sdar_benchmarks.throughput.search_qa import extrapolated_table, large_passages, large_queries, large_table, main
 from sdar_envs.search_qa.corpus import read_passages
 from sdar_envs.search_qa.embedded import embedded_retriever
 
@@ -112,12 +112,21 @@ def test_the_record_of_a_run_that_was_stopped_gives_the_rows_that_it_has():
         "bm25": {"passages": 21_015_324, "single": 0.02, "first": [["1", "2"]], "server_2_rate": 50.0},
         "tantivy": {"passages": 21_015_324, "first": [["2", "3"]]},
     }
-    ((title, rows),) = large_tables(record)
+    title, rows = large_table(record)
     assert title == "21,015,324 passages of about 100 words, top 3"
     assert rows[0] == ("what", "bm25", "tantivy")
     assert ("single search, CPU ms", "20.0", "-") in rows
     assert ("64 clients, --workers 2: queries a second", "50.0", "-") in rows
     assert rows[-1] == ("of the first 10 of bm25, found among the first 10, %", "100", "50.0")
+    assert extrapolated_table(record) is None
+
+
+def test_what_grows_with_the_corpus_is_extrapolated_from_a_smaller_one():
+    title, rows = extrapolated_table({"bm25": {"passages": 21_015_324 // 2, "single": 0.02, "known": 1.0}})
+    assert title == "extrapolated to 21,015,324 passages: the above times 2.0; not measured"
+    assert rows[0] == ("what", "bm25")
+    assert ("single search, CPU ms", "40.0") in rows
+    assert not any(what.startswith("passages found") for what, _ in rows)
 
 
 @pytest.mark.slow  # a server and two processes that search import everything
