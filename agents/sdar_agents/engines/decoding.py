@@ -1,8 +1,10 @@
-"""A leaner decoding step: one token of each row through a Llama-like model, with fewer and larger operations.
+"""Leaner prefill and decoding steps of Llama-like models, with fewer and larger operations.
 
 The projections of queries, keys and values are one product, and so are those of the feed-forward block; grouped-query
-attention reads the KV cache without repeating it; residuals are added by the products. Ids are those of the model's own
-forward pass, and log-probabilities equal but for rounding (1e-6).
+attention reads the KV cache without repeating it; residuals are added by the products. Prompts are a prefix tree, so
+what they have in common at their beginning is computed once, and between the attentions their tokens pass a piece at a
+time, which stays in the processor's cache. Ids are those of the model's own forward pass, and log-probabilities equal
+but for rounding (1e-6).
 
 It is for models in float32 or float64 whose layers are exactly those of transformers' Llama, Qwen2 and Qwen3, without
 adapters and sliding windows. Others decode by their own forward pass.
@@ -17,10 +19,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
+from sdar_agents.scoring.packing import packs_trees
+from sdar_agents.scoring.prefix_tree import PrefixTree
+from sdar_agents.scoring.tree_attention import attend
+
 __all__ = ["Decoder", "make_decoder"]
 
 _KINDS = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 _ATTENTION = ("sdpa", "sdar_packed")
+# Tokens of a prefill that pass a layer together.
+_PIECE = 512
 
 
 class _Layer(NamedTuple):
@@ -81,6 +89,42 @@ class Decoder:
         self._heads: int = model.config.num_attention_heads
         self._kv_heads: int = model.config.num_key_value_heads
 
+    @property
+    def can_prefill(self) -> bool:
+        """Whether it can encode prefix trees: on a CPU."""
+        return packs_trees(self._model)
+
+    @torch.inference_mode()
+    def prefill(self, ids: Tensor, tree: PrefixTree, last: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Encode a prefix tree.
+
+        Args:
+            ids: `(N,)`, of its tokens.
+            tree: of the prompts.
+            last: `(B,)`, which tokens are the last of a prompt.
+
+        Returns:
+            The next-token logits `(B, V)`, and the keys and values `(key heads, N, d)` of each layer.
+        """
+        body = self._model.model
+        x: Tensor = body.embed_tokens(ids)
+        cos, sin = body.rotary_emb(x[:, None], tree.positions[:, None])
+        pieces = [slice(start, start + _PIECE) for start in range(0, len(x), _PIECE)]
+        heads = self._heads
+        kept = []
+        for weights in self._layers:
+            states = x.new_empty(heads + 2 * self._kv_heads, len(x), self._size)
+            for at in pieces:
+                both, values = self._project(x[at], weights, cos[at], sin[at])
+                states[: -self._kv_heads, at] = both.transpose(0, 1)
+                states[-self._kv_heads :, at] = values.transpose(0, 1)
+            queries, keys, values = states[None].split([heads, self._kv_heads, self._kv_heads], dim=1)
+            found = attend(queries, keys, values, tree.segments, self._scaling)[0]
+            for at in pieces:
+                x[at] = self._finish(x[at], found[:, at].transpose(0, 1).flatten(1), weights)
+            kept.append((keys[0], values[0]))
+        return self._logits(x[last]), kept
+
     def __call__(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
         """Return the next-token logits `(B, V)`, and append keys and values to the cache.
 
@@ -99,30 +143,41 @@ class Decoder:
             bias = bias.masked_fill_(mask == 0, -torch.inf)[:, None, None]
         for weights, kept in zip(self._layers, cache.layers, strict=True):
             x = self._block(x, weights, kept, _Step(cos, sin, bias))
-        x = F.rms_norm(x, x.shape[-1:], body.norm.weight, self._eps)
-        logits: Tensor = self._model.lm_head(x)
-        return logits
+        return self._logits(x)
 
     def _block(self, x: Tensor, weights: _Layer, kept: Any, step: _Step) -> Tensor:
-        rows, size = len(x), self._size
+        both, own = self._project(x, weights, step.cos, step.sin)
+        keys, values = kept.update(both[:, self._heads :, None], own[:, :, None])
+        # The queries that share keys are attended as if they were several positions of one head.
+        queries = both[:, : self._heads].reshape(len(x), self._kv_heads, -1, self._size)
+        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=step.bias, scale=self._scaling)
+        return self._finish(x, found.reshape(len(x), -1), weights)
+
+    def _project(self, x: Tensor, weights: _Layer, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotated queries and keys together, and values, `(n, heads, d)`, of tokens `(n, H)`."""
+        size = self._size
         normal = F.rms_norm(x, x.shape[-1:], weights.attention_norm, self._eps)
-        states = F.linear(normal, weights.qkv, weights.qkv_bias).view(rows, -1, size)
+        states = F.linear(normal, weights.qkv, weights.qkv_bias).view(len(x), -1, size)
         both = states[:, : self._heads + self._kv_heads]
         if weights.qk_norm is not None:
             both = F.rms_norm(both, (size,), None, self._eps) * weights.qk_norm
         half = size // 2
         turned = torch.cat((-both[..., half:], both[..., :half]), dim=-1)
-        both = both * step.cos + turned * step.sin
-        keys, values = kept.update(both[:, self._heads :, None], states[:, self._heads + self._kv_heads :, None])
-        # The queries that share keys are attended as if they were several positions of one head.
-        queries = both[:, : self._heads].reshape(rows, self._kv_heads, -1, size)
-        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=step.bias, scale=self._scaling)
-        x = torch.addmm(x, found.reshape(rows, -1), weights.output)
+        return both * cos + turned * sin, states[:, self._heads + self._kv_heads :]
+
+    def _finish(self, x: Tensor, found: Tensor, weights: _Layer) -> Tensor:
+        """Return tokens after a layer from what their attention has found, `(n, heads * d)`."""
+        x = torch.addmm(x, found, weights.output)
         if weights.output_bias is not None:
             x = x + weights.output_bias
         normal = F.rms_norm(x, x.shape[-1:], weights.mlp_norm, self._eps)
         gate, up = F.linear(normal, weights.gate_up).chunk(2, dim=-1)
         return torch.addmm(x, F.silu(gate) * up, weights.down)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        x = F.rms_norm(x, x.shape[-1:], self._model.model.norm.weight, self._eps)
+        logits: Tensor = self._model.lm_head(x)
+        return logits
 
 
 @torch.no_grad()

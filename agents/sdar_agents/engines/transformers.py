@@ -31,6 +31,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging
 
@@ -40,6 +41,7 @@ from sdar_agents.engines.decoding_batches import decoding_batches, encoding_batc
 from sdar_agents.engines.loading_errors import adapted_model, check_folder, check_tokenizer, loading_error
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.smollm2 import SMOLLM2, smollm2_folder
+from sdar_agents.scoring.prefix_tree import prefix_tree
 from sdar_agents.settings.checks import check_value
 from sdar_agents.types import Completion, StopReason
 from sdar_envs.core import is_integer
@@ -106,7 +108,7 @@ class TransformersPolicy:
         self._ends = ends
         self._pieces: dict[int, str] = {}
         self.kept: KeptChats | None = None
-        self._decoder: Decoder | None = None
+        self.decoder: Decoder | None = None
         # transformers has renamed the argument in 5.24.
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         is_renamed = "cache" in inspect.signature(inner.forward).parameters
@@ -188,7 +190,7 @@ class TransformersPolicy:
         batches = decoding_batches(lengths, sampling.max_new_tokens, self.max_batch_tokens, step_tokens(self.model))
         was_training = self.model.training
         self.model.eval()
-        self._decoder = make_decoder(self.model) if self._autocast is None else None
+        self.decoder = make_decoder(self.model) if self._autocast is None else None
         try:
             for group in batches:
                 batch = _Batch(self, [requests[i] for i in group], sampling)
@@ -197,15 +199,15 @@ class TransformersPolicy:
                 if progress is not None:
                     progress(len(group))
         finally:
-            self._decoder = None
+            self.decoder = None
             self.model.train(was_training)
         return [answer for answer in answers if answer is not None]
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
         """Return the next-token logits `(B, V)` after `ids` `(B, T)`, and append their keys and values to the cache."""
-        if self._decoder is not None and ids.shape[1] == 1:
-            return self._decoder(ids, mask, positions, cache)
+        if self.decoder is not None and ids.shape[1] == 1:
+            return self.decoder(ids, mask, positions, cache)
         is_casting = self._autocast is not None
         with torch.autocast(ids.device.type, dtype=self._autocast) if is_casting else nullcontext():
             output = self.model(
@@ -280,6 +282,9 @@ class _Batch:
         kept = [None if self._policy.kept is None else self._policy.kept.get(chat) for chat in self._chats]
         if any(kept):
             return self._prefill_kept(cache, kept)
+        decoder = self._policy.decoder
+        if decoder is not None and decoder.can_prefill:
+            return self._prefill_tree(cache, decoder)
         # Prefix caching: the members of a group have the same prompt, which is encoded once.
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(self._prompts))}
         ids, mask, positions, is_padded = self._padded(list(places))
@@ -289,6 +294,24 @@ class _Batch:
             cache.batch_select_indices(index)
             logits, positions, mask = logits[index], positions[index], mask[index]
         return logits, mask, positions, is_padded
+
+    def _prefill_tree(self, cache: Any, decoder: Decoder) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Encode the prompts as a prefix tree; returns what `_prefill` does."""
+        prompts = list(dict.fromkeys(self._prompts))
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+        tree = prefix_tree(ids, lengths)
+        ends = lengths.cumsum(0)
+        logits, kept = decoder.prefill(ids[tree.rows, tree.positions], tree, tree.index[ends - 1])
+        _, mask, positions, is_padded = self._padded(self._prompts)
+        # The tokens of each row on the right of its columns; those on the left are any, and hidden by the mask.
+        places = {prompt: place for place, prompt in enumerate(prompts)}
+        rows = torch.tensor([places[prompt] for prompt in self._prompts])
+        columns = torch.arange(mask.shape[1]) - mask.shape[1]
+        index = tree.index[(ends[rows, None] + columns).clamp(min=0)]
+        for layer, states in zip(cache.layers, kept, strict=True):
+            layer.update(*(part[:, index].transpose(0, 1) for part in states))
+        return logits[rows], mask, positions, is_padded
 
     def _prefill_kept(self, cache: Any, kept: Sequence[_KeptChat | None]) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Encode the prompts behind the tokens whose keys and values are kept; returns what `_prefill` does.

@@ -65,7 +65,7 @@ class TinyModel:
     layers: int = setting(4, low=1)
     heads: int = setting(4, low=1)
     mlp_size: int = setting(384, low=8)
-    context_length: int = setting(2048, low=16)
+    context_length: int = setting(4096, low=16)
 
     def __post_init__(self) -> None:
         check_settings(self)

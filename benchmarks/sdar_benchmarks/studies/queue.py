@@ -186,7 +186,7 @@ def _are_gates_passed(study: _Study) -> bool:
 def _start(study: _Study, number: int) -> None:
     """Make a start and measure it."""
     design, folder = study.design, study.folder
-    work_folder = study.paths.work / f"start-{number}"
+    work_folder = study.paths.work / folder.start_name(number)
     work_folder.mkdir(parents=True, exist_ok=True)
     config = design.config(design.baseline, 0, str(folder.model(number)))
     files = []

@@ -10,6 +10,7 @@ be what is here and now: cells of other code do not compare.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -145,6 +146,11 @@ class StudyFolder:
     def config(self, cell: Cell) -> TrainConfig:
         """Return the configuration of a cell's training."""
         return self.design.config(cell.arm, cell.seed, str(self.model(cell.start)))
+
+    def start_name(self, start: int) -> str:
+        """Return the name of a start's folder of work: with other settings it is another one."""
+        settings = json.dumps(self.start_settings(start), sort_keys=True)
+        return f"start-{start}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
     def start_settings(self, start: int) -> dict[str, Any]:
         """Return the settings that decide a start."""

@@ -10,7 +10,7 @@ import torch
 from helpers.tiny_models import tiny_policy
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from sdar_agents.engines.decoding import make_decoder
+from sdar_agents.engines.decoding import Decoder, make_decoder
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.transformers import TransformersPolicy
 
@@ -65,6 +65,34 @@ def test_ids_are_the_same_and_logprobs_equal(kind: str, is_padded: bool, monkeyp
     differences = [abs(left - right) for left, right in pairs]
     assert max(differences) < 5e-6
     assert sum(differences) / len(differences) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama"])
+def test_beginnings_that_prompts_share_are_encoded_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of(kind)
+    start = tuple(range(1, 31))
+    prompts = [(*start, *request.prompt_ids) for request in requests()]
+    asked = [Request(prompt, i) for i, prompt in enumerate([*prompts, prompts[0], start, (*start, 7), (8, 9)])]
+    encoded = []
+    original = Decoder.prefill
+
+    def prefill(decoder: Decoder, ids: torch.Tensor, *rest: Any) -> Any:
+        encoded.extend(ids.tolist())
+        return original(decoder, ids, *rest)
+
+    monkeypatch.setattr(Decoder, "prefill", prefill)
+    monkeypatch.setattr(
+        "sdar_agents.engines.transformers.decoding_batches", lambda lengths, *_: [[*range(len(lengths))]]
+    )
+    # Layers take the tokens a piece at a time, the last of them a shorter one.
+    monkeypatch.setattr("sdar_agents.engines.decoding._PIECE", 7)
+    found = policy.generate(asked, Sampling(24))
+    assert len(encoded) == len(start) + sum(len(prompt) - len(start) for prompt in prompts) + 1 + 2
+    monkeypatch.setattr("sdar_agents.engines.transformers.make_decoder", lambda _: None)
+    wanted = policy.generate(asked, Sampling(24))
+    for left, right in zip(found, wanted, strict=True):
+        assert left.token_ids == right.token_ids
+        assert left.logprobs == pytest.approx(right.logprobs, abs=5e-6)
 
 
 def test_float64_is_decoded_too(monkeypatch: pytest.MonkeyPatch) -> None:

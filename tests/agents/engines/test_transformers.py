@@ -67,6 +67,7 @@ def test_logprobs_are_those_that_the_trainer_computes(
 
 
 def test_the_model_was_fed_exactly_what_the_row_says(policy: TransformersPolicy, monkeypatch: Any) -> None:
+    monkeypatch.setattr("sdar_agents.engines.transformers.make_decoder", lambda _: None)
     asked = requests(9, low=3)
     fed: list[tuple[torch.Tensor, torch.Tensor | None]] = []
     forward = policy.forward

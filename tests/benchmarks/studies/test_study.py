@@ -387,7 +387,7 @@ def test_a_queue_that_is_killed_and_resumed_equals_one_that_was_not(tmp_path: Pa
         command = [sys.executable, "-m", "sdar_benchmarks.cli", "study", "--design", design, "--steps", "4"]
         command += ["--out", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work"), "--jobs", "2"]
         if name == "killed":
-            for place in ("*-work/start-0", "*-work/seed-00-grpo/checkpoints/step-*", "killed/cells/*sdar*"):
+            for place in ("*-work/start-0-*", "*-work/seed-00-grpo/checkpoints/step-*", "killed/cells/*sdar*"):
                 process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
                 for _ in range(600):
                     if list(tmp_path.glob(place.replace("*-work", "killed-work"))) or process.poll() is not None:
