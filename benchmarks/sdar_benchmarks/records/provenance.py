@@ -46,13 +46,19 @@ def platform_facts() -> dict[str, str | int | None]:
 
 
 def training_facts() -> dict[str, Any]:
-    """Return time, git revision, software versions and platform, for the `run.json` of a training run."""
+    """Return time, git revision, software versions and platform, for the `run.json` of a training run.
+
+    The platform has `vectors`, the instructions that torch takes, such as `AVX512`: rounding depends on them, and
+    processors of one name differ in them.
+    """
+    import torch  # noqa: PLC0415  (only training has it)
+
     packages = {name: version(name) for name in ("torch", "transformers")}
     return {
         "started": now(),
         "revision": revision(),
         "versions": versions() | packages,
-        "platform": platform_facts(),
+        "platform": platform_facts() | {"vectors": torch.backends.cpu.get_cpu_capability()},
     }
 
 

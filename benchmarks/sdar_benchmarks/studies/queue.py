@@ -29,13 +29,13 @@ from sdar_agents.training.trainer import CONFIG, Trainer
 from sdar_benchmarks.records.provenance import training_facts
 from sdar_benchmarks.studies.design import Cell, Design
 from sdar_benchmarks.studies.measures import CellMeasure, measure_start
-from sdar_benchmarks.studies.records import StartRecord, StudyFolder, record_of_run
+from sdar_benchmarks.studies.records import CellRecord, StartRecord, StudyFolder, record_of_run
 from sdar_envs.errors import RunStopped, SdarError
 from sdar_envs.files.locks import Taken, writing_folder, writing_path
 from sdar_envs.files.replacing import new_folder, sweep
 from sdar_envs.storage import write_atomic
 
-__all__ = ["Progress", "StudyPaths", "check_gates", "one_thread", "run_study", "work"]
+__all__ = ["Progress", "StudyPaths", "check_gates", "one_thread", "run_study", "train_cell", "work"]
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -164,7 +164,8 @@ def _take(study: _Study, item: int | Cell) -> bool:
         if _is_done(study, item):
             return True
         if isinstance(item, Cell):
-            _train(study, item)
+            run = study.paths.work / item.name
+            study.folder.write_cell(item, train_cell(study.folder, item, run, study.progress))
         else:
             _start(study, item)
     return True
@@ -232,14 +233,23 @@ def _start(study: _Study, number: int) -> None:
 # -- a cell ---------------------------------------------------------------------------------
 
 
-def _train(study: _Study, cell: Cell) -> None:
-    """Train a cell, or go on with it, and write its record."""
-    folder = study.folder
+def train_cell(folder: StudyFolder, cell: Cell, run: Path, progress: Progress) -> CellRecord:
+    """Train a cell, or go on with it, and return its record.
+
+    Args:
+        folder: of the study, with the cell's start.
+        cell: which one.
+        run: folder of the training run.
+        progress: called with the cell's name, the steps that are done and their number.
+
+    Raises:
+        RunStopped: the start is missing, or its model is not that of its record; or the training stops.
+    """
     start = folder.read_start(cell.start)
-    assert start is not None
+    if start is None:
+        raise RunStopped(f"{folder.start_path(cell.start)} is missing: restore it, or run the study.")
     config = folder.config(cell)
-    run = study.paths.work / cell.name
-    measure = CellMeasure(config, study.design.measures, lambda step, steps: study.progress(cell.name, step, steps))
+    measure = CellMeasure(config, folder.design.measures, lambda step, steps: progress(cell.name, step, steps))
     trainer = Trainer(config, run, resume=(run / CONFIG).exists(), facts=training_facts(), measure=measure)
     loaded = fingerprint(trainer.model)
     if trainer.step == 0 and loaded != start.fingerprint:
@@ -247,7 +257,7 @@ def _train(study: _Study, cell: Cell) -> None:
         raise RunStopped(f"{folder.model(cell.start)} is not the model of {folder.start_path(cell.start)}: restore it.")
     measure.start_clock()
     trainer.run()
-    folder.write_cell(cell, record_of_run(cell, config, run, start.fingerprint))
+    return record_of_run(cell, config, run, start.fingerprint)
 
 
 # -- processes ------------------------------------------------------------------------------

@@ -1,17 +1,19 @@
-"""Recheck of a study's records: their first steps are repeated, and records of equal numbers get the present digest.
+"""Records of a study are tested by doing their cells again: whole, or the first steps after a change of the code.
 
-The digest of a record's code changes with any line of the modules that it covers, also where the numbers stay. For each
-arm one recorded cell of other code is trained again for some steps, in a folder of its own, and its curves are compared
-with the record: to the last digit on the same processor and versions, within `TOLERANCE` on others, whose rounding
-differs. If they are equal, all records of that arm with the same digest get the present one; the old one is kept among
-their facts.
+`repeat` trains the cells of a seed once more, and compares every value with the records.
+
+`recheck` renews digests. The digest of a record's code changes with any line of the modules that it covers, also where
+the numbers stay. For each arm one recorded cell of other code is trained again for some steps, in a folder of its own,
+and its curves are compared with the record: to the last digit on the same processor and versions, within `TOLERANCE` on
+others, whose rounding differs. If they are equal, all records of that arm with the same digest get the present one; the
+old one is kept among their facts.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +25,13 @@ from sdar_benchmarks.records.provenance import training_facts
 from sdar_benchmarks.studies.design import Cell, Design
 from sdar_benchmarks.studies.digest import code_digest
 from sdar_benchmarks.studies.measures import CellMeasure
-from sdar_benchmarks.studies.queue import StudyPaths, one_thread
+from sdar_benchmarks.studies.queue import Progress, StudyPaths, one_thread, train_cell
 from sdar_benchmarks.studies.records import CURVES, CellRecord, StudyFolder
-from sdar_envs.errors import RunStopped
+from sdar_envs.errors import InvalidOption, MissingData, RunStopped
 
-__all__ = ["TOLERANCE", "Recheck", "recheck"]
+__all__ = ["TOLERANCE", "Recheck", "recheck", "repeat"]
+
+_PACKAGES = ("numpy", "torch", "transformers")
 
 TOLERANCE = 1e-4
 """Of a curve's values where processor or versions are others than those of the record."""
@@ -86,6 +90,51 @@ def recheck(
             folder.write_cell(each, replace(old, code=code_digest(folder.config(each)), facts=facts))
         done.append(Recheck(cell, compared, is_exact, len(records)))
     return done
+
+
+def repeat(
+    design: Design, paths: StudyPaths, seed: int, *, progress: Progress = lambda *_: None
+) -> Iterator[tuple[Cell, int]]:
+    """Train the recorded cells of a seed once more and compare curves and tokens, to the last digit.
+
+    Cells that were interrupted go on from their checkpoints; the records stay as they are.
+
+    Args:
+        design: of the study.
+        paths: its folders.
+        seed: of the cells.
+        progress: called with a cell's name, the steps that are done and their number.
+
+    Yields:
+        Each cell that is equal, with the number of values that were compared.
+
+    Raises:
+        MissingData: there is no record of this seed.
+        InvalidOption: a record is of another processor or of other versions, whose rounding differs; or of other code.
+        RunStopped: a number differs.
+    """
+    folder = StudyFolder(paths.records, design)
+    records = [(cell, folder.read_cell(cell)) for cell in design.cells() if cell.seed == seed]
+    known = [(cell, record) for cell, record in records if record is not None]
+    if not known:
+        raise MissingData(f"{paths.records} has no record of seed {seed}: choose another --repeat, or run the study.")
+    here = _machine(training_facts())
+    for cell, record in known:
+        if (there := _machine(record.facts)) != here:
+            raise InvalidOption(
+                f"{cell.name} was computed on {_words(there)}; here it is {_words(here)}, where rounding differs, and "
+                "so does the run. Choose another --out, and compare the results of whole studies."
+            )
+    work = paths.work / "repeat"
+    for cell, record in known:
+        with one_thread():
+            found = train_cell(folder, cell, work / cell.name, progress)
+        compared = _compare(cell, record, {name: found.points(name) for name in found.curves}, 0.0)
+        for name, value in record.costs.items():
+            if name != "cpu_seconds" and found.costs.get(name) != value:
+                raise RunStopped(f"{cell.name}: {name} is {found.costs.get(name)!r}, and was {value!r}.")
+        yield cell, compared
+    shutil.rmtree(work)
 
 
 class _EnoughError(Exception):
@@ -147,5 +196,10 @@ def _compare(cell: Cell, record: CellRecord, curves: Mapping[str, Sequence[Point
 
 def _machine(facts: Mapping[str, Any]) -> list[Any]:
     """Return what rounding depends on."""
-    versions = facts.get("versions", {})
-    return [facts.get("platform", {}).get("cpu"), *(versions.get(name) for name in ("numpy", "torch", "transformers"))]
+    platform, versions = facts.get("platform", {}), facts.get("versions", {})
+    return [platform.get("cpu"), platform.get("vectors"), *(versions.get(name) for name in _PACKAGES)]
+
+
+def _words(machine: Sequence[Any]) -> str:
+    cpu, vectors, *versions = machine
+    return f"{cpu} ({vectors}) with {', '.join(map(' '.join, zip(_PACKAGES, map(str, versions), strict=True)))}"

@@ -100,7 +100,8 @@ def _notes(folder: StudyFolder, records: Sequence[CellRecord]) -> list[str]:
             "The study is unfinished. Whoever stops it where a difference looks good makes p-values too small: the "
             "number of seeds was set before."
         )
-    processors = sorted({str(record.facts.get("platform", {}).get("cpu")) for record in records})
+    platforms = [record.facts.get("platform", {}) for record in records]
+    processors = sorted({f"{platform.get('cpu')} ({platform.get('vectors')})" for platform in platforms})
     notes.append(f"Computed on {', '.join(processors)}; on another processor the last bits differ, and so do the runs.")
     return notes
 

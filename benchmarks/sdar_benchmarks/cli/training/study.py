@@ -47,6 +47,12 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="repeat the first steps of cells whose records are of other code, and renew the records if they are equal",
     )
+    command.add_argument(
+        "--repeat",
+        type=int,
+        metavar="SEED",
+        help="train the recorded cells of a seed once more, and compare every value with the records",
+    )
     command.set_defaults(run=_run)
 
 
@@ -80,6 +86,9 @@ def _run(args: argparse.Namespace) -> None:
     if args.recheck:
         _recheck(design, paths)
         return
+    if args.repeat is not None:
+        _repeat(design, paths, args.repeat)
+        return
     planned = plan(design, folder.cells())
     if args.plan:
         print_table(planned.table)
@@ -110,6 +119,16 @@ def _run(args: argparse.Namespace) -> None:
         run_study(design, paths, jobs=args.jobs, progress=progress, seed_done=seed_done)
     for path in write_study_report(folder):
         say(path)
+
+
+def _repeat(design: Design, paths: StudyPaths, seed: int) -> None:
+    from sdar_benchmarks.studies.recheck import repeat
+
+    def progress(cell: str, step: int, of: int | None) -> None:
+        say(f"{cell}: step {step} of {of}", error=True)
+
+    for cell, compared in repeat(design, paths, seed, progress=progress):
+        say(f"{cell.name}: {compared} values are equal to the last digit.")
 
 
 def _recheck(design: Design, paths: StudyPaths) -> None:
