@@ -10,12 +10,15 @@ ends in the numbers of one that was never interrupted. Each process uses one thr
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -265,12 +268,26 @@ def train_cell(folder: StudyFolder, cell: Cell, run: Path, progress: Progress) -
 
 def _help(design: Design, paths: StudyPaths) -> None:
     """Work in a process of its own; an error is one line."""
+    _end_with_parent()
     try:
         work(design, paths)
     except SdarError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed: nobody would know that it goes on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+
+        def watch() -> None:
+            connection.wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -401,6 +400,14 @@ def test_a_design_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'alfworld'?" in capsys.readouterr().err
 
 
+def _is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.slow
 def test_a_queue_that_is_killed_and_resumed_equals_one_that_was_not(tmp_path: Path) -> None:
     design = write_design(tmp_path, seeds=2)
@@ -415,8 +422,14 @@ def test_a_queue_that_is_killed_and_resumed_equals_one_that_was_not(tmp_path: Pa
                     if list(tmp_path.glob(place.replace("*-work", "killed-work"))) or process.poll() is not None:
                         break
                     time.sleep(0.1)
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
+                # Its helper ends with it, when it has imported everything.
+                for _ in range(600):
+                    if not _is_there(process.pid):
+                        break
+                    time.sleep(0.1)
+                assert not _is_there(process.pid)
         subprocess.run(command, check=True, capture_output=True)
         loaded = replace(load_design(design), overrides=("--steps", "4"))
         records[name] = [without_times(one) for one in StudyFolder(tmp_path / name, loaded).cells()]
