@@ -118,7 +118,7 @@ class Decoder:
                 both, values = self._project(x[at], weights, cos[at], sin[at])
                 states[: -self._kv_heads, at] = both.transpose(0, 1)
                 states[-self._kv_heads :, at] = values.transpose(0, 1)
-            queries, keys, values = states[None].split([heads, self._kv_heads, self._kv_heads], dim=1)
+            queries, keys, values = states[None].split([heads, self._kv_heads, self._kv_heads], dim=1)  # type: ignore[no-untyped-call]
             found = attend(queries, keys, values, tree.segments, self._scaling)[0]
             for at in pieces:
                 x[at] = self._finish(x[at], found[:, at].transpose(0, 1).flatten(1), weights)
