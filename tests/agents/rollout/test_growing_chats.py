@@ -13,6 +13,7 @@ from helpers.tiny_models import PAD, tiny_policy
 from helpers.toy import Numbers
 
 from sdar_agents.engines.chat.appended import AppendedMessages
+from sdar_agents.engines.decoding import Decoder
 from sdar_agents.engines.policy import Request, Sampling
 from sdar_agents.engines.transformers import TransformersPolicy
 from sdar_agents.rollout.recording import trajectory_from_row, trajectory_row
@@ -83,14 +84,19 @@ def test_kept_keys_and_values_change_nothing_but_the_work(
     policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed: list[int] = []
-    forward = TransformersPolicy.forward
+    forward, prefill = TransformersPolicy.forward, Decoder.prefill
 
     def listen(self: Any, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
         if ids.shape[1] > 1:
             fed.append(ids.shape[0] * ids.shape[1])
         return forward(self, ids, mask, positions, cache)
 
+    def listen_to_trees(self: Decoder, ids: Any, tree: Any, last: Any) -> Any:
+        fed.append(len(ids))
+        return prefill(self, ids, tree, last)
+
     monkeypatch.setattr(TransformersPolicy, "forward", listen)
+    monkeypatch.setattr(Decoder, "prefill", listen_to_trees)
     kept = play(policy)
     fed_kept, fed[:] = sum(fed), []
     monkeypatch.setattr("sdar_agents.rollout.rollout.CachingPolicy", int)  # an engine that keeps nothing
