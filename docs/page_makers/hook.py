@@ -50,6 +50,7 @@ def generated_pages() -> Iterator[tuple[str, str]]:
     yield "reference/extras.md", extras.extras_page()
     yield "benchmarks/speed.md", results.speed_page()
     yield "benchmarks/large-corpora.md", results.large_corpora_page()
+    yield from results.study_pages()
     yield "benchmarks/leaderboard.md", results.leaderboard_page()
     yield from notebooks.notebook_pages()
 

@@ -215,6 +215,17 @@ def test_the_page_of_large_corpora_has_a_column_for_each_engine_of_its_records()
         assert any(row.startswith("| index built, CPU s |") for row in rows)
 
 
+def test_a_study_has_a_page_with_its_arms_and_one_with_its_curves() -> None:
+    pages = dict(results.study_pages())
+    page, report = pages["benchmarks/study-alfworld.md"], pages["benchmarks/study-alfworld-report.html"]
+    assert page.startswith("# Study alfworld: ")
+    assert "](study-alfworld-report.html)" in page
+    cells = (ROOT / "benchmarks" / "studies" / "alfworld" / "cells").glob("*.json")
+    for arm in {path.stem.split("-", 2)[2] for path in cells}:
+        assert f"| {arm} |" in page
+    assert "<polyline" in report
+
+
 def links(path: Path):
     """The targets of the links of a page, outside of code."""
     text = re.sub(r"^( *)```.*?^\1```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)

@@ -1,10 +1,10 @@
-"""Pages of measured results: speed and large corpora, from their records, and the leaderboard, from its tables."""
+"""Pages of measured results: speed and large corpora, from their records, studies and the leaderboard, from theirs."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from sdar_benchmarks.throughput.search_qa import large_table
 
 __all__ = [
     "LARGE_RECORDS", "ROOT", "SPEED_RECORDS", "large_corpora_page", "leaderboard_page", "repository_address",
-    "speed_page",
+    "speed_page", "study_pages",
 ]  # fmt: skip
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +88,21 @@ def large_corpora_page() -> str:
         title, (head, *rows) = large_table(record)
         parts += [f"## {title}\n", table(head, rows), ""]
     return "\n".join(parts)
+
+
+def study_pages() -> Iterator[tuple[str, str]]:
+    """Yield the path and the content of the report of each study, as a page and as the HTML with its curves."""
+    for report in sorted((ROOT / "benchmarks" / "studies").glob("*/report.md")):
+        folder = report.parent
+        title, _, text = report.read_text(encoding="utf-8").partition("\n")
+        page = f"benchmarks/study-{folder.name}"
+        records = repository_address(f"benchmarks/studies/{folder.name}")
+        made = (
+            f"Made by [`sdar study`](study.md) from its [records]({records}). "
+            f"[The same with curves]({Path(page).name}-report.html)."
+        )
+        yield f"{page}.md", f"{title}\n\n{made}\n{text}"
+        yield f"{page}-report.html", (folder / "report.html").read_text(encoding="utf-8")
 
 
 def leaderboard_page() -> str:
