@@ -1,8 +1,9 @@
 """Batched generation with Hugging Face transformers: KV cache, left padding, token ids and log-probabilities.
 
 Prompts of similar length form batches, padded on the left; equal prompts are encoded once, and on a CPU what prompts
-have in common at their beginning (`sdar_agents.engines.decoding`); rows that have ended leave the batch. A token is sampled by inverse transform: the cumulative probabilities of `softmax(logits / temperature)` are
-inverted at a number that depends on the row's own seed alone. So
+have in common at their beginning (`sdar_agents.engines.decoding`); rows that have ended leave the batch. A token is
+sampled by inverse transform: the cumulative probabilities of `softmax(logits / temperature)` are inverted at a number
+that depends on the row's own seed alone. So
 
 - the same batch always gives the same ids and log-probabilities, on one machine with one number of threads;
 - a row in another batch has logits that differ by rounding (about 1e-6 for a float32 model, 0.1 for bfloat16), so its
