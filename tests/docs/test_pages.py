@@ -24,6 +24,7 @@ WRITTEN = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.
 IDS = [path.relative_to(ROOT).as_posix() for path in WRITTEN]
 GENERATED = (
     "reference/", "notebooks/", "benchmarks/speed.md", "benchmarks/large-corpora.md", "benchmarks/leaderboard.md",
+    "benchmarks/study-",
 )  # fmt: skip
 RUN = {"python", "bash"}
 READ = [*WRITTEN, *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "examples/README.md"))]
