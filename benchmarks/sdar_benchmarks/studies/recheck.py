@@ -130,6 +130,8 @@ def repeat(
         with one_thread():
             found = train_cell(folder, cell, work / cell.name, progress)
         compared = _compare(cell, record, {name: found.points(name) for name in found.curves}, 0.0)
+        if compared != (recorded := sum(map(len, record.curves.values()))):
+            raise RunStopped(f"{cell.name}: the record has {recorded} values, and {compared} of them were found again.")
         for name, value in record.costs.items():
             if name != "cpu_seconds" and found.costs.get(name) != value:
                 raise RunStopped(f"{cell.name}: {name} is {found.costs.get(name)!r}, and was {value!r}.")
