@@ -20,6 +20,7 @@ LIMIT = 9
 
 
 def trl_trainer(folder: Path, **settings: Any) -> Any:
+    """A trainer of `tiny_model` in float64, where the order of sums does not matter, whose tokens are words."""
     trl = pytest.importorskip("trl", reason="TRL is not installed: pip install '.[peer]'")
     from datasets import Dataset
     from tokenizers import Tokenizer, models
@@ -44,7 +45,7 @@ def trl_trainer(folder: Path, **settings: Any) -> Any:
         **settings,
     )
     return trl.GRPOTrainer(
-        model=Qwen2ForCausalLM.from_pretrained(folder / "model", dtype=torch.float32),
+        model=Qwen2ForCausalLM.from_pretrained(folder / "model", dtype=torch.float64),
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": ["w2 w3"] * 4}),
@@ -125,5 +126,5 @@ def test_log_probs_and_entropies_are_trls(tmp_path: Path) -> None:
         ScoringOptions(entropies=True, temperature=trainer.temperature),
     )
     assert ours.entropies is not None
-    torch.testing.assert_close(ours.logprobs[batch.mask], theirs[batch.mask], atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours.entropies[batch.mask], entropies[batch.mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.logprobs[batch.mask], theirs[batch.mask], atol=1e-5, rtol=0, check_dtype=False)
+    torch.testing.assert_close(ours.entropies[batch.mask], entropies[batch.mask], atol=1e-5, rtol=0, check_dtype=False)
