@@ -26,11 +26,13 @@ __all__ = [
     "Comparison",
     "Plan",
     "compare_arms",
+    "compare_with_control",
     "cost_table",
     "metric_values",
     "outcome_table",
     "plan",
     "power",
+    "start_table",
 ]
 
 METRICS: Mapping[str, str] = {
@@ -116,17 +118,36 @@ def compare_arms(design: Design, records: Sequence[CellRecord], metric: str) -> 
         metric: one of `METRICS`.
     """
     values = metric_values(design, records, metric)
-    base = values.get(design.baseline, {})
     pairs = {
-        arm: tuple(found[seed] - base[seed] for seed in sorted(found) if seed in base)
-        for arm, found in values.items()
-        if arm != design.baseline
+        arm: tuple(_differences(values, arm, design.baseline).values()) for arm in values if arm != design.baseline
     }
     pairs = {arm: differences for arm, differences in pairs.items() if differences}
     tests = {arm: sign_flip_test(differences).p for arm, differences in pairs.items()}
     family = [arm for arm in design.compared if arm in tests]
     adjusted = dict(zip(family, holm([tests[arm] for arm in family]).tolist(), strict=True)) if family else {}
     return [Comparison(arm, metric, pairs[arm], tests[arm], adjusted.get(arm)) for arm in design.arms if arm in pairs]
+
+
+def compare_with_control(
+    design: Design, records: Sequence[CellRecord], metric: str, arm: str, control: str
+) -> Comparison:
+    """Compare a method with one of its controls by one metric, on the seeds that both have; p is not corrected.
+
+    Args:
+        design: of the study.
+        records: of finished cells of both.
+        metric: one of `METRICS`.
+        arm: the method.
+        control: the control.
+    """
+    by_seed = tuple(_differences(metric_values(design, records, metric), arm, control).values())
+    return Comparison(arm, metric, by_seed, sign_flip_test(by_seed).p, None)
+
+
+def _differences(values: Mapping[str, Mapping[int, float]], arm: str, base: str) -> dict[int, float]:
+    """Return the differences of two arms by seed, where both have one."""
+    ours, theirs = values.get(arm, {}), values.get(base, {})
+    return {seed: ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs}
 
 
 def outcome_table(design: Design, records: Sequence[CellRecord], metric: str) -> TextTable:
@@ -150,6 +171,26 @@ def outcome_table(design: Design, records: Sequence[CellRecord], metric: str) ->
         rows.append((arm, str(len(rates)), *row))
     head = ("arm", "seeds", "mean (range), %", f"minus {design.baseline}", "by seed", "p", "p, Holm")
     return TextTable(head, tuple(rows))
+
+
+def start_table(design: Design, records: Sequence[CellRecord]) -> TextTable:
+    """Return a table of the mean differences to the baseline by start, in points: `a / b` of each arm and metric."""
+    starts = {record.seed: record.start for record in records}
+    numbers = sorted(set(starts.values()))
+    columns = {}
+    for metric in METRICS:
+        values = metric_values(design, records, metric)
+        columns[metric] = {arm: _differences(values, arm, design.baseline) for arm in values}
+    rows = []
+    for arm in design.arms:
+        cells = []
+        for by_arm in columns.values():
+            found = by_arm.get(arm, {})
+            parts = [[value for seed, value in found.items() if starts[seed] == number] for number in numbers]
+            cells.append(" / ".join(f"{100 * fmean(part):+.1f}" if part else "–" for part in parts))
+        if arm != design.baseline and any(by_arm.get(arm) for by_arm in columns.values()):
+            rows.append((arm, *cells))
+    return TextTable(("arm", *(METRICS[metric] for metric in columns)), tuple(rows))
 
 
 def cost_table(design: Design, records: Sequence[CellRecord]) -> TextTable:

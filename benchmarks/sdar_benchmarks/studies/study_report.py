@@ -15,7 +15,15 @@ from sdar_benchmarks.analysis.tables import TextTable
 from sdar_benchmarks.reports.markup import Table, render
 from sdar_benchmarks.reports.plot import Series, curves
 from sdar_benchmarks.studies.design import Design
-from sdar_benchmarks.studies.outcomes import METRICS, PRIMARY, compare_arms, cost_table, outcome_table
+from sdar_benchmarks.studies.outcomes import (
+    METRICS,
+    PRIMARY,
+    compare_arms,
+    compare_with_control,
+    cost_table,
+    outcome_table,
+    start_table,
+)
 from sdar_benchmarks.studies.records import CellRecord, StudyFolder
 from sdar_envs.storage import write_atomic
 
@@ -75,6 +83,12 @@ def _page_table(table: TextTable) -> Table:
 def _tables(design: Design, records: Sequence[CellRecord]) -> list[tuple[str, TextTable]]:
     found = [(METRICS[metric].capitalize(), outcome_table(design, records, metric)) for metric in METRICS]
     found = [(name, table) for name, table in found if table.rows]
+    starts = sorted({record.start for record in records})
+    if len(starts) > 1:
+        named = " / ".join(str(number) for number in starts)
+        found.append(
+            (f"Mean differences to {design.baseline} by start ({named}), points", start_table(design, records))
+        )
     return [*found, ("Cost of a run", cost_table(design, records))]
 
 
@@ -126,18 +140,17 @@ def _findings(design: Design, records: Sequence[CellRecord]) -> list[str]:
 
 
 def _against_controls(design: Design, records: Sequence[CellRecord], metric: str) -> list[str]:
-    """Return sentences that set a method beside its own controls."""
-    means = {found.arm: found.mean for found in compare_arms(design, records, metric)}
+    """Return sentences that compare a method with its own controls."""
+    finished = {found.arm for found in compare_arms(design, records, metric)}
     told = []
     for arm in design.compared:
-        own = [
-            name
-            for name in design.controls
-            if name in means and design.arms[name].method == design.arms[arm].method and arm in means
-        ]
-        if own:
-            beside = ", ".join(f"{name} {100 * means[name]:+.1f}" for name in own)
-            told.append(f"{METRICS[metric]}: {arm} gains {100 * means[arm]:+.1f} points, its controls {beside}.")
+        for control in design.controls:
+            if design.arms[control].method == design.arms[arm].method and {arm, control} <= finished:
+                found = compare_with_control(design, records, metric, arm, control)
+                told.append(
+                    f"{METRICS[metric]}: {arm} {100 * found.mean:+.1f} points against its control {control}, "
+                    f"{len(found.by_seed)} seeds, p {found.p:.3f} without correction."
+                )
     return told
 
 

@@ -23,7 +23,15 @@ from sdar_benchmarks.cli.main import main
 from sdar_benchmarks.studies.design import Cell, Design, GateSettings, MeasureSettings, load_design
 from sdar_benchmarks.studies.digest import _content, code_digest, code_files
 from sdar_benchmarks.studies.measures import HabitProbe
-from sdar_benchmarks.studies.outcomes import compare_arms, metric_values, outcome_table, plan, power
+from sdar_benchmarks.studies.outcomes import (
+    compare_arms,
+    compare_with_control,
+    metric_values,
+    outcome_table,
+    plan,
+    power,
+    start_table,
+)
 from sdar_benchmarks.studies.queue import StudyPaths, _items, _Study, _take, run_study
 from sdar_benchmarks.studies.recheck import recheck, repeat
 from sdar_benchmarks.studies.records import CellRecord, StudyFolder, normalised_area
@@ -282,7 +290,7 @@ def test_the_area_of_a_point_and_of_nothing() -> None:
 
 def record(arm: str, seed: int, success: float, probe: float = 0.5) -> CellRecord:
     curves = {"success": [[1, success], [2, success]], "probe": [[0, 0.0], [1, probe], [2, probe]]}
-    return CellRecord(arm, seed, 0, "", "", {"steps": 2}, curves, {"cpu_seconds": 1.0})
+    return CellRecord(arm, seed, seed % 2, "", "", {"steps": 2}, curves, {"cpu_seconds": 1.0})
 
 
 def test_arms_are_compared_in_pairs_with_holms_correction(tmp_path: Path) -> None:
@@ -309,6 +317,21 @@ def test_arms_are_compared_in_pairs_with_holms_correction(tmp_path: Path) -> Non
     table = outcome_table(design, records[:7], "area")
     assert table.rows[0][:2] == ("grpo", "6")
     assert table.rows[1][3:5] == ("+10.1", "+10.1")
+    # Without its last seed, the method is compared with its control on the others.
+    fewer = [one for one in records if (one.arm, one.seed) != ("sdar", 5)]
+    against = compare_with_control(design, fewer, "area", "sdar", "sdar+wrong-skills")
+    assert against.by_seed == pytest.approx([0.091, 0.111, 0.091, 0.111, 0.091])
+    assert (against.p, against.adjusted) == (pytest.approx(2 / 32), None)
+
+
+def test_differences_are_shown_by_start() -> None:
+    design = load_design("alfworld").chosen(["grpo", "sdar", "opsd"])
+    gains = {"grpo": (0.0, 0.0), "sdar": (0.1, -0.3)}
+    records = [record(arm, seed, 0.5 + by_start[seed % 2]) for arm, by_start in gains.items() for seed in range(4)]
+    # Of seeds that the baseline has not, and of arms without records, there are no differences.
+    records = [*records, record("sdar", 4, 1.0)]
+    table = start_table(design, records)
+    assert [row[:3] for row in table.rows] == [("sdar", "+10.0 / -30.0", "+0.0 / +0.0")]
 
 
 def test_power_is_that_of_an_exact_test() -> None:
