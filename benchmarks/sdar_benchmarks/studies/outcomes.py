@@ -130,18 +130,20 @@ def compare_arms(design: Design, records: Sequence[CellRecord], metric: str) -> 
 
 def compare_with_control(
     design: Design, records: Sequence[CellRecord], metric: str, arm: str, control: str
-) -> Comparison:
-    """Compare a method with one of its controls by one metric, on the seeds that both have; p is not corrected.
+) -> Comparison | None:
+    """Compare a method with one of its controls by one metric, on the seeds that both have; None if there are none.
+
+    p is not corrected.
 
     Args:
         design: of the study.
-        records: of finished cells of both.
+        records: of finished cells.
         metric: one of `METRICS`.
         arm: the method.
         control: the control.
     """
     by_seed = tuple(_differences(metric_values(design, records, metric), arm, control).values())
-    return Comparison(arm, metric, by_seed, sign_flip_test(by_seed).p, None)
+    return Comparison(arm, metric, by_seed, sign_flip_test(by_seed).p, None) if by_seed else None
 
 
 def _differences(values: Mapping[str, Mapping[int, float]], arm: str, base: str) -> dict[int, float]:

@@ -141,12 +141,13 @@ def _findings(design: Design, records: Sequence[CellRecord]) -> list[str]:
 
 def _against_controls(design: Design, records: Sequence[CellRecord], metric: str) -> list[str]:
     """Return sentences that compare a method with its own controls."""
-    finished = {found.arm for found in compare_arms(design, records, metric)}
     told = []
     for arm in design.compared:
         for control in design.controls:
-            if design.arms[control].method == design.arms[arm].method and {arm, control} <= finished:
-                found = compare_with_control(design, records, metric, arm, control)
+            if design.arms[control].method != design.arms[arm].method:
+                continue
+            found = compare_with_control(design, records, metric, arm, control)
+            if found is not None:
                 told.append(
                     f"{METRICS[metric]}: {arm} {100 * found.mean:+.1f} points against its control {control}, "
                     f"{len(found.by_seed)} seeds, p {found.p:.3f} without correction."

@@ -320,8 +320,11 @@ def test_arms_are_compared_in_pairs_with_holms_correction(tmp_path: Path) -> Non
     # Without its last seed, the method is compared with its control on the others.
     fewer = [one for one in records if (one.arm, one.seed) != ("sdar", 5)]
     against = compare_with_control(design, fewer, "area", "sdar", "sdar+wrong-skills")
+    assert against is not None
     assert against.by_seed == pytest.approx([0.091, 0.111, 0.091, 0.111, 0.091])
     assert (against.p, against.adjusted) == (pytest.approx(2 / 32), None)
+    apart = [record("sdar", 0, 0.3), record("sdar+wrong-skills", 1, 0.3)]
+    assert compare_with_control(design, apart, "area", "sdar", "sdar+wrong-skills") is None
 
 
 def test_differences_are_shown_by_start() -> None:
